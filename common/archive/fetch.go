@@ -1,0 +1,214 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"walkeep/common/codec"
+	"walkeep/common/wal"
+)
+
+// Fetched is what was delivered.
+type Fetched struct {
+	Object    string  // the stored object's name
+	Size      int64   // plain bytes
+	Foreign   bool    // it was stored by another archiver, and its own content is all the proof there is
+	DamageLSN wal.LSN // where its records were already broken when it was archived; 0 if they were not
+}
+
+// Fetch expands a file of the cluster with this system identifier (0 if it is not known) into w. What was written to w
+// must be thrown away when Fetch fails: [ErrAbsent] is proven, [ErrGap] is a hole, [ErrForeign] another cluster's
+// archive, and any other error means that the archive cannot tell, or holds no sound copy.
+func (a *Archive) Fetch(ctx context.Context, n wal.Name, cluster wal.SystemID, w io.WriterAt) (Fetched, error) {
+	id, idErr := a.Identity(ctx)
+	if idErr != nil && !errors.Is(idErr, ErrUnbound) {
+		return Fetched{}, idErr
+	}
+	if idErr == nil && cluster != 0 && cluster != id.SystemID {
+		return Fetched{}, fmt.Errorf("%w: the system identifier of the data directory is %s, that of the archive %s", ErrForeign, cluster, id.SystemID)
+	}
+	found, err := a.find(ctx, n)
+	if err != nil {
+		return Fetched{}, err
+	}
+	if len(found) == 0 {
+		if idErr != nil {
+			return Fetched{}, idErr
+		}
+		return Fetched{}, a.missing(ctx, n, id)
+	}
+	if len(found) > 1 {
+		if err := a.checkAgree(ctx, n, found); err != nil {
+			return Fetched{}, err
+		}
+	}
+	if idErr != nil {
+		id = Identity{SystemID: cluster} // only foreign files are here
+	}
+	got, err := a.deliver(ctx, n, id, found[0], w)
+	if err != nil {
+		return got, fmt.Errorf("%s: %w", found[0].Name, err)
+	}
+	return got, nil
+}
+
+// open opens a stored object with its trailer. The caller closes what it gets.
+func (a *Archive) open(ctx context.Context, s stored) (*codec.Object, io.Closer, error) {
+	if s.codec == nil {
+		return nil, nil, ErrNoFormat
+	}
+	f, err := a.b.Open(ctx, s.Name)
+	if err != nil {
+		return nil, nil, err
+	}
+	o, err := codec.OpenObject(s.codec, f, f.Size())
+	if err != nil {
+		f.Close()
+		return nil, nil, err
+	}
+	return o, f, nil
+}
+
+// content reads the whole stored object and gives what it holds; [ErrDamaged] if it is not whole.
+func (a *Archive) content(ctx context.Context, n wal.Name, s stored) (content, error) {
+	c, err := a.readContent(ctx, n, s)
+	if err != nil {
+		return c, fmt.Errorf("%s: %w", s.Name, err)
+	}
+	return c, nil
+}
+
+func (a *Archive) readContent(ctx context.Context, n wal.Name, s stored) (content, error) {
+	o, f, err := a.open(ctx, s)
+	if err != nil {
+		return content{}, err
+	}
+	defer f.Close()
+	if t := o.Trailer; t != nil {
+		if err := checkTrailerName(t, n); err != nil {
+			return content{}, err
+		}
+		return content{t.PlainSize, t.PlainHash}, o.Verify()
+	}
+	r, err := o.Reader(int64(wal.MaxSegmentSize))
+	if err != nil {
+		return content{}, err
+	}
+	defer r.Close()
+	size, hash, err := codec.Sum(r)
+	if err != nil {
+		return content{}, fmt.Errorf("%w: %v", ErrDamaged, err)
+	}
+	return content{size, hash}, nil
+}
+
+func checkTrailerName(t *codec.Trailer, n wal.Name) error {
+	if t.Name != n.String() {
+		return fmt.Errorf("%w: it says that it is %q", ErrDamaged, t.Name)
+	}
+	return nil
+}
+
+// checkAgree compares objects of one file that were stored under several endings. Variants of a partial segment differ.
+func (a *Archive) checkAgree(ctx context.Context, n wal.Name, found []stored) error {
+	var first content
+	for i, s := range found {
+		if s.variant {
+			return fmt.Errorf("%w: %s and %s differ, and nothing says which is wanted", ErrConflict, found[0].Name, s.Name)
+		}
+		c, err := a.content(ctx, n, s)
+		if err != nil {
+			return err
+		}
+		if i == 0 {
+			first = c
+		} else if c != first {
+			return fmt.Errorf("%w: %s and %s differ", ErrConflict, found[0].Name, s.Name)
+		}
+	}
+	return nil
+}
+
+// deliver expands one object and checks it against its name, its cluster, its sizes and its hashes.
+func (a *Archive) deliver(ctx context.Context, n wal.Name, id Identity, s stored, w io.WriterAt) (Fetched, error) {
+	got := Fetched{Object: s.Name}
+	o, f, err := a.open(ctx, s)
+	if err != nil {
+		return got, err
+	}
+	defer f.Close()
+	t := o.Trailer
+	if t == nil {
+		got.Foreign = true
+		got.Size, err = deliverForeign(n, id, o, w)
+		return got, err
+	}
+	if err := checkTrailerName(t, n); err != nil {
+		return got, err
+	}
+	if t.SystemID != 0 && id.SystemID != 0 && t.SystemID != uint64(id.SystemID) {
+		return got, fmt.Errorf("%w: its system identifier is %d, not %s", ErrForeign, t.SystemID, id.SystemID)
+	}
+	if n.Kind == wal.KindSegment && id.SegmentSize != 0 && t.PlainSize != uint64(id.SegmentSize) {
+		return got, fmt.Errorf("%w: it holds %d bytes, a segment has %d", ErrDamaged, t.PlainSize, id.SegmentSize)
+	}
+	got.Size, got.DamageLSN = int64(t.PlainSize), wal.LSN(t.DamageLSN)
+	return got, o.Unpack(ctx, w)
+}
+
+// deliverForeign expands a file that nothing but its own content speaks for, so that all of it is checked.
+func deliverForeign(n wal.Name, id Identity, o *codec.Object, w io.WriterAt) (int64, error) {
+	if n.Kind == wal.KindHistory || n.Kind == wal.KindBackup {
+		return deliverText(n, o, w)
+	}
+	r, err := o.Reader(int64(wal.MaxSegmentSize))
+	if err != nil {
+		return 0, err
+	}
+	defer r.Close()
+	var walker wal.Walker
+	walker.Reset(n)
+	size, err := io.CopyBuffer(io.MultiWriter(io.NewOffsetWriter(w, 0), &walker), struct{ io.Reader }{r}, make([]byte, 256<<10))
+	if err != nil {
+		return size, fmt.Errorf("expand: %w", err)
+	}
+	found := walker.Finish()
+	switch h := found.Header; {
+	case found.HeaderErr != nil:
+		return size, fmt.Errorf("%w: %w", ErrDamaged, found.HeaderErr)
+	case id.SystemID != 0 && h.SystemID != id.SystemID:
+		return size, fmt.Errorf("%w: its system identifier is %s, not %s", ErrForeign, h.SystemID, id.SystemID)
+	case id.SegmentSize != 0 && h.SegmentSize != id.SegmentSize:
+		return size, fmt.Errorf("%w: its segments have %d bytes, those of the archive %d", ErrForeign, h.SegmentSize, id.SegmentSize)
+	case found.Damage != nil:
+		return size, fmt.Errorf("%w: %w", ErrDamaged, found.Damage)
+	}
+	return size, nil
+}
+
+func deliverText(n wal.Name, o *codec.Object, w io.WriterAt) (int64, error) {
+	content, err := readText(n, o)
+	if err != nil {
+		return 0, err
+	}
+	_, err = w.WriteAt(content, 0)
+	return int64(len(content)), err
+}
+
+func readText(n wal.Name, o *codec.Object) ([]byte, error) {
+	r, err := o.Reader(maxSmall)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	content, err := io.ReadAll(r)
+	if err != nil {
+		return nil, fmt.Errorf("expand: %w", err)
+	}
+	if err := checkText(n, content); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return content, nil
+}

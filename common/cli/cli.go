@@ -1,0 +1,118 @@
+// Package cli is what walkeep's programs have in common where they meet the person or the server that runs them: exit
+// codes, messages, hints.
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+)
+
+// Version is walkeep's version; it stands in every object that is stored.
+const Version = "0.1.0"
+
+// A Failure is an error that says how the program ends and what to do next.
+type Failure struct {
+	Code int // exit code
+	Err  error
+	Hint string // what to do about it; may be empty
+}
+
+func (f *Failure) Error() string { return f.Err.Error() }
+func (f *Failure) Unwrap() error { return f.Err }
+
+// Fail makes a Failure.
+func Fail(code int, err error, hint string) error { return &Failure{code, err, hint} }
+
+// Program is one of walkeep's programs.
+type Program struct {
+	Name string
+	// Panic is the exit code for a bug, and for errors that carry no other.
+	Panic int
+	Run   func(args []string, msg *Messages) error
+}
+
+// Main runs the program and exits. An error becomes one line on standard error and the exit code of its Failure.
+func (p Program) Main() {
+	// A message to a closed pipe is lost, but the segment must not be.
+	signal.Ignore(syscall.SIGPIPE)
+	msg := &Messages{program: p.Name, w: os.Stderr}
+	os.Exit(p.code(msg, p.run(os.Args[1:], msg)))
+}
+
+func (p Program) code(msg *Messages, err error) int {
+	if err == nil {
+		return 0
+	}
+	var f *Failure
+	if !errors.As(err, &f) {
+		f = &Failure{Code: p.Panic, Err: err}
+	}
+	msg.print(f.Err.Error())
+	msg.hint(f.Hint)
+	return f.Code
+}
+
+func (p Program) run(args []string, msg *Messages) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = Fail(p.Panic, fmt.Errorf("internal error: %v", v), "this is a bug in walkeep; please report it with what led to it")
+		}
+	}()
+	return p.Run(args, msg)
+}
+
+// PrintVersion answers --version.
+func PrintVersion(w io.Writer, program string) error {
+	_, err := fmt.Fprintf(w, "%s (walkeep) %s\n", program, Version)
+	return err
+}
+
+// Messages go to standard error, which is the server's log where the server runs the program: one line each, with the
+// program's name.
+type Messages struct {
+	Verbose bool
+	Quiet   bool // errors only
+
+	program string
+	w       io.Writer
+}
+
+// Warn says what the person who reads the log should know although the program succeeds.
+func (m *Messages) Warn(hint, format string, args ...any) {
+	if !m.Quiet {
+		m.print("warning: " + fmt.Sprintf(format, args...))
+		m.hint(hint)
+	}
+}
+
+// Detail says what only those want to know who asked for it.
+func (m *Messages) Detail(format string, args ...any) {
+	if m.Verbose && !m.Quiet {
+		m.print(fmt.Sprintf(format, args...))
+	}
+}
+
+func (m *Messages) hint(hint string) {
+	if hint != "" {
+		m.print("hint: " + hint)
+	}
+}
+
+func (m *Messages) print(text string) {
+	fmt.Fprintf(m.w, "%s: %s\n", m.program, oneLine(text))
+}
+
+// oneLine keeps what comes from file names and other programs from forging lines in a log.
+func oneLine(text string) string {
+	return strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f {
+			return ' '
+		}
+		return r
+	}, text)
+}

@@ -1,0 +1,125 @@
+package codec
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// ChunkSize is the plain size in bytes of the chunks that this version writes. It stays in a core's cache while it is
+// read, hashed, walked, compressed and compared, and costs less than half a percent of a segment's compressed size.
+const ChunkSize = 1 << 20
+
+// maxChunkSize bounds the memory that a stored object can ask its reader for.
+const maxChunkSize = 64 << 20
+
+// ErrDamaged says that a stored object is not what its writer stored.
+var ErrDamaged = errors.New("stored object is damaged")
+
+// A Codec is one way to store chunks. Its encoders and decoders are not safe for concurrent use.
+type Codec interface {
+	// Name is what people call it, in options and configuration.
+	Name() string
+	// Ext is the ending that its objects' names carry, with its dot.
+	Ext() string
+	// Levels are the least, the greatest and the default level; all zero where there is no choice.
+	Levels() (least, greatest, standard int)
+	// NewEncoder takes a level in the range of Levels.
+	NewEncoder(level int) (Encoder, error)
+	NewDecoder() (Decoder, error)
+	// NewReader expands a foreign file.
+	NewReader(io.Reader) (io.ReadCloser, error)
+
+	id() uint8
+	// wrap gives the constant bytes around a payload of n bytes.
+	wrap(n int) (head, tail []byte)
+}
+
+// An Encoder appends src as one complete stream to dst.
+type Encoder interface {
+	Encode(dst, src []byte) ([]byte, error)
+}
+
+// A Decoder fills dst with what the one complete stream in src expands to. It is an error if that is not exactly as
+// long as dst.
+type Decoder interface {
+	Decode(dst, src []byte) error
+}
+
+var codecs = []Codec{zstdCodec{}, s2Codec{}, lz4Codec{}, gzipCodec{}, noneCodec{}}
+
+// Default is the codec that is used where nothing else is asked for.
+const Default = "zstd"
+
+// Names lists the codecs, the default first.
+func Names() []string {
+	names := make([]string, len(codecs))
+	for i, c := range codecs {
+		names[i] = c.Name()
+	}
+	return names
+}
+
+// ByName finds a codec by what people call it.
+func ByName(name string) (Codec, error) {
+	for _, c := range codecs {
+		if c.Name() == name {
+			return c, nil
+		}
+	}
+	return nil, fmt.Errorf("unknown codec %q: choose one of %s", name, strings.Join(Names(), ", "))
+}
+
+// ByExt finds the codec that reads objects with this ending. The empty ending is that of a foreign plain file.
+func ByExt(ext string) (Codec, bool) {
+	if ext == "" {
+		return plainFile{}, true
+	}
+	for _, c := range codecs {
+		if c.Ext() == ext {
+			return c, true
+		}
+	}
+	return nil, false
+}
+
+// CheckLevel tells whether the codec has this level.
+func CheckLevel(c Codec, level int) error {
+	least, greatest, _ := c.Levels()
+	if least == greatest {
+		return fmt.Errorf("codec %s has no levels", c.Name())
+	}
+	if level < least || level > greatest {
+		return fmt.Errorf("codec %s has levels %d to %d, not %d", c.Name(), least, greatest, level)
+	}
+	return nil
+}
+
+// fill reads exactly len(dst) bytes, after which r must end.
+func fill(dst []byte, r io.Reader) error {
+	if _, err := io.ReadFull(r, dst); err != nil {
+		return fmt.Errorf("%w: %v", ErrDamaged, err)
+	}
+	var more [1]byte
+	switch n, err := io.ReadFull(r, more[:]); {
+	case n > 0:
+		return fmt.Errorf("%w: a chunk expands to more than it should", ErrDamaged)
+	case err != io.EOF:
+		return fmt.Errorf("%w: %v", ErrDamaged, err)
+	}
+	return nil
+}
+
+// A buffer lets stream encoders append to a slice.
+type buffer struct{ b []byte }
+
+func (w *buffer) Write(p []byte) (int, error) {
+	w.b = append(w.b, p...)
+	return len(p), nil
+}
+
+// skippableFrame is the header that zstd and LZ4 share for what their tools skip.
+func skippableFrame(n int) []byte {
+	return []byte{0x50, 0x2A, 0x4D, 0x18, byte(n), byte(n >> 8), byte(n >> 16), byte(n >> 24)}
+}

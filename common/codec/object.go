@@ -1,0 +1,177 @@
+package codec
+
+import (
+	"context"
+	"crypto/sha256"
+	"fmt"
+	"hash"
+	"io"
+	"runtime"
+	"sync"
+
+	"github.com/zeebo/xxh3"
+	"golang.org/x/sync/errgroup"
+)
+
+// An Object is a stored object that is open for reading.
+type Object struct {
+	Trailer *Trailer // nil for a foreign file
+
+	codec Codec
+	r     io.ReaderAt
+	size  int64
+}
+
+// OpenObject reads the trailer of the object in r, of size bytes, whose name has the codec's ending.
+func OpenObject(c Codec, r io.ReaderAt, size int64) (*Object, error) {
+	t, err := ReadTrailer(c, r, size)
+	if err != nil {
+		return nil, err
+	}
+	return &Object{Trailer: t, codec: c, r: r, size: size}, nil
+}
+
+// Reader expands a foreign file from its beginning, at most limit plain bytes and one more.
+func (o *Object) Reader(limit int64) (io.ReadCloser, error) {
+	r, err := o.codec.NewReader(io.NewSectionReader(o.r, 0, o.size))
+	if err != nil {
+		return nil, fmt.Errorf("%w: %v", ErrDamaged, err)
+	}
+	return struct {
+		io.Reader
+		io.Closer
+	}{io.LimitReader(r, limit+1), r}, nil
+}
+
+// Verify reads every stored byte and compares with the trailer, without expanding any.
+func (o *Object) Verify() error {
+	h := sha256.New()
+	if _, err := io.CopyBuffer(h, struct{ io.Reader }{io.NewSectionReader(o.r, 0, o.Trailer.stored())}, make([]byte, readSize)); err != nil {
+		return err
+	}
+	return o.checkStored(h)
+}
+
+func (o *Object) checkStored(h hash.Hash) error {
+	if [32]byte(h.Sum(nil)) != o.Trailer.StoredHash {
+		return fmt.Errorf("%w: its SHA-256 is not the one that its trailer says", ErrDamaged)
+	}
+	return nil
+}
+
+// Unpack expands an object that has a trailer into w, on all cores, and compares stored and plain bytes with the
+// trailer. What was written to w must be thrown away when it fails.
+func (o *Object) Unpack(ctx context.Context, w io.WriterAt) error {
+	u := unpacker{Object: o, w: w, stored: sha256.New(), plain: xxh3.New()}
+	u.turn.L = new(sync.Mutex)
+	group, ctx := errgroup.WithContext(ctx)
+	for range min(runtime.GOMAXPROCS(0), len(o.Trailer.Chunks)) {
+		group.Go(func() error {
+			err := u.work(ctx)
+			if err != nil {
+				u.abort()
+			}
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	if err := o.checkStored(u.stored); err != nil {
+		return err
+	}
+	if u.plain.Sum128().Bytes() != o.Trailer.PlainHash {
+		return fmt.Errorf("%w: its plain bytes do not have the hash that its trailer says", ErrDamaged)
+	}
+	return nil
+}
+
+// An unpacker is the state that the workers of one Unpack share. Each chunk is read and hashed in order, expanded and
+// written at the same time as others, and its plain bytes hashed in order again.
+type unpacker struct {
+	*Object
+	w io.WriterAt
+
+	read   sync.Mutex // guards the next three
+	next   int        // chunk to be read
+	offset int64      // of that chunk in the object
+	stored hash.Hash
+
+	turn    sync.Cond // guards the next three
+	hashed  int       // chunks whose plain bytes are in the hash
+	plain   *xxh3.Hasher
+	aborted bool
+}
+
+func (u *unpacker) work(ctx context.Context) error {
+	dec, err := u.codec.NewDecoder()
+	if err != nil {
+		return err
+	}
+	chunkSize := int64(u.Trailer.ChunkSize)
+	buf := make([]byte, min(chunkSize, int64(u.Trailer.PlainSize)))
+	var packed []byte
+	for ctx.Err() == nil {
+		var i int
+		if i, packed, err = u.readNext(packed); err != nil || i < 0 {
+			return err
+		}
+		at := int64(i) * chunkSize
+		plain := buf[:min(chunkSize, int64(u.Trailer.PlainSize)-at)]
+		if err := dec.Decode(plain, packed); err != nil {
+			return err
+		}
+		if _, err := u.w.WriteAt(plain, at); err != nil {
+			return err
+		}
+		if !u.hash(i, plain) {
+			return nil
+		}
+	}
+	return ctx.Err()
+}
+
+// readNext reads the next chunk's stored bytes into buf or a larger one; -1 where there is none left.
+func (u *unpacker) readNext(buf []byte) (int, []byte, error) {
+	u.read.Lock()
+	defer u.read.Unlock()
+	i := u.next
+	if i == len(u.Trailer.Chunks) {
+		return -1, nil, nil
+	}
+	n := int(u.Trailer.Chunks[i])
+	if n > cap(buf) {
+		buf = make([]byte, n)
+	}
+	buf = buf[:n]
+	if _, err := u.r.ReadAt(buf, u.offset); err != nil {
+		return 0, nil, err
+	}
+	u.stored.Write(buf)
+	u.next++
+	u.offset += int64(n)
+	return i, buf, nil
+}
+
+// hash waits for the chunk's turn. It gives up, and says so, when another worker has failed.
+func (u *unpacker) hash(i int, plain []byte) bool {
+	u.turn.L.Lock()
+	defer u.turn.L.Unlock()
+	for u.hashed != i && !u.aborted {
+		u.turn.Wait()
+	}
+	if u.aborted {
+		return false
+	}
+	u.plain.Write(plain)
+	u.hashed++
+	u.turn.Broadcast()
+	return true
+}
+
+func (u *unpacker) abort() {
+	u.turn.L.Lock()
+	defer u.turn.L.Unlock()
+	u.aborted = true
+	u.turn.Broadcast()
+}

@@ -1,0 +1,170 @@
+// Package config is walkeep's configuration: one set of names that are keys of the file, environment variables and
+// options. An option beats the environment, which beats the file.
+//
+// The file is an INI file of `key = value` lines, at most under the one section [walkeep]. All programs read the same
+// file; a key that none of them knows is an error. The environment variable of the key spool-limit is
+// WALKEEP_SPOOL_LIMIT.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jessevdk/go-flags"
+
+	"walkeep/common/codec"
+)
+
+// Common is what every program understands.
+type Common struct {
+	File    string `short:"c" long:"config" value-name:"FILE" no-ini:"true" description:"configuration file (else $WALKEEP_CONFIG, else /etc/walkeep/walkeep.ini where it exists)"`
+	Spool   string `long:"spool" value-name:"DIR" description:"directory that holds the archive; it must exist"`
+	Verbose bool   `short:"v" long:"verbose" description:"say what is done"`
+	Quiet   bool   `short:"q" long:"quiet" description:"say nothing but errors"`
+	Version bool   `long:"version" no-ini:"true" description:"print the version and exit"`
+}
+
+// Archive is how archive-cmd stores.
+type Archive struct {
+	Codec      string `long:"codec" value-name:"NAME" description:"how to compress: zstd (the default), s2, lz4, gzip or none"`
+	Level      int    `long:"level" value-name:"N" description:"compression level: zstd 1-22, s2 1-3, lz4 1-10, gzip 1-9"`
+	Lookahead  int    `long:"lookahead" value-name:"N" description:"archive up to N of the files that wait next as well, on all cores (default 24, 0 for none)"`
+	Verify     string `long:"verify" value-name:"HOW" description:"segments with broken records: warn (archive and mark them, the default), strict (refuse them) or off (do not look)"`
+	SpoolLimit Size   `long:"spool-limit" value-name:"SIZE" description:"fail rather than let the spool grow over this size, such as 200GB"`
+}
+
+// Restore is how restore-cmd delivers.
+type Restore struct {
+	RetryTime time.Duration `long:"retry-time" value-name:"TIME" description:"how long to try again before giving up on an archive that cannot tell (default 5s)"`
+}
+
+// Config is the whole of it.
+type Config struct {
+	Common
+	Archive
+	Restore
+}
+
+// Default is what holds where nothing is said.
+func Default() Config {
+	return Config{
+		Archive: Archive{Codec: codec.Default, Lookahead: 24, Verify: "warn"},
+		Restore: Restore{RetryTime: 5 * time.Second},
+	}
+}
+
+const section = "walkeep"
+
+// Load fills c, which holds the defaults, from the file and the environment. file is that of the option --config.
+func (c *Config) Load(file string) error {
+	all := flags.NewParser(nil, flags.None)
+	if _, err := all.AddGroup(section, "", c); err != nil {
+		return err
+	}
+	path, wanted := c.path(file)
+	ini := flags.NewIniParser(all)
+	if err := ini.ParseFile(path); err != nil && (wanted || !errors.Is(err, os.ErrNotExist)) {
+		return fmt.Errorf("read configuration: %w", describe(path, err))
+	}
+	return fromEnvironment(all)
+}
+
+// path finds the configuration file, and tells whether someone asked for it.
+func (c *Config) path(file string) (string, bool) {
+	if file != "" {
+		return file, true
+	}
+	if file = os.Getenv("WALKEEP_CONFIG"); file != "" {
+		return file, true
+	}
+	if runtime.GOOS == "windows" {
+		return filepath.Join(os.Getenv("ProgramData"), "walkeep", "walkeep.ini"), false
+	}
+	return "/etc/walkeep/walkeep.ini", false
+}
+
+// describe makes go-flags' error name the file and the line in the usual way.
+func describe(path string, err error) error {
+	var e *flags.IniError
+	if errors.As(err, &e) {
+		return fmt.Errorf("%s, line %d: %s", path, e.LineNumber, e.Message)
+	}
+	return err
+}
+
+func fromEnvironment(p *flags.Parser) error {
+	for _, o := range p.Groups()[0].Options() {
+		key := o.LongName
+		if o.Field().Tag.Get("no-ini") != "" {
+			continue
+		}
+		name := "WALKEEP_" + strings.ToUpper(strings.ReplaceAll(key, "-", "_"))
+		if value, ok := os.LookupEnv(name); ok {
+			if err := o.Set(&value); err != nil {
+				return fmt.Errorf("environment variable %s: %w", name, err)
+			}
+		}
+	}
+	return nil
+}
+
+// Validate checks what the programs share.
+func (c *Config) Validate() error {
+	if c.Spool == "" {
+		return errors.New("no spool is given: say where the archive is with --spool DIR, or spool = DIR in the configuration file")
+	}
+	co, err := codec.ByName(c.Codec)
+	if err != nil {
+		return err
+	}
+	if c.Level != 0 {
+		if err := codec.CheckLevel(co, c.Level); err != nil {
+			return err
+		}
+	}
+	switch {
+	case c.Lookahead < 0 || c.Lookahead > 1024:
+		return fmt.Errorf("lookahead is 0 to 1024, not %d", c.Lookahead)
+	case c.Verify != "warn" && c.Verify != "strict" && c.Verify != "off":
+		return fmt.Errorf("verify is warn, strict or off, not %q", c.Verify)
+	case c.SpoolLimit < 0:
+		return errors.New("spool-limit is negative")
+	case c.RetryTime < 0 || c.RetryTime > time.Hour:
+		return fmt.Errorf("retry-time is 0 to 1h, not %s", c.RetryTime)
+	}
+	return nil
+}
+
+// Size is a number of bytes, written as PostgreSQL does: 1024kB, 200GB. A number alone counts bytes.
+type Size int64
+
+var units = []struct {
+	name  string
+	bytes int64
+}{{"kB", 1 << 10}, {"MB", 1 << 20}, {"GB", 1 << 30}, {"TB", 1 << 40}, {"B", 1}}
+
+// UnmarshalFlag reads a size.
+func (s *Size) UnmarshalFlag(text string) error {
+	number, unit := strings.TrimSpace(text), int64(1)
+	for _, u := range units {
+		if rest, ok := strings.CutSuffix(number, u.name); ok {
+			number, unit = strings.TrimSpace(rest), u.bytes
+			break
+		}
+	}
+	n, err := strconv.ParseInt(number, 10, 64)
+	if err != nil || n < 0 || n > (1<<62)/unit {
+		return fmt.Errorf("%q is not a size such as 512MB or 200GB", text)
+	}
+	*s = Size(n * unit)
+	return nil
+}
+
+// MarshalFlag is the inverse of UnmarshalFlag.
+func (s Size) MarshalFlag() (string, error) { return strconv.FormatInt(int64(s), 10), nil }

@@ -1,0 +1,124 @@
+// Package pgdata reads what a PostgreSQL data directory says without its server: whose cluster it is, how it is being
+// recovered, and which files wait to be archived.
+package pgdata
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"walkeep/common/durable"
+	"walkeep/common/wal"
+)
+
+// Of returns the data directory that a file in pg_wal belongs to. PostgreSQL names such files relative to its working
+// directory, which is the data directory, so that it is "." there.
+func Of(walFile string) string { return filepath.Dir(filepath.Dir(walFile)) }
+
+// SystemID reads the cluster's system identifier from global/pg_control; 0 if there is no such file. The identifier is
+// the first field and the control file's version the second, in every release (ControlFileData in
+// src/include/catalog/pg_control.h).
+func SystemID(dir string) (wal.SystemID, error) {
+	f, err := durable.Open(filepath.Join(dir, "global", "pg_control"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	var b [12]byte
+	if _, err := io.ReadFull(f, b[:]); err != nil {
+		return 0, fmt.Errorf("read %s: %w", f.Name(), err)
+	}
+	id, version := binary.LittleEndian.Uint64(b[:]), binary.LittleEndian.Uint32(b[8:])
+	if id == 0 || version < 900 || version > 9999 {
+		return 0, fmt.Errorf("read %s: this is no control file (version %d)", f.Name(), version)
+	}
+	return wal.SystemID(id), nil
+}
+
+// Standby tells whether the data directory is that of a standby, for which recovery does not end: standby.signal, or
+// up to PostgreSQL 11 standby_mode in recovery.conf.
+func Standby(dir string) bool {
+	if _, err := os.Stat(filepath.Join(dir, "standby.signal")); err == nil {
+		return true
+	}
+	f, err := durable.Open(filepath.Join(dir, "recovery.conf"))
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	standby := false // as in PostgreSQL, the last setting counts
+	for lines := bufio.NewScanner(f); lines.Scan(); {
+		name, value := setting(lines.Text())
+		if strings.EqualFold(name, "standby_mode") {
+			standby = isTrue(value)
+		}
+	}
+	return standby
+}
+
+// setting splits a line of a PostgreSQL configuration file: name, an optional equals sign, a value that may be quoted.
+func setting(line string) (name, value string) {
+	line = strings.TrimSpace(line)
+	end := strings.IndexAny(line, " \t=")
+	if end < 0 {
+		return line, ""
+	}
+	name, value = line[:end], strings.TrimSpace(line[end:])
+	value = strings.TrimSpace(strings.TrimPrefix(value, "="))
+	if quoted, ok := strings.CutPrefix(value, "'"); ok {
+		value, _, _ = strings.Cut(quoted, "'")
+	} else {
+		value, _, _ = strings.Cut(value, "#")
+	}
+	return name, strings.TrimSpace(value)
+}
+
+// isTrue reads a boolean as PostgreSQL does: true, yes, on, 1, and what begins one of them unambiguously.
+func isTrue(value string) bool {
+	value = strings.ToLower(value)
+	return value == "1" || value == "on" ||
+		value != "" && (strings.HasPrefix("true", value) || strings.HasPrefix("yes", value))
+}
+
+// Ready lists the files in walDir that wait to be archived, in PostgreSQL's order: history files first, then by name.
+func Ready(walDir string) ([]wal.Name, error) {
+	d, err := os.Open(filepath.Join(walDir, "archive_status"))
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	files, err := d.Readdirnames(-1)
+	if err != nil {
+		return nil, err
+	}
+	var ready []wal.Name
+	for _, file := range files {
+		if base, ok := strings.CutSuffix(file, ".ready"); ok {
+			if name, err := wal.ParseName(base); err == nil {
+				ready = append(ready, name)
+			}
+		}
+	}
+	slices.SortFunc(ready, archivingOrder)
+	return ready, nil
+}
+
+func archivingOrder(a, b wal.Name) int {
+	if ha, hb := a.Kind == wal.KindHistory, b.Kind == wal.KindHistory; ha != hb {
+		if ha {
+			return -1
+		}
+		return 1
+	}
+	return wal.Compare(a, b)
+}

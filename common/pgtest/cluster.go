@@ -1,0 +1,207 @@
+package pgtest
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+// Cluster is a data directory and the server that may run on it. Its methods may be called concurrently, except for those
+// that start or stop the server.
+type Cluster struct {
+	// Dir is the data directory's absolute path.
+	Dir string
+	// Major is the PostgreSQL version.
+	Major int
+
+	bindir string
+	runDir string
+	port   int  // of TCP, and in the name of the socket
+	tcp    bool // whether to listen on 127.0.0.1
+
+	mu       sync.Mutex
+	proc     *process // the server, if this Cluster started it
+	logStart int64    // size of the log before the latest start
+}
+
+// The port of every server that listens on a Unix socket only.
+const socketPort = 5432
+
+func newCluster(dir string, major int) (*Cluster, error) {
+	bindir, err := Bindir(major)
+	if err != nil {
+		return nil, err
+	}
+	dir, err = filepath.Abs(dir)
+	if err != nil {
+		return nil, err
+	}
+	c := &Cluster{Dir: dir, Major: major, bindir: bindir, port: socketPort}
+	// Derived from the data directory: the same before and after a restart, and for whoever opens it. Short, because a
+	// socket's path has at most 103 bytes on some systems.
+	c.runDir = filepath.Join(tempBase(), fmt.Sprintf("wkrun-%x", sha256.Sum256([]byte(dir)))[:16])
+	if runtime.GOOS == "windows" {
+		return c, c.ListenTCP()
+	}
+	return c, nil
+}
+
+// Bindir is the directory of the server's programs.
+func (c *Cluster) Bindir() string { return c.bindir }
+
+// RunDir is the directory of the server's Unix socket, a short path outside the data directory. Close removes it.
+func (c *Cluster) RunDir() string { return c.runDir }
+
+// Path is the path of a file of the data directory, given with slashes, such as "pg_wal/archive_status".
+func (c *Cluster) Path(name string) string { return filepath.Join(c.Dir, filepath.FromSlash(name)) }
+
+// ListenTCP makes the server listen on a free port of 127.0.0.1 from its next start on.
+func (c *Cluster) ListenTCP() error {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return fmt.Errorf("find a free port: %w", err)
+	}
+	c.port, c.tcp = l.Addr().(*net.TCPAddr).Port, true
+	return l.Close()
+}
+
+// addressSettings say where the server listens.
+func (c *Cluster) addressSettings() map[string]string {
+	s := map[string]string{"port": strconv.Itoa(c.port), "listen_addresses": ""}
+	if c.tcp {
+		s["listen_addresses"] = "127.0.0.1"
+	}
+	if runtime.GOOS != "windows" {
+		s["unix_socket_directories"] = c.runDir
+	}
+	return s
+}
+
+func (c *Cluster) makeRunDir() error {
+	if err := os.MkdirAll(c.runDir, 0o755); err != nil {
+		return err
+	}
+	return giveToServer(c.runDir)
+}
+
+// ConnString is what clients connect with, as superuser postgres to the database postgres: keywords and values, fit for
+// libpq, pgx and primary_conninfo. For a server that another program started elsewhere it gives that address.
+func (c *Cluster) ConnString() string {
+	host, port := c.runDir, c.port
+	if runtime.GOOS == "windows" {
+		host = "127.0.0.1"
+	} else if f := c.readPIDFile(); f.socketDir != "" && f.port != 0 && c.Running() {
+		host, port = f.socketDir, f.port
+	}
+	return fmt.Sprintf("host=%s port=%d user=postgres dbname=postgres sslmode=disable", host, port)
+}
+
+// Configure appends settings to postgresql.conf; what comes later wins. The server must be reloaded or restarted for it.
+func (c *Cluster) Configure(settings map[string]string) error {
+	if len(settings) == 0 {
+		return nil
+	}
+	f, err := os.OpenFile(c.Path("postgresql.conf"), os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return fmt.Errorf("configure: %w", err)
+	}
+	_, err = f.WriteString("\n" + settingLines(settings))
+	if cerr := f.Close(); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return fmt.Errorf("configure: %w", err)
+	}
+	return nil
+}
+
+// settingLines writes settings the way postgresql.conf and recovery.conf want them, in order of name.
+func settingLines(settings map[string]string) string {
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(settings)) {
+		value := strings.NewReplacer(`\`, `\\`, `'`, `''`).Replace(settings[name])
+		fmt.Fprintf(&b, "%s = '%s'\n", name, value)
+	}
+	return b.String()
+}
+
+// LogPath is the file that the server's stderr goes to, in which all its runs follow each other.
+func (c *Cluster) LogPath() string { return c.Dir + ".log" }
+
+// Log returns all that servers on this data directory have logged; "" when there is nothing.
+func (c *Cluster) Log() string {
+	text, err := os.ReadFile(c.LogPath())
+	if err != nil {
+		return ""
+	}
+	return string(text)
+}
+
+// LogTail returns the last lines of the log, up to n of them, since the latest start by this Cluster.
+func (c *Cluster) LogTail(n int) string {
+	f, err := os.Open(c.LogPath())
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	end, err := f.Seek(0, io.SeekEnd)
+	if err != nil {
+		return ""
+	}
+	c.mu.Lock()
+	from := max(c.logStart, end-64<<10)
+	c.mu.Unlock()
+	text, err := io.ReadAll(io.NewSectionReader(f, from, max(end-from, 0)))
+	if err != nil {
+		return ""
+	}
+	lines := bytes.Split(bytes.TrimRight(text, "\r\n"), []byte("\n"))
+	return string(bytes.Join(lines[max(len(lines)-n, 0):], []byte("\n")))
+}
+
+// withLog adds the log's tail to an error.
+func (c *Cluster) withLog(err error) error {
+	return fmt.Errorf("%w\n--- %s\n%s\n---", err, c.LogPath(), c.LogTail(20))
+}
+
+// pidFile is what postmaster.pid says; see miscadmin.h for its lines.
+type pidFile struct {
+	pid       int
+	port      int
+	socketDir string
+	shmID     int    // System V shared memory, 0 if none
+	status    string // "starting", "stopping", "ready", or "standby" when no connections are taken
+}
+
+// readPIDFile returns the zero value if there is none, or not yet one that is complete enough.
+func (c *Cluster) readPIDFile() (f pidFile) {
+	text, err := os.ReadFile(c.Path("postmaster.pid"))
+	if err != nil {
+		return f
+	}
+	lines := strings.Split(strings.ReplaceAll(string(text), "\r", ""), "\n")
+	line := func(n int) string {
+		if n > len(lines) {
+			return ""
+		}
+		return strings.TrimSpace(lines[n-1])
+	}
+	f.pid, _ = strconv.Atoi(line(1)) // malformed lines stay 0
+	f.port, _ = strconv.Atoi(line(4))
+	f.socketDir = line(5)
+	if key := strings.Fields(line(7)); len(key) == 2 {
+		f.shmID, _ = strconv.Atoi(key[1])
+	}
+	f.status = line(8)
+	return f
+}

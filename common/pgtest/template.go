@@ -1,0 +1,95 @@
+package pgtest
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+)
+
+// templateLocks holds a *sync.Mutex per template, so that one initdb of a kind runs at a time in this process. Two
+// processes may both run it: the first to rename wins.
+var templateLocks sync.Map
+
+var unsafeInName = regexp.MustCompile(`[^0-9A-Za-z.]+`)
+
+// template returns a data directory as initdb of that release made it, to copy from.
+func template(ctx context.Context, bindir string, o Options) (string, error) {
+	version, err := exec.CommandContext(ctx, program(bindir, "postgres"), "--version").Output()
+	if err != nil {
+		return "", fmt.Errorf("ask for the server's version: %w", err)
+	}
+	cache, err := templateDir()
+	if err != nil {
+		return "", err
+	}
+	name := strings.Trim(unsafeInName.ReplaceAllString(string(version), "-"), "-")
+	name = fmt.Sprintf("%s-segment%d-checksums-%t", name, o.SegmentSizeMB, o.Checksums)
+	path := filepath.Join(cache, name)
+
+	lock, _ := templateLocks.LoadOrStore(path, new(sync.Mutex))
+	lock.(*sync.Mutex).Lock()
+	defer lock.(*sync.Mutex).Unlock()
+	if isDir(path) {
+		return path, nil
+	}
+	// The servers' user cannot write to the cache, so initdb runs elsewhere and the result is copied.
+	work, err := MkdirTemp()
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(work)
+	made := filepath.Join(work, "data")
+	if err := initdb(ctx, bindir, made, o); err != nil {
+		return "", err
+	}
+	half, err := os.MkdirTemp(cache, ".new")
+	if err != nil {
+		return "", err
+	}
+	defer os.RemoveAll(half)
+	if err := copyTree(made, half, copyOptions{keepOwner: true}); err != nil {
+		return "", fmt.Errorf("keep template: %w", err)
+	}
+	if err := os.Rename(half, path); err != nil && !isDir(path) {
+		return "", fmt.Errorf("keep template: %w", err)
+	}
+	return path, nil
+}
+
+func templateDir() (string, error) {
+	dir := filepath.Join(tempBase(), "walkeep-"+strconv.Itoa(os.Getuid()))
+	if cache, err := os.UserCacheDir(); err == nil {
+		dir = filepath.Join(cache, "walkeep")
+	}
+	dir = filepath.Join(dir, "templates")
+	return dir, os.MkdirAll(dir, 0o700)
+}
+
+func initdb(ctx context.Context, bindir, dir string, o Options) error {
+	args := []string{"-D", dir, "-N", "-U", "postgres", "-A", "trust", "--no-locale", "-E", "UTF8"}
+	if o.SegmentSizeMB != 0 && o.Major >= 11 {
+		args = append(args, "--wal-segsize", strconv.Itoa(o.SegmentSizeMB))
+	}
+	switch {
+	case o.Checksums:
+		args = append(args, "--data-checksums")
+	case o.Major >= 18: // on by default since
+		args = append(args, "--no-data-checksums")
+	}
+	out, err := Command(ctx, program(bindir, "initdb"), args...).CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("run initdb: %w: %s", err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
+}

@@ -1,0 +1,105 @@
+package pgtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"testing"
+	"time"
+)
+
+// New makes a cluster for a test, which is stopped and removed when the test ends, and does not start it. If the test has
+// failed then, the tail of the server's log is printed and the whole of it kept. The test is skipped when there is no such
+// server, or when WALKEEP_TEST_MAJORS leaves this major out.
+func New(t testing.TB, o Options) *Cluster {
+	t.Helper()
+	if o.Major != 0 {
+		Need(t, o.Major)
+	}
+	if o.Dir == "" {
+		o.Dir = filepath.Join(TempDir(t), "data")
+	}
+	c, err := Init(t.Context(), o)
+	if errors.Is(err, ErrNoServer) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Attach(t, c)
+}
+
+// Attach makes a test own a cluster that came from Init or Open, as New does, except that the data directory is the
+// caller's to remove.
+func Attach(t testing.TB, c *Cluster) *Cluster {
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("PostgreSQL %d on %s: %s", c.Major, c.Dir, keepLog(t.Name(), c))
+		}
+		if err := c.Close(); err != nil {
+			t.Errorf("close cluster: %v", err)
+		}
+	})
+	return c
+}
+
+// Need skips the test when there is no server of that major version, or when WALKEEP_TEST_MAJORS leaves it out.
+func Need(t testing.TB, major int) {
+	t.Helper()
+	if !slices.Contains(Majors(), major) {
+		t.Skipf("PostgreSQL %d is not among WALKEEP_TEST_MAJORS", major)
+	}
+	if _, err := Bindir(major); err != nil {
+		t.Skipf("PostgreSQL %d: %v", major, err)
+	}
+}
+
+// Each runs a parallel subtest for each of Majors, named pg10 and so on.
+func Each(t *testing.T, f func(t *testing.T, major int)) {
+	t.Helper()
+	for _, major := range Majors() {
+		t.Run(fmt.Sprintf("pg%d", major), func(t *testing.T) {
+			t.Parallel()
+			Need(t, major)
+			f(t, major)
+		})
+	}
+}
+
+// TempDir makes a directory, as MkdirTemp does, that is removed when the test ends.
+func TempDir(t testing.TB) string {
+	t.Helper()
+	dir, err := MkdirTemp()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		// Programs that the test has started may still be writing for a moment.
+		err := poll(context.Background(), 5*time.Second, func(context.Context) (bool, error) { return os.RemoveAll(dir) == nil, nil })
+		if err != nil {
+			t.Errorf("remove %s: %v: %v", dir, err, os.RemoveAll(dir))
+		}
+	})
+	return dir
+}
+
+var unsafeInLogName = regexp.MustCompile(`[^0-9A-Za-z]+`)
+
+// keepLog copies the server's log to where the test's end does not remove it, and returns what to say about it.
+func keepLog(test string, c *Cluster) string {
+	tail := "\n" + c.LogTail(40)
+	dir := filepath.Join(os.TempDir(), "walkeep-failed")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err.Error() + tail
+	}
+	name := fmt.Sprintf("%s-pg%d-%d-%s.log", unsafeInLogName.ReplaceAllString(test, "-"), c.Major, os.Getpid(), filepath.Base(c.runDir))
+	path := filepath.Join(dir, name)
+	if err := copyFile(c.LogPath(), path); err != nil {
+		return err.Error() + tail
+	}
+	return "log kept in " + path + tail
+}

@@ -1,0 +1,96 @@
+// Package storage is the contract of the places that hold an archive: named objects that appear whole and durable or
+// not at all, and are never overwritten.
+package storage
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"strings"
+)
+
+// Errors of a Backend, to be found with errors.Is. Any other error means that the backend cannot tell.
+var (
+	// ErrNotExist is the answer of a backend that was reached and does not hold the object.
+	ErrNotExist = fs.ErrNotExist
+	// ErrExist is the answer to Put for a name that is taken.
+	ErrExist = fs.ErrExist
+	// ErrName is a programming error or an attack: a name that could lead out of the archive.
+	ErrName = errors.New("not an object's name")
+	// ErrUnavailable says that the backend's root is not there: not mounted, not created, or not a directory.
+	ErrUnavailable = errors.New("archive is not there")
+)
+
+// A Backend stores objects under relative names with slashes. All methods may be called concurrently.
+type Backend interface {
+	// Put stores what write writes. The object becomes visible under its name only whole, durable, and after check
+	// (where it is not nil) has read it back without an error. If the name is taken, now or when all is written, the
+	// object there is untouched and the error is ErrExist; of several writers exactly one succeeds.
+	Put(ctx context.Context, name string, write func(io.Writer) error, check func(io.Reader) error) error
+
+	// Open opens an object for reading; ErrNotExist if it is not there.
+	Open(ctx context.Context, name string) (Object, error)
+
+	// List gives the objects and directories directly in the directory part of prefix whose names begin with prefix,
+	// in the order of their names. "wal/" lists the directory wal, "wal/00" what begins so. No match is no error.
+	List(ctx context.Context, prefix string) ([]Entry, error)
+
+	// Remove removes an object; ErrNotExist if it is not there.
+	Remove(ctx context.Context, name string) error
+}
+
+// An Object is open for reading until it is closed.
+type Object interface {
+	io.ReaderAt
+	io.Closer
+	Size() int64 // bytes
+}
+
+// An Entry is one line of a listing.
+type Entry struct {
+	Name string // with the directory, as Open takes it; directories end with a slash
+	Size int64  // bytes; 0 for directories
+}
+
+// IsDir tells whether the entry is a directory.
+func (e Entry) IsDir() bool { return strings.HasSuffix(e.Name, "/") }
+
+// A Syncer is a backend in which an object can be visible before it is durable, if its writer died in between.
+type Syncer interface {
+	// Sync makes an object that is there durable.
+	Sync(ctx context.Context, name string) error
+}
+
+// A Replacer is a backend that can also keep notes: small objects that are replaced as a whole, by their owner alone.
+type Replacer interface {
+	Replace(ctx context.Context, name string, content []byte) error
+}
+
+// CheckName tells whether a name, or the prefix of one, stays below the archive's root.
+func CheckName(name string) error {
+	for part := range strings.SplitSeq(strings.TrimSuffix(name, "/"), "/") {
+		if part == "" || part == "." || part == ".." || strings.ContainsAny(part, "\\:\x00") {
+			return fmt.Errorf("%w: %q", ErrName, name)
+		}
+	}
+	return nil
+}
+
+// ReadAll reads a whole small object, of at most limit bytes.
+func ReadAll(ctx context.Context, b Backend, name string, limit int64) ([]byte, error) {
+	o, err := b.Open(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	defer o.Close()
+	if o.Size() > limit {
+		return nil, fmt.Errorf("read %s: it has %d bytes, more than the %d it can have", name, o.Size(), limit)
+	}
+	content := make([]byte, o.Size())
+	if _, err := io.ReadFull(io.NewSectionReader(o, 0, o.Size()), content); err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	return content, nil
+}

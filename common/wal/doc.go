@@ -1,0 +1,77 @@
+// Package wal knows PostgreSQL's write-ahead log as files: log sequence numbers, timelines, the names of
+// the files that a server archives, timeline history files, and the pages and records in a segment.
+// It covers PostgreSQL 10 to 18 on little-endian machines, and every segment and block size.
+//
+// Nothing here reads a file or keeps state beyond its values: bytes come in, judgements go out.
+//
+// # Names
+//
+// Digits are upper-case hexadecimal. LSN = log * 2^32 + seg * segment size; seg is below 2^32 / segment size.
+//
+//	24 digits                   segment: timeline, log, seg (8 digits each)
+//	24 digits .partial          last segment of a timeline that was left at a promotion
+//	24 digits . 8 digits .backup  backup history file: where a base backup started, offset in bytes
+//	8 digits .history           timeline history file: timeline
+//
+// # Timeline history files
+//
+// Text. Blank lines and lines that begin with # are passed over. Every other line is one timeline that leads
+// to the one in the file's name, oldest first:
+//
+//	timeline (decimal)  white space  LSN at which it was left (%X/%X)  white space  reason
+//
+// # Segments
+//
+// A segment is a sequence of pages of one block size, 8192 bytes unless the server was built otherwise. All
+// numbers are little-endian. The header of a page:
+//
+//	offset  size  field
+//	     0     2  magic, one value for each major version: 10 D097, 11 D098, 12 D101, 13 D106, 14 D10D,
+//	              15 D110, 16 D113, 17 D116, 18 D118
+//	     2     2  info bits: 1 the page begins with the rest of a record, 2 long header, 4 full-page images
+//	              may be removed, 8 the rest of a record that belongs here was lost in a crash
+//	     4     4  timeline
+//	     8     8  LSN of the page's first byte
+//	    16     4  with info bit 1: bytes that remain of the record; else 0
+//	    20     4  unused
+//
+// The first page of a segment, and no other, has a long header, which goes on with:
+//
+//	    24     8  system identifier
+//	    32     4  segment size in bytes
+//	    36     4  block size in bytes
+//
+// Records begin at multiples of 8 and go on behind the header of the next page where one page, or
+// one segment, does not hold them:
+//
+//	     0     4  length in bytes, with this header
+//	     4     4  transaction
+//	     8     8  LSN of the record before
+//	    16     1  info
+//	    17     1  resource manager
+//	    18     2  unused
+//	    20     4  CRC-32C over the data and then over the first 20 bytes of the header
+//	    24        data
+//
+// # What the Walker checks
+//
+// The header of the first page tells whether the file is what its name says; a fault is [Result].HeaderErr:
+// known magic, the long form, no unknown bits, the address that the name says, a timeline not later
+// than the name's, sizes that PostgreSQL can use, and as many bytes as a segment has.
+//
+// All else is damage ([Result].Damage), a place at which recovery would stop. For a page: the first page's
+// magic, the right bits, its own address, a timeline not earlier than that of the page before and not later
+// than the name's, and exactly the continuation that the record before it needs. For a record: at least 24
+// bytes, and at most 1020 MB (from 16 on) or 1 GB; the link to the record before; a resource manager of
+// the version (0 to 21, and from 15 on 128 to 255); the checksum.
+//
+// A switch record ends the segment, whatever follows it. A page with bit 8 discards the record that
+// it should continue; an OVERWRITE_CONTRECORD record must come first on it, and its link leads to
+// the last record before the discarded one. In a complete segment records must reach the end; a partial
+// one may stop anywhere, so it has no damage, and [Result].End tells how far it is good.
+//
+// What the file alone cannot show is not checked: the system identifier; info bit 4; the unused bytes of
+// page headers and between records; all that follows a switch record. After [Walker.Reset] also: the
+// rest of a record that began in the segment before, and its length within the same multiple of 8. The
+// data of a record that goes on in the next segment is checked there, after [Walker.Continue].
+package wal

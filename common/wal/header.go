@@ -1,0 +1,125 @@
+package wal
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/bits"
+)
+
+// ErrHeader says that the first bytes of a file are not those of a WAL segment, or of another one
+// than its name says.
+var ErrHeader = errors.New("invalid WAL segment header")
+
+// ErrSize says that a file has another length than the segment size in its header. It is an
+// [ErrHeader] too.
+var ErrSize = fmt.Errorf("%w: wrong length", ErrHeader)
+
+// Lengths in bytes: see the package's documentation for the fields.
+const (
+	HeaderSize     = 40 // the header of a segment's first page (XLogLongPageHeaderData)
+	pageHeaderSize = 24 // the header of every other page (XLogPageHeaderData)
+	minBlockSize   = 1 << 10
+	maxBlockSize   = 1 << 16
+)
+
+// Bits of a page's info (XLP_*).
+const (
+	infoContRecord          = 0x0001 // the page begins with the rest of a record
+	infoLongHeader          = 0x0002 // the header is a long one
+	infoRemovable           = 0x0004 // full-page images may be removed from the page's records
+	infoOverwriteContRecord = 0x0008 // the rest of a record that should be here was lost
+	infoAll                 = 0x000F
+)
+
+// Header is the header of a segment's first page.
+//
+// Source: XLogLongPageHeaderData in [xlog_internal.h].
+//
+// [xlog_internal.h]: https://github.com/postgres/postgres/blob/REL_18_STABLE/src/include/access/xlog_internal.h
+type Header struct {
+	Magic       uint16      // one value for each major version
+	Info        uint16      // bits
+	Timeline    Timeline    // of the page's first byte: the segment in which a timeline begins carries an older one
+	PageAddr    LSN         // of the page's first byte
+	RemLen      uint32      // bytes that remain of a record that began in an earlier segment
+	SystemID    SystemID    // of the cluster
+	SegmentSize SegmentSize // bytes
+	BlockSize   uint32      // length of every page in bytes
+}
+
+// magics are the page magics (XLOG_PAGE_MAGIC) of the releases.
+var magics = [...]struct {
+	magic uint16
+	major int
+}{
+	{0xD097, 10},
+	{0xD098, 11},
+	{0xD101, 12},
+	{0xD106, 13},
+	{0xD10D, 14},
+	{0xD110, 15},
+	{0xD113, 16},
+	{0xD116, 17},
+	{0xD118, 18},
+}
+
+// ParseHeader reads the header of a segment's first page from the first [HeaderSize] bytes of b. What
+// can be judged without the file's name is judged: a magic of a known release, the long form, no
+// unknown info bits, a timeline, sizes that PostgreSQL can use. A fault is [ErrHeader].
+func ParseHeader(b []byte) (Header, error) {
+	if len(b) < HeaderSize {
+		return Header{}, fmt.Errorf("%w: %d bytes", ErrHeader, len(b))
+	}
+	h := Header{
+		Magic:       binary.LittleEndian.Uint16(b[0:]),
+		Info:        binary.LittleEndian.Uint16(b[2:]),
+		Timeline:    Timeline(binary.LittleEndian.Uint32(b[4:])),
+		PageAddr:    LSN(binary.LittleEndian.Uint64(b[8:])),
+		RemLen:      binary.LittleEndian.Uint32(b[16:]),
+		SystemID:    SystemID(binary.LittleEndian.Uint64(b[24:])),
+		SegmentSize: SegmentSize(binary.LittleEndian.Uint32(b[32:])),
+		BlockSize:   binary.LittleEndian.Uint32(b[36:]),
+	}
+	switch {
+	case h.Major() == 0:
+		return Header{}, fmt.Errorf("%w: magic %04X", ErrHeader, h.Magic)
+	case h.Info&infoLongHeader == 0 || h.Info&^infoAll != 0:
+		return Header{}, fmt.Errorf("%w: info bits %04X", ErrHeader, h.Info)
+	case h.Timeline == 0:
+		return Header{}, fmt.Errorf("%w: timeline 0", ErrHeader)
+	case !h.SegmentSize.Valid():
+		return Header{}, fmt.Errorf("%w: segment size %d", ErrHeader, h.SegmentSize)
+	case h.BlockSize < minBlockSize || h.BlockSize > maxBlockSize || bits.OnesCount32(h.BlockSize) != 1:
+		return Header{}, fmt.Errorf("%w: block size %d", ErrHeader, h.BlockSize)
+	}
+	return h, nil
+}
+
+// Major returns the major version of PostgreSQL that writes pages with the header's magic, 10 to 18;
+// zero for a magic that is not known.
+func (h Header) Major() int {
+	for _, m := range magics {
+		if m.magic == h.Magic {
+			return m.major
+		}
+	}
+	return 0
+}
+
+// Check reports whether a segment with this header may have the name n: its address must be
+// where n starts, and its timeline must not be later than n's. An earlier one is right in the segment
+// in which a timeline begins, because that is a copy of the older timeline's segment up to the
+// switch. A fault is [ErrHeader].
+func (h Header) Check(n Name) error {
+	start, err := n.Start(h.SegmentSize)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrHeader, err)
+	case h.PageAddr != start:
+		return fmt.Errorf("%w: page address %s in %s, which starts at %s", ErrHeader, h.PageAddr, n, start)
+	case h.Timeline > n.Timeline:
+		return fmt.Errorf("%w: timeline %d in %s", ErrHeader, h.Timeline, n)
+	}
+	return nil
+}

@@ -1,0 +1,157 @@
+package wal
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// ErrHistory says that bytes are not the contents of the timeline history file that they should be.
+var ErrHistory = errors.New("invalid timeline history file")
+
+// MaxHistorySize bounds the length of a timeline history file in bytes: thousands of promotions.
+const MaxHistorySize = 1 << 20
+
+// maxHistoryLine is the length of a line that PostgreSQL's reader takes in one piece (MAXPGPATH
+// without the terminating zero).
+const maxHistoryLine = 1023
+
+// HistoryEntry is one line of a timeline history file.
+type HistoryEntry struct {
+	Timeline Timeline // a timeline that was left
+	End      LSN      // where it was left: the first byte that belongs to the next one
+	Reason   string   // for people, such as "no recovery target specified"; one line, no space around it
+}
+
+// History is the contents of a timeline history file: the timelines that lead to Timeline.
+//
+// Source: [timeline.c].
+//
+// [timeline.c]: https://github.com/postgres/postgres/blob/REL_18_STABLE/src/backend/access/transam/timeline.c
+type History struct {
+	Timeline Timeline       // the timeline that the file is named after
+	Entries  []HistoryEntry // oldest first
+}
+
+// ParseHistory reads the contents b of the history file of timeline tli. It is as tolerant as
+// PostgreSQL's readTimeLineHistory (blank lines, comments, any white space) and adds what must hold
+// of a file that is meant to guide a recovery: timelines increase and are less than tli, the
+// positions do not decrease, and there is at least one entry. All else, and more than
+// [MaxHistorySize] bytes, is [ErrHistory].
+func ParseHistory(tli Timeline, b []byte) (History, error) {
+	h := History{Timeline: tli}
+	if len(b) > MaxHistorySize {
+		return History{}, fmt.Errorf("%w: %d bytes", ErrHistory, len(b))
+	}
+	number := 0
+	for line := range bytes.Lines(b) {
+		number++
+		e, ok, err := parseHistoryLine(line)
+		if err == nil && ok {
+			err = h.add(e)
+		}
+		if err != nil {
+			return History{}, fmt.Errorf("%w %s.history: line %d: %v", ErrHistory, tli, number, err)
+		}
+	}
+	if len(h.Entries) == 0 {
+		return History{}, fmt.Errorf("%w %s.history: no entries", ErrHistory, tli)
+	}
+	return h, nil
+}
+
+// add appends e if it may follow what is there.
+func (h *History) add(e HistoryEntry) error {
+	if e.Timeline >= h.Timeline {
+		return fmt.Errorf("timeline %d is not less than %d", e.Timeline, h.Timeline)
+	}
+	if len(h.Entries) > 0 {
+		last := h.Entries[len(h.Entries)-1]
+		if e.Timeline <= last.Timeline {
+			return fmt.Errorf("timeline %d after %d", e.Timeline, last.Timeline)
+		}
+		if e.End < last.End {
+			return fmt.Errorf("position %s after %s", e.End, last.End)
+		}
+	}
+	h.Entries = append(h.Entries, e)
+	return nil
+}
+
+const historySpace = " \t\n\v\f\r"
+
+// parseHistoryLine reads one line; ok is false for a blank line or a comment.
+func parseHistoryLine(line []byte) (e HistoryEntry, ok bool, err error) {
+	if bytes.IndexByte(line, 0) >= 0 {
+		return e, false, errors.New("zero byte")
+	}
+	s := strings.Trim(string(line), historySpace)
+	if s == "" || s[0] == '#' {
+		return e, false, nil
+	}
+	if len(line) > maxHistoryLine {
+		return e, false, fmt.Errorf("%d bytes", len(line))
+	}
+	tli, s, okTLI := cutNumber(s, 10)
+	hi, s, okHi := cutNumber(strings.TrimLeft(s, historySpace), 16)
+	s, okSlash := strings.CutPrefix(s, "/")
+	lo, s, okLo := cutNumber(s, 16)
+	switch {
+	case !okTLI || tli == 0:
+		return e, false, errors.New("expected a numeric timeline")
+	case !okHi || !okSlash || !okLo:
+		return e, false, errors.New("expected a WAL position")
+	case s != "" && !strings.ContainsRune(historySpace, rune(s[0])):
+		return e, false, errors.New("expected white space after the WAL position")
+	}
+	e.Timeline = Timeline(tli)
+	e.End = LSN(hi)<<32 | LSN(lo)
+	e.Reason = strings.TrimLeft(s, historySpace)
+	return e, true, nil
+}
+
+// cutNumber splits the digits of the given base (at most 32 bits) off the front of s.
+func cutNumber(s string, base int) (v uint32, rest string, ok bool) {
+	digits := "0123456789abcdefABCDEF"
+	if base == 10 {
+		digits = digits[:10]
+	}
+	rest = strings.TrimLeft(s, digits)
+	u, err := strconv.ParseUint(s[:len(s)-len(rest)], base, 32)
+	return uint32(u), rest, err == nil
+}
+
+// Begin returns where h.Timeline begins, which is where the one before it was left; zero if
+// there are no entries.
+func (h History) Begin() LSN {
+	if len(h.Entries) == 0 {
+		return 0
+	}
+	return h.Entries[len(h.Entries)-1].End
+}
+
+// TimelineOf returns the timeline on which the byte at lsn lies for a server that is on h.Timeline.
+func (h History) TimelineOf(lsn LSN) Timeline {
+	for _, e := range h.Entries {
+		if lsn < e.End {
+			return e.Timeline
+		}
+	}
+	return h.Timeline
+}
+
+// Bytes returns the file as PostgreSQL writes it (writeTimeLineHistory): a line per entry, and an
+// empty line before each but the first, because the file of a new timeline begins as a copy of
+// its parent's. [ParseHistory] reads it back unchanged if the reasons are as [HistoryEntry] has them.
+func (h History) Bytes() []byte {
+	var b []byte
+	for i, e := range h.Entries {
+		if i > 0 {
+			b = append(b, '\n')
+		}
+		b = fmt.Appendf(b, "%d\t%s\t%s\n", e.Timeline, e.End, e.Reason)
+	}
+	return b
+}

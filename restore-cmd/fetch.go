@@ -1,0 +1,131 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+
+	"walkeep/common/archive"
+	"walkeep/common/cli"
+	"walkeep/common/durable"
+	"walkeep/common/pgdata"
+	"walkeep/common/storage/local"
+	"walkeep/common/wal"
+)
+
+// dataDir is where PostgreSQL runs restore_command.
+const dataDir = "."
+
+// tempSuffix marks a file that is being delivered. It is the same each time, so that what a killed call leaves behind
+// is overwritten by the next.
+const tempSuffix = ".walkeep"
+
+// fetch delivers the file, or says why not with the exit code that PostgreSQL understands.
+func fetch(o options, msg *cli.Messages) error {
+	name, err := wal.ParseName(o.name)
+	if err != nil {
+		return cli.Fail(exitUnknown, err, "restore_command hands over %f and %p, in this order")
+	}
+	ctx := context.Background()
+	standby := pgdata.Standby(dataDir)
+	var got archive.Fetched
+	err = retry(o.RetryTime, standby, func() (err error) {
+		got, err = deliver(ctx, o, name, standby, msg)
+		return err
+	})
+	switch {
+	case err == nil:
+		report(got, name, msg)
+		return nil
+	case errors.Is(err, archive.ErrAbsent):
+		return cli.Fail(exitAbsent, err, "")
+	case standby:
+		return cli.Fail(exitAbsent, fmt.Errorf("cannot deliver, and the standby goes on without: %w", err), hint(err))
+	}
+	return cli.Fail(exitUnknown, err, hint(err))
+}
+
+// retry repeats what may come right by itself. A standby would go down on a failure, so it waits for everything;
+// otherwise only a hole may close, while archive-cmd fills the archive on several cores.
+func retry(most time.Duration, standby bool, try func() error) error {
+	policy := backoff.NewExponentialBackOff(
+		backoff.WithInitialInterval(50*time.Millisecond), backoff.WithMaxInterval(time.Second), backoff.WithMaxElapsedTime(most))
+	return backoff.Retry(func() error {
+		err := try()
+		if err == nil || errors.Is(err, archive.ErrAbsent) || most == 0 || !standby && !errors.Is(err, archive.ErrGap) {
+			return permanent(err)
+		}
+		return err
+	}, policy)
+}
+
+func permanent(err error) error {
+	if err == nil {
+		return nil
+	}
+	return backoff.Permanent(err)
+}
+
+// deliver puts the verified file at its path, at once and as a whole. It need not be durable: after a crash PostgreSQL
+// asks for it again.
+func deliver(ctx context.Context, o options, name wal.Name, standby bool, msg *cli.Messages) (archive.Fetched, error) {
+	var none archive.Fetched
+	cluster, err := pgdata.SystemID(dataDir)
+	if err != nil {
+		return none, fmt.Errorf("tell the cluster: %w", err)
+	}
+	b, err := local.Open(o.Spool)
+	if err != nil {
+		return none, err
+	}
+	a := archive.New(b)
+	if standby && o.redo != "" {
+		note(ctx, a, o.redo, msg)
+	}
+	temp := o.path + tempSuffix
+	f, err := os.OpenFile(temp, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, durable.FileMode)
+	if err != nil {
+		return none, err
+	}
+	defer os.Remove(temp)
+	got, err := a.Fetch(ctx, name, cluster, f)
+	if closed := f.Close(); err == nil {
+		err = closed
+	}
+	if err != nil {
+		return none, err
+	}
+	return got, durable.Replace(temp, o.path)
+}
+
+func report(got archive.Fetched, name wal.Name, msg *cli.Messages) {
+	if got.DamageLSN != 0 {
+		msg.Warn("recovery ends there; restore a base backup that was taken after it to get later data",
+			"%s was archived with broken WAL records at %s", name, got.DamageLSN)
+	}
+	if got.Foreign {
+		msg.Detail("%s comes from %s, which another archiver made: its records were checked", name, got.Object)
+		return
+	}
+	msg.Detail("%s is delivered from %s", name, got.Object)
+}
+
+// note keeps the standby's restartpoint where the clean-up of the archive will find it. A spool that this host may only
+// read is no reason not to deliver.
+func note(ctx context.Context, a *archive.Archive, redo string, msg *cli.Messages) {
+	dir, err := filepath.Abs(dataDir)
+	if err == nil {
+		var host string
+		if host, err = os.Hostname(); err == nil {
+			err = a.NoteStandby(ctx, archive.Standby{Host: host, Data: dir, Restartpoint: redo, Noted: time.Now().UTC()})
+		}
+	}
+	if err != nil {
+		msg.Detail("cannot note the standby's restartpoint: %v", err)
+	}
+}

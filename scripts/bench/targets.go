@@ -1,0 +1,113 @@
+//go:build linux
+
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A target is a figure that walkeep is to reach.
+type target struct {
+	text   string
+	format string
+	least  float64 // one of the two is zero
+	most   float64
+	values func(b *bench) []float64
+}
+
+func rateAgainst(name, peer string) func(b *bench) []float64 {
+	return func(b *bench) []float64 { return paired(b.archived[name], b.archived[peer], rateRatio) }
+}
+
+func sizeAgainst(name, peer string) func(b *bench) []float64 {
+	return func(b *bench) []float64 { return paired(b.archived[name], b.archived[peer], sizeRatio) }
+}
+
+func restoreAgainst(name, peer string) func(b *bench) []float64 {
+	return func(b *bench) []float64 { return paired(b.restored[name], b.restored[peer], rateRatio) }
+}
+
+// knownMedian is the median of the calls of each round.
+func knownMedian(name string) func(b *bench) []float64 {
+	return func(b *bench) []float64 {
+		var values []float64
+		for _, s := range b.archived[name] {
+			values = append(values, median(latencies([]sample{s}, func(s sample) []time.Duration { return s.known })))
+		}
+		return values
+	}
+}
+
+// peakOfAll is the greatest peak in each round, archiving and restoring, whatever the codec.
+func peakOfAll(b *bench) []float64 {
+	var values []float64
+	for _, runs := range []map[string][]sample{b.archived, b.restored} {
+		for name, samples := range runs {
+			if !strings.HasPrefix(name, "walkeep-") {
+				continue
+			}
+			for i, mb := range column(samples, peakMB) {
+				if i == len(values) {
+					values = append(values, 0)
+				}
+				values[i] = max(values[i], mb)
+			}
+		}
+	}
+	return values
+}
+
+var targets = []target{
+	{"walkeep zstd against pgBackRest async zst: segments/s", "%.2f x", 1.2, 0, rateAgainst("walkeep-zstd", "pgbackrest-zst")},
+	{"walkeep zstd against pgBackRest async zst: stored size", "%.3f x", 0, 1, sizeAgainst("walkeep-zstd", "pgbackrest-zst")},
+	{"walkeep s2 against pgBackRest async lz4: segments/s", "%.2f x", 2, 0, rateAgainst("walkeep-s2", "pgbackrest-lz4")},
+	{"walkeep s2 against pgBackRest async lz4: stored size", "%.3f x", 0, 1.05, sizeAgainst("walkeep-s2", "pgbackrest-lz4")},
+	{"walkeep s2 against `dd conv=fsync`: segments/s", "%.2f x", 1, 0, rateAgainst("walkeep-s2", "dd")},
+	{"walkeep zstd, restoring, against pgBackRest archive-get zst: segments/s", "%.2f x", 1.5, 0,
+		restoreAgainst("walkeep-zstd", "pgbackrest-zst")},
+	{"walkeep s2, restoring, against pgBackRest archive-get zst: segments/s", "%.2f x", 1.5, 0,
+		restoreAgainst("walkeep-s2", "pgbackrest-zst")},
+	{"walkeep zstd: call for an archived segment", "%.1f ms", 0, 5, knownMedian("walkeep-zstd")},
+	{"walkeep: greatest peak memory of a call", "%.0f MB", 0, 128, peakOfAll},
+}
+
+// writeTargets compares with the targets what can be compared: ratios are of the two runs in one round.
+func writeTargets(w io.Writer, b *bench) {
+	var table strings.Builder
+	for _, t := range targets {
+		values := t.values(b)
+		if len(values) == 0 {
+			continue
+		}
+		limit, reached := "at least "+fmt.Sprintf(t.format, t.least), median(values) >= t.least
+		if t.most > 0 {
+			limit, reached = "at most "+fmt.Sprintf(t.format, t.most), median(values) <= t.most
+		}
+		verdict := "**missed**"
+		if reached {
+			verdict = "reached"
+		}
+		fmt.Fprintf(&table, "| %s | %s | %s | %s |\n", t.text, limit, spread(values, t.format), verdict)
+	}
+	if table.Len() > 0 {
+		fmt.Fprint(w, "\n### Targets\n\n| figure | wanted | measured | |\n|---|--:|--:|---|\n"+table.String())
+	}
+	writePeers(w, b)
+}
+
+// writePeers relates the other contestants to each other, which shows whether the machine behaves as it did before.
+func writePeers(w io.Writer, b *bench) {
+	var table strings.Builder
+	for _, pair := range [][2]string{{"cp", "dd"}, {"pgbackrest-zst", "dd"}, {"pgbackrest-lz4", "dd"}} {
+		if values := rateAgainst(pair[0], pair[1])(b); len(values) > 0 {
+			fmt.Fprintf(&table, "| %s against %s | %s |\n", pair[0], pair[1], spread(values, "%.2f x"))
+		}
+	}
+	if table.Len() > 0 && !slices.ContainsFunc(b.field, func(c *contestant) bool { return strings.HasPrefix(c.name, "walkeep-") }) {
+		fmt.Fprint(w, "\n### The others, segments/s\n\n| pair | measured |\n|---|--:|\n"+table.String())
+	}
+}
