@@ -37,16 +37,15 @@ func push(o options, msg *cli.Messages) error {
 		Codec: co, Level: o.Level, Verify: archive.Verify(o.Verify), SystemID: cluster, Tool: cli.Version,
 	}
 	ctx := context.Background()
-	pusher := a.NewPusher(options)
-	there, _ := a.Has(ctx, o.path)
-	ahead := &lookahead{dir: filepath.Dir(o.path), after: filepath.Base(o.path), most: o.Lookahead}
 	var others sync.WaitGroup
-	if !there { // or look-ahead has been here: the next calls return at once, and one of them goes on
+	// Where look-ahead has been already, the next calls return at once, too, and one of them goes on.
+	if there, err := a.Has(ctx, o.path); err == nil && !there {
+		ahead := &lookahead{archive: a, dir: filepath.Dir(o.path), after: filepath.Base(o.path), most: o.Lookahead}
 		for range runtime.GOMAXPROCS(0) {
 			others.Go(func() { ahead.work(ctx, a.NewPusher(options), msg) })
 		}
 	}
-	done, err := pusher.Push(ctx, o.path)
+	done, err := a.NewPusher(options).Push(ctx, o.path)
 	others.Wait()
 	if err != nil {
 		return failure(fmt.Errorf("archive %s: %w", filepath.Base(o.path), err))
@@ -73,36 +72,44 @@ func report(done archive.Pushed, msg *cli.Messages) {
 
 // A lookahead hands out the files that wait after the one in hand.
 type lookahead struct {
-	dir   string // pg_wal
-	after string
-	most  int
+	archive *archive.Archive
+	dir     string // pg_wal
+	after   string
+	most    int
 
 	once  sync.Once
 	mu    sync.Mutex
 	names []wal.Name
 }
 
-// work archives files until there are no more. What fails is left for the call that will ask for it, and say why.
+// work archives files until there are no more. One whose name is taken is left for the call that will ask for it, and
+// compare; what fails as well, which will then say why.
 func (l *lookahead) work(ctx context.Context, p *archive.Pusher, msg *cli.Messages) {
 	l.once.Do(l.find)
-	for {
-		l.mu.Lock()
-		if len(l.names) == 0 {
-			l.mu.Unlock()
-			return
+	for name, ok := l.next(); ok; name, ok = l.next() {
+		path := filepath.Join(l.dir, name.String())
+		there, err := l.archive.Has(ctx, path)
+		if err == nil && !there {
+			var done archive.Pushed
+			if done, err = p.Push(ctx, path); err == nil {
+				report(done, msg)
+			}
 		}
-		name := l.names[0]
-		l.names = l.names[1:]
-		l.mu.Unlock()
-		done, err := p.PushNew(ctx, filepath.Join(l.dir, name.String()))
 		if err != nil {
 			msg.Detail("looked ahead, in vain for now: archive %s: %v", name, err)
-			continue
-		}
-		if !done.Duplicate {
-			report(done, msg)
 		}
 	}
+}
+
+func (l *lookahead) next() (wal.Name, bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.names) == 0 {
+		return wal.Name{}, false
+	}
+	name := l.names[0]
+	l.names = l.names[1:]
+	return name, true
 }
 
 // find lists the files that wait. It does not count on PostgreSQL's asking for them in this order.

@@ -101,6 +101,9 @@ func (a *Archive) readContent(ctx context.Context, n wal.Name, s stored) (conten
 	if err != nil {
 		return content{}, fmt.Errorf("%w: %v", ErrDamaged, err)
 	}
+	if size == 0 {
+		return content{}, fmt.Errorf("%w: it holds nothing", ErrDamaged)
+	}
 	return content{size, hash}, nil
 }
 

@@ -33,6 +33,9 @@ func (a *Archive) missing(ctx context.Context, n wal.Name, id Identity) error {
 
 // timelineUsed tells what shows that a timeline has been used, although its history is not there; "" if nothing does.
 func (a *Archive) timelineUsed(ctx context.Context, tli wal.Timeline) (string, error) {
+	if tli == 1 {
+		return "", nil // the first timeline has no history, and PostgreSQL asks for it when it leaves that timeline
+	}
 	entries, err := a.b.List(ctx, "wal/")
 	if err != nil {
 		return "", err

@@ -136,9 +136,13 @@ func (p *Pusher) findSame(ctx context.Context, s *source, found []stored) (store
 	}
 	var same *stored
 	for i := range found {
-		if theirs[i] == mine {
+		switch {
+		case theirs[i] == mine:
 			same = &found[i]
-		} else if s.name.Kind != wal.KindPartial {
+		case s.name.Kind == wal.KindSegment && theirs[i].size != mine.size:
+			// It can be expanded, but all segments of an archive have one size.
+			return stored{}, fmt.Errorf("%s: %w: it holds %d bytes, a segment has %d", found[i].Name, ErrDamaged, theirs[i].size, mine.size)
+		case s.name.Kind != wal.KindPartial:
 			return stored{}, fmt.Errorf("%w: %s", ErrConflict, found[i].Name)
 		}
 	}
@@ -275,13 +279,4 @@ func (a *Archive) Has(ctx context.Context, path string) (bool, error) {
 	}
 	found, err := a.find(ctx, n)
 	return len(found) > 0, err
-}
-
-// PushNew is Push for a file that nobody waits for yet: one whose name is taken is left for the Push that will compare
-// them.
-func (p *Pusher) PushNew(ctx context.Context, path string) (Pushed, error) {
-	if there, err := p.a.Has(ctx, path); err != nil || there {
-		return Pushed{Duplicate: there}, err
-	}
-	return p.Push(ctx, path)
 }

@@ -40,7 +40,7 @@
 //	105     1     length of the tool's version, V
 //	106     2     zero
 //	108     4     number of chunks, C
-//	112     4*C   stored length of each chunk in bytes
+//	112     4*C   stored length of each chunk in bytes, at most twice the chunk size and 1024
 //	...     N     name of the plain file, as PostgreSQL knows it
 //	...     V     version of the tool that stored it
 //	...     4     length of the payload

@@ -19,6 +19,10 @@ const (
 	maxPayload   = payloadFixed + 4*maxChunks + 2*maxText + payloadEnd
 	maxChunks    = 1 << 13 // 1 GB needs 1024; a gzip member's extra field has room for 16,000
 	maxWrap      = 32      // bytes of head and tail together, at most
+
+	// chunkOverhead is what a codec may add to a chunk that it cannot compress, beside doubling it. The bound keeps a
+	// reader from taking a chunk of gigabytes into memory.
+	chunkOverhead = 1 << 10
 )
 
 var (
@@ -101,8 +105,11 @@ func (t *Trailer) check() error {
 		return fmt.Errorf("chunk size %d", t.ChunkSize)
 	case len(t.Chunks) > maxChunks:
 		return fmt.Errorf("%d chunks", len(t.Chunks))
-	case uint64(len(t.Chunks)) != (t.PlainSize+uint64(t.ChunkSize)-1)/uint64(t.ChunkSize):
+	case t.PlainSize > maxChunks*uint64(t.ChunkSize),
+		uint64(len(t.Chunks)) != (t.PlainSize+uint64(t.ChunkSize)-1)/uint64(t.ChunkSize):
 		return fmt.Errorf("%d chunks of %d bytes for %d bytes", len(t.Chunks), t.ChunkSize, t.PlainSize)
+	case len(t.Chunks) > 0 && uint64(slices.Max(t.Chunks)) > 2*uint64(t.ChunkSize)+chunkOverhead:
+		return fmt.Errorf("a chunk of %d bytes is stored in %d", t.ChunkSize, slices.Max(t.Chunks))
 	case t.WALCheck > Damaged:
 		return fmt.Errorf("WAL check %d", t.WALCheck)
 	case len(t.Name) > maxText || len(t.Tool) > maxText:
@@ -127,8 +134,8 @@ func ReadTrailer(c Codec, r io.ReaderAt, size int64) (*Trailer, error) {
 		return nil, nil
 	}
 	end := make([]byte, min(size, maxPayload+maxWrap))
-	if _, err := r.ReadAt(end, size-int64(len(end))); err != nil && err != io.EOF {
-		return nil, err
+	if n, err := r.ReadAt(end, size-int64(len(end))); n < len(end) {
+		return nil, fmt.Errorf("read trailer: %w", err)
 	}
 	t, length, err := decodeTrailer(c, end)
 	if err != nil {

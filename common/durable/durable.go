@@ -128,6 +128,9 @@ func WriteFile(path string, content []byte) error {
 // MkdirAll makes the directories of the relative path dir that are missing below root, which must exist: a root that
 // is missing is a file system that is not mounted, and not to be made up.
 func MkdirAll(root, dir string) error {
+	if dir == "." || dir == "" {
+		return nil // the root itself
+	}
 	at := root
 	for part := range strings.SplitSeq(filepath.ToSlash(dir), "/") {
 		at = filepath.Join(at, part)

@@ -15,7 +15,7 @@ type Mode string
 
 const (
 	Smart     Mode = "smart"     // waits for all clients to leave
-	Fast      Mode = "fast"      // ends sessions, writes a checkpoint, waits for the archiver
+	Fast      Mode = "fast"      // disconnects clients, writes a checkpoint, waits for the archiver
 	Immediate Mode = "immediate" // crash recovery will follow
 )
 

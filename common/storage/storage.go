@@ -68,14 +68,23 @@ type Replacer interface {
 	Replace(ctx context.Context, name string, content []byte) error
 }
 
-// CheckName tells whether a name, or the prefix of one, stays below the archive's root.
+// CheckName tells whether an object's name stays below the archive's root, on every system, and is not hidden: no
+// element of it begins with a dot.
 func CheckName(name string) error {
-	for part := range strings.SplitSeq(strings.TrimSuffix(name, "/"), "/") {
-		if part == "" || part == "." || part == ".." || strings.ContainsAny(part, "\\:\x00") {
+	for part := range strings.SplitSeq(name, "/") {
+		if part == "" || part[0] == '.' || strings.ContainsAny(part, "\\:\x00") {
 			return fmt.Errorf("%w: %q", ErrName, name)
 		}
 	}
 	return nil
+}
+
+// CheckPrefix is CheckName for what List takes: the beginning of names, which may end anywhere, or nothing.
+func CheckPrefix(prefix string) error {
+	if prefix == "" {
+		return nil
+	}
+	return CheckName(strings.TrimSuffix(prefix, "/"))
 }
 
 // ReadAll reads a whole small object, of at most limit bytes.

@@ -37,21 +37,21 @@
 //
 // The first page of a segment, and no other, has a long header, which goes on with:
 //
-//	    24     8  system identifier
-//	    32     4  segment size in bytes
-//	    36     4  block size in bytes
+//	24     8  system identifier
+//	32     4  segment size in bytes
+//	36     4  block size in bytes
 //
 // Records begin at multiples of 8 and go on behind the header of the next page where one page, or
 // one segment, does not hold them:
 //
-//	     0     4  length in bytes, with this header
-//	     4     4  transaction
-//	     8     8  LSN of the record before
-//	    16     1  info
-//	    17     1  resource manager
-//	    18     2  unused
-//	    20     4  CRC-32C over the data and then over the first 20 bytes of the header
-//	    24        data
+//	 0     4  length in bytes, with this header
+//	 4     4  transaction
+//	 8     8  LSN of the record before
+//	16     1  info
+//	17     1  resource manager
+//	18     2  unused
+//	20     4  CRC-32C over the data and then over the first 20 bytes of the header
+//	24        data
 //
 // # What the Walker checks
 //

@@ -14,9 +14,9 @@ var ErrHistory = errors.New("invalid timeline history file")
 // MaxHistorySize bounds the length of a timeline history file in bytes: thousands of promotions.
 const MaxHistorySize = 1 << 20
 
-// maxHistoryLine is the length of a line that PostgreSQL's reader takes in one piece (MAXPGPATH
-// without the terminating zero).
-const maxHistoryLine = 1023
+// maxHistoryLine bounds a line without the space around it. PostgreSQL's reader takes up to 1023 bytes
+// in one piece (MAXPGPATH), and its writer stays far below.
+const maxHistoryLine = 1000
 
 // HistoryEntry is one line of a timeline history file.
 type HistoryEntry struct {
@@ -91,16 +91,18 @@ func parseHistoryLine(line []byte) (e HistoryEntry, ok bool, err error) {
 	if s == "" || s[0] == '#' {
 		return e, false, nil
 	}
-	if len(line) > maxHistoryLine {
-		return e, false, fmt.Errorf("%d bytes", len(line))
+	if len(s) > maxHistoryLine {
+		return e, false, fmt.Errorf("%d bytes", len(s))
 	}
 	tli, s, okTLI := cutNumber(s, 10)
-	hi, s, okHi := cutNumber(strings.TrimLeft(s, historySpace), 16)
+	position := strings.TrimLeft(s, historySpace)
+	okTLI = okTLI && len(position) < len(s)
+	hi, s, okHi := cutNumber(position, 16)
 	s, okSlash := strings.CutPrefix(s, "/")
 	lo, s, okLo := cutNumber(s, 16)
 	switch {
 	case !okTLI || tli == 0:
-		return e, false, errors.New("expected a numeric timeline")
+		return e, false, errors.New("expected a timeline")
 	case !okHi || !okSlash || !okLo:
 		return e, false, errors.New("expected a WAL position")
 	case s != "" && !strings.ContainsRune(historySpace, rune(s[0])):

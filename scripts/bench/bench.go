@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"time"
 )
 
 // A bench is the whole of the runs. Samples are by contestant or restorer, one per round.
@@ -62,22 +61,30 @@ func (b *bench) runContestant(ctx context.Context, c *contestant, round int) (er
 		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	}
 	a := archive{store: filepath.Join(dir, "store"), aux: filepath.Join(dir, "aux"), data: filepath.Join(dir, "data")}
-	start := time.Now()
 	s, err := b.measureArchive(ctx, c, a)
 	if err != nil {
 		return err
 	}
 	b.archived[c.name] = append(b.archived[c.name], s)
-	progress("round %d  archive  %-15s %7.1f segments/s  (%.0f s in all)", round+1, c.name, s.rate, time.Since(start).Seconds())
+	tell(round, "archive", c.name, s)
 	for _, r := range c.restores {
-		start := time.Now()
 		a.data = filepath.Join(dir, "restored-"+r.name)
 		s, err := b.measureRestore(ctx, r, a)
 		if err != nil {
 			return fmt.Errorf("restoring with %s: %w", r.name, err)
 		}
 		b.restored[r.name] = append(b.restored[r.name], s)
-		progress("round %d  restore  %-15s %7.1f segments/s  (%.0f s in all)", round+1, r.name, s.rate, time.Since(start).Seconds())
+		tell(round, "restore", r.name, s)
+		if !b.keep {
+			if err := os.RemoveAll(a.data); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
+}
+
+func tell(round int, what, name string, s sample) {
+	progress("round %d  %s  %-15s %7.1f segments/s %7.2f s of CPU   (others: %.0f %%)",
+		round+1, what, name, s.rate, s.cpu.Seconds(), 100*s.others)
 }

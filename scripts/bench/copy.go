@@ -62,18 +62,31 @@ func copyFile(from, to string, mode fs.FileMode) error {
 	return errors.Join(err, out.Close())
 }
 
-// treeSize is the sum of the lengths of all files below a directory.
-func treeSize(dir string) (int64, error) {
-	var size int64
-	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
-		if err != nil || !d.Type().IsRegular() {
-			return err
-		}
-		info, err := d.Info()
-		if err == nil {
-			size += info.Size()
+// filesBelow lists all files below a directory.
+func filesBelow(dir string) ([]string, error) {
+	var paths []string
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err == nil && d.Type().IsRegular() {
+			paths = append(paths, path)
 		}
 		return err
 	})
-	return size, err
+	return paths, err
+}
+
+// storedSize is the sum of the lengths of all files below a directory.
+func storedSize(dir string) (int64, error) {
+	paths, err := filesBelow(dir)
+	if err != nil {
+		return 0, err
+	}
+	var size int64
+	for _, path := range paths {
+		info, err := os.Lstat(path)
+		if err != nil {
+			return 0, err
+		}
+		size += info.Size()
+	}
+	return size, nil
 }

@@ -10,7 +10,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -18,8 +17,10 @@ import (
 type sample struct {
 	rate   float64         // segments per second
 	cpu    time.Duration   // of the server and all that it started
+	others float64         // share of all cores that others used meanwhile
 	stored int64           // bytes
 	peak   int64           // bytes: the largest process of one call by hand
+	calls  float64         // restoring: segments per second of the restore_command alone
 	known  []time.Duration // calls for a segment that is archived
 	paired []time.Duration // calls of /bin/true, in turn with those
 }
@@ -38,9 +39,11 @@ func (b *bench) measureArchive(ctx context.Context, c *contestant, a archive) (s
 	if err := b.newArchive(ctx, c, a); err != nil {
 		return none, err
 	}
-	syscall.Sync()
-	command := c.archive(a)
-	s, err := b.place.startServer(a.data, "archive_mode=on", "archive_command="+command)
+	if err := settle(b.backlog.files(), archiveMemory); err != nil {
+		return none, err
+	}
+	watch := startStopwatch()
+	s, err := b.place.startServer(a.data, "archive_mode=on", "archive_command="+c.archive(a))
 	if err != nil {
 		return none, err
 	}
@@ -61,8 +64,8 @@ func (b *bench) measureArchive(ctx context.Context, c *contestant, a archive) (s
 	if err != nil {
 		return none, s.failed(err)
 	}
-	result := sample{rate: float64(len(b.backlog.segments)) / end.Sub(start).Seconds(), cpu: u.CPU}
-	if result.stored, err = treeSize(a.store); err != nil {
+	result := sample{rate: float64(len(b.backlog.segments)) / end.Sub(start).Seconds(), cpu: u.CPU, others: watch.others(u.CPU)}
+	if result.stored, err = storedSize(a.store); err != nil {
 		return none, err
 	}
 	if err := b.callsByHand(ctx, c, a, &result); err != nil {
@@ -186,18 +189,31 @@ func (b *bench) measureRestore(ctx context.Context, r restorer, a archive) (samp
 			return none, err
 		}
 	}
-	syscall.Sync()
-	s, err := b.place.startServer(a.data, "hot_standby=off", "restore_command="+r.command(a))
+	stored, err := filesBelow(a.store)
+	if err != nil {
+		return none, err
+	}
+	if err := settle(stored, restoreMemory); err != nil {
+		return none, err
+	}
+	watch := startStopwatch()
+	s, err := b.place.startServer(a.data, "hot_standby=off", "log_min_messages=debug3", "restore_command="+r.command(a))
 	if err != nil {
 		return none, err
 	}
 	defer s.end()
 	var restored []time.Time
+	var called time.Time
+	var inCalls time.Duration
 	err = s.watch(ctx, 5*time.Millisecond, func(line logLine) (bool, error) {
+		n := len(restored)
+		switch {
+		case strings.Contains(line.text, "executing restore command"):
+			called = line.at
 		// The last segment is fetched once more at the end; only the first time counts.
-		if n := len(restored); n < len(b.backlog.segments) &&
-			strings.Contains(line.text, `restored log file "`+b.backlog.segments[n]+`"`) {
+		case n < len(b.backlog.segments) && strings.Contains(line.text, `restored log file "`+b.backlog.segments[n]+`"`):
 			restored = append(restored, line.at)
+			inCalls += line.at.Sub(called)
 		}
 		return strings.Contains(line.text, "redo done at"), nil
 	})
@@ -212,7 +228,12 @@ func (b *bench) measureRestore(ctx context.Context, r restorer, a archive) (samp
 	if err != nil {
 		return none, s.failed(err)
 	}
-	result := sample{rate: float64(n-1) / restored[n-1].Sub(restored[0]).Seconds(), cpu: u.CPU}
+	result := sample{
+		rate:   float64(n-1) / restored[n-1].Sub(restored[0]).Seconds(),
+		calls:  float64(n) / inCalls.Seconds(),
+		cpu:    u.CPU,
+		others: watch.others(u.CPU),
+	}
 	result.peak, err = b.restoreByHand(ctx, r, a)
 	return result, err
 }

@@ -69,7 +69,7 @@ func prepareBacklog(ctx context.Context, p *place, segments int) (*backlog, erro
 	if len(b.segments) != segments {
 		return nil, fmt.Errorf("%s holds %d segments instead of %d: remove it", dir, len(b.segments), segments)
 	}
-	return b, b.warm()
+	return b, b.rememberTimes()
 }
 
 // cook prepares the cluster in dir, which appears when all is done.
@@ -145,13 +145,15 @@ func load(ctx context.Context, p *place, data string, segments int) error {
 			"--random-seed="+strconv.Itoa(pgbenchSeed+round)); err != nil {
 			return err
 		}
-		if err := sql(textSQL, "-v", "round="+strconv.Itoa(round)); err != nil {
+		rows := filepath.Join(p.runs, "rows")
+		if err := sql(textSQL, "-v", "round="+strconv.Itoa(round), "-v", "file="+rows); err != nil {
 			return err
 		}
 		ready, err := readySegments(data)
 		if err != nil {
 			return err
 		}
+		progress("  %d segments", len(ready))
 		if len(ready) >= segments {
 			break
 		}
@@ -202,17 +204,18 @@ func (b *backlog) segmentFile(name string) string { return filepath.Join(b.data,
 
 func (b *backlog) plainSize() int64 { return int64(len(b.segments)) * segmentSize }
 
-// warm reads all segments, so that the first run finds them in the page cache as the others do.
-func (b *backlog) warm() error {
+func (b *backlog) files() []string {
+	paths := make([]string, len(b.segments))
+	for i, name := range b.segments {
+		paths[i] = b.segmentFile(name)
+	}
+	return paths
+}
+
+// rememberTimes notes when the segments were last modified, for checkUnchanged.
+func (b *backlog) rememberTimes() error {
 	b.modified = map[string]time.Time{}
 	for _, name := range b.segments {
-		content, err := os.ReadFile(b.segmentFile(name))
-		if err != nil {
-			return err
-		}
-		if len(content) != segmentSize {
-			return fmt.Errorf("segment %s has %d bytes", name, len(content))
-		}
 		info, err := os.Stat(b.segmentFile(name))
 		if err != nil {
 			return err

@@ -59,11 +59,13 @@ func paired(a, b []sample, of func(a, b sample) float64) []float64 {
 	return values
 }
 
-func rateOf(s sample) float64       { return s.rate }
-func peakMB(s sample) float64       { return float64(s.peak) / 1e6 }
-func cpuOf(s sample) float64        { return s.cpu.Seconds() }
-func rateRatio(a, b sample) float64 { return a.rate / b.rate }
-func sizeRatio(a, b sample) float64 { return float64(a.stored) / float64(b.stored) }
+func rateOf(s sample) float64        { return s.rate }
+func callsOf(s sample) float64       { return s.calls }
+func peakMB(s sample) float64        { return float64(s.peak) / 1e6 }
+func cpuOf(s sample) float64         { return s.cpu.Seconds() }
+func rateRatio(a, b sample) float64  { return a.rate / b.rate }
+func callsRatio(a, b sample) float64 { return a.calls / b.calls }
+func sizeRatio(a, b sample) float64  { return float64(a.stored) / float64(b.stored) }
 
 func milliseconds(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 

@@ -33,14 +33,24 @@ func Open(dir string) (*Backend, error) {
 	return b, b.available()
 }
 
+// available tells whether the root can be listed and what is in it be reached.
 func (b *Backend) available() error {
-	switch info, err := os.Stat(b.root); {
-	case errors.Is(err, fs.ErrNotExist):
+	d, err := os.Open(b.root)
+	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%w: %s does not exist", storage.ErrUnavailable, b.root)
+	}
+	if err != nil {
+		return fmt.Errorf("%w: %w", storage.ErrUnavailable, err)
+	}
+	defer d.Close()
+	switch info, err := d.Stat(); {
 	case err != nil:
 		return fmt.Errorf("%w: %w", storage.ErrUnavailable, err)
 	case !info.IsDir():
 		return fmt.Errorf("%w: %s is not a directory", storage.ErrUnavailable, b.root)
+	}
+	if _, err := os.Stat(b.root + string(filepath.Separator) + "."); err != nil {
+		return fmt.Errorf("%w: %w", storage.ErrUnavailable, err)
 	}
 	return nil
 }
@@ -62,8 +72,9 @@ func (b *Backend) Put(ctx context.Context, name string, write func(io.Writer) er
 		return &fs.PathError{Op: "create", Path: file, Err: fs.ErrExist}
 	}
 	if err := durable.MkdirAll(b.root, path.Dir(name)); err != nil {
-		return b.absent(err)
+		return b.explain(err)
 	}
+	b.sweep(b.root) // of several that began the archive at once and were killed, none will write there again
 	b.sweep(filepath.Dir(file))
 	f, err := durable.Create(file)
 	if err != nil {
@@ -109,7 +120,7 @@ func (b *Backend) Sync(ctx context.Context, name string) error {
 		return err
 	}
 	if err := durable.SyncFile(file); err != nil {
-		return err
+		return b.explain(err)
 	}
 	return durable.SyncPath(b.root, path.Dir(name))
 }
@@ -121,10 +132,13 @@ func (b *Backend) Replace(ctx context.Context, name string, content []byte) erro
 		return err
 	}
 	if err := durable.MkdirAll(b.root, path.Dir(name)); err != nil {
-		return err
+		return b.explain(err)
 	}
 	b.sweep(filepath.Dir(file))
-	return durable.WriteFile(file, content)
+	if err := durable.WriteFile(file, content); err != nil {
+		return b.explain(err)
+	}
+	return durable.SyncPath(b.root, path.Dir(path.Dir(name)))
 }
 
 // Open implements [storage.Backend].
@@ -135,7 +149,7 @@ func (b *Backend) Open(ctx context.Context, name string) (storage.Object, error)
 	}
 	f, err := durable.Open(file)
 	if err != nil {
-		return nil, b.absent(err)
+		return nil, b.explain(err)
 	}
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
@@ -148,12 +162,10 @@ func (b *Backend) Open(ctx context.Context, name string) (storage.Object, error)
 	return object{f, info.Size()}, nil
 }
 
-// absent lets "not there" stand only where the archive itself is there.
-func (b *Backend) absent(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		if gone := b.available(); gone != nil {
-			return gone
-		}
+// explain lets "not there", and any other failure, stand only where the archive itself is there.
+func (b *Backend) explain(err error) error {
+	if gone := b.available(); gone != nil {
+		return gone
 	}
 	return err
 }
@@ -165,47 +177,56 @@ type object struct {
 
 func (o object) Size() int64 { return o.size }
 
-// List implements [storage.Backend]. Temporary files are not listed.
+// List implements [storage.Backend]. What could not be an object is not listed, temporary files above all. A symbolic
+// link is listed as what it leads to: a directory may have been moved to another disk.
 func (b *Backend) List(ctx context.Context, prefix string) ([]storage.Entry, error) {
-	dir, begin := path.Split(prefix)
-	full := b.root
-	if prefix != "" {
-		if err := storage.CheckName(prefix); err != nil {
-			return nil, err
-		}
-		full = filepath.Join(b.root, filepath.FromSlash(dir))
+	if err := storage.CheckPrefix(prefix); err != nil {
+		return nil, err
 	}
+	dir, begin := path.Split(prefix)
+	full := filepath.Join(b.root, filepath.FromSlash(dir))
 	d, err := os.Open(full)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, b.available()
 	}
 	if err != nil {
-		return nil, err
+		return nil, b.explain(err)
 	}
 	defer d.Close()
 	files, err := d.ReadDir(-1)
 	if err != nil {
-		return nil, err
+		return nil, b.explain(err)
 	}
 	var entries []storage.Entry
 	for _, f := range files {
-		if !strings.HasPrefix(f.Name(), begin) || durable.IsTemp(f.Name()) {
+		if !strings.HasPrefix(f.Name(), begin) || storage.CheckName(f.Name()) != nil {
 			continue
 		}
 		e := storage.Entry{Name: dir + f.Name()}
-		if f.IsDir() {
-			e.Name += "/"
-		} else if info, err := f.Info(); err == nil {
-			e.Size = info.Size()
-		} else if errors.Is(err, fs.ErrNotExist) {
+		switch info, err := follow(full, f); {
+		case errors.Is(err, fs.ErrNotExist):
 			continue // removed meanwhile
-		} else {
+		case err != nil:
 			return nil, err
+		case info.IsDir():
+			e.Name += "/"
+		default:
+			e.Size = info.Size()
 		}
 		entries = append(entries, e)
 	}
 	slices.SortFunc(entries, func(a, b storage.Entry) int { return cmp.Compare(a.Name, b.Name) })
 	return entries, nil
+}
+
+// follow gives what a directory's entry is, or leads to. A link that leads nowhere is itself: its name is taken.
+func follow(dir string, f fs.DirEntry) (fs.FileInfo, error) {
+	if f.Type()&fs.ModeSymlink != 0 {
+		if info, err := os.Stat(filepath.Join(dir, f.Name())); !errors.Is(err, fs.ErrNotExist) {
+			return info, err
+		}
+	}
+	return f.Info()
 }
 
 // Remove implements [storage.Backend].
@@ -215,7 +236,7 @@ func (b *Backend) Remove(ctx context.Context, name string) error {
 		return err
 	}
 	if err := os.Remove(file); err != nil {
-		return b.absent(err)
+		return b.explain(err)
 	}
 	return durable.SyncDir(filepath.Dir(file)) // or a power cut brings it back
 }

@@ -84,10 +84,8 @@ func (object) Close() error { return nil }
 
 // List implements [storage.Backend].
 func (b *Backend) List(ctx context.Context, prefix string) ([]storage.Entry, error) {
-	if prefix != "" {
-		if err := storage.CheckName(prefix); err != nil {
-			return nil, err
-		}
+	if err := storage.CheckPrefix(prefix); err != nil {
+		return nil, err
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -109,6 +107,9 @@ func (b *Backend) List(ctx context.Context, prefix string) ([]storage.Entry, err
 
 // Remove implements [storage.Backend].
 func (b *Backend) Remove(ctx context.Context, name string) error {
+	if err := storage.CheckName(name); err != nil {
+		return err
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if _, ok := b.objects[name]; !ok {

@@ -36,20 +36,18 @@ BEGIN
 END $$;
 
 CREATE TABLE log_lines (
-  id bigserial PRIMARY KEY,
   at timestamptz NOT NULL,
   host text NOT NULL,
   level text NOT NULL,
   line text NOT NULL
 );
-CREATE INDEX log_lines_host_at ON log_lines (host, at);
+CREATE INDEX log_lines_at ON log_lines USING brin (at);
 
 CREATE TABLE events (
-  id bigserial PRIMARY KEY,
+  id bigint PRIMARY KEY,
   customer int NOT NULL,
   body jsonb NOT NULL
 );
-CREATE INDEX events_customer ON events (customer);
 
 CREATE TABLE documents (
   id int PRIMARY KEY,

@@ -1,0 +1,42 @@
+# walkeep. `make demo` shows what it does, `make test` whether it does it; both install what they need.
+PREFIX ?= /usr/local
+GO ?= go
+# -tags forceposix: options begin with a dash on Windows, too
+BUILD = $(GO) build -trimpath -tags forceposix -ldflags '-s -w'
+COMMANDS = ./archive-cmd ./restore-cmd
+
+all: build
+
+build:
+	$(BUILD) -o bin/ $(COMMANDS)
+
+test:
+	scripts/install-test-tools
+	scripts/test ./...
+
+race:
+	scripts/install-test-tools
+	scripts/test -race ./...
+
+integration:
+	scripts/install-test-tools
+	scripts/test -run 'Recovery|Major' ./restore-cmd ./common/pgtest
+
+fuzz:
+	scripts/fuzz
+
+bench:
+	scripts/fetch-postgres 15
+	$(GO) run ./scripts/bench
+
+demo:
+	scripts/demo
+
+lint:
+	scripts/lint
+
+install: build
+	install -d $(DESTDIR)$(PREFIX)/lib/walkeep
+	install -m 755 bin/archive-cmd bin/restore-cmd $(DESTDIR)$(PREFIX)/lib/walkeep/
+
+.PHONY: all build test race integration fuzz bench demo lint install

@@ -1,0 +1,100 @@
+package storagetest
+
+import (
+	"errors"
+	"testing"
+
+	"walkeep/common/storage"
+)
+
+func list(t *testing.T, b storage.Backend) {
+	for _, name := range []string{
+		"wal/0000000200000000/000000020000000000000001.zst",
+		"archive.json",
+		"wal/0000000100000000/000000010000000000000002.zst",
+		"wal/0000000100000000/000000010000000000000001.zst",
+		"wal/0000000100000000/000000010000000000000001.partial.zst",
+		"wal/0000000100000001/000000010000000100000000.lz4",
+		"wal/00000002.history.zst",
+		"wal/00000001",
+		"walnut",
+		"wal.old/x",
+	} {
+		put(t, b, name, name)
+	}
+	const dir1 = "wal/0000000100000000/"
+	for _, test := range []struct {
+		prefix string
+		want   []string
+	}{
+		{"", []string{"archive.json 12", "wal.old/", "wal/", "walnut 6"}},
+		{"w", []string{"wal.old/", "wal/", "walnut 6"}},
+		{"wal", []string{"wal.old/", "wal/", "walnut 6"}},
+		{"walnut", []string{"walnut 6"}},
+		{"walnuts", nil},
+		{"walnut/", nil},
+		{"wal/", []string{"wal/00000001 12", dir1, "wal/0000000100000001/", "wal/00000002.history.zst 24", "wal/0000000200000000/"}},
+		{"wal/00000001", []string{"wal/00000001 12", dir1, "wal/0000000100000001/"}},
+		{"wal/00000002.", []string{"wal/00000002.history.zst 24"}},
+		{"wal/3", nil},
+		{"wal/0000000100000000", []string{dir1}},
+		{dir1, []string{dir1 + "000000010000000000000001.partial.zst 57", dir1 + "000000010000000000000001.zst 49",
+			dir1 + "000000010000000000000002.zst 49"}},
+		{dir1 + "000000010000000000000001", []string{dir1 + "000000010000000000000001.partial.zst 57", dir1 + "000000010000000000000001.zst 49"}},
+		{dir1 + "000000010000000000000002.zst", []string{dir1 + "000000010000000000000002.zst 49"}},
+		{dir1 + "000000010000000000000002.zst2", nil},
+		{"wal/0000000300000000/", nil},
+		{"wal/0000000300000000/000000030000000000000001", nil},
+		{"missing/", nil},
+		{"missing/deeper/x", nil},
+	} {
+		wantList(t, b, test.prefix, test.want...)
+	}
+}
+
+func listNothing(t *testing.T, b storage.Backend) {
+	for _, prefix := range []string{"", "wal/", "wal/0000000100000000/0", "x"} {
+		wantList(t, b, prefix)
+	}
+}
+
+func remove(t *testing.T, b storage.Backend) {
+	for _, name := range []string{"a", "dir/a", "dir/ab", "dir/b"} {
+		put(t, b, name, name)
+	}
+	for _, name := range []string{"a", "dir/a"} {
+		if err := b.Remove(t.Context(), name); err != nil {
+			t.Errorf("remove %s: %v", name, err)
+		}
+		if err := b.Remove(t.Context(), name); !errors.Is(err, storage.ErrNotExist) {
+			t.Errorf("remove %s again: got %v, want ErrNotExist", name, err)
+		}
+		if _, err := b.Open(t.Context(), name); !errors.Is(err, storage.ErrNotExist) {
+			t.Errorf("open %s: got %v, want ErrNotExist", name, err)
+		}
+	}
+	wantList(t, b, "dir/", "dir/ab 6", "dir/b 5")
+	put(t, b, "dir/a", "again")
+	wantContent(t, b, "dir/a", "again")
+	for _, name := range []string{"dir/a", "dir/ab", "dir/b"} {
+		if err := b.Remove(t.Context(), name); err != nil {
+			t.Errorf("remove %s: %v", name, err)
+		}
+	}
+	wantList(t, b, "dir/")
+}
+
+// A directory is no object.
+func directories(t *testing.T, b storage.Backend) {
+	put(t, b, "dir/sub/object", "x")
+	for _, name := range []string{"dir", "dir/sub"} {
+		if _, err := b.Open(t.Context(), name); err == nil {
+			t.Errorf("%s is opened", name)
+		}
+		if err := b.Remove(t.Context(), name); err == nil {
+			t.Errorf("%s is removed", name)
+		}
+	}
+	wantContent(t, b, "dir/sub/object", "x")
+	wantList(t, b, "dir/", "dir/sub/")
+}

@@ -1,0 +1,379 @@
+// Package storagetest holds every backend to the contract of package storage.
+package storagetest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+
+	"walkeep/common/storage"
+)
+
+// Run tests the backends that open returns: an empty one at each call.
+func Run(t *testing.T, open func(t *testing.T) storage.Backend) {
+	for _, test := range []struct {
+		name string
+		run  func(t *testing.T, b storage.Backend)
+	}{
+		{"Objects", objects},
+		{"BigObject", bigObject},
+		{"Names", names},
+		{"NoNames", noNames},
+		{"NotExist", notExist},
+		{"Exist", exist},
+		{"FailingPut", failingPut},
+		{"Check", check},
+		{"InvisibleUntilDone", invisibleUntilDone},
+		{"List", list},
+		{"ListNothing", listNothing},
+		{"Remove", remove},
+		{"Directories", directories},
+		{"Races", races},
+		{"RacesUnderListing", racesUnderListing},
+		{"NewDirectory", newDirectory},
+		{"WholeForReaders", wholeForReaders},
+		{"Sync", sync},
+		{"Replace", replace},
+		{"ReplaceWholeForReaders", replaceWholeForReaders},
+		{"ReadAll", readAll},
+	} {
+		t.Run(test.name, func(t *testing.T) { test.run(t, open(t)) })
+	}
+}
+
+// put stores an object that must be stored.
+func put(t *testing.T, b storage.Backend, name, content string) {
+	t.Helper()
+	if err := b.Put(t.Context(), name, write(content), nil); err != nil {
+		t.Fatalf("put %s: %v", name, err)
+	}
+}
+
+// write writes the content in two parts.
+func write(content string) func(io.Writer) error {
+	return func(w io.Writer) error {
+		half := len(content) / 2
+		if _, err := io.WriteString(w, content[:half]); err != nil {
+			return err
+		}
+		_, err := io.WriteString(w, content[half:])
+		return err
+	}
+}
+
+// read gives an object's content.
+func read(ctx context.Context, b storage.Backend, name string) (string, error) {
+	o, err := b.Open(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	content, err := io.ReadAll(io.NewSectionReader(o, 0, o.Size()))
+	return string(content), errors.Join(err, o.Close())
+}
+
+func wantContent(t *testing.T, b storage.Backend, name, want string) {
+	t.Helper()
+	got, err := read(t.Context(), b, name)
+	if err != nil || got != want {
+		t.Errorf("%s: got %s, %v, want %s", name, clip(got), err, clip(want))
+	}
+}
+
+func clip(s string) string {
+	if len(s) > 40 {
+		return fmt.Sprintf("%.40q... (%d bytes)", s, len(s))
+	}
+	return fmt.Sprintf("%q", s)
+}
+
+// wantNothing fails the test if an object of this name is there in any way.
+func wantNothing(t *testing.T, b storage.Backend, name string) {
+	t.Helper()
+	if _, err := b.Open(t.Context(), name); !errors.Is(err, storage.ErrNotExist) {
+		t.Errorf("open %s: got %v, want ErrNotExist", name, err)
+	}
+	dir := name[:strings.LastIndexByte(name, '/')+1]
+	for _, prefix := range []string{dir, name} {
+		wantList(t, b, prefix)
+	}
+}
+
+// wantList compares names and sizes, written as "name size" or "directory/".
+func wantList(t *testing.T, b storage.Backend, prefix string, want ...string) {
+	t.Helper()
+	entries, err := b.List(t.Context(), prefix)
+	if err != nil {
+		t.Errorf("list %q: %v", prefix, err)
+		return
+	}
+	var got []string
+	for _, e := range entries {
+		if e.IsDir() != strings.HasSuffix(e.Name, "/") || e.IsDir() && e.Size != 0 {
+			t.Errorf("list %q: got %+v", prefix, e)
+		}
+		if e.IsDir() {
+			got = append(got, e.Name)
+		} else {
+			got = append(got, fmt.Sprintf("%s %d", e.Name, e.Size))
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("list %q: got %q, want %q", prefix, got, want)
+	}
+}
+
+func objects(t *testing.T, b storage.Backend) {
+	for name, content := range map[string]string{
+		"archive.json": "{}\n",
+		"empty":        "",
+		"one":          "1",
+		"wal/0000000100000000/000000010000000000000028.zst": strings.Repeat("x", 100_000),
+		"zeros": string(make([]byte, 65537)),
+	} {
+		put(t, b, name, content)
+		wantContent(t, b, name, content)
+		o, err := b.Open(t.Context(), name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if o.Size() != int64(len(content)) {
+			t.Errorf("%s: got size %d, want %d", name, o.Size(), len(content))
+		}
+		parts(t, o, name, content)
+		if err := o.Close(); err != nil {
+			t.Errorf("%s: close: %v", name, err)
+		}
+	}
+}
+
+// parts reads at the borders of an object.
+func parts(t *testing.T, o storage.Object, name, content string) {
+	t.Helper()
+	size := int64(len(content))
+	for _, at := range []int64{0, 1, size / 2, size - 1, size, size + 1} {
+		if at < 0 {
+			continue
+		}
+		var p [5]byte
+		n, err := o.ReadAt(p[:], at)
+		want := ""
+		if at < size {
+			want = content[at:min(at+5, size)]
+		}
+		if string(p[:n]) != want || n < len(p) && err != io.EOF {
+			t.Errorf("%s: 5 bytes at %d of %d: got %q, %v, want %q", name, at, size, p[:n], err, want)
+		}
+	}
+}
+
+// bigObject is larger than what remote stores take in one part.
+func bigObject(t *testing.T, b storage.Backend) {
+	block := make([]byte, 1<<20)
+	for i := range block {
+		block[i] = byte(i * 7 >> 3)
+	}
+	const blocks = 24
+	writeAll := func(w io.Writer) error {
+		for range blocks {
+			if _, err := w.Write(block); err != nil {
+				return err
+			}
+		}
+		_, err := w.Write([]byte("end"))
+		return err
+	}
+	compare := func(r io.Reader) error {
+		got := make([]byte, len(block))
+		for i := range blocks {
+			if _, err := io.ReadFull(r, got); err != nil {
+				return fmt.Errorf("block %d: %w", i, err)
+			}
+			if !bytes.Equal(got, block) {
+				return fmt.Errorf("block %d differs", i)
+			}
+		}
+		rest, err := io.ReadAll(r)
+		if err == nil && string(rest) != "end" {
+			err = fmt.Errorf("it ends with %d bytes", len(rest))
+		}
+		return err
+	}
+	if err := b.Put(t.Context(), "big", writeAll, compare); err != nil {
+		t.Fatal(err)
+	}
+	o, err := b.Open(t.Context(), "big")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer o.Close()
+	if err := compare(io.NewSectionReader(o, 0, o.Size())); err != nil {
+		t.Error(err)
+	}
+	wantList(t, b, "", fmt.Sprintf("big %d", blocks<<20+3))
+}
+
+func names(t *testing.T, b storage.Backend) {
+	for _, name := range []string{
+		"a", "A", "0", "a.b", "a..b", "a.", "-", "_", "a b", "a+b=c,d@e", "(x)", "é", "a%2Fb", "a'b",
+		"a/b", "d/e/f/g/h", "wal/" + strings.Repeat("0123456789", 20) + ".zst",
+	} {
+		if name == "A" || name == "a/b" {
+			continue // the same file as "a", or below it, where archives are directories of some systems
+		}
+		content := "content of " + name
+		put(t, b, name, content)
+		wantContent(t, b, name, content)
+		wantList(t, b, name, fmt.Sprintf("%s %d", name, len(content)))
+		if err := b.Remove(t.Context(), name); err != nil {
+			t.Errorf("remove %q: %v", name, err)
+		}
+	}
+}
+
+// outside are names that would lead out of the archive, or elsewhere on some system.
+var outside = []string{
+	"/", "//", "/a", "/etc/passwd", "a//b", "a//", ".", "..", "./a", "../a", "a/.", "a/..", "a/../b", "a/./b", "a/../../b", "../",
+	`\a`, `a\b`, `..\a`, "a:b", "C:", "C:/a", `\\server\share`, "a\x00b", "\x00", ".a", "a/.b", ".a.tmp",
+}
+
+func noNames(t *testing.T, b storage.Backend) {
+	called := func(io.Writer) error {
+		t.Error("write is called for a name that is none")
+		return nil
+	}
+	for _, name := range append(outside, "", "a/", "a/b/") {
+		errs := map[string]error{
+			"Put":    b.Put(t.Context(), name, called, nil),
+			"Remove": b.Remove(t.Context(), name),
+		}
+		_, errs["Open"] = b.Open(t.Context(), name)
+		if s, ok := b.(storage.Syncer); ok {
+			errs["Sync"] = s.Sync(t.Context(), name)
+		}
+		if r, ok := b.(storage.Replacer); ok {
+			errs["Replace"] = r.Replace(t.Context(), name, []byte("x"))
+		}
+		for method, err := range errs {
+			if !errors.Is(err, storage.ErrName) {
+				t.Errorf("%s %q: got %v, want ErrName", method, name, err)
+			}
+		}
+	}
+	for _, prefix := range outside {
+		if entries, err := b.List(t.Context(), prefix); !errors.Is(err, storage.ErrName) {
+			t.Errorf("List %q: got %v, %v, want ErrName", prefix, entries, err)
+		}
+	}
+	wantList(t, b, "")
+}
+
+func notExist(t *testing.T, b storage.Backend) {
+	put(t, b, "there/object", "x")
+	for _, name := range []string{"a", "there/objec", "there/object2", "there/deeper/object", "missing/object"} {
+		if o, err := b.Open(t.Context(), name); !errors.Is(err, storage.ErrNotExist) {
+			t.Errorf("open %s: got %v, %v, want ErrNotExist", name, o, err)
+		}
+		if err := b.Remove(t.Context(), name); !errors.Is(err, storage.ErrNotExist) {
+			t.Errorf("remove %s: got %v, want ErrNotExist", name, err)
+		}
+	}
+	wantContent(t, b, "there/object", "x")
+}
+
+func exist(t *testing.T, b storage.Backend) {
+	for _, name := range []string{"object", "dir/object"} {
+		for _, first := range []string{"first", ""} {
+			put(t, b, name, first)
+			for _, second := range []string{"second", "", "first"} {
+				for _, check := range []func(io.Reader) error{nil, func(io.Reader) error { return nil }} {
+					if err := b.Put(t.Context(), name, write(second), check); !errors.Is(err, storage.ErrExist) {
+						t.Errorf("%s: got %v, want ErrExist", name, err)
+					}
+				}
+				wantContent(t, b, name, first)
+			}
+			if err := b.Remove(t.Context(), name); err != nil {
+				t.Error(err)
+			}
+		}
+	}
+}
+
+var errFault = errors.New("injected fault")
+
+func failingPut(t *testing.T, b storage.Backend) {
+	canceled, cancel := context.WithCancel(t.Context())
+	cancel()
+	tests := []struct {
+		name  string
+		ctx   context.Context
+		write func(io.Writer) error
+		check func(io.Reader) error
+		want  error
+	}{
+		{"write fails at once", t.Context(), func(io.Writer) error { return errFault }, nil, errFault},
+		{"write fails later", t.Context(), func(w io.Writer) error {
+			return errors.Join(write(strings.Repeat("x", 1<<20))(w), errFault)
+		}, nil, errFault},
+		{"write fails with what the backend may say", t.Context(), func(io.Writer) error { return storage.ErrNotExist }, nil, storage.ErrNotExist},
+		{"check fails at once", t.Context(), write("content"), func(io.Reader) error { return errFault }, errFault},
+		{"check fails later", t.Context(), write("content"), func(r io.Reader) error {
+			_, err := io.ReadAll(r)
+			return errors.Join(err, errFault)
+		}, errFault},
+		{"it is canceled", canceled, write("content"), nil, context.Canceled},
+	}
+	for i, test := range tests {
+		name := fmt.Sprintf("dir%d/object", i)
+		if err := b.Put(test.ctx, name, test.write, test.check); !errors.Is(err, test.want) {
+			t.Errorf("%s: got %v, want %v", test.name, err, test.want)
+		}
+		wantNothing(t, b, name)
+		put(t, b, name, "afterwards")
+		wantContent(t, b, name, "afterwards")
+	}
+}
+
+func check(t *testing.T, b storage.Backend) {
+	for i, content := range []string{"", "x", strings.Repeat("0123456789", 30_000)} {
+		calls := 0
+		name := fmt.Sprint(i)
+		err := b.Put(t.Context(), name, write(content), func(r io.Reader) error {
+			calls++
+			got, err := io.ReadAll(r)
+			if err == nil && string(got) != content {
+				err = fmt.Errorf("got %s", clip(string(got)))
+			}
+			return err
+		})
+		if err != nil || calls != 1 {
+			t.Errorf("%s: got %v after %d calls, want one", clip(content), err, calls)
+		}
+		wantContent(t, b, name, content)
+	}
+	// A check that does not look takes nothing from the object.
+	if err := b.Put(t.Context(), "unread", write("content"), func(io.Reader) error { return nil }); err != nil {
+		t.Error(err)
+	}
+	wantContent(t, b, "unread", "content")
+}
+
+func invisibleUntilDone(t *testing.T, b storage.Backend) {
+	err := b.Put(t.Context(), "dir/object", func(w io.Writer) error {
+		err := write(strings.Repeat("x", 300_000))(w)
+		wantNothing(t, b, "dir/object")
+		return err
+	}, func(r io.Reader) error {
+		wantNothing(t, b, "dir/object")
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	wantList(t, b, "dir/", "dir/object 300000")
+}

@@ -1,0 +1,28 @@
+// Package walkeep keeps a PostgreSQL cluster's WAL safe and brings the cluster back. It is a set of programs; see
+// README.md for what they do and CONTRIBUTING.md for how they are built.
+//
+// # Who may import whom
+//
+// Each line names a package of the module, a program or a test's helper, and those of the module's packages and of
+// foreign modules that it may import directly. What is not listed is forbidden; a test holds the code against it.
+//
+//	archive-cmd             archive cli codec config durable pgdata storage storage/local wal
+//	restore-cmd             archive cli config durable pgdata storage storage/local wal | cenkalti/backoff
+//	common/archive          codec durable storage wal | x/sync zeebo/xxh3
+//	common/cli
+//	common/cmdtest          *
+//	common/codec            | klauspost/compress pierrec/lz4 zeebo/xxh3 x/sync
+//	common/config           codec | jessevdk/go-flags
+//	common/durable          | x/sys
+//	common/pgdata           durable wal
+//	common/pgtest           * | jackc/pgx x/sys
+//	common/storage
+//	common/storage/local    durable storage
+//	common/storage/mem      storage
+//	common/storage/storagetest  storage
+//	common/wal
+//	scripts/bench           *
+//
+// Names on the left of the bar are below common/. The two commands stay small and quick because nothing that they reach
+// imports pgx, kardianos/service, a network store or the supervisor.
+package walkeep

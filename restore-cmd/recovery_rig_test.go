@@ -1,0 +1,281 @@
+package main_test
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"walkeep/common/cmdtest"
+	"walkeep/common/pgtest"
+)
+
+// A variant is what the tests of recovery differ in.
+type variant struct {
+	major  int
+	size   int // of a segment, in MB
+	codec  string
+	online bool // an online base backup, else a cold one
+}
+
+func (v variant) String() string {
+	backup := "cold"
+	if v.online {
+		backup = "online"
+	}
+	return fmt.Sprintf("pg%d-%dMB-%s-%s", v.major, v.size, v.codec, backup)
+}
+
+// variants has every version with every size of segments; codecs and kinds of backup go round.
+func variants() []variant {
+	var all []variant
+	codecs := []string{"zstd", "s2", "lz4", "gzip", "none"}
+	for _, major := range pgtest.Majors() {
+		sizes := []int{1, 16, 64}
+		if major == 10 {
+			sizes = sizes[1:2]
+		}
+		for _, size := range sizes {
+			all = append(all, variant{major, size, codecs[len(all)%len(codecs)], len(all)%2 == 0})
+		}
+	}
+	return all
+}
+
+// eachMajor runs a test against every version, with the smallest segments that it has.
+func eachMajor(t *testing.T, test func(r *rig)) {
+	t.Parallel()
+	pgtest.Each(t, func(t *testing.T, major int) { test(newRig(t, small(major))) })
+}
+
+func small(major int) variant {
+	if major == 10 {
+		return variant{major: 10, size: 16, codec: "zstd", online: true}
+	}
+	return variant{major: major, size: 1, codec: "zstd", online: true}
+}
+
+// A rig is a spool and the clusters that archive into it and are recovered from it, by PostgreSQL and the real commands
+// alone.
+type rig struct {
+	variant
+	t     *testing.T
+	dir   string // of the clusters
+	spool string
+}
+
+func newRig(t *testing.T, v variant) *rig {
+	pgtest.Need(t, v.major)
+	return &rig{v, t, pgtest.TempDir(t), pgtest.TempDir(t)}
+}
+
+// in is the same rig for a subtest.
+func (r *rig) in(t *testing.T) *rig {
+	other := *r
+	other.t = t
+	return &other
+}
+
+func (r *rig) ctx() context.Context { return r.t.Context() }
+
+func (r *rig) must(err error) {
+	r.t.Helper()
+	if err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// command is one that PostgreSQL runs.
+func (r *rig) command(program string, args ...string) string {
+	words := append([]string{`"` + cmdtest.Path(program) + `"`, "-v", "-c", os.DevNull, "--spool", `"` + r.spool + `"`}, args...)
+	return strings.Join(words, " ")
+}
+
+func (r *rig) archiveCommand() string { return r.command("archive-cmd", "--codec", r.codec, "%p") }
+
+// restoreCommand gives up on a hole sooner than it would by default.
+func (r *rig) restoreCommand() string {
+	return r.command("restore-cmd", "--retry-time", "300ms", "%f", "%p", "%r")
+}
+
+// start makes and starts a new cluster that archives.
+func (r *rig) start(name string) *pgtest.Cluster {
+	r.t.Helper()
+	settings := map[string]string{
+		"archive_mode":       "on",
+		"archive_command":    r.archiveCommand(),
+		"autovacuum":         "off", // so that nothing but the tests' own work is in the WAL
+		"checkpoint_timeout": "1h",
+		"min_wal_size":       fmt.Sprintf("%dMB", 2*r.size),
+		"max_wal_size":       fmt.Sprintf("%dMB", 30*r.size),
+		"hot_standby":        "on",
+	}
+	if r.major >= 12 {
+		settings["wal_init_zero"] = "off"
+	}
+	c := pgtest.New(r.t, pgtest.Options{Major: r.major, Dir: filepath.Join(r.dir, name), SegmentSizeMB: r.size, Settings: settings})
+	r.must(c.Start(r.ctx()))
+	r.must(c.Exec(r.ctx(), "CREATE TABLE journal (n int PRIMARY KEY, note text NOT NULL); CREATE TABLE mark (note text NOT NULL)"))
+	return c
+}
+
+// load makes transactions, each of which must be there as a whole or not at all.
+func (r *rig) load(c *pgtest.Cluster, transactions int, seed uint64) {
+	r.t.Helper()
+	_, err := c.Load(r.ctx(), pgtest.Load{Transactions: transactions, Clients: 2, Accounts: 300, Seed: seed})
+	r.must(err)
+}
+
+// cut ends the segment that is being written and waits until it is archived.
+func (r *rig) cut(c *pgtest.Cluster) (segment string) {
+	r.t.Helper()
+	segment, err := c.SwitchWAL(r.ctx())
+	r.must(err)
+	r.must(c.WaitArchived(r.ctx(), segment))
+	return segment
+}
+
+// A state identifies all rows of a database.
+type state struct {
+	transactions int64 // of the load
+	sum          string
+}
+
+// state checks that no transaction is there by half.
+func (r *rig) state(c *pgtest.Cluster) state {
+	r.t.Helper()
+	n, err := c.CheckLoad(r.ctx())
+	r.must(err)
+	sum, err := c.QueryString(r.ctx(), `SELECT md5(concat_ws('|',
+		(SELECT string_agg(x::text, ';' ORDER BY id) FROM load_history x), (SELECT string_agg(x::text, ';' ORDER BY id) FROM load_account x),
+		(SELECT string_agg(x::text, ';' ORDER BY id) FROM load_teller x), (SELECT string_agg(x::text, ';' ORDER BY n) FROM journal x), (SELECT string_agg(note, ';' ORDER BY note) FROM mark)))`)
+	r.must(err)
+	return state{n, sum}
+}
+
+func (r *rig) wantState(c *pgtest.Cluster, want state) {
+	r.t.Helper()
+	if got := r.state(c); got != want {
+		r.t.Errorf("the database is not what it was: got %+v, want %+v\n%s", got, want, c.LogTail(20))
+	}
+}
+
+// copyOf copies a backup without the WAL that it may have, so that all of it must come through restore-cmd.
+func (r *rig) copyOf(backup, name string) *pgtest.Cluster {
+	r.t.Helper()
+	from, err := pgtest.Open(backup)
+	r.must(err)
+	dir := filepath.Join(r.dir, name)
+	r.must(from.ColdBackup(dir))
+	for _, pattern := range []string{"pg_wal/*", "pg_wal/archive_status/*"} {
+		files, err := filepath.Glob(filepath.Join(dir, filepath.FromSlash(pattern)))
+		r.must(err)
+		for _, file := range files {
+			if info, err := os.Stat(file); err == nil && !info.IsDir() {
+				r.must(os.Remove(file))
+			}
+		}
+	}
+	c, err := pgtest.Open(dir)
+	r.must(err)
+	return pgtest.Attach(r.t, c)
+}
+
+// settings are those of a recovering server, which does not archive unless they say so.
+func (r *rig) settings(more map[string]string) map[string]string {
+	s := map[string]string{"restore_command": r.restoreCommand(), "archive_mode": "off"}
+	maps.Copy(s, more)
+	return s
+}
+
+// recovered recovers a copy of a backup until it is open.
+func (r *rig) recovered(backup, name string, settings map[string]string) *pgtest.Cluster {
+	r.t.Helper()
+	c := r.copyOf(backup, name)
+	r.must(c.Recover(r.settings(settings)))
+	r.must(c.Start(r.ctx()))
+	r.must(c.WaitOpen(r.ctx()))
+	return c
+}
+
+// remove throws a cluster away.
+func (r *rig) remove(c *pgtest.Cluster) {
+	r.t.Helper()
+	r.must(c.Kill())
+	r.must(os.RemoveAll(c.Dir))
+}
+
+// mustStop has a recovery end without the database having been opened, because of the segment.
+func (r *rig) mustStop(c *pgtest.Cluster, segment string, why string) {
+	r.t.Helper()
+	r.must(c.Launch())
+	r.must(c.WaitExit(r.ctx(), pgtest.Timeout))
+	log := c.LogTail(1000)
+	for _, want := range []string{why, `FATAL:  could not restore file "` + segment + `" from archive`} {
+		if !strings.Contains(log, want) {
+			r.t.Errorf("the log lacks %q:\n%s", want, c.LogTail(20))
+		}
+	}
+	if strings.Contains(log, "database system is ready to accept connections") || strings.Contains(log, "archive recovery complete") {
+		r.t.Errorf("the database was opened:\n%s", c.LogTail(20))
+	}
+}
+
+var ending = regexp.MustCompile(`(\.zst|\.s2|\.lz4|\.gz)$`)
+
+// stored finds the spool's objects by the names of the files that they hold.
+func (r *rig) stored() map[string]string {
+	r.t.Helper()
+	found := make(map[string]string)
+	r.must(filepath.WalkDir(filepath.Join(r.spool, "wal"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() || strings.HasSuffix(path, ".tmp") {
+			return err
+		}
+		found[ending.ReplaceAllString(d.Name(), "")] = path
+		return nil
+	}))
+	return found
+}
+
+// segments lists the complete segments of a timeline that the spool holds.
+func (r *rig) segments(timeline int) []string {
+	r.t.Helper()
+	var names []string
+	for name := range r.stored() {
+		if len(name) == 24 && strings.HasPrefix(name, fmt.Sprintf("%08X", timeline)) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// object is where the spool has a file. It waits for it: the archiver takes what is no segment in its own time.
+func (r *rig) object(c *pgtest.Cluster, name string) (path string) {
+	r.t.Helper()
+	r.must(c.WaitFor(r.ctx(), pgtest.Timeout, "archiving of "+name, func(context.Context) (bool, error) {
+		path = r.stored()[name]
+		return path != "", nil
+	}))
+	return path
+}
+
+// waitLog waits until the server has logged a text so many times.
+func (r *rig) waitLog(c *pgtest.Cluster, text string, times int) {
+	r.t.Helper()
+	r.must(c.WaitFor(r.ctx(), pgtest.Timeout, fmt.Sprintf("%d times %q in the log", times, text), func(context.Context) (bool, error) {
+		return strings.Count(c.Log(), text) >= times, nil
+	}))
+}
+
+// pause leaves a gap of time that no commit falls into.
+func (r *rig) pause(c *pgtest.Cluster) {
+	r.t.Helper()
+	r.must(c.Exec(r.ctx(), "SELECT pg_sleep(0.02)"))
+}
