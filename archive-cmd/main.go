@@ -4,7 +4,9 @@ package main
 
 import (
 	"errors"
+	"io/fs"
 	"runtime/debug"
+	"syscall"
 
 	"walkeep/common/archive"
 	"walkeep/common/cli"
@@ -52,11 +54,19 @@ func failure(err error) error {
 	return cli.Fail(exitFailed, err, "")
 }
 
+// unreadable tells whether the configuration could not be read, which may pass, unlike one that is wrong.
+func unreadable(err error) bool {
+	var e *fs.PathError
+	return errors.As(err, &e) && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.EISDIR)
+}
+
 func run(args []string, msg *cli.Messages) error {
 	o, err := parse(args)
 	switch {
 	case errors.Is(err, config.ErrHelp):
 		return nil
+	case unreadable(err):
+		return cli.Fail(exitFailed, err, "")
 	case err != nil:
 		return cli.Fail(exitUsage, err, "archive-cmd --help explains the options")
 	case o.Version:

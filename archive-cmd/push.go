@@ -38,14 +38,16 @@ func push(o options, msg *cli.Messages) error {
 	}
 	ctx := context.Background()
 	var others sync.WaitGroup
+	pushed := make(chan struct{})
 	// Where look-ahead has been already, the next calls return at once, too, and one of them goes on.
 	if there, err := a.Has(ctx, o.path); err == nil && !there {
-		ahead := &lookahead{archive: a, dir: filepath.Dir(o.path), after: filepath.Base(o.path), most: o.Lookahead}
+		ahead := &lookahead{archive: a, dir: filepath.Dir(o.path), after: filepath.Base(o.path), most: o.Lookahead, last: pushed}
 		for range runtime.GOMAXPROCS(0) {
 			others.Go(func() { ahead.work(ctx, a.NewPusher(options), msg) })
 		}
 	}
 	done, err := a.NewPusher(options).Push(ctx, o.path)
+	close(pushed)
 	others.Wait()
 	if err != nil {
 		return failure(fmt.Errorf("archive %s: %w", filepath.Base(o.path), err))
@@ -70,7 +72,9 @@ func report(done archive.Pushed, msg *cli.Messages) {
 	}
 }
 
-// A lookahead hands out the files that wait after the one in hand.
+// A lookahead hands out the files that wait after the one in hand. They are packed side by side, but get their names in
+// this order: a server that is lost with its WAL then leaves no hole in the archive, behind which nothing could be
+// recovered.
 type lookahead struct {
 	archive *archive.Archive
 	dir     string // pg_wal
@@ -80,13 +84,19 @@ type lookahead struct {
 	once  sync.Once
 	mu    sync.Mutex
 	names []wal.Name
+	last  <-chan struct{} // closed when the file before names[0] is done with, stored or not
 }
 
 // work archives files until there are no more. One whose name is taken is left for the call that will ask for it, and
 // compare; what fails as well, which will then say why.
 func (l *lookahead) work(ctx context.Context, p *archive.Pusher, msg *cli.Messages) {
 	l.once.Do(l.find)
-	for name, ok := l.next(); ok; name, ok = l.next() {
+	for {
+		name, before, end := l.next()
+		if end == nil {
+			return
+		}
+		p.Turn = before
 		path := filepath.Join(l.dir, name.String())
 		there, err := l.archive.Has(ctx, path)
 		if err == nil && !there {
@@ -98,18 +108,23 @@ func (l *lookahead) work(ctx context.Context, p *archive.Pusher, msg *cli.Messag
 		if err != nil {
 			msg.Detail("looked ahead, in vain for now: archive %s: %v", name, err)
 		}
+		<-before
+		close(end)
 	}
 }
 
-func (l *lookahead) next() (wal.Name, bool) {
+// next hands out a file, with the channel that is closed when those before it are done with, and the one to be closed
+// after it; nil when there are no more.
+func (l *lookahead) next() (name wal.Name, before <-chan struct{}, end chan<- struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if len(l.names) == 0 {
-		return wal.Name{}, false
+		return name, nil, nil
 	}
-	name := l.names[0]
-	l.names = l.names[1:]
-	return name, true
+	ended := make(chan struct{})
+	name, before = l.names[0], l.last
+	l.names, l.last = l.names[1:], ended
+	return name, before, ended
 }
 
 // find lists the files that wait. It does not count on PostgreSQL's asking for them in this order.

@@ -232,4 +232,3 @@ func TestTempFilesAreSwept(t *testing.T) {
 	}
 	b.spool.Check(t, files.Only(names[0], names[1], files.Kind(t, ".history")))
 }
-

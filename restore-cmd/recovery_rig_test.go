@@ -72,7 +72,7 @@ type rig struct {
 
 func newRig(t *testing.T, v variant) *rig {
 	pgtest.Need(t, v.major)
-	return &rig{v, t, pgtest.TempDir(t), pgtest.TempDir(t)}
+	return &rig{v, t, clusterDir(t), pgtest.TempDir(t)}
 }
 
 // in is the same rig for a subtest.

@@ -157,8 +157,22 @@ func (a *Archive) deliver(ctx context.Context, n wal.Name, id Identity, s stored
 	if n.Kind == wal.KindSegment && id.SegmentSize != 0 && t.PlainSize != uint64(id.SegmentSize) {
 		return got, fmt.Errorf("%w: it holds %d bytes, a segment has %d", ErrDamaged, t.PlainSize, id.SegmentSize)
 	}
+	if most := mostBytes(n, id); t.PlainSize > uint64(most) {
+		return got, fmt.Errorf("%w: it holds %d bytes, a %s has at most %d", ErrDamaged, t.PlainSize, n.Kind, most)
+	}
 	got.Size, got.DamageLSN = int64(t.PlainSize), wal.LSN(t.DamageLSN)
 	return got, o.Unpack(ctx, w)
+}
+
+// mostBytes bounds what a file can hold.
+func mostBytes(n wal.Name, id Identity) int64 {
+	switch {
+	case n.Kind == wal.KindHistory || n.Kind == wal.KindBackup:
+		return maxSmall
+	case id.SegmentSize != 0:
+		return int64(id.SegmentSize)
+	}
+	return int64(wal.MaxSegmentSize)
 }
 
 // deliverForeign expands a file that nothing but its own content speaks for, so that all of it is checked.
@@ -166,7 +180,7 @@ func deliverForeign(n wal.Name, id Identity, o *codec.Object, w io.WriterAt) (in
 	if n.Kind == wal.KindHistory || n.Kind == wal.KindBackup {
 		return deliverText(n, o, w)
 	}
-	r, err := o.Reader(int64(wal.MaxSegmentSize))
+	r, err := o.Reader(mostBytes(n, id))
 	if err != nil {
 		return 0, err
 	}
@@ -209,6 +223,9 @@ func readText(n wal.Name, o *codec.Object) ([]byte, error) {
 	content, err := io.ReadAll(r)
 	if err != nil {
 		return nil, fmt.Errorf("expand: %w", err)
+	}
+	if len(content) > maxSmall {
+		return nil, fmt.Errorf("%w: a %s of more than %d bytes", ErrDamaged, n.Kind, maxSmall)
 	}
 	if err := checkText(n, content); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)

@@ -35,6 +35,10 @@ type PushOptions struct {
 
 // A Pusher archives files, one at a time; several work side by side.
 type Pusher struct {
+	// Turn, unless nil, holds the next Push back from giving its file a name, until it is closed. Pushers that work side
+	// by side thus can leave no hole behind when they are killed.
+	Turn <-chan struct{}
+
 	a       *Archive
 	options PushOptions
 	packer  *codec.Packer // made when it is needed: a file that is there already needs none
@@ -189,6 +193,9 @@ func (p *Pusher) store(ctx context.Context, s *source, done *Pushed) error {
 		size, hash, err := codec.Sum(r)
 		if err == nil && written != (content{size, hash}) {
 			err = errors.New("what was read back is not what was written")
+		}
+		if err == nil && p.Turn != nil {
+			<-p.Turn
 		}
 		return err
 	}

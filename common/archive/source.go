@@ -103,7 +103,8 @@ func checkText(name wal.Name, content []byte) error {
 	}
 	// The first line of a backup history file names the segment, as the file's own name does:
 	// START WAL LOCATION: 0/2000028 (file 000000010000000000000002)
-	if first, _, _ := strings.Cut(string(content), "\n"); !strings.Contains(first, "(file "+name.Segment().String()+")") {
+	first, _, _ := strings.Cut(string(content), "\n")
+	if !strings.HasPrefix(first, "START WAL LOCATION: ") || !strings.Contains(first, "(file "+name.Segment().String()+")") {
 		return errors.New("its first line does not name segment " + name.Segment().String())
 	}
 	return nil

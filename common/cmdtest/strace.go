@@ -26,6 +26,7 @@ func RunFaulty(t testing.TB, cmd *exec.Cmd, f Fault, dir string) (Result, bool) 
 	defer os.Remove(log)
 	r := Run(t, Through(cmd, "strace", "-f", "-qq", "--seccomp-bpf", "-o", log, "-e", "trace="+f.Calls, "-e", "signal=none",
 		"-e", fmt.Sprintf("inject=%s:error=%s:when=%s", f.Calls, f.Error, f.When)))
+	r.call = cmd.Args
 	trace, err := os.ReadFile(log)
 	if err != nil {
 		t.Errorf("strace: %v\n%s", err, r.Stderr)

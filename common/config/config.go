@@ -3,10 +3,11 @@
 //
 // The file is an INI file of `key = value` lines, at most under the one section [walkeep]. All programs read the same
 // file; a key that none of them knows is an error. The environment variable of the key spool-limit is
-// WALKEEP_SPOOL_LIMIT.
+// WALKEEP_SPOOL_LIMIT; one that is empty counts as not set.
 package config
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -68,11 +69,50 @@ func (c *Config) Load(file string) error {
 		return err
 	}
 	path, wanted := c.path(file)
-	ini := flags.NewIniParser(all)
-	if err := ini.ParseFile(path); err != nil && (wanted || !errors.Is(err, os.ErrNotExist)) {
-		return fmt.Errorf("read configuration: %w", describe(path, err))
+	content, err := os.ReadFile(path)
+	if err == nil {
+		err = parseFile(all, content)
+	}
+	if err != nil && (wanted || !errors.Is(err, os.ErrNotExist)) {
+		return fmt.Errorf("read configuration: %w", describe(path, content, err))
 	}
 	return fromEnvironment(all)
+}
+
+// parseFile reads the content of a configuration file.
+func parseFile(p *flags.Parser, content []byte) error {
+	content = bytes.TrimPrefix(content, []byte("\uFEFF")) // as some editors of Windows begin a file
+	if err := checkKeys(p, content); err != nil {
+		return err
+	}
+	return flags.NewIniParser(p).Parse(bytes.NewReader(content))
+}
+
+// checkKeys refuses what go-flags lets pass: other names for a key, and a key that is given twice, of which one would
+// be ignored. The rest is left to it.
+func checkKeys(p *flags.Parser, content []byte) error {
+	seen := make(map[string]int) // line
+	for i, line := range strings.Split(string(content), "\n") {
+		line, number := strings.TrimSpace(line), i+1
+		key, _, pair := strings.Cut(line, "=")
+		key = strings.TrimSpace(key)
+		switch {
+		case line == "" || line[0] == ';' || line[0] == '#':
+		case line[0] == '[':
+			name, ok := strings.CutSuffix(line[1:], "]")
+			if ok && strings.TrimSpace(name) != section {
+				return &flags.IniError{LineNumber: uint(number), Message: fmt.Sprintf("unknown section %s: there is only [%s]", line, section)}
+			}
+		case !pair:
+		case seen[key] != 0:
+			return &flags.IniError{LineNumber: uint(number), Message: fmt.Sprintf("%s is given again, after line %d", key, seen[key])}
+		case p.FindOptionByLongName(key) == nil:
+			return &flags.IniError{LineNumber: uint(number), Message: fmt.Sprintf("unknown option: %s", key)}
+		default:
+			seen[key] = number
+		}
+	}
+	return nil
 }
 
 // path finds the configuration file, and tells whether someone asked for it.
@@ -89,13 +129,19 @@ func (c *Config) path(file string) (string, bool) {
 	return "/etc/walkeep/walkeep.ini", false
 }
 
-// describe makes go-flags' error name the file and the line in the usual way.
-func describe(path string, err error) error {
+// describe makes go-flags' error name the file, the line and the line's key in the usual way.
+func describe(path string, content []byte, err error) error {
 	var e *flags.IniError
-	if errors.As(err, &e) {
-		return fmt.Errorf("%s, line %d: %s", path, e.LineNumber, e.Message)
+	if !errors.As(err, &e) {
+		return err
 	}
-	return err
+	message := e.Message
+	if lines := strings.Split(string(content), "\n"); 0 < e.LineNumber && int(e.LineNumber) <= len(lines) {
+		if key, _, ok := strings.Cut(lines[e.LineNumber-1], "="); ok && !strings.Contains(message, strings.TrimSpace(key)) {
+			message = strings.TrimSpace(key) + ": " + message
+		}
+	}
+	return fmt.Errorf("%s, line %d: %s", path, e.LineNumber, message)
 }
 
 func fromEnvironment(p *flags.Parser) error {
@@ -105,7 +151,7 @@ func fromEnvironment(p *flags.Parser) error {
 			continue
 		}
 		name := "WALKEEP_" + strings.ToUpper(strings.ReplaceAll(key, "-", "_"))
-		if value, ok := os.LookupEnv(name); ok {
+		if value := os.Getenv(name); value != "" {
 			if err := o.Set(&value); err != nil {
 				return fmt.Errorf("environment variable %s: %w", name, err)
 			}

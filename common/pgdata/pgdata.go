@@ -69,7 +69,7 @@ func Standby(dir string) bool {
 // setting splits a line of a PostgreSQL configuration file: name, an optional equals sign, a value that may be quoted.
 func setting(line string) (name, value string) {
 	line = strings.TrimSpace(line)
-	end := strings.IndexAny(line, " \t=")
+	end := strings.IndexAny(line, " \t='")
 	if end < 0 {
 		return line, ""
 	}

@@ -70,8 +70,15 @@
 // the last record before the discarded one. In a complete segment records must reach the end; a partial
 // one may stop anywhere, so it has no damage, and [Result].End tells how far it is good.
 //
-// What the file alone cannot show is not checked: the system identifier; info bit 4; the unused bytes of
-// page headers and between records; all that follows a switch record. After [Walker.Reset] also: the
-// rest of a record that began in the segment before, and its length within the same multiple of 8. The
-// data of a record that goes on in the next segment is checked there, after [Walker.Continue].
+// # What it cannot know
+//
+// Nothing in the file tells whether these are right: the system identifier; info bit 4; the unused bytes
+// in headers of pages and behind records; a page's timeline between those of the page before and the
+// page after; all that follows a switch record, and so the magic if that leaves but one page. After
+// [Walker.Reset] also the rest of a record that began in the segment before, and its length up to
+// the same multiple of 8. [Walker.Continue] knows that.
+//
+// A record that goes on in the next segment is checked there, if that is walked by Continue. Alone, only its link,
+// its resource manager and, if it began before the last page, its length are checked; and a wrong
+// length of a record on the last page is not noticed if it makes the record seem to go on.
 package wal

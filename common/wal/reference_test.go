@@ -15,9 +15,9 @@ type reference struct {
 	name  wal.Name
 	b     []byte
 	res   wal.Result
-	tli   wal.Timeline
-	prev  wal.LSN // zero: not known
-	loose []byte  // bits of each byte that may change unnoticed
+	prev  wal.LSN        // zero: not known
+	tlis  []wal.Timeline // of the pages so far
+	loose []byte         // bits of each byte that may change unnoticed
 }
 
 // A fault ends the walk.
@@ -59,7 +59,46 @@ func refer(n wal.Name, b []byte) (wal.Result, []byte) {
 	if len(b) != int(h.SegmentSize) {
 		r.res.HeaderErr = wal.ErrSize
 	}
+	r.freeHeaders()
 	return r.res, r.loose
+}
+
+// freeHeaders notes what the headers of other pages would have to tell: the version, if there is but one
+// page, and a timeline between those of the page before and the page after.
+func (r *reference) freeHeaders() {
+	for bit := range 16 {
+		if other := (wal.Header{Magic: r.res.Header.Magic ^ 1<<bit}); len(r.tlis) == 1 && other.Major() > 0 {
+			r.free(bit/8, bit/8+1, 1<<(bit%8))
+		}
+	}
+	for i, tli := range r.tlis {
+		least, most := wal.Timeline(1), r.name.Timeline
+		if i > 0 {
+			least = r.tlis[i-1]
+		}
+		if i < len(r.tlis)-1 {
+			most = r.tlis[i+1]
+		}
+		for bit := range 32 {
+			if other := tli ^ 1<<bit; other >= least && other <= most {
+				r.free(i*r.block()+4+bit/8, i*r.block()+5+bit/8, 1<<(bit%8))
+			}
+		}
+	}
+}
+
+// freeLength notes which bits of the length of the record at off may change on the last page: those that
+// make the record seem to go on in the next segment.
+func (r *reference) freeLength(off int) {
+	if off/r.block() < len(r.b)/r.block()-1 {
+		return
+	}
+	size, room := int64(binary.LittleEndian.Uint32(r.b[off:])), int64(r.block()-off%r.block())
+	for bit := range 32 {
+		if other := size ^ 1<<bit; other > room && other >= 24 && other <= r.most() {
+			r.free(off+bit/8, off+bit/8+1, 1<<(bit%8))
+		}
+	}
 }
 
 // free notes that bits of the bytes from..to do not matter.
@@ -96,7 +135,7 @@ func (r *reference) page(off int, rem int64) (int, error) {
 		return 0, fault{off, "info"}
 	case wal.LSN(binary.LittleEndian.Uint64(h[8:])) != r.res.Start+wal.LSN(off):
 		return 0, fault{off, "address"}
-	case tli < r.tli || tli > r.name.Timeline:
+	case len(r.tlis) > 0 && tli < r.tlis[len(r.tlis)-1] || tli > r.name.Timeline:
 		return 0, fault{off, "timeline"}
 	case (left > 0) != (info&1 != 0):
 		return 0, fault{off, "continuation"}
@@ -107,7 +146,7 @@ func (r *reference) page(off int, rem int64) (int, error) {
 	case !lost && rem >= 0 && left != rem:
 		return 0, fault{off, "continuation of another length"}
 	}
-	r.tli = tli
+	r.tlis = append(r.tlis, tli)
 	if lost {
 		return off + size, errOverwritten
 	}
@@ -126,7 +165,7 @@ func (r *reference) gather(off int, size int64) (rec []byte, end int, err error)
 	for {
 		n := min(int64(r.block()-off%r.block()), size-int64(len(rec)))
 		if int64(off)+n > int64(len(r.b)) {
-			return rec, off, errEnd
+			return append(rec, r.b[off:]...), off, errEnd
 		}
 		rec = append(rec, r.b[off:off+int(n)]...)
 		off += int(n)
@@ -253,6 +292,7 @@ func (r *reference) one(off int, lost bool) (int, error) {
 	if crc32.Checksum(append(rec[24:len(rec):len(rec)], rec[:20]...), table) != binary.LittleEndian.Uint32(rec[20:]) {
 		return off, fault{off, "checksum"}
 	}
+	r.freeLength(off)
 	r.prev = r.res.Start + wal.LSN(off)
 	r.res.Last, r.res.End = r.prev, r.res.Start+wal.LSN(end)
 	r.res.Records++
@@ -263,6 +303,7 @@ func (r *reference) one(off int, lost bool) (int, error) {
 // unfinished notes what does not matter of a record at off that goes on in the next segment: all but the
 // link, the resource manager and the length, which the headers of the pages repeat.
 func (r *reference) unfinished(off int, rec []byte) {
+	r.freeLength(off)
 	got, rmgr := int64(len(rec)), byte(0)
 	if got >= 24 {
 		rmgr = rec[17]
@@ -274,16 +315,8 @@ func (r *reference) unfinished(off int, rec []byte) {
 		}
 		bits := byte(0xFF)
 		switch {
-		case i < 4 && off/r.block() != len(r.b)/r.block()-1:
+		case i < 4: // the next page repeats it, if there is one
 			bits = 0
-		case i < 4: // as long as it remains too long for the page
-			bits = 0
-			size := int64(binary.LittleEndian.Uint32(r.b[off:]))
-			for bit := range 8 {
-				if other := size ^ 1<<(8*int(i)+bit); other > got && other >= 24 && other <= r.most() {
-					bits |= 1 << bit
-				}
-			}
 		case i >= 8 && i < 16 && got >= 24:
 			bits = 0
 		case i == 16 && got >= 24: // but no flip may make it the record that must not be here

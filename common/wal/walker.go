@@ -65,8 +65,8 @@ type Result struct {
 	// Header is the header of the first page, as far as it could be read.
 	Header Header
 	// HeaderErr is an [ErrHeader] if this is no WAL segment, or another one than its name says.
-	// If it is an [ErrSize], only the length is wrong and the other fields hold what
-	// was found in the bytes that were there; for any other error they are empty.
+	// If it is an [ErrSize], only the length is wrong and the other fields hold what was
+	// found in the bytes that were there; for any other error all but Header are empty.
 	HeaderErr error
 	// Start is the position of the segment's first byte. End is the end of the last record that is
 	// complete and checked, rounded up to the next multiple of 8; it is Start if there is none.

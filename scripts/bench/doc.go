@@ -4,14 +4,14 @@
 // through PostgreSQL's own archiver and startup process. "make bench" runs it; "go run ./scripts/bench --help" lists
 // its flags. It prints Markdown on stdout and its progress on stderr, and exits with 1 if a contestant failed.
 //
-//	go run ./scripts/bench                              everything, three rounds, five minutes on two cores
+//	go run ./scripts/bench                              everything, three rounds, eight minutes on two cores
 //	go run ./scripts/bench --only cp,walkeep-zstd       these two, and /bin/true, the floor of all CPU figures
 //	go run ./scripts/bench --bindir /usr/lib/walkeep    installed binaries instead of freshly built ones
 //
 // It needs PostgreSQL 15 with pgbench (Debian: postgresql-15) and runs without pgBackRest if that is not installed.
 // As root it runs the servers and all commands as the user postgres, with its files in /var/tmp/walkeep-bench; as
 // another user they are below the user's cache directory. About 5 GB are used while it runs. The prepared cluster,
-// 1.3 GB, stays there for the next run; --clean removes it.
+// 1.3 GB, stays there for the next time; --clean removes it.
 //
 // # The backlog
 //
@@ -25,18 +25,22 @@
 // # A round
 //
 // Each round runs every contestant once, starting with another one each time, so that slow changes of the machine meet all of
-// them. A ratio is taken between two runs of one round; what is printed is the median over the rounds, and (least, most).
+// them. A ratio is taken between two runs of one round; what is printed is the median over the rounds, with the least and the greatest.
 //
 //   - Archiving: a copy of the prepared data directory, whose segments are hard links, all .ready. The server starts with the
 //     contestant's archive_command. The time is from the server's "ready to accept connections", which is when
-//     the archiver starts, to the appearance of the last segment's .done. A failure of the command that the
-//     server logs fails the contestant.
+//     the archiver starts, to the appearance of the last segment's .done. A call that the server sees fail
+//     fails the contestant: the archiver's pause after it would spoil the figure.
 //   - Restoring: a copy of the cold base with recovery.signal and the contestant's restore_command, from what
-//     it archived just before. Segments per second are (n-1) / (last - first), by the times of the server's own "restored
-//     log file" lines. Replay is part of that time; the row "ln", which makes a hard link instead of a copy, shows how much.
+//     it archived just before. Segments per second with replay are (n-1) / (last - first), by the times of the server's "restored
+//     log file" lines. Those of the command alone are n / (sum of the times from "executing restore command", which a
+//     server logs at DEBUG3, to "restored log file"). Replay of this WAL takes about 30 ms per segment, as the row "ln"
+//     shows, which makes a hard link instead of a copy, so only the second figure tells the contestants well apart.
 //
-// Before each run dirty pages are written out (sync), and segments have been read once, so they are in the page cache, as
-// they are when a server has just written them.
+// The servers run with usual settings; fsync is on. Only what would come at different moments in different runs is off: autovacuum,
+// and checkpoints that are due by time or WAL. Before each run all that is dirty is written to the disk, the segments
+// are read, so they are in the page cache as they are when a server has just written them, and free memory is touched (settle.go).
+// The report warns if other processes took much of the machine meanwhile.
 //
 // # CPU time
 //
@@ -44,16 +48,18 @@
 // (PR_SET_CHILD_SUBREAPER): processes that detach themselves, as the workers of pgBackRest's asynchronous mode do,
 // become its children when their parents end. It waits for all of them with wait4, whose usage covers a
 // process and the children that it waited for. So the sum over what it reaped is the CPU time, user and system, of everything that
-// ran: server, shells, commands and workers. It agrees with cpu.stat of a cgroup around the same run to within 1 %, and
-// needs no cgroup to be writable. Kernel threads, such as those that write to the disk, are in neither.
-// "Net" is the same less that of the floor in the same round: /bin/true for archiving, ln for restoring.
+// ran: server, shells, commands and workers. In all runs compared it was within 5 ms of the cpu.stat of a cgroup of version 2 around
+// the same run; most of that was the launcher itself. It needs no cgroup that can be written to. Kernel threads, such as those
+// that write to the disk, are in neither. "Net" is the same less that of the floor in the same round: /bin/true
+// for archiving, ln for restoring.
 //
 // # Memory and latency
 //
-// Peak memory is the largest ru_maxrss of a single process among all that one call by hand starts, directly or detached, with eight
-// segments .ready and an empty archive. The kernel counts for a program what its parent had when it called exec,
-// here the launcher's 10 MB or so; figures at that level are shown as an upper bound.
+// Peak memory is the largest ru_maxrss of a single process among all that one call by hand starts, directly or detached. For archiving
+// the archive is empty and eight segments are .ready, so that looking ahead is included. The kernel counts for a
+// program also what its parent had when it called exec, here the launcher's 5 MB; figures at that level are shown as an upper bound.
 //
-// The latency of a call whose segment is already archived is measured by hand in the same way as PostgreSQL
-// makes the call, through sh -c, a hundred times a round, in turn with /bin/true through sh -c, whose figure stands beside it.
+// The latency of a call whose segment is already archived is measured by hand, the server being down, in the way
+// PostgreSQL makes the call: through sh -c, a hundred times a round, in turn with /bin/true through sh -c, whose figure
+// stands beside it and is part of it.
 package main

@@ -11,6 +11,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"syscall"
 )
@@ -90,6 +91,15 @@ func (p *place) claim() error {
 	if !ok || !info.IsDir() || int(stat.Uid) != os.Getuid() {
 		return fmt.Errorf("%s is not a directory of this user", p.dir)
 	}
+	// What is not this program's own is never removed: neither before a run nor by --clean.
+	entries, err := os.ReadDir(p.dir)
+	if err != nil {
+		return err
+	}
+	known := func(e os.DirEntry) bool { return e.Name() == "lock" }
+	if len(entries) > 0 && !slices.ContainsFunc(entries, known) {
+		return fmt.Errorf("%s holds files of something else", p.dir)
+	}
 	p.lock, err = os.OpenFile(filepath.Join(p.dir, "lock"), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
 		return err
@@ -106,7 +116,16 @@ func (p *place) close() {
 }
 
 func (p *place) clean() error {
-	return os.RemoveAll(p.dir)
+	own, err := filepath.Glob(filepath.Join(p.dir, "recipe-*"))
+	if err != nil {
+		return err
+	}
+	for _, path := range append(own, p.runs, filepath.Join(p.dir, "bin"), filepath.Join(p.dir, "lock")) {
+		if err := os.RemoveAll(path); err != nil {
+			return err
+		}
+	}
+	return os.Remove(p.dir)
 }
 
 // emptyRuns removes what an earlier benchmark left.

@@ -175,7 +175,12 @@ func obey(in *bufio.Reader, current, ended, killed *atomic.Int64) {
 		case err != nil:
 			ended.Store(1)
 			signalCurrent(syscall.SIGQUIT)
-			time.Sleep(5 * time.Second)
+			for range 50 { // a server takes a moment to end all that belongs to it
+				if current.Load() == 0 {
+					break
+				}
+				time.Sleep(100 * time.Millisecond)
+			}
 			for {
 				killed.Add(int64(killDescendants()))
 				time.Sleep(100 * time.Millisecond)

@@ -64,9 +64,9 @@ func peakOfAll(b *bench) []float64 {
 
 var targets = []target{
 	{"walkeep zstd against pgBackRest async zst: segments/s", "%.2f x", 1.2, 0, rateAgainst("walkeep-zstd", "pgbackrest-zst")},
-	{"walkeep zstd against pgBackRest async zst: stored size", "%.3f x", 0, 1, sizeAgainst("walkeep-zstd", "pgbackrest-zst")},
+	{"walkeep zstd against pgBackRest async zst: stored size", "%.4f x", 0, 1, sizeAgainst("walkeep-zstd", "pgbackrest-zst")},
 	{"walkeep s2 against pgBackRest async lz4: segments/s", "%.2f x", 2, 0, rateAgainst("walkeep-s2", "pgbackrest-lz4")},
-	{"walkeep s2 against pgBackRest async lz4: stored size", "%.3f x", 0, 1.05, sizeAgainst("walkeep-s2", "pgbackrest-lz4")},
+	{"walkeep s2 against pgBackRest async lz4: stored size", "%.4f x", 0, 1.05, sizeAgainst("walkeep-s2", "pgbackrest-lz4")},
 	{"walkeep s2 against `dd conv=fsync`: segments/s", "%.2f x", 1, 0, rateAgainst("walkeep-s2", "dd")},
 	{"walkeep zstd, restoring, against pgBackRest archive-get zst: segments/s of the command", "%.2f x", 1.5, 0,
 		restoreAgainst("walkeep-zstd", "pgbackrest-zst", callsRatio)},

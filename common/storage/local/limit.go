@@ -25,20 +25,21 @@ type limit struct {
 	used     int64 // bytes, with what this process has reserved
 }
 
-// reserve counts a file that is written but not yet named, which is among the files that a measurement finds.
-func (l *limit) reserve(f *os.File) error {
+// reserve counts a file that is written but not yet named, which is among the files that a measurement finds. What it
+// returns gives the place back where the file gets no name.
+func (l *limit) reserve(f *os.File) (release func(), err error) {
 	if l == nil {
-		return nil
+		return func() {}, nil
 	}
 	info, err := f.Stat()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.measured {
 		if l.used, err = measure(l.root); err != nil {
-			return fmt.Errorf("measure the archive: %w", err)
+			return nil, fmt.Errorf("measure the archive: %w", err)
 		}
 		l.measured = true
 	} else {
@@ -46,9 +47,13 @@ func (l *limit) reserve(f *os.File) error {
 	}
 	if l.used > l.bytes {
 		l.used -= info.Size()
-		return fmt.Errorf("%w: %d of %d bytes are used and %d more are needed", ErrFull, l.used, l.bytes, info.Size())
+		return nil, fmt.Errorf("%w: %d of %d bytes are used and %d more are needed", ErrFull, l.used, l.bytes, info.Size())
 	}
-	return nil
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.used -= info.Size()
+	}, nil
 }
 
 // measure gives the bytes of all files below dir.

@@ -78,7 +78,7 @@ func (b *Backend) Put(ctx context.Context, name string, write func(io.Writer) er
 	b.sweep(filepath.Dir(file))
 	f, err := durable.Create(file)
 	if err != nil {
-		return err
+		return b.explain(err)
 	}
 	defer f.Discard()
 	if err := write(f); err != nil {
@@ -87,7 +87,8 @@ func (b *Backend) Put(ctx context.Context, name string, write func(io.Writer) er
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := b.limit.reserve(f.File); err != nil {
+	release, err := b.limit.reserve(f.File)
+	if err != nil {
 		return err
 	}
 	readBack := func(f *os.File) error {
@@ -100,6 +101,7 @@ func (b *Backend) Put(ctx context.Context, name string, write func(io.Writer) er
 		return check(f)
 	}
 	if err := f.Commit(readBack); err != nil {
+		release()
 		return err
 	}
 	return durable.SyncPath(b.root, path.Dir(path.Dir(name)))
@@ -207,7 +209,7 @@ func (b *Backend) List(ctx context.Context, prefix string) ([]storage.Entry, err
 		case errors.Is(err, fs.ErrNotExist):
 			continue // removed meanwhile
 		case err != nil:
-			return nil, err
+			return nil, b.explain(err)
 		case info.IsDir():
 			e.Name += "/"
 		default:

@@ -8,11 +8,12 @@ import (
 	"strings"
 	gosync "sync"
 	"testing"
+	"time"
 
 	"walkeep/common/storage"
 )
 
-// contents are distinct, of several lengths, and each tells when a part of it is missing.
+// contentOf gives each writer its own content: distinct, of several lengths, and with a visible end.
 func contentOf(writer int) string {
 	return strings.Repeat(fmt.Sprintf("writer %d;", writer), 1000*(writer%3+1)) + "end"
 }
@@ -21,17 +22,13 @@ func contentOf(writer int) string {
 // content is there and stays.
 func race(t *testing.T, b storage.Backend, name string, writers int) {
 	errs := make([]error, writers)
-	var ready, done gosync.WaitGroup
-	ready.Add(writers)
+	var done gosync.WaitGroup
+	meet := meeting(writers)
 	for i := range writers {
 		done.Go(func() {
-			first := true
+			var once gosync.Once
 			errs[i] = b.Put(t.Context(), name, func(w io.Writer) error {
-				if first { // all of them have found the name free before one has stored anything
-					first = false
-					ready.Done()
-					ready.Wait()
-				}
+				once.Do(meet) // all of them have found the name free before one has stored anything
 				return write(contentOf(i))(w)
 			}, nil)
 		})
@@ -57,6 +54,25 @@ func race(t *testing.T, b storage.Backend, name string, writers int) {
 		t.Errorf("%s: a late writer: got %v, want ErrExist", name, err)
 	}
 	wantContent(t, b, name, contentOf(winner))
+}
+
+// meeting returns a function that waits until it was called so often, but not for long: a backend may let only some
+// of the callers write at once.
+func meeting(callers int) func() {
+	var here gosync.WaitGroup
+	here.Add(callers)
+	all := make(chan struct{})
+	go func() {
+		here.Wait()
+		close(all)
+	}()
+	return func() {
+		here.Done()
+		select {
+		case <-all:
+		case <-time.After(time.Second):
+		}
+	}
 }
 
 func races(t *testing.T, b storage.Backend) {

@@ -1,0 +1,97 @@
+package archive_test
+
+import (
+	"context"
+	"encoding/json"
+	"strings"
+	"testing"
+	"time"
+
+	"walkeep/common/archive"
+	"walkeep/common/storage"
+	"walkeep/common/storage/mem"
+)
+
+// counting counts how often a note is written.
+type counting struct {
+	mem.Backend
+	replaced int
+}
+
+func (b *counting) Replace(ctx context.Context, name string, content []byte) error {
+	b.replaced++
+	return b.Backend.Replace(ctx, name, content)
+}
+
+func TestNoteStandby(t *testing.T) {
+	b := new(counting)
+	r := newRig(t, b)
+	noted := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
+	for _, test := range []struct {
+		what, data, restartpoint string
+		before                   func()
+		written                  bool
+		notes                    int
+	}{
+		{"not known yet", "/data", "000000000000000000000000", nil, false, 0},
+		{"no name", "/data", "%r", nil, false, 0},
+		{"the first", "/data", "000000010000000000000003", nil, true, 1},
+		{"the same again", "/data", "000000010000000000000003", nil, false, 1},
+		{"it moves on", "/data", "000000010000000000000004", nil, true, 1},
+		{"another data directory", "/data2", "000000010000000000000001", nil, true, 2},
+		{"back to where it was", "/data", "000000010000000000000002", nil, true, 2},
+		{"a new timeline", "/data", "000000020000000000000002", nil, true, 2},
+		{"a broken note", "/data", "000000020000000000000002", func() {
+			for _, note := range walk(t, b, "standbys/") {
+				r.put(note, []byte("{"))
+			}
+		}, true, 2},
+	} {
+		if test.before != nil {
+			test.before()
+		}
+		before := b.replaced
+		s := archive.Standby{Host: "host", Data: test.data, Restartpoint: test.restartpoint, Noted: noted}
+		if err := r.a.NoteStandby(t.Context(), s); err != nil {
+			t.Errorf("%s: %v", test.what, err)
+		}
+		if got := b.replaced > before; got != test.written {
+			t.Errorf("%s: written %t, want %t", test.what, got, test.written)
+		}
+		notes := walk(t, b, "standbys/")
+		if len(notes) != test.notes {
+			t.Errorf("%s: got %d notes, want %d: %q", test.what, len(notes), test.notes, notes)
+		}
+		if !test.written {
+			continue
+		}
+		found := false
+		for _, note := range notes {
+			var got archive.Standby
+			if json.Unmarshal(r.read(note), &got) == nil && got == s {
+				found = true
+			}
+		}
+		if !found {
+			t.Errorf("%s: no note says %+v", test.what, s)
+		}
+	}
+}
+
+// A spool that this host may only read keeps no notes, and says so.
+func TestNoteStandbyWithoutNotes(t *testing.T) {
+	a := archive.New(struct{ storage.Backend }{new(mem.Backend)})
+	err := a.NoteStandby(t.Context(), archive.Standby{Host: "h", Data: "/d", Restartpoint: "000000010000000000000003"})
+	if err == nil || !strings.Contains(err.Error(), "keeps no notes") {
+		t.Errorf("got %v", err)
+	}
+	b := new(mem.Backend)
+	if err := archive.New(b).NoteStandby(t.Context(), archive.Standby{Host: "h", Data: "/d", Restartpoint: "000000010000000000000003"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, note := range walk(t, b, "standbys/") {
+		if !strings.HasPrefix(note, "standbys/") || !strings.HasSuffix(note, ".json") {
+			t.Errorf("got a note %q", note)
+		}
+	}
+}

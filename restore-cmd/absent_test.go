@@ -1,0 +1,149 @@
+package main_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"walkeep/common/cmdtest"
+)
+
+// remove takes objects out of the spool, or whole directories.
+func (h host) remove(t testing.TB, patterns ...string) {
+	t.Helper()
+	for _, pattern := range patterns {
+		paths, err := filepath.Glob(filepath.Join(string(h.spool), pattern))
+		if err != nil || len(paths) == 0 {
+			t.Fatalf("%s matches nothing (%v)", pattern, err)
+		}
+		for _, path := range paths {
+			if err := os.RemoveAll(path); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// put adds a file to the spool as another program would.
+func (h host) put(t testing.TB, path string, content []byte) string {
+	t.Helper()
+	path = filepath.Join(string(h.spool), path)
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+const hintGap = "hint: bring the missing file back into the archive, or recover to a target before it"
+
+// TestAbsentOrGap asks for what is not there. The test data of version 15 has on timeline 1 the segments 9, A, C to F and
+// the partial segment 10, in which timelines 2 and 3 begin; on timeline 2 a partial segment 10; on 3 segments 10 and 1E.
+func TestAbsentOrGap(t *testing.T) {
+	t.Parallel()
+	files := cmdtest.WAL(t, "15")
+	nothing := func(*testing.T, host) {}
+	without := func(patterns ...string) func(*testing.T, host) {
+		return func(t *testing.T, h host) { h.remove(t, patterns...) }
+	}
+	with := func(path string) func(*testing.T, host) {
+		return func(t *testing.T, h host) { h.put(t, path, []byte("whatever")) }
+	}
+	const absent, gap, unknown = 1, 126, 127 // unknown is 126 for another reason than a gap
+	tests := []struct {
+		test, name string
+		change     func(*testing.T, host)
+		want       int
+	}{
+		{"after the last segment", "00000003000000000000001F", nothing, absent},
+		{"long after it", "000000030000001200000000", nothing, absent},
+		{"first timeline's partial segment", "000000010000000000000010", nothing, absent},
+		{"first timeline after that", "000000010000000000000011", nothing, absent},
+		{"second timeline's partial segment", "000000020000000000000010", nothing, absent},
+		{"second timeline before it began", "00000002000000000000000F", nothing, absent},
+		{"third timeline before it began", "00000003000000000000000F", nothing, absent},
+		{"third timeline long before", "000000030000000000000001", nothing, absent},
+		{"timeline that never was", "000000040000000000000010", nothing, absent},
+		{"history that never was", "00000004.history", nothing, absent},
+		{"history of the last timeline", "FFFFFFFF.history", nothing, absent},
+		{"history of the first timeline", "00000001.history", nothing, absent},
+		{"partial segment", "00000003000000000000001F.partial", nothing, absent},
+		{"backup history", "00000003000000000000001E.00000028.backup", nothing, absent},
+		{"directory of nobody", "00000004.history", func(t *testing.T, h host) {
+			if err := os.Mkdir(filepath.Join(string(h.spool), "wal", "0000000400000000"), 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}, absent},
+		{"strange names beside", "00000003000000000000001F", with("wal/0000000300000000/zzzz"), absent},
+		{"strange names above", "00000003000000000000001F", with("wal/00000003FFFFFFFFF/zzzz"), absent},
+		{"temporary file of a later one", "00000003000000000000001F",
+			with("wal/0000000300000000/.000000030000000000000020.zst.0123456789abcdef.tmp"), absent},
+
+		{"hole that was there", "00000001000000000000000B", nothing, gap},
+		{"hole before the first", "000000010000000000000008", nothing, gap},
+		{"hole of many", "000000030000000000000011", nothing, gap},
+		{"last of many", "00000003000000000000001D", nothing, gap},
+		{"lost segment", "00000001000000000000000D", without("wal/*/00000001000000000000000D*"), gap},
+		{"lost before a partial", "00000001000000000000000F", without("wal/*/00000001000000000000000F*"), gap},
+		{"lost, and its successors", "00000001000000000000000C", without("wal/*/00000001000000000000000[C-F]*"), gap},
+		{"lost with all of its timeline", "00000001000000000000000F", without("wal/0000000100000000"), gap},
+		{"lost where its timeline began", "000000030000000000000010", without("wal/*/000000030000000000000010*"), gap},
+		{"known by a backup that began in it", "00000003000000000000001F",
+			with("wal/0000000300000000/00000003000000000000001F.00000028.backup.zst"), gap},
+		{"later one in the next directory", "00000003000000000000001F", with("wal/0000000300000001/000000030000000100000000.zst"), gap},
+		{"later one far away", "00000003000000000000001F", with("wal/00000003FFFFFFFF/00000003FFFFFFFF00000FFF.gz"), gap},
+		{"later one that cannot be read here", "00000003000000000000001F", with("wal/0000000300000000/000000030000000000000020.zst.age"), gap},
+		{"lost history", "00000003.history", without("wal/00000003.history*"), gap},
+		{"lost history, and all of its timeline but a part", "00000002.history", without("wal/00000002.history*"), gap},
+		{"lost history that a later one names", "00000002.history", without("wal/00000002.history*", "wal/0000000200000000"), gap},
+		{"before a timeline whose history is lost", "00000003000000000000000F", without("wal/00000003.history*"), gap},
+
+		{"history before a damaged one", "00000002.history", func(t *testing.T, h host) {
+			h.remove(t, "wal/00000002.history*", "wal/0000000200000000")
+			o := h.spool.Object(t, "00000003.history")
+			cmdtest.Write(t, o.Path, cmdtest.Flip(o.Stored, 100))
+		}, unknown},
+		{"before a timeline whose history is damaged", "00000003000000000000000F", func(t *testing.T, h host) {
+			o := h.spool.Object(t, "00000003.history")
+			cmdtest.Write(t, o.Path, cmdtest.Flip(o.Stored, 100))
+		}, unknown},
+		{"history that cannot be read here", "00000004.history", with("wal/00000004.history.zst.age"), unknown},
+		{"segment that cannot be read here", "00000003000000000000001F", with("wal/0000000300000000/00000003000000000000001F.xz"), unknown},
+	}
+	for _, test := range tests {
+		t.Run(test.test, func(t *testing.T) {
+			t.Parallel()
+			h := newHost(t, files)
+			test.change(t, h)
+			switch r := h.run(t, test.name); test.want {
+			case absent:
+				r.Expect(t, 1, test.name+" is not in the archive")
+			case gap:
+				r.Expect(t, 126, test.name+" is missing from the archive, which holds what came after it: ", hintGap)
+			case unknown:
+				if r.Expect(t, 126); strings.Contains(r.Stderr, "missing from the archive") {
+					t.Errorf("it is not known to be a gap: %s", r.Stderr)
+				}
+			}
+		})
+	}
+}
+
+// TestAbsentHistories asks for histories as PostgreSQL does to find the next timeline's number.
+func TestAbsentHistories(t *testing.T) {
+	t.Parallel()
+	files := cmdtest.WAL(t, "15")
+	h := newHost(t, files.Only(files.Segments()[:3]...))
+	h.run(t, "00000002.history").Expect(t, 1, "00000002.history is not in the archive")
+	h = newHost(t, files)
+	for _, name := range []string{"00000002.history", "00000003.history"} {
+		h.deliver(t, name, files[name])
+	}
+	h.run(t, "00000004.history").Expect(t, 1, "00000004.history is not in the archive")
+	h.remove(t, "wal") // an archive that was just begun holds nothing else
+	h.run(t, "00000002.history").Expect(t, 1, "00000002.history is not in the archive")
+	h.run(t, "000000010000000000000001").Expect(t, 1, "not in the archive")
+}

@@ -1,0 +1,193 @@
+package main_test
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"walkeep/common/cmdtest"
+)
+
+func TestMain(m *testing.M) { os.Exit(cmdtest.Main(m)) }
+
+// A host is where restore-cmd is called: a data directory as its working directory, and a spool.
+type host struct {
+	dir   string
+	data  cmdtest.DataDir
+	spool cmdtest.Spool
+}
+
+// target is where files are delivered, as PostgreSQL says it.
+var target = filepath.Join("pg_wal", "RECOVERYXLOG")
+
+// newHost has a spool into which archive-cmd has put these files, if any.
+func newHost(t testing.TB, archived cmdtest.Files, options ...string) host {
+	t.Helper()
+	dir := cmdtest.FastDir(t)
+	h := host{dir, cmdtest.NewDataDir(t, dir, nil), cmdtest.NewSpool(t, dir)}
+	if len(archived) == 0 {
+		return h
+	}
+	primary := cmdtest.NewDataDir(t, cmdtest.FastDir(t), archived)
+	first := primary.Path("pg_wal", archived.Names()[0])
+	args := append([]string{"--spool", string(h.spool), "--lookahead", "1024", "-q"}, options...)
+	cmdtest.Run(t, cmdtest.Command("archive-cmd", append(args, first)...)).Expect(t, 0)
+	h.spool.Check(t, archived)
+	return h
+}
+
+// call prepares a call without retries.
+func (h host) call(name string, more ...string) *exec.Cmd {
+	args := append([]string{"--spool", string(h.spool), "--retry-time", "0s"}, more...)
+	cmd := cmdtest.Command("restore-cmd", append(args, name, target)...)
+	cmd.Dir = string(h.data)
+	return cmd
+}
+
+const old = "an older file"
+
+// run makes a call over an older file, which must stay as it is unless the call delivers.
+func (h host) run(t testing.TB, name string, more ...string) cmdtest.Result {
+	t.Helper()
+	return h.runCall(t, h.call(name, more...))
+}
+
+func (h host) runCall(t testing.TB, call *exec.Cmd) cmdtest.Result {
+	t.Helper()
+	cmdtest.Write(t, h.data.Path(target), []byte(old))
+	r := cmdtest.Run(t, call)
+	h.checkTarget(t, r)
+	return r
+}
+
+// checkTarget fails the test where a call that did not deliver has changed the target, or anything was left beside it.
+func (h host) checkTarget(t testing.TB, r cmdtest.Result) {
+	t.Helper()
+	if got, err := os.ReadFile(h.data.Path(target)); r.Code != 0 && (err != nil || string(got) != old) {
+		t.Errorf("exit code %d, and what was at the target is gone (%v)", r.Code, err)
+	}
+	if _, err := os.Lstat(h.data.Path(target + ".walkeep")); err == nil && r.Signal == 0 {
+		t.Error("the temporary file is left")
+	}
+}
+
+// deliver makes a call that must deliver.
+func (h host) deliver(t testing.TB, name string, want []byte, more ...string) {
+	t.Helper()
+	h.run(t, name, more...).Expect(t, 0)
+	h.wantTarget(t, name, want)
+}
+
+func (h host) wantTarget(t testing.TB, name string, want []byte) {
+	t.Helper()
+	if got, err := os.ReadFile(h.data.Path(target)); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%s: what was delivered is not what was archived (%v)", name, err)
+	}
+}
+
+func TestUsage(t *testing.T) {
+	t.Parallel()
+	files := cmdtest.WAL(t, "15")
+	name := files.Segments()[0]
+	h := newHost(t, files.Only(name))
+	spool := string(h.spool)
+	broken := filepath.Join(h.dir, "broken.ini")
+	cmdtest.Write(t, broken, []byte("spool = "+spool+"\nspol = x\n"))
+	tests := []struct {
+		name string
+		args []string
+		env  string
+		say  string
+	}{
+		{"no arguments", nil, "", "NAME"},
+		{"no name", []string{"--spool", spool}, "", "NAME"},
+		{"no path", []string{"--spool", spool, name}, "", "PATH"},
+		{"four arguments", []string{"--spool", spool, name, target, name, name}, "", "too many arguments"},
+		{"unknown flag", []string{"--spool", spool, "--fast", name, target}, "", "fast"},
+		{"flag of archive-cmd", []string{"--spool", spool, "--codec", "s2", name, target}, "", "codec"},
+		{"no spool", []string{name, target}, "", "--spool"},
+		{"retry time is none", []string{"--spool", spool, "--retry-time", "soon", name, target}, "", "soon"},
+		{"retry time too long", []string{"--spool", spool, "--retry-time", "2h", name, target}, "", "retry-time"},
+		{"retry time negative", []string{"--spool", spool, "--retry-time=-1s", name, target}, "", "retry-time"},
+		{"configuration missing", []string{"-c", spool + "/none.ini", name, target}, "", "none.ini"},
+		{"unknown key", []string{"-c", broken, name, target}, "", "line 2: unknown option: spol"},
+		{"environment's retry time", []string{"--spool", spool, name, target}, "WALKEEP_RETRY_TIME=soon", "WALKEEP_RETRY_TIME"},
+		{"bad codec, although it is not used", []string{"--spool", spool, name, target}, "WALKEEP_CODEC=rar", `"rar"`},
+		{"no WAL name", []string{"--spool", spool, "RECOVERYXLOG", target}, "", "invalid WAL file name"},
+		{"lower-case name", []string{"--spool", spool, "00000001000000000000000a", target}, "", "invalid WAL file name"},
+		{"empty name", []string{"--spool", spool, "", target}, "", ""},
+		{"name with a directory", []string{"--spool", spool, "pg_wal/" + name, target}, "", "invalid WAL file name"},
+		{"name that leads away", []string{"--spool", spool, "../" + name, target}, "", "invalid WAL file name"},
+		{"name and path exchanged", []string{"--spool", spool, target, name}, "", "invalid WAL file name"},
+		{"object's name", []string{"--spool", spool, name + ".zst", target}, "", "invalid WAL file name"},
+	}
+	for _, standby := range []bool{false, true} {
+		if standby {
+			cmdtest.Write(t, h.data.Path("standby.signal"), nil)
+		}
+		for _, test := range tests {
+			t.Run(test.name, func(t *testing.T) {
+				cmd := cmdtest.Command("restore-cmd", test.args...)
+				cmd.Dir = string(h.data)
+				if test.env != "" {
+					cmd.Env = append(cmd.Env, test.env)
+				}
+				h.runCall(t, cmd).Expect(t, 126, test.say, "hint: ")
+			})
+		}
+	}
+}
+
+func TestHelpAndVersion(t *testing.T) {
+	t.Parallel()
+	tests := []struct{ arg, say string }{
+		{"--version", "restore-cmd (walkeep) "},
+		{"--help", "1 proven absent"},
+		{"-h", "--retry-time"},
+	}
+	for _, test := range tests {
+		r := cmdtest.Run(t, cmdtest.Command("restore-cmd", test.arg))
+		r.Expect(t, 0)
+		if !strings.Contains(r.Stdout, test.say) {
+			t.Errorf("%s prints %q, which lacks %q", test.arg, r.Stdout, test.say)
+		}
+	}
+}
+
+// TestConfigured is about where the spool's path comes from, and in which order arguments may stand.
+func TestConfigured(t *testing.T) {
+	t.Parallel()
+	files := cmdtest.WAL(t, "15")
+	name := files.Segments()[0]
+	h := newHost(t, files.Only(name))
+	spool := string(h.spool)
+	right, wrong := filepath.Join(h.dir, "right.ini"), filepath.Join(h.dir, "wrong.ini")
+	cmdtest.Write(t, right, []byte("[walkeep]\nspool = "+spool+"\ncodec = s2\n"))
+	cmdtest.Write(t, wrong, []byte("[walkeep]\nspool = /none\n"))
+	for _, test := range []struct {
+		name string
+		args []string
+		env  []string
+	}{
+		{"flag before", []string{"--spool", spool, name, target}, nil},
+		{"flag after", []string{name, target, "--spool", spool}, nil},
+		{"flag between", []string{name, "--spool=" + spool, target, name}, nil},
+		{"file", []string{"-c", right, name, target}, nil},
+		{"file in the environment", []string{name, target}, []string{"WALKEEP_CONFIG=" + right}},
+		{"environment", []string{name, target}, []string{"WALKEEP_SPOOL=" + spool}},
+		{"environment before file", []string{"-c", wrong, name, target}, []string{"WALKEEP_SPOOL=" + spool}},
+		{"flag before environment", []string{"--spool", spool, name, target}, []string{"WALKEEP_SPOOL=/none"}},
+		{"flag before file", []string{"-c", wrong, "--spool", spool, name, target}, nil},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			cmd := cmdtest.Command("restore-cmd", test.args...)
+			cmd.Dir = string(h.data)
+			cmd.Env = append(cmd.Env, test.env...)
+			h.runCall(t, cmd).Expect(t, 0)
+			h.wantTarget(t, name, files[name])
+		})
+	}
+}
