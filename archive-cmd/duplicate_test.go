@@ -6,6 +6,7 @@ import (
 	"os"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/zeebo/xxh3"
 
@@ -210,15 +211,64 @@ func TestDuplicateOverDamage(t *testing.T) {
 	}
 }
 
-// afterChunks cuts an object after some of its chunks, so that ordinary tools expand what is left without complaint.
+// afterChunks cuts an object of zstd after some of its chunks, so that ordinary tools expand what is left without
+// complaint.
 func afterChunks(n int) func(stored []byte) []byte {
 	return func(stored []byte) []byte {
-		at := bytes.LastIndex(stored, []byte("WALKEEP\x00"))
+		frame := []byte{0x28, 0xB5, 0x2F, 0xFD}
 		end := 0
-		for i := range n {
-			b := stored[at+112+4*i:] // the chunks' stored lengths
-			end += int(b[0]) | int(b[1])<<8 | int(b[2])<<16 | int(b[3])<<24
+		for range n {
+			end += len(frame) + bytes.Index(stored[end+len(frame):], frame)
 		}
 		return stored[:end]
 	}
+}
+
+// TestSettledDuplicate is about a file that was left alone for a while, as PostgreSQL's are: what is known of it then
+// must not hide that it was changed, nor that its stored copy was.
+func TestSettledDuplicate(t *testing.T) {
+	t.Parallel()
+	files := cmdtest.WAL(t, "15")
+	name := files.Segments()[0]
+	b := newBench(t, cmdtest.FastDir(t), files.Only(name))
+	path := b.data.Path("pg_wal", name)
+	before := time.Now().Add(-time.Hour)
+	settle := func() {
+		t.Helper()
+		if err := os.Chtimes(path, before, before); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(1500 * time.Millisecond)
+	}
+	settle()
+	for range 2 {
+		b.run(t, name).Expect(t, 0)
+	}
+	o := b.spool.Object(t, name)
+	damage := func(stored []byte) {
+		t.Helper()
+		if err := os.WriteFile(o.Path, stored, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, bit := range []int{0, 8 * 5000, 8*len(o.Stored) - 8*60, 8*len(o.Stored) - 1} {
+		damage(cmdtest.Flip(o.Stored, bit))
+		b.run(t, name).Expect(t, 1, "damaged", "hint: the copy in the spool is damaged")
+	}
+	damage(o.Stored)
+	b.run(t, name).Expect(t, 0)
+
+	b.replace(t, name, cmdtest.Fork(t, files[name])) // the same file
+	settle()
+	b.run(t, name).Expect(t, 3, "another content")
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	b.replace(t, name, cmdtest.Fork(t, files[name])) // another file
+	settle()
+	b.run(t, name).Expect(t, 3, "another content")
+	b.replace(t, name, files[name])
+	settle()
+	b.run(t, name).Expect(t, 0)
+	b.spool.Check(t, files.Only(name))
 }

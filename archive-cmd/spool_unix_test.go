@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -207,6 +208,26 @@ func TestNobodyListens(t *testing.T) {
 		cmdtest.Run(t, cmd).Expect(t, 0)
 		b.spool.Check(t, broken)
 	})
+}
+
+// TestPipes has named pipes, which nobody writes to, where files should be: nothing may wait for them.
+func TestPipes(t *testing.T) {
+	t.Parallel()
+	files := cmdtest.WAL(t, "15")
+	names := files.Segments()
+	b := newBench(t, cmdtest.FastDir(t), files.Only(names...))
+	b.run(t, names[2]).Expect(t, 0)
+	for _, path := range []string{b.data.Path("pg_wal", names[1]), b.spool.Object(t, names[2]).Path} {
+		if err := os.Remove(path); err != nil {
+			t.Fatal(err)
+		}
+		if err := syscall.Mkfifo(path, 0o600); err != nil {
+			t.Skip(err)
+		}
+	}
+	b.run(t, names[1]).Expect(t, 3, "not a regular file")
+	b.run(t, names[2]).Expect(t, 1, "not a regular file")
+	b.ahead(t, 24, names[0]).Expect(t, 0)
 }
 
 // TestTempFilesAreSwept has leftovers of killed calls in every directory; those that a living call holds must stay.

@@ -38,7 +38,7 @@ func TestRecoveryFromBacklog(t *testing.T) {
 	r.must(c.Kill())
 	r.must(os.RemoveAll(c.Dir))
 	segments := r.mustBeChain()
-	recovered := r.recovered(backup, "recovered", nil)
+	recovered := r.recovered(backup, "recovered", 2, nil)
 	r.wantJournal(recovered, j, segmentEnd(t, segments[len(segments)-1], r.size))
 }
 

@@ -72,7 +72,9 @@ type rig struct {
 
 func newRig(t *testing.T, v variant) *rig {
 	pgtest.Need(t, v.major)
-	return &rig{v, t, clusterDir(t), pgtest.TempDir(t)}
+	r := &rig{v, t, clusterDir(t), filepath.Join(pgtest.TempDir(t), "spool")}
+	r.must(pgtest.Command(r.ctx(), "mkdir", "-m", "700", r.spool).Run()) // by the servers' user
+	return r
 }
 
 // in is the same rig for a subtest.
@@ -141,6 +143,25 @@ func (r *rig) cut(c *pgtest.Cluster) (segment string) {
 	return segment
 }
 
+// loadOn makes transactions until the server is killed. What it returns waits for that, and gives how many were
+// acknowledged.
+func (r *rig) loadOn(c *pgtest.Cluster, seed uint64) (acknowledged func() int) {
+	done := make(chan int, 1)
+	go func() {
+		result, _ := c.Load(r.ctx(), pgtest.Load{Duration: pgtest.Timeout, Clients: 2, Seed: seed})
+		done <- result.Transactions
+	}()
+	return func() int { return <-done }
+}
+
+// mustArchiveAll checks that nothing was refused since the server's start, which a crash sets back.
+func (r *rig) mustArchiveAll(c *pgtest.Cluster) {
+	r.t.Helper()
+	if failed, err := c.QueryInt(r.ctx(), "SELECT failed_count FROM pg_stat_archiver"); err != nil || failed != 0 {
+		r.t.Errorf("the server on %s failed to archive %d times (%v)\n%s", c.Dir, failed, err, c.LogTail(20))
+	}
+}
+
 // A state identifies all rows of a database.
 type state struct {
 	transactions int64 // of the load
@@ -194,20 +215,28 @@ func (r *rig) settings(more map[string]string) map[string]string {
 	return s
 }
 
-// recovered recovers a copy of a backup until it is open.
-func (r *rig) recovered(backup, name string, settings map[string]string) *pgtest.Cluster {
+// recovered recovers a copy of a backup until it is open, on a new timeline.
+func (r *rig) recovered(backup, name string, timeline uint32, settings map[string]string) *pgtest.Cluster {
 	r.t.Helper()
 	c := r.copyOf(backup, name)
 	r.must(c.Recover(r.settings(settings)))
+	r.mustOpen(c, timeline)
+	return c
+}
+
+func (r *rig) mustOpen(c *pgtest.Cluster, timeline uint32) {
+	r.t.Helper()
 	r.must(c.Start(r.ctx()))
 	r.must(c.WaitOpen(r.ctx()))
-	return c
+	if got, err := c.Timeline(r.ctx()); err != nil || got != timeline {
+		r.t.Errorf("timeline: got %d (%v), want %d", got, err, timeline)
+	}
 }
 
 // remove throws a cluster away.
 func (r *rig) remove(c *pgtest.Cluster) {
 	r.t.Helper()
-	r.must(c.Kill())
+	r.must(c.Stop(r.ctx(), pgtest.Immediate))
 	r.must(os.RemoveAll(c.Dir))
 }
 
@@ -272,10 +301,4 @@ func (r *rig) waitLog(c *pgtest.Cluster, text string, times int) {
 	r.must(c.WaitFor(r.ctx(), pgtest.Timeout, fmt.Sprintf("%d times %q in the log", times, text), func(context.Context) (bool, error) {
 		return strings.Count(c.Log(), text) >= times, nil
 	}))
-}
-
-// pause leaves a gap of time that no commit falls into.
-func (r *rig) pause(c *pgtest.Cluster) {
-	r.t.Helper()
-	r.must(c.Exec(r.ctx(), "SELECT pg_sleep(0.02)"))
 }

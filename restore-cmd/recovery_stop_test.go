@@ -32,10 +32,8 @@ func TestRecoveryStops(t *testing.T) {
 		r.vanish(c, segments[3])
 
 		r.must(c.Recover(r.settings(nil)))
-		r.must(c.Start(r.ctx()))
-		r.must(c.WaitOpen(r.ctx()))
+		r.mustOpen(c, 2)
 		r.wantState(c, want)
-		r.wantTimeline(c, 2)
 	})
 }
 
@@ -103,7 +101,7 @@ func TestRecoveryBrokenWAL(t *testing.T) {
 	if o := cmdtest.Spool(r.spool).Object(t, broken); o.WALCheck() != cmdtest.Damaged {
 		t.Errorf("%s is not marked: the check of its WAL says %d", o.Path, o.WALCheck())
 	}
-	recovered := r.recovered(backup, "recovered", nil)
+	recovered := r.recovered(backup, "recovered", 2, nil)
 	r.waitLog(recovered, "restore-cmd: warning: "+broken+" was archived with broken WAL records", 1)
 	at := strings.Split(strings.SplitAfter(recovered.Log(), " was archived with broken WAL records at ")[1], "\n")[0]
 	end, err := parseLSN(at)

@@ -3,10 +3,10 @@ package main_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -23,11 +23,7 @@ func TestRecovery(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, v)
 			h := r.live()
-			for _, p := range h.points {
-				t.Run(p.name, func(t *testing.T) { r.in(t).reach(h, p) })
-			}
-			t.Run("immediate", func(t *testing.T) { r.in(t).reachConsistency(h) })
-			t.Run("latest", func(t *testing.T) { r.in(t).reachEnd(h, "oldest", nil) })
+			r.replay(h)
 			r.fork(h)
 			if v.major == 15 {
 				t.Run("waldump", func(t *testing.T) { r.in(t).dump() })
@@ -67,11 +63,13 @@ func (r *rig) live() *history {
 	// The end that is known exactly is that of an archived segment.
 	r.load(c, 40, 20)
 	r.cut(c)
+	r.mustArchiveAll(c)
 	h.last = r.write(c)
-	go c.Load(r.ctx(), pgtest.Load{Duration: time.Minute, Clients: 2, Seed: 21}) // fails when the server is killed
+	loaded := r.loadOn(c, 21)
 	r.wait(c, h.last, 30)
 	r.must(c.Kill())
 	h.last.end()
+	loaded()
 	r.must(os.RemoveAll(c.Dir))
 	return h
 }
@@ -104,40 +102,36 @@ func (r *rig) takeBackup(c *pgtest.Cluster, h *history) {
 // addPoints makes points to recover to, in the order in which they are in the WAL. Nothing else runs meanwhile.
 func (r *rig) addPoints(c *pgtest.Cluster, h *history) {
 	r.t.Helper()
-	add := func(name, setting, value string, more ...string) {
-		p := point{name, map[string]string{setting: value, "recovery_target_action": "promote"}, r.state(c)}
-		for i := 0; i < len(more); i += 2 {
-			p.settings[more[i]] = more[i+1]
-		}
-		h.points = append(h.points, p)
+	add := func(name string, want state, settings map[string]string) {
+		h.points = append(h.points, point{name, settings, want})
 	}
 
 	r.load(c, 20, 10)
 	_, err := c.CreateRestorePoint(r.ctx(), "a name")
 	r.must(err)
-	add("name", "recovery_target_name", "a name")
+	add("name", r.state(c), map[string]string{"recovery_target_name": "a name"})
 
 	r.load(c, 20, 11)
-	r.pause(c)
-	now, err := c.QueryString(r.ctx(), "SELECT clock_timestamp()")
+	// No commit is near the time.
+	now, err := c.QueryString(r.ctx(), "SELECT clock_timestamp() FROM pg_sleep(0.02)")
 	r.must(err)
-	r.pause(c)
-	add("time", "recovery_target_time", now)
+	r.must(c.Exec(r.ctx(), "SELECT pg_sleep(0.02)"))
+	add("time", r.state(c), map[string]string{"recovery_target_time": now})
 
 	r.load(c, 20, 12)
 	before := r.state(c)
 	at := r.commitAt(c)
-	if before == r.state(c) {
+	after := r.state(c)
+	if before == after {
 		r.t.Fatal("a commit changes nothing")
 	}
-	add("lsn", "recovery_target_lsn", at)
-	add("lsn-exclusive", "recovery_target_lsn", at, "recovery_target_inclusive", "off", "recovery_target_action", "pause")
-	h.points[len(h.points)-1].want = before
+	add("lsn-exclusive", before, map[string]string{"recovery_target_lsn": at, "recovery_target_inclusive": "off"})
+	add("lsn", after, map[string]string{"recovery_target_lsn": at})
 
 	r.load(c, 20, 13)
 	xid, err := c.QueryString(r.ctx(), "INSERT INTO mark VALUES ('by its number') RETURNING txid_current()")
 	r.must(err)
-	add("xid", "recovery_target_xid", xid, "recovery_target_action", "pause")
+	add("xid", r.state(c), map[string]string{"recovery_target_xid": xid})
 	r.cut(c)
 }
 
@@ -148,7 +142,7 @@ func (r *rig) commitAt(c *pgtest.Cluster) (at string) {
 	conn, err := c.Conn(r.ctx())
 	r.must(err)
 	defer conn.Close(r.ctx())
-	for {
+	for range 100 {
 		var end string
 		_, err := conn.Exec(r.ctx(), "BEGIN; INSERT INTO mark VALUES ('by its position')")
 		r.must(err)
@@ -164,6 +158,8 @@ func (r *rig) commitAt(c *pgtest.Cluster) (at string) {
 			return at
 		}
 	}
+	r.t.Fatal("no commit is where it should be")
+	return ""
 }
 
 // crash kills the server under load, and starts it again: what was acknowledged is there.
@@ -171,67 +167,80 @@ func (r *rig) crash(c *pgtest.Cluster) {
 	r.t.Helper()
 	before := r.state(c).transactions
 	j := r.write(c)
-	acknowledged := make(chan int, 1)
-	go func() {
-		result, _ := c.Load(r.ctx(), pgtest.Load{Duration: time.Minute, Clients: 2, Seed: 14}) // fails when the server is killed
-		acknowledged <- result.Transactions
-	}()
+	loaded := r.loadOn(c, 14)
 	r.wait(c, j, 30)
 	r.must(c.Kill())
 	j.end()
-	loaded := <-acknowledged
 	r.must(c.Start(r.ctx()))
 	after := r.state(c).transactions
-	if least := before + int64(loaded); after < least || after > least+2 {
+	if least := before + int64(loaded()); after < least || after > least+2 {
 		r.t.Errorf("after the crash there are %d transactions, want %d and at most one more for each client", after, least)
 	}
 	r.wantJournal(c, j, 1<<62)
 }
 
-// reach recovers to a point.
-func (r *rig) reach(h *history, p point) {
-	c := r.copyOf(h.backup, p.name)
-	defer r.remove(c)
-	r.must(c.Recover(r.settings(p.settings)))
-	r.must(c.Start(r.ctx()))
-	if p.settings["recovery_target_action"] == "pause" {
-		r.must(c.WaitFor(r.ctx(), pgtest.Timeout, "pause at the target", func(context.Context) (bool, error) {
-			s, err := c.QueryString(r.ctx(), "SELECT pg_is_wal_replay_paused()")
-			return s == "t", err
-		}))
-		r.wantState(c, p.want)
-		r.must(c.Exec(r.ctx(), "SELECT pg_wal_replay_resume()"))
-	}
-	r.must(c.WaitOpen(r.ctx()))
-	r.wantState(c, p.want)
-	r.wantTimeline(c, 2)
-}
-
-func (r *rig) wantTimeline(c *pgtest.Cluster, want uint32) {
+// replay takes one data directory from point to point, and then to the end, where it opens the database.
+func (r *rig) replay(h *history) {
 	r.t.Helper()
-	if got, err := c.Timeline(r.ctx()); err != nil || got != want {
-		r.t.Errorf("timeline: got %d (%v), want %d", got, err, want)
+	c := r.copyOf(h.backup, "replayed")
+	r.t.Run("immediate", func(t *testing.T) {
+		r := r.in(t)
+		r.pauseAt(c, map[string]string{"recovery_target": "immediate"})
+		r.wantJournal(c, h.first, h.stopped)
+	})
+	for _, p := range h.points {
+		r.t.Run(p.name, func(t *testing.T) {
+			r := r.in(t)
+			r.pauseAt(c, p.settings)
+			r.wantState(c, p.want)
+		})
 	}
+	r.t.Run("latest", func(t *testing.T) {
+		r := r.in(t)
+		r.must(c.Stop(r.ctx(), pgtest.Fast))
+		r.must(c.Recover(r.settings(nil)))
+		r.mustOpen(c, 2)
+		r.wantJournal(c, h.last, r.archivedUpTo(1))
+	})
+	r.remove(c)
 }
 
-// reachConsistency recovers no further than the end of the backup.
-func (r *rig) reachConsistency(h *history) {
-	c := r.recovered(h.backup, "immediate", map[string]string{"recovery_target": "immediate", "recovery_target_action": "promote"})
-	defer r.remove(c)
-	r.wantJournal(c, h.first, h.stopped)
+// pauseAt replays to a target and pauses there.
+func (r *rig) pauseAt(c *pgtest.Cluster, target map[string]string) {
+	r.t.Helper()
+	r.must(c.Stop(r.ctx(), pgtest.Fast))
+	settings := r.settings(target)
+	settings["recovery_target_action"] = "pause"
+	r.must(c.Recover(settings))
+	r.must(c.Start(r.ctx()))
+	r.must(c.WaitFor(r.ctx(), pgtest.Timeout, "pause at the target", func(context.Context) (bool, error) {
+		s, err := c.QueryString(r.ctx(), "SELECT pg_is_wal_replay_paused()")
+		return s == "t", err
+	}))
 }
 
-// reachEnd recovers all that was archived of the first timeline.
-func (r *rig) reachEnd(h *history, name string, settings map[string]string) {
-	segments := r.segments(1)
-	c := r.recovered(h.backup, name, settings)
-	defer r.remove(c)
-	r.wantJournal(c, h.last, segmentEnd(r.t, segments[len(segments)-1], r.size))
+// archivedUpTo is the end of a timeline in the spool.
+func (r *rig) archivedUpTo(timeline int) lsn {
+	r.t.Helper()
+	segments := r.segments(timeline)
+	return segmentEnd(r.t, segments[len(segments)-1], r.size)
 }
 
 // checkSpool has a look at the whole layout. Larger archives are not read.
 func (r *rig) checkSpool() {
 	r.t.Helper()
+	count := make(map[string]int)
+	for name := range r.stored() {
+		count[filepath.Ext(name)]++
+	}
+	// A point in time lies in a segment that is archived already, so that no part of it is.
+	want := map[string]int{"": count[""], ".history": 2}
+	if r.online {
+		want[".backup"] = 1
+	}
+	if !maps.Equal(count, want) {
+		r.t.Errorf("files in the spool, by kind: got %v, want %v", count, want)
+	}
 	if r.size > 16 {
 		return
 	}

@@ -18,68 +18,69 @@ import (
 // which all archive into the same spool. Each can then be recovered.
 func (r *rig) fork(h *history) {
 	r.t.Helper()
-	second, forked, end2 := r.branch(h, 2, h.points[0].settings, h.points[0].want)
-	r.remove(second)
-	r.t.Run("timeline-2", func(t *testing.T) { r.in(t).follow(h, "newest", "latest", 3, end2) })
-	r.t.Run("timeline-1", func(t *testing.T) { r.in(t).stayOnFirst(h, 3) })
-
-	third, _, end3 := r.branch(h, 3, map[string]string{"recovery_target_name": "fork of 2", "recovery_target_timeline": "2",
-		"recovery_target_action": "promote"}, forked)
-	r.remove(third)
-	r.t.Run("timeline-3", func(t *testing.T) { r.in(t).follow(h, "newest", "latest", 4, end3) })
-	r.t.Run("timeline-2-of-3", func(t *testing.T) { r.in(t).follow(h, "second", "2", 4, end2) })
-	r.t.Run("timeline-1-of-3", func(t *testing.T) { r.in(t).stayOnFirst(h, 4) })
+	p := h.points[(r.major+r.size/16)%len(h.points)] // each of them some time
+	forked, end2 := r.branch(h, 2, p.settings, p.want)
+	r.t.Run("latest-of-2", func(t *testing.T) { r.in(t).follow(h, 3, end2, r.latest()) })
+	_, end3 := r.branch(h, 3, map[string]string{"recovery_target_name": "fork of 2", "recovery_target_timeline": "2"}, forked)
+	r.t.Run("latest-of-3", func(t *testing.T) { r.in(t).follow(h, 4, end3, r.latest()) })
+	r.t.Run("timeline-2", func(t *testing.T) {
+		r.in(t).follow(h, 4, end2, map[string]string{"recovery_target_timeline": "2"})
+	})
+	r.t.Run("timeline-1", func(t *testing.T) {
+		r := r.in(t)
+		c := r.recovered(h.backup, "first", 4, r.oldest())
+		r.wantJournal(c, h.last, r.archivedUpTo(1))
+		r.remove(c)
+	})
 }
 
-// branch recovers to a point, opens the database on a new timeline, which it archives, and gives the state at a point of
-// that timeline and at its end.
-func (r *rig) branch(h *history, timeline uint32, settings map[string]string, want state) (c *pgtest.Cluster, forked, end state) {
+// branch recovers to a point and opens the database on a new timeline, which it archives, until it is lost. It gives the
+// state at a point of that timeline and at its end.
+func (r *rig) branch(h *history, timeline uint32, settings map[string]string, want state) (forked, end state) {
 	r.t.Helper()
 	settings = maps.Clone(settings)
-	settings["archive_mode"] = "on"
-	c = r.recovered(h.backup, fmt.Sprint("branch", timeline), settings)
+	settings["archive_mode"], settings["recovery_target_action"] = "on", "promote"
+	c := r.recovered(h.backup, fmt.Sprint("branch", timeline), timeline, settings)
 	r.wantState(c, want)
-	r.wantTimeline(c, timeline)
 	r.load(c, 20, 30+uint64(timeline))
-	name := fmt.Sprint("fork of ", timeline)
-	_, err := c.CreateRestorePoint(r.ctx(), name)
+	_, err := c.CreateRestorePoint(r.ctx(), fmt.Sprint("fork of ", timeline))
 	r.must(err)
 	forked = r.state(c)
 	r.load(c, 20, 40+uint64(timeline))
 	end = r.state(c)
 	r.cut(c)
-	// What is not archived is lost.
-	r.must(c.Exec(r.ctx(), "INSERT INTO mark VALUES ('lost')"))
 	r.object(c, fmt.Sprintf("%08X.history", timeline))
-	return c, forked, end
+	r.mustArchiveAll(c)
+	r.must(c.Exec(r.ctx(), "INSERT INTO mark VALUES ('lost, as its segment is not archived')"))
+	r.remove(c)
+	return forked, end
 }
 
 // follow recovers to the end of a timeline.
-func (r *rig) follow(h *history, name, timeline string, next uint32, want state) {
-	settings := map[string]string{"recovery_target_timeline": timeline}
-	if timeline == "latest" && r.major >= 12 && r.online {
-		settings = nil // it is the default
-	}
-	c := r.recovered(h.backup, name, settings)
-	defer r.remove(c)
+func (r *rig) follow(h *history, next uint32, want state, settings map[string]string) {
+	r.t.Helper()
+	c := r.recovered(h.backup, "followed", next, settings)
 	r.wantState(c, want)
-	r.wantTimeline(c, next)
+	r.remove(c)
 }
 
-// stayOnFirst recovers to the end of the first timeline although there are others.
-func (r *rig) stayOnFirst(h *history, next uint32) {
-	settings := map[string]string{"recovery_target_timeline": "1"}
-	switch {
-	case r.online && r.major >= 12:
-		settings["recovery_target_timeline"] = "current"
-	case r.online:
-		settings = nil // it is the default
+// latest is said, or left out where it is the default.
+func (r *rig) latest() map[string]string {
+	if r.major >= 12 && r.online {
+		return nil
 	}
-	segments := r.segments(1)
-	c := r.recovered(h.backup, "first", settings)
-	defer r.remove(c)
-	r.wantJournal(c, h.last, segmentEnd(r.t, segments[len(segments)-1], r.size))
-	r.wantTimeline(c, next)
+	return map[string]string{"recovery_target_timeline": "latest"}
+}
+
+// oldest is the backup's own timeline: by number, by name, or left out where it is the default.
+func (r *rig) oldest() map[string]string {
+	switch {
+	case !r.online:
+		return map[string]string{"recovery_target_timeline": "1"}
+	case r.major >= 12:
+		return map[string]string{"recovery_target_timeline": "current"}
+	}
+	return nil
 }
 
 // dump restores all segments by hand and has pg_waldump read them, timeline by timeline.

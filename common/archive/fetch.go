@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 
 	"walkeep/common/codec"
 	"walkeep/common/wal"
@@ -99,7 +100,7 @@ func (a *Archive) readContent(ctx context.Context, n wal.Name, s stored) (conten
 	defer r.Close()
 	size, hash, err := codec.Sum(r)
 	if err != nil {
-		return content{}, fmt.Errorf("%w: %v", ErrDamaged, err)
+		return content{}, notExpanded(err)
 	}
 	if size == 0 {
 		return content{}, fmt.Errorf("%w: it holds nothing", ErrDamaged)
@@ -189,7 +190,7 @@ func deliverForeign(n wal.Name, id Identity, o *codec.Object, w io.WriterAt) (in
 	walker.Reset(n)
 	size, err := io.CopyBuffer(io.MultiWriter(io.NewOffsetWriter(w, 0), &walker), struct{ io.Reader }{r}, make([]byte, 256<<10))
 	if err != nil {
-		return size, fmt.Errorf("expand: %w", err)
+		return size, notExpanded(err)
 	}
 	found := walker.Finish()
 	switch h := found.Header; {
@@ -203,6 +204,15 @@ func deliverForeign(n wal.Name, id Identity, o *codec.Object, w io.WriterAt) (in
 		return size, fmt.Errorf("%w: %w", ErrDamaged, found.Damage)
 	}
 	return size, nil
+}
+
+// notExpanded says that a foreign file is damaged, unless it was its reading or the writing of what it holds that failed.
+func notExpanded(err error) error {
+	var failed *fs.PathError
+	if errors.As(err, &failed) {
+		return fmt.Errorf("expand: %w", err)
+	}
+	return fmt.Errorf("%w: %w", ErrDamaged, err)
 }
 
 func deliverText(n wal.Name, o *codec.Object, w io.WriterAt) (int64, error) {
@@ -222,13 +232,16 @@ func readText(n wal.Name, o *codec.Object) ([]byte, error) {
 	defer r.Close()
 	content, err := io.ReadAll(r)
 	if err != nil {
-		return nil, fmt.Errorf("expand: %w", err)
+		return nil, notExpanded(err)
 	}
 	if len(content) > maxSmall {
 		return nil, fmt.Errorf("%w: a %s of more than %d bytes", ErrDamaged, n.Kind, maxSmall)
 	}
 	if err := checkText(n, content); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	if content[len(content)-1] != '\n' {
+		return nil, fmt.Errorf("%w: its last line is cut off", ErrDamaged)
 	}
 	return content, nil
 }

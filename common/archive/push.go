@@ -122,6 +122,9 @@ func (p *Pusher) bind(ctx context.Context, s *source) error {
 // findSame finds the object that holds the same content, and reads all of it to be sure. [ErrConflict] means that all
 // objects are whole and hold something else.
 func (p *Pusher) findSame(ctx context.Context, s *source, found []stored) (stored, error) {
+	if len(found) == 1 && p.a.marked(ctx, s, found[0]) {
+		return found[0], nil
+	}
 	var mine content
 	var group errgroup.Group
 	group.Go(func() (err error) {
@@ -214,9 +217,13 @@ func (p *Pusher) pack(s *source, w io.Writer, done *Pushed) error {
 		p.walker.Reset(s.name)
 		tap = &p.walker
 	}
+	before := s.mark()
 	t, err := p.packer.Pack(w, s.file, tap)
 	if err != nil {
 		return err
+	}
+	if before == s.mark() {
+		t.Mark = before
 	}
 	if t.PlainSize != uint64(s.size) {
 		return fmt.Errorf("the file had %d bytes and then %d: it changes while it is read", s.size, t.PlainSize)

@@ -151,9 +151,17 @@ const (
 	Damaged
 )
 
+var magic = []byte("WALKEEP\x00")
+
+// Trailer is where the object's trailer begins, which is where its chunks end; -1 if it has none.
+func (o Object) Trailer() int {
+	head := map[string]int{".zst": 8, ".lz4": 8, ".s2": 4, ".gz": 16}[o.Ending]
+	return max(bytes.LastIndex(o.Stored, magic)-head, -1)
+}
+
 // WALCheck reads what the object says about the check of its WAL; 255 if it has no trailer.
 func (o Object) WALCheck() byte {
-	at := bytes.LastIndex(o.Stored, []byte("WALKEEP\x00"))
+	at := bytes.LastIndex(o.Stored, magic)
 	if at < 0 || at+11 >= len(o.Stored) {
 		return 255
 	}

@@ -6,6 +6,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
 	"testing"
 )
 
@@ -39,5 +43,58 @@ func NeedStrace(t testing.TB) {
 	t.Helper()
 	if out, err := exec.Command("strace", "-f", "-qq", "--seccomp-bpf", "-o", os.DevNull, "-e", "trace=read", "true").CombinedOutput(); err != nil {
 		t.Skipf("strace cannot be used: %v %s", err, out)
+	}
+}
+
+// faultyCalls are the system calls that are made to fail, those of a kind together.
+var faultyCalls = []string{
+	"openat", "read,pread64", "write,pwrite64", "fsync", "renameat,renameat2", "fstat", "newfstatat", "getdents64", "close", "mkdirat",
+}
+
+// AllErrors are what storage answers when it fails.
+var AllErrors = []string{"ENOSPC", "EIO", "EDQUOT", "EMFILE", "EACCES", "ESTALE"}
+
+// EachFault calls f for each call of each kind with each of the errors, and then with EIO from that call on. Several
+// run side by side, in directories of their own. f tells whether the call was reached, and false after a failure.
+func EachFault(t testing.TB, errors []string, f func(dir string, fault Fault) bool) {
+	t.Helper()
+	work := make(chan func(dir string))
+	var workers sync.WaitGroup
+	for range 2 {
+		dir := FastDir(t)
+		workers.Go(func() {
+			for w := range work {
+				w(dir)
+			}
+		})
+	}
+	var mu sync.Mutex
+	reached := make(map[string]int)
+	for _, calls := range faultyCalls {
+		for _, fault := range append(slices.Clone(errors), "EIO+") {
+			name, andAfter := strings.CutSuffix(fault, "+")
+			work <- func(dir string) {
+				for when := 1; when <= 60; when++ {
+					fault := Fault{Calls: calls, Error: name, When: strconv.Itoa(when)}
+					if andAfter {
+						fault.When += "+"
+					}
+					if !f(dir, fault) {
+						return
+					}
+					mu.Lock()
+					reached[calls]++
+					mu.Unlock()
+				}
+			}
+		}
+	}
+	close(work)
+	workers.Wait()
+	t.Logf("faults: %v", reached)
+	for _, calls := range []string{"openat", "read,pread64", "fstat", "close"} {
+		if reached[calls] == 0 {
+			t.Errorf("no call of %s was reached", calls)
+		}
 	}
 }

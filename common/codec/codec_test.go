@@ -265,7 +265,7 @@ func TestCheckLevel(t *testing.T) {
 
 // Every level that is offered can be used.
 func TestLevels(t *testing.T) {
-	plain := samples()["text of 1048577"][:10000]
+	plain := samples()[fmt.Sprintf("text of %d", codec.ChunkSize+1)][:10000]
 	for _, name := range codec.Names() {
 		least, greatest, _ := byName(t, name).Levels()
 		for level := least; level <= greatest; level++ {

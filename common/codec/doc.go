@@ -36,11 +36,13 @@
 //	80      8     LSN of the first byte, 0 if not WAL
 //	88      8     LSN of the end of the last complete record, 0 if not checked
 //	96      8     LSN of the first damage, 0 if none
-//	104     1     length of the name, N
-//	105     1     length of the tool's version, V
-//	106     2     zero
-//	108     4     number of chunks, C
-//	112     4*C   stored length of each chunk in bytes, at most twice the chunk size and 1024
+//	104     8     mark of the file that was read, 0 if none: an opaque number that its reader knows the same, unmodified
+//	              file by
+//	112     1     length of the name, N
+//	113     1     length of the tool's version, V
+//	114     2     zero
+//	116     4     number of chunks, C
+//	120     4*C   stored length of each chunk in bytes, at most twice the chunk size and 1024
 //	...     N     name of the plain file, as PostgreSQL knows it
 //	...     V     version of the tool that stored it
 //	...     4     length of the payload

@@ -2,6 +2,7 @@ package codec_test
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -9,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/klauspost/compress/s2"
+
+	"walkeep/common/codec"
 )
 
 // tools are what anybody has to expand a stored object with: the arguments to expand and to test it, before the file.
@@ -27,7 +30,7 @@ func TestOrdinaryTools(t *testing.T) {
 			if _, err := exec.LookPath(tool.expand[0]); err != nil {
 				t.Skip(err)
 			}
-			for _, kind := range []string{"text of 1", "text of 1048576", "text of 1048577", "text", "random", "zero"} {
+			for _, kind := range []string{"text of 1", fmt.Sprintf("text of %d", codec.ChunkSize), fmt.Sprintf("text of %d", codec.ChunkSize+1), "text", "random", "zero"} {
 				object, _ := pack(t, name, 0, plains[kind])
 				file := filepath.Join(t.TempDir(), "000000010000000A000000FE"+byName(t, name).Ext())
 				if err := os.WriteFile(file, object, 0o600); err != nil {

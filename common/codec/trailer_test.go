@@ -46,7 +46,7 @@ func example(codecName string) (codec.Trailer, []byte) {
 	t := codec.Trailer{
 		Codec: codecName, WALCheck: codec.Damaged, ChunkSize: 0x0A0B0C,
 		SystemID: 0x1112131415161718, PlainSize: 0x0A0B0C + 5,
-		Start: 0x2122232425262728, End: 0x3132333435363738, DamageLSN: 0x4142434445464748,
+		Start: 0x2122232425262728, End: 0x3132333435363738, DamageLSN: 0x4142434445464748, Mark: 0x7172737475767778,
 		Chunks: []uint32{0x0101, 0x0203}, Name: "00000002.history", Tool: "9.8.7",
 	}
 	for i := range t.PlainHash {
@@ -59,7 +59,7 @@ func example(codecName string) (codec.Trailer, []byte) {
 	payload, err := hex.DecodeString(strings.Join([]string{
 		hex.EncodeToString([]byte("WALKEEP\x00")), "0100", id, "03", "0c0b0a00", "1817161514131211", "110b0a0000000000",
 		"505152535455565758595a5b5c5d5e5f", "606162636465666768696a6b6c6d6e6f707172737475767778797a7b7c7d7e7f",
-		"2827262524232221", "3837363534333231", "4847464544434241", "10", "05", "0000", "02000000",
+		"2827262524232221", "3837363534333231", "4847464544434241", "7877767574737271", "10", "05", "0000", "02000000",
 		"01010000", "03020000", hex.EncodeToString([]byte("00000002.history9.8.7")),
 	}, ""))
 	if err != nil {
@@ -101,16 +101,16 @@ func TestTrailerRefuses(t *testing.T) {
 		"more plain bytes":        func(p []byte) []byte { p[27] = 1; return p },
 		"fewer plain bytes":       func(p []byte) []byte { p[26] = 1; return p },
 		"2^64-1 plain bytes":      func(p []byte) []byte { binary.LittleEndian.PutUint64(p[24:], math.MaxUint64); return p },
-		"the zero is not":         func(p []byte) []byte { p[106] = 1; return p },
-		"name longer":             func(p []byte) []byte { p[104]++; return p },
-		"version longer":          func(p []byte) []byte { p[105]++; return p },
-		"chunks more":             func(p []byte) []byte { p[108]++; return p },
-		"chunks beyond all":       func(p []byte) []byte { p[111] = 0xFF; return p },
+		"the zero is not":         func(p []byte) []byte { p[114] = 1; return p },
+		"name longer":             func(p []byte) []byte { p[112]++; return p },
+		"version longer":          func(p []byte) []byte { p[113]++; return p },
+		"chunks more":             func(p []byte) []byte { p[116]++; return p },
+		"chunks beyond all":       func(p []byte) []byte { p[119] = 0xFF; return p },
 		"one byte more":           func(p []byte) []byte { return append(p, 0) },
 		"one byte less":           func(p []byte) []byte { return p[:len(p)-1] },
-		"chunk longer":            func(p []byte) []byte { p[113]++; return p },
-		"chunk of 4 GB":           func(p []byte) []byte { p[115] = 0xFF; return p },
-		"chunks too many by fact": func(p []byte) []byte { return append(p[:112], p[116:]...) },
+		"chunk longer":            func(p []byte) []byte { p[121]++; return p },
+		"chunk of 4 GB":           func(p []byte) []byte { p[123] = 0xFF; return p },
+		"chunks too many by fact": func(p []byte) []byte { return append(p[:120], p[124:]...) },
 	}
 	for name, change := range tests {
 		_, payload := example("zstd")
@@ -128,8 +128,8 @@ func TestTrailerOverflow(t *testing.T) {
 	trailer, payload := example("zstd")
 	binary.LittleEndian.PutUint64(payload[24:], math.MaxUint64)
 	binary.LittleEndian.PutUint32(payload[12:], 2)
-	clear(payload[108:112])
-	end := seal("zstd", slices.Concat(payload[:112], payload[120:]))
+	clear(payload[116:120])
+	end := seal("zstd", slices.Concat(payload[:120], payload[128:]))
 	if got, err := codec.ReadTrailer(byName(t, "zstd"), bytes.NewReader(end), int64(len(end))); !errors.Is(err, codec.ErrDamaged) {
 		t.Errorf("read: got %+v, %v, want ErrDamaged", got, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"testing"
 	"time"
@@ -115,7 +116,7 @@ type shrinking struct{ *bytes.Reader }
 
 // What is stored under the ending of one codec was made by it.
 func TestRenamed(t *testing.T) {
-	plain := samples()["text of 1048577"]
+	plain := samples()[fmt.Sprintf("text of %d", codec.ChunkSize+1)]
 	for _, from := range codec.Names() {
 		object, _ := pack(t, from, 0, plain)
 		for _, to := range codec.Names() {

@@ -10,6 +10,9 @@ import (
 // maxWindow bounds the memory that a foreign .zst file can ask for; it is the most that the zstd tool accepts unasked.
 const maxWindow = 128 << 20
 
+// window is how far back a match may lie. WAL gains nothing from more.
+const window = 1 << 20
+
 type zstdCodec struct{}
 
 func (zstdCodec) Name() string            { return "zstd" }
@@ -22,7 +25,7 @@ func (zstdCodec) wrap(n int) ([]byte, []byte) { return skippableFrame(n), nil }
 // NewEncoder takes the zstd tool's levels, of which the library tells four apart.
 func (zstdCodec) NewEncoder(level int) (Encoder, error) {
 	w, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(level)),
-		zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(ChunkSize), zstd.WithZeroFrames(true))
+		zstd.WithEncoderConcurrency(1), zstd.WithWindowSize(window), zstd.WithZeroFrames(true))
 	if err != nil {
 		return nil, err
 	}

@@ -15,13 +15,25 @@ import (
 	"walkeep/common/storage/local"
 )
 
-// helperVariable names the archive in which the test's own program, run as another process, stores an object. It stops
-// in the middle until it is told to go on, or killed.
+// helperVariable names the archive on which the test's own program works when it runs as another process: its
+// arguments are what to do and the object's name.
 const helperVariable = "WALKEEP_TEST_LOCAL"
+
+var helpers = map[string]func(b *local.Backend, name string) error{
+	"put":     func(b *local.Backend, name string) error { return b.Put(context.Background(), name, text("x"), nil) },
+	"sync":    func(b *local.Backend, name string) error { return b.Sync(context.Background(), name) },
+	"replace": func(b *local.Backend, name string) error { return b.Replace(context.Background(), name, []byte("x")) },
+	"remove":  func(b *local.Backend, name string) error { return b.Remove(context.Background(), name) },
+	"slow":    putSlowly,
+}
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(helperVariable); dir != "" {
-		if err := putSlowly(dir, os.Args[1]); err != nil {
+		b, err := local.Open(dir)
+		if err == nil {
+			err = helpers[os.Args[1]](b, os.Args[2])
+		}
+		if err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			os.Exit(1)
 		}
@@ -30,21 +42,14 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-func putSlowly(dir, name string) error {
-	b, err := local.Open(dir)
-	if err != nil {
-		return err
-	}
-	pause := func() error {
-		fmt.Println("ready")
-		_, err := fmt.Scanln()
-		return err
-	}
+// putSlowly stops in the middle until it is told to go on, or killed.
+func putSlowly(b *local.Backend, name string) error {
 	return b.Put(context.Background(), name, func(w io.Writer) error {
 		if err := text(strings.Repeat("half ", 1000))(w); err != nil {
 			return err
 		}
-		if err := pause(); err != nil {
+		fmt.Println("ready")
+		if _, err := fmt.Scanln(); err != nil {
 			return err
 		}
 		return text("whole")(w)
@@ -64,7 +69,7 @@ func startWriter(t *testing.T, dir, name string) *writer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &writer{Cmd: exec.Command(self, name)}
+	w := &writer{Cmd: exec.Command(self, "slow", name)}
 	w.Env = append(os.Environ(), helperVariable+"="+dir)
 	w.Stderr = &w.errs
 	if w.stdin, err = w.StdinPipe(); err != nil {

@@ -4,7 +4,7 @@ INSERT INTO vocabulary
 SELECT ordinality - 1, word FROM regexp_split_to_table(
   'the of to and a in is for on that with not was by from be this at it are have which or request server error when '
   'client connection user time closed after while has been failed value no order reading response timeout cache retry '
-  'database query token account session memory will can must before only still started finished during other data '
+  'database query token account profile memory will can must before only still started finished during other data '
   'message worker queue upstream payment invoice customer address delivery warehouse product price stock shipment '
   'attempt duration milliseconds bytes refused accepted pending rejected expired unknown invalid missing duplicate '
   'configuration reload signal shutdown leader election replica partition offset commit rollback transaction deadlock '

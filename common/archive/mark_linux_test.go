@@ -1,0 +1,75 @@
+package archive_test
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"walkeep/common/archive"
+)
+
+// A file that looks unmodified since it was archived need not be read again; one that was modified does, however well
+// that is hidden, and the stored copy is read in any case.
+func TestUnmodifiedFile(t *testing.T) {
+	onEach(t, func(t *testing.T, r *rig) {
+		const name = "000000010000000000000009"
+		content := file(t, name)
+		path := filepath.Join(r.pgWAL, name)
+		again := func() (archive.Pushed, error) {
+			return r.a.NewPusher(options(t, "zstd")).Push(t.Context(), path)
+		}
+
+		object := r.mustPush(name, content).Object
+		if mark := r.trailer(object).Mark; mark != 0 {
+			t.Errorf("a file that was written just now: got mark %x, want none", mark)
+		}
+		if done, err := again(); err != nil || !done.Duplicate {
+			t.Errorf("again: got %+v, %v", done, err)
+		}
+
+		if err := r.b.Remove(t.Context(), object); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(1100 * time.Millisecond) // the file's times settle
+		if done, err := again(); err != nil || done.Duplicate {
+			t.Fatalf("push: got %+v, %v", done, err)
+		}
+		if r.trailer(object).Mark == 0 {
+			t.Error("a file that was left alone: got no mark")
+		}
+		if done, err := again(); err != nil || !done.Duplicate {
+			t.Errorf("again: got %+v, %v", done, err)
+		}
+
+		whole := r.read(object)
+		damaged := bytes.Clone(whole)
+		damaged[len(damaged)/2] ^= 1
+		replace := func(b []byte) {
+			t.Helper()
+			if err := r.b.Remove(t.Context(), object); err != nil {
+				t.Fatal(err)
+			}
+			r.put(object, b)
+		}
+		replace(damaged)
+		_, err := again()
+		wantErr(t, "over a damaged copy", err, archive.ErrDamaged)
+		replace(whole)
+
+		info, err := os.Stat(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(path, broken(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(path, info.ModTime(), info.ModTime()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(1100 * time.Millisecond)
+		_, err = again()
+		wantErr(t, "a file that was modified behind its date", err, archive.ErrConflict)
+	})
+}
