@@ -22,6 +22,7 @@
 //	common/storage/storagetest  storage
 //	common/wal
 //	scripts/bench           *
+//	scripts/testreport
 //
 // Names on the left of the bar are below common/. The two commands stay small and quick because nothing that they reach
 // imports pgx, kardianos/service, a network store or the supervisor.

@@ -13,7 +13,7 @@ import (
 func TestRecoveryFromBacklog(t *testing.T) {
 	t.Parallel()
 	const waiting = 30
-	r := newRig(t, small(pgtest.MaxMajor))
+	r := newRig(t, newest())
 	c := r.start("primary")
 	r.load(c, 40, 1)
 	backup := r.backUp(c)

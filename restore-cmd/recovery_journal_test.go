@@ -144,6 +144,7 @@ func (r *rig) wantJournal(c *pgtest.Cluster, j *journal, end lsn) {
 	r.must(err)
 	least, most := j.upTo(end)
 	if rows != last || int(rows) < least || int(rows) > most {
-		r.t.Errorf("the journal up to %X has %d rows, the last of them %d, want %d to %d\n%s", end, rows, last, least, most, c.LogTail(20))
+		r.t.Errorf("the journal up to %X has %d rows, the last of them %d, want %d to %d\n%s",
+			end, rows, last, least, most, c.LogTail(20))
 	}
 }

@@ -67,37 +67,45 @@ func (r *rig) checkNote(primary, standby *pgtest.Cluster) {
 		r.must(primary.Checkpoint(r.ctx()))
 		r.mustFollow(standby, primary)
 		r.must(standby.Checkpoint(r.ctx()))
-		r.must(standby.WaitFor(r.ctx(), pgtest.Timeout, "a note of the restartpoint after "+before, func(context.Context) (bool, error) {
-			notes, err := filepath.Glob(filepath.Join(r.spool, "standbys", "*.json"))
-			if err != nil || len(notes) == 0 {
+		what := "a note of the restartpoint after " + before
+		r.must(standby.WaitFor(r.ctx(), pgtest.Timeout, what, func(context.Context) (bool, error) {
+			needed, err := r.noteOf(standby)
+			if err != nil || needed <= before {
 				return false, err
 			}
-			if len(notes) > 1 {
-				return false, fmt.Errorf("one standby has the notes %q", notes)
-			}
-			text, err := os.ReadFile(notes[0])
-			if err != nil {
-				return false, err
-			}
-			var note struct {
-				Host, Restartpoint string
-				Data               string `json:"data_directory"`
-			}
-			if err := json.Unmarshal(text, &note); err != nil {
-				return false, err
-			}
-			if note.Data != standby.Dir || note.Host == "" || len(note.Restartpoint) != 24 {
-				return false, fmt.Errorf("got %s", text)
-			}
-			if note.Restartpoint <= before {
-				return false, nil // the next call will say it
-			}
-			if before = note.Restartpoint; r.stored()[before] == "" {
-				r.t.Errorf("the standby needs %s, which it never got", before)
-			}
+			before = needed
 			return true, nil
 		}))
+		if r.stored()[before] == "" {
+			r.t.Errorf("the standby needs %s, which it never got", before)
+		}
 	}
+}
+
+// noteOf reads in the spool from which segment on the standby still needs WAL; "" if there is no note.
+func (r *rig) noteOf(standby *pgtest.Cluster) (string, error) {
+	notes, err := filepath.Glob(filepath.Join(r.spool, "standbys", "*.json"))
+	if err != nil || len(notes) == 0 {
+		return "", err
+	}
+	if len(notes) > 1 {
+		return "", fmt.Errorf("one standby has the notes %q", notes)
+	}
+	text, err := os.ReadFile(notes[0])
+	if err != nil {
+		return "", err
+	}
+	var note struct {
+		Host, Restartpoint string
+		Data               string `json:"data_directory"`
+	}
+	if err := json.Unmarshal(text, &note); err != nil {
+		return "", err
+	}
+	if note.Data != standby.Dir || note.Host == "" || len(note.Restartpoint) != 24 {
+		return "", fmt.Errorf("got the note %s", text)
+	}
+	return note.Restartpoint, nil
 }
 
 // passHole takes a segment out of the spool that has later ones, and brings it back.
@@ -166,7 +174,7 @@ func (r *rig) promote(primary, standby *pgtest.Cluster, backup string) {
 // TestRecoveryArchiveModeAlways has a standby archive what its primary archives, into the same spool.
 func TestRecoveryArchiveModeAlways(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, small(pgtest.MaxMajor))
+	r := newRig(t, newest())
 	primary := r.start("primary")
 	r.load(primary, 40, 1)
 	standby := r.standby(r.backUp(primary), "standby",

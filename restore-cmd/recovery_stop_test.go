@@ -77,7 +77,7 @@ func (r *rig) vanish(c *pgtest.Cluster, segment string) {
 // TestRecoveryBrokenWAL has a segment damaged before it is archived. It is archived as it is, and recovery ends there.
 func TestRecoveryBrokenWAL(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, small(pgtest.MaxMajor))
+	r := newRig(t, newest())
 	c := r.start("primary")
 	r.load(c, 40, 1)
 	backup := r.backUp(c)

@@ -8,8 +8,6 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
-
 	"walkeep/common/cmdtest"
 	"walkeep/common/pgtest"
 )
@@ -60,7 +58,7 @@ func (r *rig) live() *history {
 	r.addPoints(c, h)
 	r.crash(c)
 
-	// The end that is known exactly is that of an archived segment.
+	// All up to here is archived; what comes after it is lost but for the segments that are full.
 	r.load(c, 40, 20)
 	r.cut(c)
 	r.mustArchiveAll(c)
@@ -142,14 +140,15 @@ func (r *rig) commitAt(c *pgtest.Cluster) (at string) {
 	conn, err := c.Conn(r.ctx())
 	r.must(err)
 	defer conn.Close(r.ctx())
+	const position = "SELECT pg_current_wal_insert_lsn()::text"
 	for range 100 {
 		var end string
 		_, err := conn.Exec(r.ctx(), "BEGIN; INSERT INTO mark VALUES ('by its position')")
 		r.must(err)
-		r.must(conn.QueryRow(r.ctx(), "SELECT pg_current_wal_insert_lsn()::text", pgx.QueryExecModeSimpleProtocol).Scan(&at))
+		r.must(conn.QueryRow(r.ctx(), position).Scan(&at))
 		_, err = conn.Exec(r.ctx(), "COMMIT")
 		r.must(err)
-		r.must(conn.QueryRow(r.ctx(), "SELECT pg_current_wal_insert_lsn()::text", pgx.QueryExecModeSimpleProtocol).Scan(&end))
+		r.must(conn.QueryRow(r.ctx(), position).Scan(&end))
 		from, err := parseLSN(at)
 		r.must(err)
 		to, err := parseLSN(end)
@@ -233,7 +232,7 @@ func (r *rig) checkSpool() {
 	for name := range r.stored() {
 		count[filepath.Ext(name)]++
 	}
-	// A point in time lies in a segment that is archived already, so that no part of it is.
+	// A server that leaves a timeline in the middle of an archived segment does not archive a part of it as well.
 	want := map[string]int{"": count[""], ".history": 2}
 	if r.online {
 		want[".backup"] = 1

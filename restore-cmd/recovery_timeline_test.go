@@ -91,15 +91,16 @@ func (r *rig) dump() {
 	for timeline := 1; timeline <= 3; timeline++ {
 		segments := r.segments(timeline)
 		for _, name := range segments {
-			cmd := pgtest.Command(r.ctx(), cmdtest.Path("restore-cmd"), "-c", os.DevNull, "--spool", r.spool, name, filepath.Join(dir, name))
-			cmdtest.Run(r.t, cmd).Expect(r.t, 0)
+			args := []string{"-c", os.DevNull, "--spool", r.spool, name, filepath.Join(dir, name)}
+			cmdtest.Run(r.t, pgtest.Command(r.ctx(), cmdtest.Path("restore-cmd"), args...)).Expect(r.t, 0)
 		}
-		cmd := exec.CommandContext(r.ctx(), waldump, "-p", dir, "-t", strconv.Itoa(timeline), segments[0], segments[len(segments)-1])
+		first, last := segments[0], segments[len(segments)-1]
+		cmd := exec.CommandContext(r.ctx(), waldump, "-p", dir, "-t", strconv.Itoa(timeline), first, last)
 		var said bytes.Buffer
 		cmd.Stderr = &said
 		out, err := cmd.Output()
 		if err != nil || said.Len() > 0 || bytes.Count(out, []byte("\n")) < 100 {
-			r.t.Errorf("pg_waldump of timeline %d, %s to %s: %v\n%s", timeline, segments[0], segments[len(segments)-1], err, said.String())
+			r.t.Errorf("pg_waldump of timeline %d, %s to %s: %v\n%s", timeline, first, last, err, said.String())
 		}
 	}
 }

@@ -198,7 +198,11 @@ func (p *Pusher) store(ctx context.Context, s *source, done *Pushed) error {
 			err = errors.New("what was read back is not what was written")
 		}
 		if err == nil && p.Turn != nil {
-			<-p.Turn
+			select {
+			case <-p.Turn:
+			case <-ctx.Done():
+				err = ctx.Err()
+			}
 		}
 		return err
 	}

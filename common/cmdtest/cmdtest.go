@@ -1,8 +1,13 @@
 // Package cmdtest runs walkeep's real commands in tests, as PostgreSQL would, and judges what they leave behind without
 // their code: it reads WAL records and expands stored objects by itself.
 //
-// Environment variables: WALKEEP_BIN is a directory with commands to be tested instead of freshly built ones (for a
-// system without a Go toolchain); WALKEEP_SEED repeats a run of the random tests with the seed that it logged.
+// # Environment variables
+//
+//   - WALKEEP_FLIPS and WALKEEP_KILLS say how many bits of a segment are changed on the way to archive-cmd, and how often
+//     it is killed, instead of 10,000 and 500.
+//   - WALKEEP_SEED repeats a run of the random tests with the seed that it logged.
+//   - WALKEEP_BIN is a directory with commands to be tested instead of freshly built ones, for a system without a Go
+//     toolchain.
 package cmdtest
 
 import (

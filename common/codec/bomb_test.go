@@ -138,7 +138,7 @@ func TestHungryZstd(t *testing.T) {
 // A file as large as a disk, with a trailer that says it is one chunk.
 func TestHugeChunk(t *testing.T) {
 	_, payload := example("zstd")
-	binary.LittleEndian.PutUint32(payload[112:], 1<<32-1)
+	binary.LittleEndian.PutUint32(payload[atChunks:], 1<<32-1)
 	end := seal("zstd", payload)
 	r := &sparse{zeros: 1<<32 - 1 + 0x0203, tail: end}
 	used := allocated(func() {

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"walkeep/common/codec"
@@ -73,10 +74,13 @@ func open(t testing.TB, name string, object []byte) *codec.Object {
 // A window takes the bytes of one object, and says which were written outside of it.
 type window struct {
 	b       []byte
+	mu      sync.Mutex
 	outside error
 }
 
 func (w *window) WriteAt(p []byte, at int64) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	if at < 0 || at+int64(len(p)) > int64(len(w.b)) {
 		w.outside = fmt.Errorf("%d bytes written at %d of %d", len(p), at, len(w.b))
 		return 0, w.outside
@@ -84,27 +88,25 @@ func (w *window) WriteAt(p []byte, at int64) (int, error) {
 	return copy(w.b[at:], p), nil
 }
 
-// samples are plain bytes of sizes and kinds that meet all the borders.
-func samples() map[string][]byte {
-	random := make([]byte, 3*codec.ChunkSize+12345)
+// samples are plain bytes of sizes and kinds that meet all the borders. They must not be changed.
+var samples = sync.OnceValue(func() map[string][]byte {
+	random := make([]byte, 2*codec.ChunkSize+12345)
 	rand.NewChaCha8([32]byte{1}).Read(random)
 	text := bytes.Repeat([]byte("INSERT INTO t VALUES (4711, 'walkeep');\n"), len(random)/40+1)[:len(random)]
 	for i := 0; i < len(text); i += 97 {
 		text[i] = random[i] // or every codec would shrink it to nothing
 	}
-	zero := make([]byte, len(random))
 	s := map[string][]byte{
-		"nothing":    {},
-		"random":     random,
-		"text":       text,
-		"zero":       zero,
-		"zero chunk": zero[:codec.ChunkSize],
+		"nothing": {},
+		"random":  random,
+		"text":    text,
+		"zero":    make([]byte, len(random)),
 	}
-	for _, n := range []int{1, codec.ChunkSize - 1, codec.ChunkSize, codec.ChunkSize + 1, 2 * codec.ChunkSize} {
+	for _, n := range []int{1, codec.ChunkSize - 1, codec.ChunkSize, codec.ChunkSize + 1} {
 		s[fmt.Sprintf("text of %d", n)] = text[:n]
 	}
 	return s
-}
+})
 
 func TestRoundTrip(t *testing.T) {
 	plains := samples()
@@ -114,6 +116,9 @@ func TestRoundTrip(t *testing.T) {
 		slices.Sort(levels)
 		for _, level := range slices.Compact(levels) {
 			for kind, plain := range plains {
+				if level != standard && strings.HasPrefix(kind, "text of") {
+					continue // the borders are the same at every level
+				}
 				t.Run(fmt.Sprintf("%s/%d/%s", name, level, kind), func(t *testing.T) {
 					object, trailer := pack(t, name, level, plain)
 					roundTrip(t, name, object, trailer, plain)

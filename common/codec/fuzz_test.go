@@ -34,10 +34,10 @@ func FuzzTrailer(f *testing.F) {
 		name := pick(n)
 		readBack(t, name, b, 0)
 		stored := int64(0)
-		if len(b) >= 112 {
-			chunks := int(binary.LittleEndian.Uint32(b[108:]))
-			for i := 0; i < chunks && 116+4*i <= len(b); i++ {
-				stored += int64(binary.LittleEndian.Uint32(b[112+4*i:]))
+		if len(b) >= atChunks {
+			chunks := int(binary.LittleEndian.Uint32(b[atChunkCount:]))
+			for i := 0; i < chunks && atChunks+4*i+4 <= len(b); i++ {
+				stored += int64(binary.LittleEndian.Uint32(b[atChunks+4*i:]))
 			}
 		}
 		readBack(t, name, seal(name, b), stored)

@@ -21,6 +21,12 @@ import (
 	"walkeep/common/codec"
 )
 
+// Offsets in a payload.
+const (
+	atChunkCount = 116
+	atChunks     = 120
+)
+
 // seal completes a payload that ends before its own length, and wraps it, by the specification in doc.go and with no
 // help from the code under test.
 func seal(codecName string, payload []byte) []byte {
@@ -104,13 +110,13 @@ func TestTrailerRefuses(t *testing.T) {
 		"the zero is not":         func(p []byte) []byte { p[114] = 1; return p },
 		"name longer":             func(p []byte) []byte { p[112]++; return p },
 		"version longer":          func(p []byte) []byte { p[113]++; return p },
-		"chunks more":             func(p []byte) []byte { p[116]++; return p },
-		"chunks beyond all":       func(p []byte) []byte { p[119] = 0xFF; return p },
+		"chunks more":             func(p []byte) []byte { p[atChunkCount]++; return p },
+		"chunks beyond all":       func(p []byte) []byte { p[atChunkCount+3] = 0xFF; return p },
 		"one byte more":           func(p []byte) []byte { return append(p, 0) },
 		"one byte less":           func(p []byte) []byte { return p[:len(p)-1] },
-		"chunk longer":            func(p []byte) []byte { p[121]++; return p },
-		"chunk of 4 GB":           func(p []byte) []byte { p[123] = 0xFF; return p },
-		"chunks too many by fact": func(p []byte) []byte { return append(p[:120], p[124:]...) },
+		"chunk longer":            func(p []byte) []byte { p[atChunks+1]++; return p },
+		"chunk of 4 GB":           func(p []byte) []byte { p[atChunks+3] = 0xFF; return p },
+		"chunks too many by fact": func(p []byte) []byte { return append(p[:atChunks], p[atChunks+4:]...) },
 	}
 	for name, change := range tests {
 		_, payload := example("zstd")
@@ -128,8 +134,8 @@ func TestTrailerOverflow(t *testing.T) {
 	trailer, payload := example("zstd")
 	binary.LittleEndian.PutUint64(payload[24:], math.MaxUint64)
 	binary.LittleEndian.PutUint32(payload[12:], 2)
-	clear(payload[116:120])
-	end := seal("zstd", slices.Concat(payload[:120], payload[128:]))
+	clear(payload[atChunkCount:atChunks])
+	end := seal("zstd", slices.Concat(payload[:atChunks], payload[atChunks+8:]))
 	if got, err := codec.ReadTrailer(byName(t, "zstd"), bytes.NewReader(end), int64(len(end))); !errors.Is(err, codec.ErrDamaged) {
 		t.Errorf("read: got %+v, %v, want ErrDamaged", got, err)
 	}
@@ -243,9 +249,12 @@ var golden = []struct {
 	},
 }
 
+// goldenChunk is the chunk size of the version that made them. It does not follow [codec.ChunkSize].
+const goldenChunk = 2 << 20
+
 // goldenSegment fills three chunks, the last one by half. It is no WAL.
 func goldenSegment() []byte {
-	b := make([]byte, 5*codec.ChunkSize/2)
+	b := make([]byte, 5*goldenChunk/2)
 	for i := 0; i < len(b); i += 4096 {
 		binary.LittleEndian.PutUint64(b[i:], uint64(i)*0x9E3779B97F4A7C15)
 	}
@@ -289,10 +298,10 @@ func checkGolden(t *testing.T, file string, object []byte, want codec.Trailer, p
 	if err != nil || !bytes.HasSuffix(object, end) {
 		t.Fatalf("%s: the trailer is encoded as other bytes than it was (%v)", file, err)
 	}
-	want.ChunkSize, want.PlainSize = codec.ChunkSize, uint64(len(plain))
+	want.ChunkSize, want.PlainSize = goldenChunk, uint64(len(plain))
 	want.PlainHash = xxh3.Hash128(plain).Bytes()
 	want.StoredHash = sha256.Sum256(object[:len(object)-len(end)])
-	if len(got.Chunks) != (len(plain)+codec.ChunkSize-1)/codec.ChunkSize {
+	if len(got.Chunks) != (len(plain)+goldenChunk-1)/goldenChunk {
 		t.Errorf("%s: got %d chunks", file, len(got.Chunks))
 	}
 	want.Chunks = got.Chunks
