@@ -1,0 +1,80 @@
+package archive_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+
+	"walkeep/common/storage"
+)
+
+var errFault = errors.New("injected fault")
+
+// faulty is a backend whose n-th call fails, counted from 0.
+type faulty struct {
+	storage.Backend
+	mu   sync.Mutex
+	n    int
+	call string // that failed
+}
+
+func (f *faulty) fails(call string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.n--
+	if f.n == -1 {
+		f.call = call
+		return fmt.Errorf("%s: %w", call, errFault)
+	}
+	return nil
+}
+
+func (f *faulty) Put(ctx context.Context, name string, write func(io.Writer) error, check func(io.Reader) error) error {
+	if err := f.fails("put " + name); err != nil {
+		return err
+	}
+	return f.Backend.Put(ctx, name, write, check)
+}
+
+func (f *faulty) Open(ctx context.Context, name string) (storage.Object, error) {
+	if err := f.fails("open " + name); err != nil {
+		return nil, err
+	}
+	o, err := f.Backend.Open(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	return faultyObject{o, f, name}, nil
+}
+
+func (f *faulty) List(ctx context.Context, prefix string) ([]storage.Entry, error) {
+	if err := f.fails("list " + prefix); err != nil {
+		return nil, err
+	}
+	return f.Backend.List(ctx, prefix)
+}
+
+func (f *faulty) Sync(ctx context.Context, name string) error {
+	if err := f.fails("sync " + name); err != nil {
+		return err
+	}
+	if s, ok := f.Backend.(storage.Syncer); ok {
+		return s.Sync(ctx, name)
+	}
+	return nil
+}
+
+type faultyObject struct {
+	storage.Object
+	f    *faulty
+	name string
+}
+
+func (o faultyObject) ReadAt(p []byte, at int64) (int, error) {
+	if err := o.f.fails("read " + o.name); err != nil {
+		return 0, err
+	}
+	return o.Object.ReadAt(p, at)
+}
