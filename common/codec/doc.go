@@ -38,11 +38,12 @@
 //	96      8     LSN of the first damage, 0 if none
 //	104     8     mark of the file that was read, 0 if none: an opaque number that its reader knows the same, unmodified
 //	              file by
-//	112     1     length of the name, N
-//	113     1     length of the tool's version, V
-//	114     2     zero
-//	116     4     number of chunks, C
-//	120     4*C   stored length of each chunk in bytes, at most twice the chunk size and 1024
+//	112     16    XXH3-128 of the stored bytes before the trailer, for those who only look for accidents
+//	128     1     length of the name, N
+//	129     1     length of the tool's version, V
+//	130     2     zero
+//	132     4     number of chunks, C
+//	136     4*C   stored length of each chunk in bytes, at most twice the chunk size and 1024
 //	...     N     name of the plain file, as PostgreSQL knows it
 //	...     V     version of the tool that stored it
 //	...     4     length of the payload

@@ -43,13 +43,14 @@ func (o *Object) Reader(limit int64) (io.ReadCloser, error) {
 	}{io.LimitReader(r, limit+1), r}, nil
 }
 
-// Verify reads every stored byte and compares with the trailer, without expanding any.
+// Verify reads every stored byte and compares with the trailer, without expanding any. It finds what accidents do to an
+// object in a fraction of the time that Unpack takes.
 func (o *Object) Verify() error {
-	h := sha256.New()
-	if _, err := io.CopyBuffer(h, struct{ io.Reader }{io.NewSectionReader(o.r, 0, o.Trailer.stored())}, make([]byte, readSize)); err != nil {
-		return err
+	_, sum, err := Sum(io.NewSectionReader(o.r, 0, o.Trailer.stored()))
+	if err == nil && sum != o.Trailer.StoredSum {
+		err = fmt.Errorf("%w: its stored bytes do not have the hash that its trailer says", ErrDamaged)
 	}
-	return o.checkStored(h)
+	return err
 }
 
 func (o *Object) checkStored(h hash.Hash) error {

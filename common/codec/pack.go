@@ -24,6 +24,7 @@ type Packer struct {
 	packed []byte
 	back   []byte
 	stored hash.Hash
+	sum    *xxh3.Hasher
 }
 
 // NewPacker prepares a codec at one of its levels.
@@ -39,7 +40,7 @@ func NewPacker(c Codec, level int) (*Packer, error) {
 	return &Packer{
 		codec: c, enc: enc, dec: dec,
 		plain: make([]byte, ChunkSize), back: make([]byte, ChunkSize), packed: make([]byte, 0, ChunkSize+ChunkSize/4),
-		stored: sha256.New(),
+		stored: sha256.New(), sum: xxh3.New(),
 	}, nil
 }
 
@@ -49,6 +50,7 @@ func (p *Packer) Pack(dst io.Writer, src io.Reader, tap io.Writer) (*Trailer, er
 	t := &Trailer{Codec: p.codec.Name(), ChunkSize: ChunkSize}
 	plainHash := xxh3.New()
 	p.stored.Reset()
+	p.sum.Reset()
 	for {
 		n, err := p.readChunk(src, io.MultiWriter(plainHash, tap))
 		if err != nil {
@@ -67,6 +69,7 @@ func (p *Packer) Pack(dst io.Writer, src io.Reader, tap io.Writer) (*Trailer, er
 	}
 	t.PlainHash = plainHash.Sum128().Bytes()
 	p.stored.Sum(t.StoredHash[:0])
+	t.StoredSum = p.sum.Sum128().Bytes()
 	return t, nil
 }
 
@@ -97,6 +100,7 @@ func (p *Packer) packChunk(dst io.Writer, plain []byte) error {
 		return fmt.Errorf("compress with %s: what was compressed does not expand to what it was (%v)", p.codec.Name(), err)
 	}
 	p.stored.Write(p.packed)
+	p.sum.Write(p.packed)
 	_, err = dst.Write(p.packed)
 	return err
 }

@@ -13,7 +13,7 @@ import (
 const (
 	formatVersion = 1
 
-	payloadFixed = 120       // bytes before the chunks' lengths
+	payloadFixed = 136       // bytes before the chunks' lengths
 	payloadEnd   = 4 + 8 + 8 // length, hash, magic
 	maxText      = 255
 	maxPayload   = payloadFixed + 4*maxChunks + 2*maxText + payloadEnd
@@ -58,6 +58,7 @@ type Trailer struct {
 	StoredHash [32]byte
 	Start, End uint64 // LSN
 	DamageLSN  uint64
+	StoredSum  [16]byte
 	Mark       uint64   // of the file that was read; 0: none
 	Chunks     []uint32 // stored bytes of each chunk
 	Name       string
@@ -86,6 +87,7 @@ func (t *Trailer) Encode() ([]byte, error) {
 	p = le.AppendUint64(p, t.End)
 	p = le.AppendUint64(p, t.DamageLSN)
 	p = le.AppendUint64(p, t.Mark)
+	p = append(p, t.StoredSum[:]...)
 	p = append(p, byte(len(t.Name)), byte(len(t.Tool)), 0, 0)
 	p = le.AppendUint32(p, uint32(len(t.Chunks)))
 	for _, n := range t.Chunks {
@@ -209,12 +211,13 @@ func decodePayload(p []byte) (*Trailer, error) {
 	}
 	copy(t.PlainHash[:], p[32:])
 	copy(t.StoredHash[:], p[48:])
+	copy(t.StoredSum[:], p[112:])
 	for _, c := range codecs {
 		if c.id() == p[10] {
 			t.Codec = c.Name()
 		}
 	}
-	name, tool, zero, chunks := int(p[112]), int(p[113]), le.Uint16(p[114:]), int(le.Uint32(p[116:]))
+	name, tool, zero, chunks := int(p[128]), int(p[129]), le.Uint16(p[130:]), int(le.Uint32(p[132:]))
 	if t.Codec == "" || zero != 0 || chunks > maxChunks || len(p) != payloadFixed+4*chunks+name+tool+4 {
 		return nil, fmt.Errorf("trailer's fields are wrong")
 	}

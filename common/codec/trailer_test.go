@@ -23,8 +23,8 @@ import (
 
 // Offsets in a payload.
 const (
-	atChunkCount = 116
-	atChunks     = 120
+	atChunkCount = 132
+	atChunks     = 136
 )
 
 // seal completes a payload that ends before its own length, and wraps it, by the specification in doc.go and with no
@@ -61,11 +61,14 @@ func example(codecName string) (codec.Trailer, []byte) {
 	for i := range t.StoredHash {
 		t.StoredHash[i] = byte(0x60 + i)
 	}
+	for i := range t.StoredSum {
+		t.StoredSum[i] = byte(0x80 + i)
+	}
 	id := map[string]string{"zstd": "01", "s2": "02", "lz4": "03", "gzip": "04", "none": "05"}[codecName]
 	payload, err := hex.DecodeString(strings.Join([]string{
 		hex.EncodeToString([]byte("WALKEEP\x00")), "0100", id, "03", "0c0b0a00", "1817161514131211", "110b0a0000000000",
 		"505152535455565758595a5b5c5d5e5f", "606162636465666768696a6b6c6d6e6f707172737475767778797a7b7c7d7e7f",
-		"2827262524232221", "3837363534333231", "4847464544434241", "7877767574737271", "10", "05", "0000", "02000000",
+		"2827262524232221", "3837363534333231", "4847464544434241", "7877767574737271", "808182838485868788898a8b8c8d8e8f", "10", "05", "0000", "02000000",
 		"01010000", "03020000", hex.EncodeToString([]byte("00000002.history9.8.7")),
 	}, ""))
 	if err != nil {
@@ -107,9 +110,9 @@ func TestTrailerRefuses(t *testing.T) {
 		"more plain bytes":        func(p []byte) []byte { p[27] = 1; return p },
 		"fewer plain bytes":       func(p []byte) []byte { p[26] = 1; return p },
 		"2^64-1 plain bytes":      func(p []byte) []byte { binary.LittleEndian.PutUint64(p[24:], math.MaxUint64); return p },
-		"the zero is not":         func(p []byte) []byte { p[114] = 1; return p },
-		"name longer":             func(p []byte) []byte { p[112]++; return p },
-		"version longer":          func(p []byte) []byte { p[113]++; return p },
+		"the zero is not":         func(p []byte) []byte { p[130] = 1; return p },
+		"name longer":             func(p []byte) []byte { p[128]++; return p },
+		"version longer":          func(p []byte) []byte { p[129]++; return p },
 		"chunks more":             func(p []byte) []byte { p[atChunkCount]++; return p },
 		"chunks beyond all":       func(p []byte) []byte { p[atChunkCount+3] = 0xFF; return p },
 		"one byte more":           func(p []byte) []byte { return append(p, 0) },
@@ -300,7 +303,8 @@ func checkGolden(t *testing.T, file string, object []byte, want codec.Trailer, p
 	}
 	want.ChunkSize, want.PlainSize = goldenChunk, uint64(len(plain))
 	want.PlainHash = xxh3.Hash128(plain).Bytes()
-	want.StoredHash = sha256.Sum256(object[:len(object)-len(end)])
+	stored := object[:len(object)-len(end)]
+	want.StoredHash, want.StoredSum = sha256.Sum256(stored), xxh3.Hash128(stored).Bytes()
 	if len(got.Chunks) != (len(plain)+goldenChunk-1)/goldenChunk {
 		t.Errorf("%s: got %d chunks", file, len(got.Chunks))
 	}
