@@ -45,7 +45,7 @@ func failure(err error) error {
 	case errors.Is(err, storage.ErrUnavailable):
 		return cli.Fail(exitFailed, err, "create or mount the spool, and let the server's user write to it")
 	case errors.Is(err, archive.ErrDamaged):
-		return cli.Fail(exitFailed, err, "the copy in the spool is damaged; move it away and the segment will be archived again")
+		return cli.Fail(exitFailed, err, "the copy in the spool is damaged; move it out of the spool, and the file will be archived again")
 	case errors.Is(err, local.ErrFull):
 		return cli.Fail(exitFailed, err, "PostgreSQL keeps its WAL until there is room; raise spool-limit or remove what is not needed")
 	case errors.Is(err, durable.ErrNoSoundRename):
