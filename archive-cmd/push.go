@@ -42,7 +42,7 @@ func push(o options, msg *cli.Messages) error {
 	// Where look-ahead has been already, the next calls return at once, too, and one of them goes on.
 	if there, err := a.Has(ctx, o.path); err == nil && !there {
 		ahead := &lookahead{archive: a, dir: filepath.Dir(o.path), after: filepath.Base(o.path), most: o.Lookahead, last: pushed}
-		for range runtime.GOMAXPROCS(0) {
+		for range runtime.GOMAXPROCS(0) + 1 { // more than cores, because some always wait for the disk
 			others.Go(func() { ahead.work(ctx, a.NewPusher(options), msg) })
 		}
 	}
