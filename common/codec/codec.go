@@ -1,6 +1,7 @@
 package codec
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -117,6 +118,40 @@ type buffer struct{ b []byte }
 func (w *buffer) Write(p []byte) (int, error) {
 	w.b = append(w.b, p...)
 	return len(p), nil
+}
+
+// A streamEncoder encodes with a library's writer of streams.
+type streamEncoder struct {
+	w interface {
+		io.WriteCloser
+		Reset(io.Writer)
+	}
+	out buffer
+}
+
+func (e *streamEncoder) Encode(dst, src []byte) ([]byte, error) {
+	e.out.b = dst
+	e.w.Reset(&e.out)
+	if _, err := e.w.Write(src); err != nil {
+		return nil, err
+	}
+	err := e.w.Close()
+	return e.out.b, err
+}
+
+// A streamDecoder decodes with a library's reader of streams.
+type streamDecoder struct {
+	r interface {
+		io.Reader
+		Reset(io.Reader)
+	}
+	in bytes.Reader
+}
+
+func (d *streamDecoder) Decode(dst, src []byte) error {
+	d.in.Reset(src)
+	d.r.Reset(&d.in)
+	return fill(dst, d.r)
 }
 
 // skippableFrame is the header that zstd and LZ4 share for what their tools skip.

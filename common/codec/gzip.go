@@ -25,22 +25,7 @@ func (gzipCodec) NewEncoder(level int) (Encoder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &gzipEncoder{w: w}, nil
-}
-
-type gzipEncoder struct {
-	w   *gzip.Writer
-	out buffer
-}
-
-func (e *gzipEncoder) Encode(dst, src []byte) ([]byte, error) {
-	e.out.b = dst
-	e.w.Reset(&e.out)
-	if _, err := e.w.Write(src); err != nil {
-		return nil, err
-	}
-	err := e.w.Close()
-	return e.out.b, err
+	return &streamEncoder{w: w}, nil
 }
 
 func (gzipCodec) NewDecoder() (Decoder, error) { return new(gzipDecoder), nil }

@@ -1,7 +1,6 @@
 package codec
 
 import (
-	"bytes"
 	"io"
 
 	"github.com/pierrec/lz4/v4"
@@ -27,36 +26,10 @@ func (lz4Codec) NewEncoder(level int) (Encoder, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &lz4Encoder{w: w}, nil
+	return &streamEncoder{w: w}, nil
 }
 
-type lz4Encoder struct {
-	w   *lz4.Writer
-	out buffer
-}
-
-func (e *lz4Encoder) Encode(dst, src []byte) ([]byte, error) {
-	e.out.b = dst
-	e.w.Reset(&e.out)
-	if _, err := e.w.Write(src); err != nil {
-		return nil, err
-	}
-	err := e.w.Close()
-	return e.out.b, err
-}
-
-func (lz4Codec) NewDecoder() (Decoder, error) { return &lz4Decoder{r: lz4.NewReader(nil)}, nil }
-
-type lz4Decoder struct {
-	r  *lz4.Reader
-	in bytes.Reader
-}
-
-func (d *lz4Decoder) Decode(dst, src []byte) error {
-	d.in.Reset(src)
-	d.r.Reset(&d.in)
-	return fill(dst, d.r)
-}
+func (lz4Codec) NewDecoder() (Decoder, error) { return &streamDecoder{r: lz4.NewReader(nil)}, nil }
 
 func (lz4Codec) NewReader(r io.Reader) (io.ReadCloser, error) {
 	return io.NopCloser(lz4.NewReader(r)), nil

@@ -1,7 +1,6 @@
 package codec
 
 import (
-	"bytes"
 	"io"
 
 	"github.com/klauspost/compress/s2"
@@ -46,22 +45,11 @@ func (e *s2Encoder) Encode(dst, src []byte) ([]byte, error) {
 }
 
 func (s2Codec) NewDecoder() (Decoder, error) {
-	return &s2Decoder{r: s2.NewReader(nil, s2.ReaderMaxBlockSize(s2MaxBlock))}, nil
+	return &streamDecoder{r: s2.NewReader(nil, s2.ReaderMaxBlockSize(s2MaxBlock))}, nil
 }
 
 // s2MaxBlock is the most that the format allows.
 const s2MaxBlock = 4 << 20
-
-type s2Decoder struct {
-	r  *s2.Reader
-	in bytes.Reader
-}
-
-func (d *s2Decoder) Decode(dst, src []byte) error {
-	d.in.Reset(src)
-	d.r.Reset(&d.in)
-	return fill(dst, d.r)
-}
 
 func (s2Codec) NewReader(r io.Reader) (io.ReadCloser, error) {
 	return io.NopCloser(s2.NewReader(r, s2.ReaderMaxBlockSize(s2MaxBlock))), nil
