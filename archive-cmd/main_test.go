@@ -187,7 +187,7 @@ func TestHelpAndVersion(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ arg, say string }{
 		{"--version", "archive-cmd (walkeep) "},
-		{"--help", "Exit codes: 0 "},
+		{"--help", "0  the file is durable"},
 		{"-h", "--lookahead"},
 	}
 	for _, test := range tests {

@@ -12,9 +12,12 @@ const about = `Archives the WAL file PATH into the spool. Made for postgresql.co
   archive_mode = on
   archive_command = '/usr/lib/walkeep/archive-cmd --spool /srv/wal %p'
 
-Exit codes: 0 the file is durable and verified in the spool; 1 not archived, PostgreSQL tries again; 2 wrong usage or
-configuration; 3 refused: another content is archived under this name, or the file is of another cluster, or is no WAL
-file of its name.`
+Exit codes:
+0  the file is durable and verified in the spool
+1  not archived; PostgreSQL tries again
+2  wrong usage or configuration
+3  refused: another content is archived under this name, or the file is
+of another cluster, or is no WAL file of its name`
 
 type options struct {
 	config.Config

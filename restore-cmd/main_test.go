@@ -145,7 +145,7 @@ func TestHelpAndVersion(t *testing.T) {
 	t.Parallel()
 	tests := []struct{ arg, say string }{
 		{"--version", "restore-cmd (walkeep) "},
-		{"--help", "1 proven absent"},
+		{"--help", "1    proven absent"},
 		{"-h", "--retry-time"},
 	}
 	for _, test := range tests {

@@ -7,14 +7,20 @@ import (
 	"walkeep/common/config"
 )
 
-const about = `Delivers the WAL file NAME from the spool to PATH. Made for postgresql.conf, or up to PostgreSQL 11 for
-recovery.conf:
+const about = `Delivers the WAL file NAME from the spool to PATH. Made for
+postgresql.conf, or up to PostgreSQL 11 for recovery.conf:
 
   restore_command = '/usr/lib/walkeep/restore-cmd --spool /srv/wal %f %p %r'
 
-Exit codes: 0 delivered and verified; 1 proven absent; 126 cannot tell, or damaged, another cluster's, a gap, wrong
-usage or configuration: PostgreSQL then stops instead of opening a database that lacks data. A standby goes on: for it,
-restore-cmd tries again for a while and then exits 1 with the reason.`
+Exit codes:
+0    delivered and verified
+1    proven absent
+126  cannot tell, or damaged, another cluster's, a gap, wrong usage or
+configuration; PostgreSQL then stops instead of opening a database that
+lacks data
+
+A standby goes on: for it, restore-cmd tries again for a while and then
+exits 1 with the reason.`
 
 type options struct {
 	config.Config

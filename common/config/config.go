@@ -33,16 +33,16 @@ type Common struct {
 
 // Archive is how archive-cmd stores.
 type Archive struct {
-	Codec      string `long:"codec" value-name:"NAME" description:"how to compress: zstd (the default), s2, lz4, gzip or none"`
+	Codec      string `long:"codec" value-name:"NAME" description:"how to compress: zstd, s2, lz4, gzip or none"`
 	Level      int    `long:"level" value-name:"N" description:"compression level: zstd 1-22, s2 1-3, lz4 1-10, gzip 1-9"`
-	Lookahead  int    `long:"lookahead" value-name:"N" description:"archive up to N of the files that wait next as well, on all cores (default 24, 0 for none)"`
-	Verify     string `long:"verify" value-name:"HOW" description:"segments with broken records: warn (archive and mark them, the default), strict (refuse them) or off (do not look)"`
+	Lookahead  int    `long:"lookahead" value-name:"N" description:"archive up to N of the files that wait next as well, on all cores; 0 for none"`
+	Verify     string `long:"verify" value-name:"HOW" description:"segments with broken records: warn (archive and mark them), strict (refuse them) or off (do not look)"`
 	SpoolLimit Size   `long:"spool-limit" value-name:"SIZE" description:"fail rather than let the spool grow over this size, such as 200GB"`
 }
 
 // Restore is how restore-cmd delivers.
 type Restore struct {
-	RetryTime time.Duration `long:"retry-time" value-name:"TIME" description:"how long to try again before giving up on an archive that cannot tell (default 5s)"`
+	RetryTime time.Duration `long:"retry-time" value-name:"TIME" description:"how long to try again before giving up on an archive that cannot tell"`
 }
 
 // Config is the whole of it.
