@@ -185,16 +185,9 @@ func TestArgumentsInAnyOrder(t *testing.T) {
 
 func TestHelpAndVersion(t *testing.T) {
 	t.Parallel()
-	tests := []struct{ arg, say string }{
-		{"--version", "archive-cmd (walkeep) "},
-		{"--help", "0  the file is durable"},
-		{"-h", "--lookahead"},
-	}
-	for _, test := range tests {
-		r := cmdtest.Run(t, cmdtest.Command("archive-cmd", test.arg))
-		r.Expect(t, 0)
-		if !strings.Contains(r.Stdout, test.say) {
-			t.Errorf("%s prints %q, which lacks %q", test.arg, r.Stdout, test.say)
-		}
-	}
+	cmdtest.Answers(t, "archive-cmd", map[string]string{
+		"--version": "archive-cmd (walkeep) ",
+		"--help":    "0  the file is durable",
+		"-h":        "--lookahead",
+	})
 }

@@ -5,7 +5,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"walkeep/common/cmdtest"
@@ -143,18 +142,11 @@ func TestUsage(t *testing.T) {
 
 func TestHelpAndVersion(t *testing.T) {
 	t.Parallel()
-	tests := []struct{ arg, say string }{
-		{"--version", "restore-cmd (walkeep) "},
-		{"--help", "1    proven absent"},
-		{"-h", "--retry-time"},
-	}
-	for _, test := range tests {
-		r := cmdtest.Run(t, cmdtest.Command("restore-cmd", test.arg))
-		r.Expect(t, 0)
-		if !strings.Contains(r.Stdout, test.say) {
-			t.Errorf("%s prints %q, which lacks %q", test.arg, r.Stdout, test.say)
-		}
-	}
+	cmdtest.Answers(t, "restore-cmd", map[string]string{
+		"--version": "restore-cmd (walkeep) ",
+		"--help":    "1    proven absent",
+		"-h":        "--retry-time",
+	})
 }
 
 // TestConfigured is about where the spool's path comes from, and in which order arguments may stand.
