@@ -8,7 +8,18 @@
 //
 //	archive-cmd             archive cli codec config durable pgdata storage storage/local wal
 //	restore-cmd             archive cli config durable pgdata storage storage/local wal | cenkalti/backoff
-//	common/archive          codec durable storage wal | x/sync zeebo/xxh3
+//	supervisor              * supervisor/*
+//	supervisor/basebackup   archive backup codec storage wal supervisor/pgserver | jackc/pgx
+//	supervisor/drill        archive backup storage wal supervisor/pgserver supervisor/restore
+//	supervisor/pgserver     wal | jackc/pgx
+//	supervisor/progress     | schollz/progressbar x/term
+//	supervisor/report       archive backup codec storage wal supervisor/pgserver supervisor/progress | prometheus/client_golang
+//	supervisor/restore      archive backup codec durable pgdata storage wal supervisor/pgserver | x/sync x/sys zeebo/xxh3
+//	supervisor/retain       archive backup storage wal
+//	supervisor/service      | kardianos/service cenkalti/backoff robfig/cron x/sys
+//	supervisor/verify       archive backup codec storage wal | x/sync zeebo/xxh3
+//	common/archive          backup codec durable storage wal | x/sync x/sys zeebo/xxh3
+//	common/backup           codec storage wal | zeebo/xxh3
 //	common/cli
 //	common/cmdtest          *
 //	common/codec            | klauspost/compress pierrec/lz4 zeebo/xxh3 x/sync

@@ -33,7 +33,7 @@ func parse(args []string) (options, error) {
 	c, err := config.Command{
 		Name:  "archive-cmd",
 		About: about,
-		Parts: func(c *config.Config) []any { return []any{&c.Archive} },
+		Parts: func(c *config.Config) []any { return []any{&c.Compression, &c.Archive} },
 		Args:  &positional,
 	}.Parse(args, os.Stdout)
 	return options{c, positional.Args.Path}, err

@@ -9,7 +9,11 @@
 //	wal/<8 digits>.history<ending>                timelines' histories
 //	wal/<16 digits>/<24 digits>.partial.<hash><ending>
 //	                                              a second, different partial segment, by the XXH3-128 of its content
+//	partial/<name>.partial                        streamed bytes of the segment that is being written
+//	backups/<id>/                                 base backups; see package backup
 //	standbys/<id>.json                            what a standby still needs; a note that is replaced as it moves on
+//	leases/<id>.json                              what a running backup or restore needs; renewed while it runs
+//	damaged/<name>.json                           a segment that was archived with broken records
 //
 // The ending says the codec. A name that is stored with one ending is not stored again with another.
 //

@@ -188,7 +188,7 @@ func (p *Pusher) store(ctx context.Context, s *source, done *Pushed) error {
 	var written content
 	write := func(w io.Writer) error {
 		sums := codec.NewSummer(w)
-		err := p.pack(s, sums, done)
+		err := p.pack(ctx, s, sums, done)
 		written.size, written.hash = sums.Sum()
 		return err
 	}
@@ -214,7 +214,7 @@ func (p *Pusher) store(ctx context.Context, s *source, done *Pushed) error {
 }
 
 // pack writes the stored object of a file, and refuses what turns out to be no WAL file of its name on the way.
-func (p *Pusher) pack(s *source, w io.Writer, done *Pushed) error {
+func (p *Pusher) pack(ctx context.Context, s *source, w io.Writer, done *Pushed) error {
 	tap := io.Discard
 	walk := s.isWAL() && p.options.Verify != VerifyOff
 	if walk {
@@ -240,7 +240,7 @@ func (p *Pusher) pack(s *source, w io.Writer, done *Pushed) error {
 		t.WALCheck, t.Start = codec.NotChecked, uint64(s.header.PageAddr)
 	}
 	if walk {
-		if err := p.judge(t, s, done); err != nil {
+		if err := p.judge(ctx, t, s, done); err != nil {
 			return err
 		}
 	}
@@ -253,7 +253,7 @@ func (p *Pusher) pack(s *source, w io.Writer, done *Pushed) error {
 }
 
 // judge notes in the trailer what the walker found.
-func (p *Pusher) judge(t *codec.Trailer, s *source, done *Pushed) error {
+func (p *Pusher) judge(ctx context.Context, t *codec.Trailer, s *source, done *Pushed) error {
 	found := p.walker.Finish()
 	short := s.name.Kind == wal.KindPartial && errors.Is(found.HeaderErr, wal.ErrSize)
 	if found.HeaderErr != nil && !short {
@@ -266,6 +266,7 @@ func (p *Pusher) judge(t *codec.Trailer, s *source, done *Pushed) error {
 		}
 		t.WALCheck, t.DamageLSN = codec.Damaged, uint64(found.Damage.LSN)
 		done.Damage = found.Damage
+		return p.a.noteDamage(ctx, s.name, found.Damage)
 	}
 	return nil
 }

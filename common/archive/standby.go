@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/zeebo/xxh3"
@@ -15,6 +16,7 @@ import (
 
 // A Standby is what a standby that is fed from the archive has said it still needs.
 type Standby struct {
+	ID   string `json:"-"` // names its note
 	Host string `json:"host"`
 	Data string `json:"data_directory"`
 	// Restartpoint is the segment from which it would replay after a crash; it needs nothing before it.
@@ -31,7 +33,7 @@ func (a *Archive) NoteStandby(ctx context.Context, s Standby) error {
 	if _, err := wal.ParseName(s.Restartpoint); err != nil {
 		return nil // not known yet: before its first checkpoint a server hands in zeros
 	}
-	name := fmt.Sprintf("standbys/%016x.json", xxh3.HashString(s.Host+"\x00"+s.Data))
+	name := standbyName(fmt.Sprintf("%016x", xxh3.HashString(s.Host+"\x00"+s.Data)))
 	if old, err := storage.ReadAll(ctx, a.b, name, maxNote); err == nil {
 		var before Standby
 		if json.Unmarshal(old, &before) == nil && before.Restartpoint == s.Restartpoint {
@@ -43,4 +45,18 @@ func (a *Archive) NoteStandby(ctx context.Context, s Standby) error {
 		return err
 	}
 	return b.Replace(ctx, name, append(content, '\n'))
+}
+
+func standbyName(id string) string { return "standbys/" + id + ".json" }
+
+// ForgetStandby removes the note of a standby that is no more. [ErrAbsent]: there is none with this ID.
+func (a *Archive) ForgetStandby(ctx context.Context, id string) error {
+	if strings.ContainsAny(id, "/.") {
+		return fmt.Errorf("a note of standby %q is %w", id, ErrAbsent)
+	}
+	err := a.b.Remove(ctx, standbyName(id))
+	if errors.Is(err, storage.ErrNotExist) {
+		return fmt.Errorf("a note of standby %q is %w", id, ErrAbsent)
+	}
+	return err
 }

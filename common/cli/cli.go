@@ -3,6 +3,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -64,6 +65,11 @@ func (p Program) run(args []string, msg *Messages) (err error) {
 		}
 	}()
 	return p.Run(args, msg)
+}
+
+// Context is ended by a signal that asks the program to stop.
+func Context() (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 }
 
 // PrintVersion answers --version.

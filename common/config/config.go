@@ -31,10 +31,14 @@ type Common struct {
 	Version bool   `long:"version" no-ini:"true" description:"print the version and exit"`
 }
 
+// Compression is how WAL and backups are compressed.
+type Compression struct {
+	Codec string `long:"codec" value-name:"NAME" description:"how to compress: zstd, s2, lz4, gzip or none"`
+	Level int    `long:"level" value-name:"N" description:"compression level: zstd 1-22, s2 1-3, lz4 1-10, gzip 1-9"`
+}
+
 // Archive is how archive-cmd stores.
 type Archive struct {
-	Codec      string `long:"codec" value-name:"NAME" description:"how to compress: zstd, s2, lz4, gzip or none"`
-	Level      int    `long:"level" value-name:"N" description:"compression level: zstd 1-22, s2 1-3, lz4 1-10, gzip 1-9"`
 	Lookahead  int    `long:"lookahead" value-name:"N" description:"archive up to N of the files that wait next as well, on all cores; 0 for none"`
 	Verify     string `long:"verify" value-name:"HOW" description:"segments with broken records: warn (archive and mark them), strict (refuse them) or off (do not look)"`
 	SpoolLimit Size   `long:"spool-limit" value-name:"SIZE" description:"fail rather than let the spool grow over this size, such as 200GB"`
@@ -45,18 +49,62 @@ type Restore struct {
 	RetryTime time.Duration `long:"retry-time" value-name:"TIME" description:"how long to try again before giving up on an archive that cannot tell"`
 }
 
+// Server is the PostgreSQL server that the supervisor works for.
+type Server struct {
+	Conninfo string `long:"conninfo" value-name:"DSN" description:"how to reach the server: libpq keywords or a URL (else the PG* variables, service and password files)"`
+	PGData   string `long:"pgdata" value-name:"DIR" description:"the server's data directory, where it is on this host"`
+	Bindir   string `long:"bindir" value-name:"DIR" description:"directory of PostgreSQL's programs (else where the PATH or the usual places have them)"`
+}
+
+// Backup is how base backups are taken.
+type Backup struct {
+	Checkpoint     string        `long:"checkpoint" value-name:"HOW" description:"how the server begins: fast, or spread over its checkpoint interval"`
+	MaxRate        Size          `long:"max-rate" value-name:"SIZE" description:"bytes per second that the server sends at most, such as 50MB; 0 for no limit"`
+	ArchiveTimeout time.Duration `long:"archive-timeout" value-name:"TIME" description:"how long to wait until the WAL that a backup needs is in the archive"`
+}
+
+// Effort is how much is done at the same time.
+type Effort struct {
+	Jobs int `long:"jobs" value-name:"N" description:"cores to use at most; 0 for all"`
+}
+
+// Retention is what cleanup keeps. Where nothing is said, it keeps all backups.
+type Retention struct {
+	KeepBackups int `long:"keep-backups" value-name:"N" description:"keep the newest N full backups, and the WAL from the oldest of them on; 0 for no such rule"`
+	KeepDays    int `long:"keep-days" value-name:"D" description:"keep what is needed to recover to any time in the last D days; 0 for no such rule"`
+}
+
+// Schedule is what run does by itself. Each is a cron expression of five fields or @daily and the like; none: never.
+type Schedule struct {
+	BackupSchedule     string `long:"backup-schedule" value-name:"CRON" description:"when to take a full backup, such as '0 2 * * *'"`
+	CleanupSchedule    string `long:"cleanup-schedule" value-name:"CRON" description:"when to remove what the retention rules do not keep"`
+	VerifySchedule     string `long:"verify-schedule" value-name:"CRON" description:"when to look for gaps and missing files"`
+	DeepVerifySchedule string `long:"deep-verify-schedule" value-name:"CRON" description:"when to re-read and check every stored byte"`
+	DrillSchedule      string `long:"drill-schedule" value-name:"CRON" description:"when to restore the newest backup into a scratch directory and try it"`
+	DrillDir           string `long:"drill-dir" value-name:"DIR" description:"where drills make their scratch directories (else the system's directory for temporary files)"`
+	MetricsListen      string `long:"metrics-listen" value-name:"ADDRESS" description:"serve Prometheus metrics at this address, such as 127.0.0.1:9187 (else nowhere)"`
+}
+
 // Config is the whole of it.
 type Config struct {
 	Common
+	Compression
 	Archive
 	Restore
+	Server
+	Backup
+	Effort
+	Retention
+	Schedule
 }
 
 // Default is what holds where nothing is said.
 func Default() Config {
 	return Config{
-		Archive: Archive{Codec: codec.Default, Lookahead: 24, Verify: "warn"},
-		Restore: Restore{RetryTime: 5 * time.Second},
+		Compression: Compression{Codec: codec.Default},
+		Archive:     Archive{Lookahead: 24, Verify: "warn"},
+		Restore:     Restore{RetryTime: 5 * time.Second},
+		Backup:      Backup{Checkpoint: "fast", ArchiveTimeout: 2 * time.Minute},
 	}
 }
 
@@ -160,6 +208,9 @@ func fromEnvironment(p *flags.Parser) error {
 	return nil
 }
 
+// The rates that BASE_BACKUP takes, in bytes per second.
+const minRate, maxRate = 32 << 10, 1 << 30
+
 // Validate checks what the programs share.
 func (c *Config) Validate() error {
 	if c.Spool == "" {
@@ -183,6 +234,16 @@ func (c *Config) Validate() error {
 		return errors.New("spool-limit is negative")
 	case c.RetryTime < 0 || c.RetryTime > time.Hour:
 		return fmt.Errorf("retry-time is 0 to 1h, not %s", c.RetryTime)
+	case c.Checkpoint != "fast" && c.Checkpoint != "spread":
+		return fmt.Errorf("checkpoint is fast or spread, not %q", c.Checkpoint)
+	case c.MaxRate != 0 && (c.MaxRate < minRate || c.MaxRate > maxRate):
+		return errors.New("max-rate is 32kB to 1GB, or 0 for no limit")
+	case c.ArchiveTimeout <= 0:
+		return fmt.Errorf("archive-timeout is a time such as 2m, not %s", c.ArchiveTimeout)
+	case c.Jobs < 0 || c.Jobs > 1024:
+		return fmt.Errorf("jobs is 0 to 1024, not %d", c.Jobs)
+	case c.KeepBackups < 0 || c.KeepDays < 0 || c.KeepDays > 100_000:
+		return errors.New("keep-backups and keep-days are not negative, and keep-days is at most 100000")
 	}
 	return nil
 }

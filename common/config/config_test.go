@@ -41,8 +41,12 @@ func parse(args ...string) (config.Config, string, error) {
 	c, err := config.Command{
 		Name:  "test-cmd",
 		About: "A command for tests.",
-		Parts: func(c *config.Config) []any { return []any{&c.Archive, &c.Restore} },
-		Args:  &positional,
+		Parts: func(c *config.Config) []any {
+			return []any{
+				&c.Compression, &c.Archive, &c.Restore, &c.Server, &c.Backup, &c.Effort, &c.Retention, &c.Schedule,
+			}
+		},
+		Args: &positional,
 	}.Parse(args, &help)
 	if err == nil && !c.Version && positional.Args.Path != "PATH" {
 		err = fmt.Errorf("the argument is %q", positional.Args.Path)
@@ -68,6 +72,24 @@ var options = []struct {
 		[4]any{config.Size(0), config.Size(200 << 30), config.Size(512 << 20), config.Size(10 << 30)}},
 	{"retry-time", "1m30s", "2s", "500ms", func(c config.Config) any { return c.RetryTime },
 		[4]any{5 * time.Second, 90 * time.Second, 2 * time.Second, 500 * time.Millisecond}},
+	{"conninfo", "host=a", "host=b", "host=c", func(c config.Config) any { return c.Conninfo }, [4]any{"", "host=a", "host=b", "host=c"}},
+	{"pgdata", "/a", "/b", "/c", func(c config.Config) any { return c.PGData }, [4]any{"", "/a", "/b", "/c"}},
+	{"bindir", "/a", "/b", "/c", func(c config.Config) any { return c.Bindir }, [4]any{"", "/a", "/b", "/c"}},
+	{"checkpoint", "spread", "fast", "spread", func(c config.Config) any { return c.Checkpoint }, [4]any{"fast", "spread", "fast", "spread"}},
+	{"max-rate", "1MB", "32kB", "1GB", func(c config.Config) any { return c.MaxRate },
+		[4]any{config.Size(0), config.Size(1 << 20), config.Size(32 << 10), config.Size(1 << 30)}},
+	{"archive-timeout", "1s", "1m", "1h", func(c config.Config) any { return c.ArchiveTimeout },
+		[4]any{2 * time.Minute, time.Second, time.Minute, time.Hour}},
+	{"jobs", "1", "2", "3", func(c config.Config) any { return c.Jobs }, [4]any{0, 1, 2, 3}},
+	{"keep-backups", "1", "2", "3", func(c config.Config) any { return c.KeepBackups }, [4]any{0, 1, 2, 3}},
+	{"keep-days", "1", "2", "3", func(c config.Config) any { return c.KeepDays }, [4]any{0, 1, 2, 3}},
+	{"backup-schedule", "@daily", "@weekly", "@hourly", func(c config.Config) any { return c.BackupSchedule }, [4]any{"", "@daily", "@weekly", "@hourly"}},
+	{"cleanup-schedule", "@daily", "@weekly", "@hourly", func(c config.Config) any { return c.CleanupSchedule }, [4]any{"", "@daily", "@weekly", "@hourly"}},
+	{"verify-schedule", "@daily", "@weekly", "@hourly", func(c config.Config) any { return c.VerifySchedule }, [4]any{"", "@daily", "@weekly", "@hourly"}},
+	{"deep-verify-schedule", "@daily", "@weekly", "@hourly", func(c config.Config) any { return c.DeepVerifySchedule }, [4]any{"", "@daily", "@weekly", "@hourly"}},
+	{"drill-schedule", "@daily", "@weekly", "@hourly", func(c config.Config) any { return c.DrillSchedule }, [4]any{"", "@daily", "@weekly", "@hourly"}},
+	{"drill-dir", "/a", "/b", "/c", func(c config.Config) any { return c.DrillDir }, [4]any{"", "/a", "/b", "/c"}},
+	{"metrics-listen", "127.0.0.1:1", ":2", "[::1]:3", func(c config.Config) any { return c.MetricsListen }, [4]any{"", "127.0.0.1:1", ":2", "[::1]:3"}},
 }
 
 // A flag beats the environment, which beats the file, for every option and every combination.

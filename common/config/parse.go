@@ -13,7 +13,19 @@ type Command struct {
 	Name  string
 	About string                // for --help
 	Parts func(c *Config) []any // the structs of c whose fields are options of this program
-	Args  any                   // a struct with positional arguments, as go-flags has them
+	Args  any                   // a struct with positional arguments, as go-flags has them; nil for a program with commands
+	// Commands are those of a program that does several things. Its own options are accepted before and after them.
+	Commands []Subcommand
+}
+
+// A Subcommand is one of the things that a program does.
+type Subcommand struct {
+	Name    string
+	Aliases []string
+	Short   string                // one line, for the list of commands
+	About   string                // for its own --help
+	Parts   func(c *Config) []any // the structs of c whose fields are its options; may be nil
+	Options any                   // a struct with options and arguments of its own, as go-flags has them; may be nil
 }
 
 // ErrHelp says that what was asked for is done: the help was written.
@@ -22,47 +34,92 @@ var ErrHelp = errors.New("help was asked for")
 // Parse reads the arguments, the environment and the file into a validated configuration. With --version only that
 // is looked at.
 func (cmd Command) Parse(args []string, help io.Writer) (Config, error) {
+	c, _, err := cmd.ParseCommand(args, help)
+	return c, err
+}
+
+// ParseCommand is Parse for a program with commands. It also gives the name of the one that was called.
+func (cmd Command) ParseCommand(args []string, help io.Writer) (Config, string, error) {
 	// The first reading finds the file's name and checks the arguments, the second lets them beat the file.
 	first := Default()
-	if err := cmd.parse(&first, args, help); err != nil || first.Version {
-		return first, err
+	if name, err := cmd.parse(&first, args, help); err != nil || first.Version {
+		return first, name, err
 	}
 	c := Default()
 	if err := c.Load(first.File); err != nil {
-		return c, err
+		return c, "", err
 	}
-	if err := cmd.parse(&c, args, help); err != nil {
-		return c, err
+	name, err := cmd.parse(&c, args, help)
+	if err != nil {
+		return c, name, err
 	}
-	return c, c.Validate()
+	return c, name, c.Validate()
 }
 
-func (cmd Command) parse(c *Config, args []string, help io.Writer) error {
-	p := flags.NewNamedParser(cmd.Name, flags.HelpFlag|flags.PassDoubleDash)
-	p.LongDescription = cmd.About
-	if _, err := p.AddGroup("Options", "", &c.Common); err != nil {
-		return err
-	}
-	for _, part := range cmd.Parts(c) {
-		if _, err := p.AddGroup("Options of "+cmd.Name, "", part); err != nil {
-			return err
-		}
-	}
-	if _, err := p.AddGroup("Arguments", "", cmd.Args); err != nil {
-		return err
+func (cmd Command) parse(c *Config, args []string, help io.Writer) (string, error) {
+	p, err := cmd.parser(c)
+	if err != nil {
+		return "", err
 	}
 	rest, err := p.ParseArgs(args)
 	var e *flags.Error
 	switch {
 	case errors.As(err, &e) && e.Type == flags.ErrHelp:
 		fmt.Fprintln(help, e.Message)
-		return ErrHelp
+		return "", ErrHelp
 	case c.Version:
-		return nil
+		return "", nil
+	case errors.As(err, &e) && e.Type == flags.ErrCommandRequired:
+		return "", errors.New("no command is given")
 	case err != nil:
-		return err
+		return "", err
 	case len(rest) > 0:
-		return fmt.Errorf("too many arguments: %q", rest)
+		return "", fmt.Errorf("too many arguments: %q", rest)
+	case p.Active == nil:
+		return "", nil
+	}
+	return p.Active.Name, nil
+}
+
+func (cmd Command) parser(c *Config) (*flags.Parser, error) {
+	p := flags.NewNamedParser(cmd.Name, flags.HelpFlag|flags.PassDoubleDash)
+	p.LongDescription = cmd.About
+	if _, err := p.AddGroup("Options", "", &c.Common); err != nil {
+		return nil, err
+	}
+	if err := addParts(p.Command, cmd.Name, cmd.Parts, c); err != nil {
+		return nil, err
+	}
+	if cmd.Args != nil {
+		if _, err := p.AddGroup("Arguments", "", cmd.Args); err != nil {
+			return nil, err
+		}
+	}
+	for _, sub := range cmd.Commands {
+		options := sub.Options
+		if options == nil {
+			options = &struct{}{}
+		}
+		s, err := p.AddCommand(sub.Name, sub.Short, sub.About, options)
+		if err != nil {
+			return nil, err
+		}
+		s.Aliases = sub.Aliases
+		if err := addParts(s, sub.Name, sub.Parts, c); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+func addParts(to *flags.Command, name string, parts func(c *Config) []any, c *Config) error {
+	if parts == nil {
+		return nil
+	}
+	for _, part := range parts(c) {
+		if _, err := to.AddGroup("Options of "+name, "", part); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -1,0 +1,88 @@
+package archive
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+
+	"walkeep/common/codec"
+	"walkeep/common/storage"
+	"walkeep/common/wal"
+)
+
+// A Damaged is a segment that was archived although its records are broken.
+type Damaged struct {
+	Segment wal.Name
+	LSN     wal.LSN // where replay ends
+	Reason  string
+}
+
+// damageNote is a Damaged in its note. The note leads those who look for damage to the segments, because they cannot open
+// all of them; what counts is what the segment's own trailer says.
+type damageNote struct {
+	LSN    string `json:"lsn"`
+	Reason string `json:"reason"`
+}
+
+// noteDamage leaves a note of a segment that is about to be stored. It stays if that fails, and is of no account then.
+func (a *Archive) noteDamage(ctx context.Context, n wal.Name, d *wal.Damage) error {
+	content, err := json.Marshal(damageNote{d.LSN.String(), d.Reason})
+	if err != nil {
+		return err
+	}
+	write := func(w io.Writer) error {
+		_, err := w.Write(append(content, '\n'))
+		return err
+	}
+	name := DamageNote(n)
+	if err := a.b.Put(ctx, name, write, nil); err != nil && !errors.Is(err, storage.ErrExist) {
+		return fmt.Errorf("store %s: %w", name, err)
+	}
+	return nil
+}
+
+// DamageNote is where a segment's note of damage is.
+func DamageNote(n wal.Name) string { return "damaged/" + n.String() + ".json" }
+
+func (a *Archive) takeDamages(ctx context.Context, inv *Inventory) error {
+	return readNotes(ctx, a, inv, "damaged/", func(name string, note damageNote) error {
+		n, err := wal.ParseName(strings.TrimSuffix(path.Base(name), ".json"))
+		if err != nil {
+			return err
+		}
+		t, err := a.Trailer(ctx, n)
+		if errors.Is(err, ErrAbsent) || err == nil && t.WALCheck != codec.Damaged {
+			return nil // it was not stored, or removed, or another one was stored
+		}
+		if err != nil {
+			return err
+		}
+		inv.Damages = append(inv.Damages, Damaged{n, wal.LSN(t.DamageLSN), note.Reason})
+		return nil
+	})
+}
+
+// Trailer reads what a stored file says about itself, and nothing else of it. [ErrAbsent]: it is not there, for whatever
+// reason. A foreign file has an empty trailer.
+func (a *Archive) Trailer(ctx context.Context, n wal.Name) (codec.Trailer, error) {
+	found, err := a.find(ctx, n)
+	if err != nil {
+		return codec.Trailer{}, err
+	}
+	if len(found) == 0 {
+		return codec.Trailer{}, fmt.Errorf("%s is %w", n, ErrAbsent)
+	}
+	o, f, err := a.open(ctx, found[0])
+	if err != nil {
+		return codec.Trailer{}, fmt.Errorf("%s: %w", found[0].Name, err)
+	}
+	defer f.Close()
+	if o.Trailer == nil {
+		return codec.Trailer{}, nil
+	}
+	return *o.Trailer, checkTrailerName(o.Trailer, n)
+}

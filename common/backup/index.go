@@ -1,0 +1,147 @@
+package backup
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"walkeep/common/codec"
+)
+
+const (
+	// BlockSize is the plain size in bytes of the parts of files that are hashed and compared by themselves.
+	BlockSize = 256 << 10
+	// ChunkSize is the plain size in bytes of the parts of volumes that are compressed by themselves.
+	ChunkSize = 1 << 20
+	// VolumeSize is the plain size in bytes that a volume has at least, unless it is the last.
+	VolumeSize = 1 << 30
+	// HashSize is the size in bytes of a block's hash.
+	HashSize = 16
+
+	maxChunks    = 4096 // of a volume that is to hold one more file; a trailer lists twice as many
+	maxChunkSize = 64 << 20
+	maxLine      = 64 << 20
+)
+
+// A File is a file or a directory of a backup.
+type File struct {
+	Path    string    // relative to the data directory, with slashes
+	Dir     bool      // it is a directory, and has no content
+	Mode    uint32    // permission bits
+	ModTime time.Time // whole seconds
+	Size    int64     // bytes
+	Volume  int       // the volume that holds the content, from 1; 0 where there is none
+	Offset  int64     // of the content in the volume's tar stream, in bytes
+	Hashes  []byte    // XXH3-128 of each block
+}
+
+// Blocks is the number of the file's blocks.
+func (f *File) Blocks() int { return int((f.Size + BlockSize - 1) / BlockSize) }
+
+// Hash is that of block i, from 0.
+func (f *File) Hash(i int) [HashSize]byte { return [HashSize]byte(f.Hashes[i*HashSize:]) }
+
+// line is a File in the index. A path that is not UTF-8 is in hexadecimal, as in PostgreSQL's backup_manifest.
+type line struct {
+	Path    string `json:"path,omitempty"`
+	Encoded string `json:"encoded_path,omitempty"`
+	Dir     bool   `json:"dir,omitempty"`
+	Mode    uint32 `json:"mode"`
+	ModTime int64  `json:"mtime"` // seconds since 1970
+	Size    int64  `json:"size,omitempty"`
+	Volume  int    `json:"volume,omitempty"`
+	Offset  int64  `json:"offset,omitempty"`
+	Hashes  []byte `json:"hashes,omitempty"` // base64
+}
+
+// WriteIndex writes the index's plain content.
+func WriteIndex(w io.Writer, files []File) error {
+	b := bufio.NewWriterSize(w, 64<<10)
+	e := json.NewEncoder(b)
+	e.SetEscapeHTML(false)
+	for i := range files {
+		f := &files[i]
+		if err := f.check(); err != nil {
+			return fmt.Errorf("encode index: %w", err)
+		}
+		l := line{f.Path, "", f.Dir, f.Mode, f.ModTime.Unix(), f.Size, f.Volume, f.Offset, f.Hashes}
+		if !utf8.ValidString(f.Path) {
+			l.Path, l.Encoded = "", hex.EncodeToString([]byte(f.Path))
+		}
+		if err := e.Encode(l); err != nil {
+			return err
+		}
+	}
+	return b.Flush()
+}
+
+// ReadIndex reads the index's plain content; [codec.ErrDamaged] where it cannot be one. No path in it leads out of the
+// data directory, and none is there twice.
+func ReadIndex(r io.Reader) ([]File, error) {
+	var files []File
+	seen := make(map[string]bool)
+	s := bufio.NewScanner(r)
+	s.Buffer(make([]byte, 0, 64<<10), maxLine)
+	for s.Scan() {
+		var l line
+		d := json.NewDecoder(bytes.NewReader(s.Bytes()))
+		d.DisallowUnknownFields()
+		if err := d.Decode(&l); err != nil {
+			return nil, fmt.Errorf("%w: index, line %d: %v", codec.ErrDamaged, len(files)+1, err)
+		}
+		f := File{l.Path, l.Dir, l.Mode, time.Unix(l.ModTime, 0).UTC(), l.Size, l.Volume, l.Offset, l.Hashes}
+		if l.Encoded != "" {
+			raw, err := hex.DecodeString(l.Encoded)
+			if err != nil {
+				return nil, fmt.Errorf("%w: index, line %d: %v", codec.ErrDamaged, len(files)+1, err)
+			}
+			f.Path = string(raw)
+		}
+		err := f.check()
+		if err == nil && seen[f.Path] {
+			err = errors.New("it is there twice")
+		}
+		if err != nil {
+			return nil, fmt.Errorf("%w: index, line %d: %q: %v", codec.ErrDamaged, len(files)+1, f.Path, err)
+		}
+		seen[f.Path] = true
+		files = append(files, f)
+	}
+	if err := s.Err(); err != nil {
+		return nil, fmt.Errorf("%w: index: %w", codec.ErrDamaged, err)
+	}
+	return files, nil
+}
+
+func (f *File) check() error {
+	if err := CheckPath(f.Path); err != nil {
+		return err
+	}
+	switch {
+	case f.Dir && (f.Size != 0 || f.Volume != 0 || len(f.Hashes) != 0):
+		return errors.New("a directory with content")
+	case f.Mode > 0o777:
+		return fmt.Errorf("mode %o", f.Mode)
+	case f.Size < 0 || f.Offset < 0 || f.Volume < 0 || f.Size > 0 && f.Volume == 0:
+		return fmt.Errorf("%d bytes at %d of volume %d", f.Size, f.Offset, f.Volume)
+	case len(f.Hashes) != f.Blocks()*HashSize:
+		return fmt.Errorf("%d bytes of hashes for %d bytes", len(f.Hashes), f.Size)
+	}
+	return nil
+}
+
+// CheckPath tells whether a path stays in the data directory: relative, clean, and a name on every system.
+func CheckPath(p string) error {
+	if p == "" || p == "." || path.IsAbs(p) || path.Clean(p) != p || p == ".." || strings.HasPrefix(p, "../") || strings.ContainsAny(p, "\x00\\") {
+		return errors.New("not a path below the data directory")
+	}
+	return nil
+}

@@ -1,0 +1,185 @@
+package backup
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+	"time"
+
+	"walkeep/common/codec"
+	"walkeep/common/wal"
+)
+
+const (
+	// ManifestName is the manifest's name in the backup's directory.
+	ManifestName = "manifest.json"
+	// Version is the version of the format that is written, and the only one that is read.
+	Version = 1
+	// MaxManifest bounds the size of a manifest in bytes.
+	MaxManifest = 16 << 20
+)
+
+// ErrFormat says that a backup was stored in a form that this version does not read.
+var ErrFormat = errors.New("stored in a form that this version does not read")
+
+// A Manifest is what there is to know about a backup without reading its files.
+type Manifest struct {
+	Version  int    `json:"version"` // of the format
+	ID       string `json:"id"`
+	Type     string `json:"type"` // full
+	Tool     string `json:"tool"` // walkeep's version
+	Codec    string `json:"codec"`
+	Server   string `json:"server_version"` // as SHOW server_version says it
+	Major    int    `json:"server_major"`
+	Standby  bool   `json:"from_standby"`
+	Checksum bool   `json:"page_checksums"` // the server verified page checksums while it sent the files
+
+	SystemID    wal.SystemID    `json:"system_identifier,string"`
+	SegmentSize wal.SegmentSize `json:"segment_size"` // bytes
+	// Timeline is that on which the backup began and, as PostgreSQL ensures, ended.
+	Timeline wal.Timeline `json:"timeline"`
+	// Start is where replay begins, Stop the first position at which the restored cluster is consistent.
+	Start wal.LSN `json:"start_lsn"`
+	Stop  wal.LSN `json:"stop_lsn"`
+	// Began and Ended are the server's clock before and after the backup. A commit that is not in the backup, or in the
+	// WAL up to Stop, has a later time than Ended, as far as that clock is one.
+	Began time.Time `json:"began"`
+	Ended time.Time `json:"ended"`
+
+	Label       string       `json:"backup_label"` // the file's content
+	Tablespaces []Tablespace `json:"tablespaces"`
+	Files       int          `json:"files"` // without directories
+	Bytes       int64        `json:"bytes"` // of all files
+	Volumes     []Stored     `json:"volumes"`
+	Index       Stored       `json:"index"`
+}
+
+// A Tablespace is one beside pg_default and pg_global.
+type Tablespace struct {
+	OID      uint32 `json:"oid"`
+	Location string `json:"location"` // absolute, on the host of the backup; or relative to the data directory
+}
+
+// Stored is one object of a backup.
+type Stored struct {
+	Name   string `json:"name"`   // within the backup's directory
+	Plain  int64  `json:"plain"`  // bytes
+	Stored int64  `json:"stored"` // bytes
+	SHA256 string `json:"sha256"` // of the chunks, as the object's trailer has it
+}
+
+// StoredOf describes the object with this trailer and stored size.
+func StoredOf(t *codec.Trailer, size int64) Stored {
+	return Stored{Name: t.Name, Plain: int64(t.PlainSize), Stored: size, SHA256: hex.EncodeToString(t.StoredHash[:])}
+}
+
+// StoredBytes is the size of the backup in the archive, in bytes, without the manifest.
+func (m *Manifest) StoredBytes() int64 {
+	n := m.Index.Stored
+	for _, v := range m.Volumes {
+		n += v.Stored
+	}
+	return n
+}
+
+// FirstSegment and LastSegment are the WAL that the backup cannot be restored without.
+func (m *Manifest) FirstSegment() wal.Name { return wal.SegmentAt(m.Timeline, m.Start, m.SegmentSize) }
+
+// LastSegment is the one that holds the last byte before Stop.
+func (m *Manifest) LastSegment() wal.Name {
+	return wal.SegmentAt(m.Timeline, max(m.Start, m.Stop-1), m.SegmentSize)
+}
+
+// Dir is the directory of the backup with this id in the archive, with a slash at its end.
+func Dir(id string) string { return "backups/" + id + "/" }
+
+var idForm = regexp.MustCompile(`^[0-9]{8}T[0-9]{6}Z(-[1-9][0-9]{0,3})?$`)
+
+// CheckID tells whether a text can be a backup's id.
+func CheckID(id string) error {
+	if !idForm.MatchString(id) {
+		return fmt.Errorf("%q is not the id of a backup, such as 20261123T004501Z", id)
+	}
+	return nil
+}
+
+// NewID is the id of a backup that begins at this time, and the nth to do so, from 1.
+func NewID(began time.Time, n int) string {
+	id := began.UTC().Format("20060102T150405Z")
+	if n > 1 {
+		id = fmt.Sprintf("%s-%d", id, n)
+	}
+	return id
+}
+
+const checksumKey = ",\n  \"manifest_sha256\": \""
+
+// Encode gives the manifest's file.
+func (m *Manifest) Encode() ([]byte, error) {
+	if err := m.check(); err != nil {
+		return nil, fmt.Errorf("encode manifest: %w", err)
+	}
+	b, err := json.MarshalIndent(m, "", "  ")
+	if err != nil {
+		return nil, err
+	}
+	b = bytes.TrimSuffix(b, []byte("\n}"))
+	sum := sha256.Sum256(b)
+	return fmt.Appendf(b, "%s%x\"\n}\n", checksumKey, sum), nil
+}
+
+// ParseManifest reads a manifest's file and checks it; [codec.ErrDamaged] where it is not what was written, [ErrFormat]
+// where another version wrote it.
+func ParseManifest(b []byte) (*Manifest, error) {
+	var m Manifest
+	at := bytes.LastIndex(b, []byte(checksumKey))
+	if at < 0 {
+		return nil, fmt.Errorf("%w: the manifest has no checksum", codec.ErrDamaged)
+	}
+	if want := fmt.Sprintf("%s%x\"\n}\n", checksumKey, sha256.Sum256(b[:at])); string(b[at:]) != want {
+		return nil, fmt.Errorf("%w: the manifest does not have the checksum that it says", codec.ErrDamaged)
+	}
+	if err := json.Unmarshal(b, &m); err != nil {
+		return nil, fmt.Errorf("%w: %v", codec.ErrDamaged, err)
+	}
+	if m.Version != Version {
+		return nil, fmt.Errorf("the manifest has version %d, this program knows %d: %w", m.Version, Version, ErrFormat)
+	}
+	if err := m.check(); err != nil {
+		return nil, fmt.Errorf("%w: %v", codec.ErrDamaged, err)
+	}
+	return &m, nil
+}
+
+// check holds the fields against each other, for what is to be written and for what was read.
+func (m *Manifest) check() error {
+	if err := CheckID(m.ID); err != nil {
+		return err
+	}
+	switch {
+	case m.Type != "full":
+		return fmt.Errorf("backup type %q", m.Type)
+	case m.SystemID == 0 || !m.SegmentSize.Valid() || m.Timeline == 0:
+		return fmt.Errorf("system identifier %s, segment size %d, timeline %d", m.SystemID, m.SegmentSize, m.Timeline)
+	case m.Start == 0 || m.Stop < m.Start:
+		return fmt.Errorf("from %s to %s", m.Start, m.Stop)
+	case m.Files < 1 || m.Bytes < 0 || len(m.Volumes) == 0:
+		return fmt.Errorf("%d files in %d volumes", m.Files, len(m.Volumes))
+	}
+	for _, s := range append([]Stored{m.Index}, m.Volumes...) {
+		if s.Name == "" || strings.ContainsAny(s.Name, "/\\:\x00") || s.Name[0] == '.' || s.Plain < 0 || s.Stored <= 0 {
+			return fmt.Errorf("object %q of %d bytes", s.Name, s.Stored)
+		}
+	}
+	for _, t := range m.Tablespaces {
+		if t.OID == 0 || t.Location == "" || strings.ContainsAny(t.Location, "\x00\n\r") {
+			return fmt.Errorf("tablespace %d at %q", t.OID, t.Location)
+		}
+	}
+	return nil
+}

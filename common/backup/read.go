@@ -1,0 +1,125 @@
+package backup
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+
+	"walkeep/common/codec"
+	"walkeep/common/storage"
+)
+
+// ReadManifest reads a backup's manifest. storage.ErrNotExist: there is no such backup.
+func ReadManifest(ctx context.Context, b storage.Backend, id string) (*Manifest, error) {
+	if err := CheckID(id); err != nil {
+		return nil, err
+	}
+	content, err := storage.ReadAll(ctx, b, Dir(id)+ManifestName, MaxManifest)
+	if err != nil {
+		return nil, err
+	}
+	m, err := ParseManifest(content)
+	if err == nil && m.ID != id {
+		err = fmt.Errorf("%w: it is that of backup %s", codec.ErrDamaged, m.ID)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s%s: %w", Dir(id), ManifestName, err)
+	}
+	return m, nil
+}
+
+// Open opens an object of the backup and holds it against the manifest: its name, its sizes, and the hash that its
+// trailer says; not that the hash is true. The caller closes it.
+func (m *Manifest) Open(ctx context.Context, b storage.Backend, s Stored) (*codec.Object, io.Closer, error) {
+	name := Dir(m.ID) + s.Name
+	f, err := b.Open(ctx, name)
+	if errors.Is(err, storage.ErrNotExist) {
+		return nil, nil, fmt.Errorf("%s is %w: it is missing", name, codec.ErrDamaged)
+	}
+	if err != nil {
+		return nil, nil, err
+	}
+	o, err := m.openObject(f, s)
+	if err != nil {
+		f.Close()
+		return nil, nil, fmt.Errorf("%s: %w", name, err)
+	}
+	return o, f, nil
+}
+
+func (m *Manifest) openObject(f storage.Object, s Stored) (*codec.Object, error) {
+	c, err := codec.ByName(m.Codec)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %v", ErrFormat, err)
+	}
+	if f.Size() != s.Stored {
+		return nil, fmt.Errorf("%w: it has %d bytes instead of %d", codec.ErrDamaged, f.Size(), s.Stored)
+	}
+	o, err := codec.OpenObject(c, f, f.Size())
+	switch {
+	case err != nil:
+		return nil, err
+	case o.Trailer == nil:
+		return nil, fmt.Errorf("%w: it has no trailer", codec.ErrDamaged)
+	case int64(o.Trailer.PlainSize) != s.Plain || hex.EncodeToString(o.Trailer.StoredHash[:]) != s.SHA256 ||
+		o.Trailer.Name+path.Ext(s.Name) != s.Name:
+		return nil, fmt.Errorf("%w: it is not the object that the manifest speaks of", codec.ErrDamaged)
+	}
+	return o, nil
+}
+
+// ReadFiles reads the index, all of it compared with its hashes.
+func (m *Manifest) ReadFiles(ctx context.Context, b storage.Backend) ([]File, error) {
+	o, closer, err := m.Open(ctx, b, m.Index)
+	if err != nil {
+		return nil, err
+	}
+	defer closer.Close()
+	if m.Index.Plain > maxIndex {
+		return nil, fmt.Errorf("%w: an index of %d bytes", codec.ErrDamaged, m.Index.Plain)
+	}
+	plain := memory(make([]byte, m.Index.Plain))
+	var files []File
+	if err = o.Unpack(ctx, plain); err == nil {
+		files, err = ReadIndex(bytes.NewReader(plain))
+	}
+	if err == nil {
+		err = m.checkFiles(files)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s%s: %w", Dir(m.ID), m.Index.Name, err)
+	}
+	return files, nil
+}
+
+// maxIndex bounds the plain size of an index in bytes: that of a cluster of about 20 TB.
+const maxIndex = 2 << 30
+
+// memory is written to at any place.
+type memory []byte
+
+func (m memory) WriteAt(p []byte, at int64) (int, error) { return copy(m[at:], p), nil }
+
+// checkFiles holds the index against the manifest.
+func (m *Manifest) checkFiles(files []File) error {
+	var count int
+	var size int64
+	for i := range files {
+		f := &files[i]
+		if !f.Dir {
+			count++
+		}
+		size += f.Size
+		if f.Volume > len(m.Volumes) || f.Volume > 0 && f.Offset > m.Volumes[f.Volume-1].Plain-f.Size {
+			return fmt.Errorf("%w: %q lies outside of the volumes", codec.ErrDamaged, f.Path)
+		}
+	}
+	if count != m.Files || size != m.Bytes {
+		return fmt.Errorf("%w: it lists %d files of %d bytes, the manifest %d of %d", codec.ErrDamaged, count, size, m.Files, m.Bytes)
+	}
+	return nil
+}

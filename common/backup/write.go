@@ -1,0 +1,215 @@
+package backup
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/zeebo/xxh3"
+
+	"walkeep/common/codec"
+	"walkeep/common/storage"
+)
+
+// A Source gives the files of a data directory one after the other.
+type Source interface {
+	// Next gives the next file, of which Path, Dir, Mode, ModTime and Size are set, and its content, which is read before
+	// the next call; io.EOF at the end.
+	Next() (File, io.Reader, error)
+}
+
+// WriteOptions say how a backup is stored.
+type WriteOptions struct {
+	Codec    codec.Codec
+	Level    int // 0: the codec's standard level
+	Workers  int // cores that compress
+	Tool     string
+	Progress func(bytes int64) // unless nil, called with the number of plain bytes of files that were stored since the last call
+}
+
+// A Writer stores one backup. It is not safe for concurrent use.
+type Writer struct {
+	b       storage.Backend
+	id      string
+	options WriteOptions
+	files   []File
+	volumes []Stored
+	bytes   int64
+	count   int
+	block   []byte
+}
+
+// NewWriter begins the backup with this id, which nobody else uses.
+func NewWriter(b storage.Backend, id string, o WriteOptions) *Writer {
+	if o.Level == 0 {
+		_, _, o.Level = o.Codec.Levels()
+	}
+	return &Writer{b: b, id: id, options: o, block: make([]byte, BlockSize)}
+}
+
+// Add stores all files of src, in new volumes.
+func (w *Writer) Add(ctx context.Context, src Source) error {
+	next := &entry{}
+	if err := next.read(src); err != nil {
+		return err
+	}
+	for next.err == nil {
+		name := fmt.Sprintf("data-%04d.tar", len(w.volumes)+1)
+		t, err := w.put(ctx, name, chunkSize(next.file.Size), func(cw *codec.Writer) error { return w.fill(cw, src, next) })
+		if err != nil {
+			return err
+		}
+		w.volumes = append(w.volumes, t)
+	}
+	return nil
+}
+
+// chunkSize is that of a volume that begins with a file of this size.
+func chunkSize(file int64) int {
+	size := ChunkSize
+	for size < maxChunkSize && file/int64(size) > maxChunks {
+		size *= 2
+	}
+	return size
+}
+
+// An entry is the source's next file, which may have to wait for the next volume.
+type entry struct {
+	file    File
+	content io.Reader
+	err     error // io.EOF
+}
+
+func (e *entry) read(src Source) error {
+	e.file, e.content, e.err = src.Next()
+	if errors.Is(e.err, io.EOF) {
+		return nil
+	}
+	return e.err
+}
+
+// fill writes one volume's tar archive.
+func (w *Writer) fill(cw *codec.Writer, src Source, next *entry) error {
+	tw := tar.NewWriter(cw)
+	for first := true; next.err == nil; first = false {
+		if !first && (cw.Size() >= VolumeSize || chunkSize(next.file.Size) > ChunkSize) {
+			break
+		}
+		if err := w.addFile(cw, tw, next); err != nil {
+			return fmt.Errorf("%s: %w", next.file.Path, err)
+		}
+		if err := next.read(src); err != nil {
+			return err
+		}
+	}
+	return tw.Close()
+}
+
+func (w *Writer) addFile(cw *codec.Writer, tw *tar.Writer, e *entry) error {
+	f := e.file
+	h := &tar.Header{Typeflag: tar.TypeReg, Name: f.Path, Size: f.Size, Mode: int64(f.Mode), ModTime: f.ModTime}
+	if f.Dir {
+		h.Typeflag, h.Name = tar.TypeDir, f.Path+"/"
+	}
+	if err := tw.WriteHeader(h); err != nil {
+		return err
+	}
+	if f.Size > 0 {
+		f.Volume, f.Offset = len(w.volumes)+1, cw.Size()
+		f.Hashes = make([]byte, 0, f.Blocks()*HashSize)
+	}
+	for left := f.Size; left > 0; {
+		block := w.block[:min(left, BlockSize)]
+		if _, err := io.ReadFull(e.content, block); err != nil {
+			return err
+		}
+		hash := xxh3.Hash128(block).Bytes()
+		f.Hashes = append(f.Hashes, hash[:]...)
+		if _, err := tw.Write(block); err != nil {
+			return err
+		}
+		left -= int64(len(block))
+		if w.options.Progress != nil {
+			w.options.Progress(int64(len(block)))
+		}
+	}
+	if !f.Dir {
+		w.count++
+		w.bytes += f.Size
+	}
+	w.files = append(w.files, f)
+	return nil
+}
+
+// put stores one object, compressed on all cores, and reads it back.
+func (w *Writer) put(ctx context.Context, name string, chunk int, write func(*codec.Writer) error) (Stored, error) {
+	var trailer *codec.Trailer
+	var size counter
+	o := w.options
+	err := w.b.Put(ctx, Dir(w.id)+name+o.Codec.Ext(), func(dst io.Writer) error {
+		size = counter{w: dst}
+		cw, err := codec.NewWriter(&size, codec.WriterOptions{Codec: o.Codec, Level: o.Level, ChunkSize: chunk, Workers: o.Workers})
+		if err != nil {
+			return err
+		}
+		if err := write(cw); err != nil {
+			why := cw.Abort()
+			if errors.Is(err, codec.ErrAborted) {
+				return why
+			}
+			return err
+		}
+		trailer, err = cw.Finish(codec.Trailer{Name: name, Tool: o.Tool})
+		return err
+	}, func(r io.Reader) error { return codec.CheckStored(r, trailer) })
+	if err != nil {
+		return Stored{}, fmt.Errorf("store %s: %w", name, err)
+	}
+	s := StoredOf(trailer, size.n)
+	s.Name += o.Codec.Ext()
+	return s, nil
+}
+
+// Commit stores the index, completes the manifest by what the Writer knows, and stores it. From then on the backup
+// exists.
+func (w *Writer) Commit(ctx context.Context, m *Manifest) error {
+	index, err := w.put(ctx, "files.json", ChunkSize, func(cw *codec.Writer) error { return WriteIndex(cw, w.files) })
+	if err != nil {
+		return err
+	}
+	m.Version, m.ID, m.Tool, m.Codec = Version, w.id, w.options.Tool, w.options.Codec.Name()
+	m.Files, m.Bytes, m.Volumes, m.Index = w.count, w.bytes, w.volumes, index
+	content, err := m.Encode()
+	if err != nil {
+		return err
+	}
+	write := func(dst io.Writer) error {
+		_, err := dst.Write(content)
+		return err
+	}
+	check := func(r io.Reader) error {
+		back, err := io.ReadAll(r)
+		if err == nil && !bytes.Equal(back, content) {
+			err = errors.New("what was read back is not what was written")
+		}
+		return err
+	}
+	if err := w.b.Put(ctx, Dir(w.id)+ManifestName, write, check); err != nil {
+		return fmt.Errorf("store %s: %w", ManifestName, err)
+	}
+	return nil
+}
+
+type counter struct {
+	w io.Writer
+	n int64
+}
+
+func (c *counter) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	return n, err
+}

@@ -1,0 +1,210 @@
+package codec
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+
+	"github.com/zeebo/xxh3"
+)
+
+// WriterOptions say how a [Writer] compresses.
+type WriterOptions struct {
+	Codec     Codec
+	Level     int
+	ChunkSize int // plain bytes, at most 64 MB
+	Workers   int // chunks that are compressed at the same time
+}
+
+// A Writer makes one stored object from a stream, compressing its chunks on several cores. It keeps about
+// 3 chunks of memory for each worker. It is not safe for concurrent use.
+type Writer struct {
+	options WriterOptions
+	dst     io.Writer
+	chunk   *chunk
+	spare   chan *chunk
+	todo    chan *chunk // for any worker
+	order   chan *chunk // the same chunks, for the one that writes them
+	plain   *xxh3.Hasher
+	size    uint64
+	written chan error // the outcome of the one that writes
+	failed  chan struct{}
+	stored  hash.Hash
+	sum     *xxh3.Hasher
+	lengths []uint32
+}
+
+// A chunk is on its way from Write to the object.
+type chunk struct {
+	plain  []byte
+	packed []byte
+	err    error
+	done   chan struct{} // has one element when packed and err are set
+}
+
+// ErrAborted is what a Writer that was given up answers.
+var ErrAborted = errors.New("given up")
+
+// NewWriter begins an object that goes to dst. Finish or Abort must be called.
+func NewWriter(dst io.Writer, o WriterOptions) (*Writer, error) {
+	w := &Writer{
+		options: o, dst: dst,
+		spare: make(chan *chunk, 3*o.Workers), todo: make(chan *chunk, o.Workers), order: make(chan *chunk, 3*o.Workers),
+		plain: xxh3.New(), stored: sha256.New(), sum: xxh3.New(),
+		written: make(chan error, 1), failed: make(chan struct{}),
+	}
+	encoders := make([]Encoder, o.Workers)
+	for i := range encoders {
+		var err error
+		if encoders[i], err = o.Codec.NewEncoder(o.Level); err != nil {
+			return nil, fmt.Errorf("prepare %s: %w", o.Codec.Name(), err)
+		}
+	}
+	for range cap(w.spare) {
+		w.spare <- &chunk{done: make(chan struct{}, 1)}
+	}
+	for _, e := range encoders {
+		go w.work(e)
+	}
+	go func() { w.written <- w.collect() }()
+	w.chunk = w.take()
+	return w, nil
+}
+
+func (w *Writer) take() *chunk {
+	c := <-w.spare
+	if c.plain == nil {
+		c.plain = make([]byte, 0, w.options.ChunkSize)
+	}
+	c.plain = c.plain[:0]
+	return c
+}
+
+// Write takes the next plain bytes.
+func (w *Writer) Write(p []byte) (int, error) {
+	n := len(p)
+	for len(p) > 0 {
+		select {
+		case <-w.failed:
+			return 0, ErrAborted // the reason is what Finish returns
+		default:
+		}
+		c := w.chunk
+		part := p[:min(len(p), w.options.ChunkSize-len(c.plain))]
+		c.plain = append(c.plain, part...)
+		p = p[len(part):]
+		w.plain.Write(part)
+		w.size += uint64(len(part))
+		if len(c.plain) == w.options.ChunkSize {
+			w.send()
+			w.chunk = w.take()
+		}
+	}
+	return n, nil
+}
+
+// Size is the number of plain bytes so far.
+func (w *Writer) Size() int64 { return int64(w.size) }
+
+func (w *Writer) send() {
+	w.order <- w.chunk
+	w.todo <- w.chunk
+}
+
+// Finish writes what is left and the trailer with this name and tool, and returns the trailer.
+func (w *Writer) Finish(t Trailer) (*Trailer, error) {
+	if len(w.chunk.plain) > 0 {
+		w.send()
+	}
+	if err := w.end(); err != nil {
+		return nil, err
+	}
+	t.Codec, t.ChunkSize = w.options.Codec.Name(), uint32(w.options.ChunkSize)
+	t.PlainSize, t.PlainHash = w.size, w.plain.Sum128().Bytes()
+	t.Chunks = w.lengths
+	w.stored.Sum(t.StoredHash[:0])
+	t.StoredSum = w.sum.Sum128().Bytes()
+	encoded, err := t.Encode()
+	if err != nil {
+		return nil, err
+	}
+	_, err = w.dst.Write(encoded)
+	return &t, err
+}
+
+// Abort gives the object up: what was written to dst is of no use. It returns why, if a chunk could not be compressed or
+// written, and else [ErrAborted].
+func (w *Writer) Abort() error {
+	if err := w.end(); err != nil {
+		return err
+	}
+	return ErrAborted
+}
+
+// end stops all workers, once, and returns what became of the chunks.
+func (w *Writer) end() error {
+	if w.todo == nil {
+		return ErrAborted
+	}
+	close(w.todo)
+	close(w.order)
+	w.todo = nil
+	return <-w.written
+}
+
+func (w *Writer) work(e Encoder) {
+	for c := range w.todo {
+		c.packed, c.err = e.Encode(c.packed[:0], c.plain)
+		c.done <- struct{}{}
+	}
+}
+
+// collect writes the chunks in the order of the stream.
+func (w *Writer) collect() error {
+	var first error
+	for c := range w.order {
+		<-c.done
+		err := c.err
+		if err != nil {
+			err = fmt.Errorf("compress with %s: %w", w.options.Codec.Name(), err)
+		}
+		if first == nil && err == nil {
+			w.stored.Write(c.packed)
+			w.sum.Write(c.packed)
+			w.lengths = append(w.lengths, uint32(len(c.packed)))
+			_, err = w.dst.Write(c.packed)
+		}
+		if first == nil && err != nil {
+			first = err
+			close(w.failed)
+		}
+		w.spare <- c
+	}
+	return first
+}
+
+// CheckStored reads a whole stored object, as what it was written from goes by, and compares it with its trailer.
+func CheckStored(r io.Reader, t *Trailer) error {
+	want, err := t.Encode()
+	if err != nil {
+		return err
+	}
+	h := sha256.New()
+	if _, err := io.CopyN(h, r, t.stored()); err != nil {
+		return fmt.Errorf("read back: %w", err)
+	}
+	if [32]byte(h.Sum(nil)) != t.StoredHash {
+		return errors.New("what was read back is not what was written")
+	}
+	got, err := io.ReadAll(io.LimitReader(r, int64(len(want))+1))
+	if err != nil {
+		return fmt.Errorf("read back: %w", err)
+	}
+	if !bytes.Equal(got, want) {
+		return errors.New("what was read back is not what was written")
+	}
+	return nil
+}

@@ -1,0 +1,114 @@
+// Supervisor is the part of walkeep that a person or the service manager runs: base backups, recovery, retention,
+// verification, status, and the service that does by itself what should happen by itself.
+package main
+
+import (
+	"context"
+	"errors"
+	"io"
+	"os"
+	"runtime"
+
+	"walkeep/common/archive"
+	"walkeep/common/cli"
+	"walkeep/common/config"
+	"walkeep/common/storage"
+	"walkeep/common/storage/local"
+)
+
+// Exit codes. The command check has those of a monitoring plugin.
+const (
+	exitFailed = 1
+	exitUsage  = 2
+)
+
+const about = `Takes base backups, restores them to any point in time, tells what can be
+recovered, and removes what nobody needs. Options are accepted before and
+after the command.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage or configuration; check has those
+of a monitoring plugin.`
+
+// A command is one of the things that supervisor does.
+type command struct {
+	config.Subcommand
+	run func(ctx context.Context, e *env) error
+}
+
+// An env is what a command works with.
+type env struct {
+	config.Config
+	out io.Writer // what was asked for; messages go to msg
+	msg *cli.Messages
+}
+
+func commands() []command {
+	return []command{}
+}
+
+func main() {
+	cli.Program{Name: "supervisor", Panic: exitFailed, Run: run}.Main()
+}
+
+func run(args []string, msg *cli.Messages) error {
+	all := commands()
+	program := config.Command{
+		Name:  "supervisor",
+		About: about,
+		Parts: func(c *config.Config) []any { return []any{&c.Server} },
+	}
+	for _, c := range all {
+		program.Commands = append(program.Commands, c.Subcommand)
+	}
+	c, name, err := program.ParseCommand(args, os.Stdout)
+	switch {
+	case errors.Is(err, config.ErrHelp):
+		return nil
+	case err != nil:
+		return cli.Fail(exitUsage, err, "supervisor --help lists the commands, supervisor COMMAND --help explains one")
+	case c.Version:
+		return cli.PrintVersion(os.Stdout, "supervisor")
+	}
+	msg.Verbose, msg.Quiet = c.Verbose, c.Quiet
+	ctx, stop := cli.Context()
+	defer stop()
+	for _, command := range all {
+		if command.Name == name {
+			return explain(ctx, command.run(ctx, &env{c, os.Stdout, msg}))
+		}
+	}
+	return cli.Fail(exitUsage, errors.New("no command is given"), "supervisor --help lists the commands")
+}
+
+// explain adds what to do next to errors that any command can end with.
+func explain(ctx context.Context, err error) error {
+	var f *cli.Failure
+	switch {
+	case err == nil || errors.As(err, &f):
+		return err
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		return cli.Fail(exitFailed, errors.New("interrupted"), "")
+	case errors.Is(err, archive.ErrUnbound):
+		return cli.Fail(exitFailed, err, "check --spool, and that its file system is mounted; archive-cmd makes the archive when the server archives its first segment")
+	case errors.Is(err, storage.ErrUnavailable):
+		return cli.Fail(exitFailed, err, "check --spool, mount its file system, and run this as the user who owns it")
+	}
+	return err
+}
+
+// open opens the archive.
+func (e *env) open() (*archive.Archive, storage.Backend, error) {
+	b, err := local.Open(e.Spool)
+	if err != nil {
+		return nil, nil, err
+	}
+	return archive.New(b), b, nil
+}
+
+// jobs is the number of cores to use.
+func (e *env) jobs() int {
+	if e.Jobs > 0 {
+		return e.Jobs
+	}
+	return runtime.GOMAXPROCS(0)
+}

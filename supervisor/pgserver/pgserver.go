@@ -1,0 +1,111 @@
+// Package pgserver talks to the running PostgreSQL server: what it is, how it is set, what it is doing. A role with
+// REPLICATION and pg_monitor is enough for all of it.
+package pgserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"walkeep/common/wal"
+)
+
+const connectTimeout = 30 * time.Second
+
+// A Conn is a connection for SQL. It is not safe for concurrent use.
+type Conn struct{ *pgx.Conn }
+
+// Connect connects by libpq's keywords or URL; what they leave open comes from the PG* variables, the service file and
+// the password file. The database is postgres where none is named.
+func Connect(ctx context.Context, conninfo string) (*Conn, error) {
+	c, err := pgx.ParseConfig(conninfo)
+	if err != nil {
+		return nil, fmt.Errorf("read conninfo: %w", withoutPassword(err))
+	}
+	prepare(&c.Config)
+	c.DefaultQueryExecMode = pgx.QueryExecModeExec // nothing is worth preparing
+	conn, err := pgx.ConnectConfig(ctx, c)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the server: %w", err)
+	}
+	return &Conn{conn}, nil
+}
+
+// ConnectReplication connects for replication commands.
+func ConnectReplication(ctx context.Context, conninfo string) (*pgconn.PgConn, error) {
+	c, err := pgconn.ParseConfig(conninfo)
+	if err != nil {
+		return nil, fmt.Errorf("read conninfo: %w", withoutPassword(err))
+	}
+	prepare(c)
+	c.RuntimeParams["replication"] = "true"
+	conn, err := pgconn.ConnectConfig(ctx, c)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the server for replication: %w", err)
+	}
+	return conn, nil
+}
+
+func prepare(c *pgconn.Config) {
+	if c.Database == "" {
+		c.Database = "postgres"
+	}
+	if c.ConnectTimeout == 0 {
+		c.ConnectTimeout = connectTimeout
+	}
+	if c.RuntimeParams["application_name"] == "" {
+		c.RuntimeParams["application_name"] = "walkeep"
+	}
+}
+
+// withoutPassword keeps a conninfo that cannot be read out of the logs.
+func withoutPassword(err error) error {
+	var parse *pgconn.ParseConfigError
+	if errors.As(err, &parse) {
+		return fmt.Errorf("%w", errors.Unwrap(parse))
+	}
+	return err
+}
+
+// Info is what a server is.
+type Info struct {
+	Version     string // as SHOW server_version says it
+	Major       int
+	SystemID    wal.SystemID
+	SegmentSize wal.SegmentSize
+	Timeline    wal.Timeline // of its last checkpoint
+	InRecovery  bool
+	ArchiveMode string // off, on, always
+	DataDir     string // empty if the role may not read it
+	Checksums   bool   // pages have checksums
+}
+
+// Info asks the server what it is.
+func (c *Conn) Info(ctx context.Context) (Info, error) {
+	var i Info
+	var number, segment, checksums string
+	var system, timeline int64
+	err := c.QueryRow(ctx, `SELECT current_setting('server_version'), current_setting('server_version_num'),
+		current_setting('archive_mode'), current_setting('data_checksums'), current_setting('wal_segment_size'), pg_is_in_recovery(),
+		(SELECT system_identifier FROM pg_control_system()), (SELECT timeline_id FROM pg_control_checkpoint())`).
+		Scan(&i.Version, &number, &i.ArchiveMode, &checksums, &segment, &i.InRecovery, &system, &timeline)
+	if err != nil {
+		return i, fmt.Errorf("ask the server what it is: %w", err)
+	}
+	n, err := strconv.Atoi(number)
+	if err != nil {
+		return i, fmt.Errorf("server_version_num is %q", number)
+	}
+	i.Major, i.SystemID, i.Timeline, i.Checksums = n/10000, wal.SystemID(system), wal.Timeline(timeline), checksums == "on"
+	if i.SegmentSize, err = wal.ParseSegmentSize(segment); err != nil {
+		return i, err
+	}
+	// Only pg_monitor and pg_read_all_settings may read it; it is of use, but not needed.
+	c.QueryRow(ctx, `SELECT setting FROM pg_settings WHERE name = 'data_directory'`).Scan(&i.DataDir)
+	return i, nil
+}
