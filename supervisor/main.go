@@ -43,7 +43,9 @@ type env struct {
 }
 
 func commands() []command {
-	return []command{}
+	return []command{
+		backupCommand(),
+	}
 }
 
 func main() {

@@ -41,6 +41,15 @@ func ParseLSN(s string) (LSN, error) {
 // String returns the form that PostgreSQL prints ("%X/%X").
 func (l LSN) String() string { return fmt.Sprintf("%X/%X", uint32(l>>32), uint32(l)) }
 
+// MarshalText is String, for formats such as JSON.
+func (l LSN) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
+
+// UnmarshalText is ParseLSN.
+func (l *LSN) UnmarshalText(text []byte) (err error) {
+	*l, err = ParseLSN(string(text))
+	return err
+}
+
 // SystemID is the identifier of a cluster, chosen by initdb and written into the first page of
 // every segment (xlp_sysid). All servers of one physical replication share it.
 type SystemID uint64

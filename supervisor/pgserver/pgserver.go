@@ -36,14 +36,15 @@ func Connect(ctx context.Context, conninfo string) (*Conn, error) {
 	return &Conn{conn}, nil
 }
 
-// ConnectReplication connects for replication commands.
-func ConnectReplication(ctx context.Context, conninfo string) (*pgconn.PgConn, error) {
+// ConnectReplication connects for replication commands. notice is called with the server's warnings.
+func ConnectReplication(ctx context.Context, conninfo string, notice func(*pgconn.Notice)) (*pgconn.PgConn, error) {
 	c, err := pgconn.ParseConfig(conninfo)
 	if err != nil {
 		return nil, fmt.Errorf("read conninfo: %w", withoutPassword(err))
 	}
 	prepare(c)
 	c.RuntimeParams["replication"] = "true"
+	c.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { notice(n) }
 	conn, err := pgconn.ConnectConfig(ctx, c)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the server for replication: %w", err)

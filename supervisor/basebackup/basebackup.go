@@ -1,0 +1,230 @@
+// Package basebackup takes base backups over the replication protocol, from a primary or a standby.
+package basebackup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"walkeep/common/archive"
+	"walkeep/common/backup"
+	"walkeep/common/codec"
+	"walkeep/common/storage"
+	"walkeep/common/wal"
+	"walkeep/supervisor/pgserver"
+)
+
+// Errors of Take, to be found with errors.Is.
+var (
+	// ErrArchivingOff says that the server does not archive, so that no backup of it could be restored.
+	ErrArchivingOff = errors.New("archive_mode is off on the server, so the WAL that a backup needs would never be archived")
+	// ErrNotArchived says that the WAL that the backup needs did not come into the archive in time.
+	ErrNotArchived = errors.New("the WAL that the backup needs is not in the archive")
+	// ErrChecksum says that pages are damaged on the server.
+	ErrChecksum = errors.New("page checksums are wrong on the server")
+)
+
+// Options say how a backup is taken.
+type Options struct {
+	Conninfo       string
+	Fast           bool          // checkpoint at once
+	MaxRate        int64         // bytes per second that the server sends at most; 0: no limit
+	ArchiveTimeout time.Duration // how long to wait for WAL after the last file
+	Codec          codec.Codec
+	Level          int
+	Workers        int
+	Tool           string
+	// Begin is called when the server begins to send files, with its estimate of their bytes. Progress is called with the
+	// plain bytes that were stored since the last call, Notice with what the server warns of, Waiting when all files are
+	// there and WAL is waited for. All are optional.
+	Begin    func(bytes int64)
+	Progress func(bytes int64)
+	Notice   func(message string)
+	Waiting  func(last wal.Name)
+}
+
+// A taker takes one backup.
+type taker struct {
+	Options
+	a      *archive.Archive
+	b      storage.Backend
+	sql    *pgserver.Conn
+	server pgserver.Info
+	held   *archive.Held
+	began  time.Time
+	id     string
+
+	mu     sync.Mutex
+	broken []string // warnings about page checksums
+}
+
+// Take takes a full backup. It returns when all that is needed to restore it is in the archive. When it fails, nothing of
+// the backup is left there.
+func Take(ctx context.Context, a *archive.Archive, b storage.Backend, o Options) (*backup.Manifest, error) {
+	t := &taker{Options: o, a: a, b: b}
+	for _, f := range []*func(int64){&t.Begin, &t.Progress} {
+		if *f == nil {
+			*f = func(int64) {}
+		}
+	}
+	if t.Notice == nil {
+		t.Notice = func(string) {}
+	}
+	if t.Waiting == nil {
+		t.Waiting = func(wal.Name) {}
+	}
+	var err error
+	if t.sql, err = pgserver.Connect(ctx, o.Conninfo); err != nil {
+		return nil, err
+	}
+	defer t.sql.Close(context.WithoutCancel(ctx))
+	if err := t.prepare(ctx); err != nil {
+		return nil, err
+	}
+	defer t.held.Release()
+	m, err := t.take(ctx)
+	if err != nil {
+		if left := a.RemoveBackup(context.WithoutCancel(ctx), t.id); left != nil {
+			err = fmt.Errorf("%w (and what was stored of it could not be removed: %w)", err, left)
+		}
+		return nil, err
+	}
+	return m, nil
+}
+
+// prepare looks at the server and at the archive, and takes an id and a lease.
+func (t *taker) prepare(ctx context.Context) error {
+	var err error
+	if t.server, err = t.sql.Info(ctx); err != nil {
+		return err
+	}
+	if t.server.ArchiveMode == "off" && !t.server.InRecovery {
+		return ErrArchivingOff
+	}
+	if err := t.a.Bind(ctx, archive.Identity{SystemID: t.server.SystemID, SegmentSize: t.server.SegmentSize}); err != nil {
+		return err
+	}
+	if t.began, err = t.sql.Clock(ctx); err != nil {
+		return err
+	}
+	// Where replay will begin is not known yet: all WAL is kept until it is.
+	t.held, err = t.a.Hold(ctx, archive.Lease{Kind: "backup"})
+	if err != nil {
+		return err
+	}
+	if t.id, err = t.a.ReserveBackup(ctx, t.held, t.began); err != nil {
+		t.held.Release()
+		return err
+	}
+	return nil
+}
+
+func (t *taker) take(ctx context.Context) (*backup.Manifest, error) {
+	w := backup.NewWriter(t.b, t.id, backup.WriteOptions{
+		Codec: t.Codec, Level: t.Level, Workers: t.Workers, Tool: t.Tool, Progress: t.Progress,
+	})
+	m, err := t.receive(ctx, w)
+	if err != nil {
+		return nil, err
+	}
+	if m.Ended, err = t.sql.Clock(ctx); err != nil {
+		return nil, err
+	}
+	if err := t.waitArchived(ctx, m); err != nil {
+		return nil, err
+	}
+	return m, w.Commit(ctx, m)
+}
+
+// receive stores what the server sends.
+func (t *taker) receive(ctx context.Context, w *backup.Writer) (*backup.Manifest, error) {
+	conn, err := pgserver.ConnectReplication(ctx, t.Conninfo, t.notice)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	// The stream is read without looking at ctx; the end of the connection ends it, and the server's part.
+	stop := context.AfterFunc(ctx, func() { conn.Conn().Close() })
+	defer stop()
+	fail := func(err error) error {
+		switch broken := t.brokenPages(); {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case broken != nil:
+			return broken
+		}
+		return fmt.Errorf("back up: %w", err)
+	}
+	s, err := start(conn, t.server.Major, request(t.server.Major, t.Fast, t.MaxRate))
+	if err != nil {
+		return nil, fail(err)
+	}
+	if err := t.held.Change(ctx, func(l *archive.Lease) { l.Timeline, l.LSN = s.begin.tli, s.begin.lsn }); err != nil {
+		return nil, err
+	}
+	m := t.manifest(s)
+	files := &source{s: s}
+	if err := w.Add(ctx, files); err != nil {
+		return nil, fail(err)
+	}
+	switch broken := t.brokenPages(); {
+	case broken != nil:
+		return nil, broken
+	case s.end.tli != s.begin.tli:
+		return nil, fmt.Errorf("the server went from timeline %d to %d meanwhile: take the backup again", s.begin.tli, s.end.tli)
+	case len(files.label) == 0:
+		return nil, fmt.Errorf("the server has sent no %s", labelFile)
+	}
+	m.Stop, m.Label = s.end.lsn, string(files.label)
+	return m, nil
+}
+
+// manifest is what is known when the server begins to send.
+func (t *taker) manifest(s *stream) *backup.Manifest {
+	m := &backup.Manifest{
+		Type: "full", Server: t.server.Version, Major: t.server.Major, Standby: t.server.InRecovery, Checksum: t.server.Checksums,
+		SystemID: t.server.SystemID, SegmentSize: t.server.SegmentSize, Timeline: s.begin.tli, Start: s.begin.lsn, Began: t.began,
+		Tablespaces: []backup.Tablespace{},
+	}
+	var bytes int64
+	for _, ts := range s.tablespaces {
+		bytes += ts.bytes
+		if ts.oid != 0 {
+			m.Tablespaces = append(m.Tablespaces, backup.Tablespace{OID: ts.oid, Location: ts.location})
+		}
+	}
+	t.Begin(bytes)
+	return m
+}
+
+// checksumWarning begins the server's warnings about pages, which name the file. The error that follows does not.
+const checksumWarning = "checksum verification failed"
+
+func (t *taker) notice(n *pgconn.Notice) {
+	if strings.HasPrefix(n.Message, checksumWarning) {
+		t.mu.Lock()
+		t.broken = append(t.broken, n.Message)
+		t.mu.Unlock()
+		return
+	}
+	t.Notice(n.Message)
+}
+
+// brokenPages is an error that names the first file with broken pages; nil if there is none.
+func (t *taker) brokenPages() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch n := len(t.broken); n {
+	case 0:
+		return nil
+	case 1:
+		return fmt.Errorf("%w: %s", ErrChecksum, t.broken[0])
+	default:
+		return fmt.Errorf("%w: %s, and %d more", ErrChecksum, t.broken[0], n-1)
+	}
+}

@@ -1,0 +1,126 @@
+package basebackup
+
+import (
+	"archive/tar"
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+	"time"
+
+	"walkeep/common/backup"
+)
+
+const (
+	labelFile    = "backup_label"
+	manifestFile = "backup_manifest"
+	maxLabel     = 1 << 20 // bytes
+)
+
+// A source gives the files that the server sends, as a [backup.Source]. The control file comes last but for the server's
+// own manifest, as in the stream.
+type source struct {
+	s     *stream
+	tar   *tar.Reader // of the current archive; nil before the first
+	dir   string      // to which the current archive's names are relative, with a slash at its end
+	label []byte      // content of backup_label, once it was sent
+}
+
+// Next implements [backup.Source].
+func (s *source) Next() (backup.File, io.Reader, error) {
+	for {
+		if s.tar == nil {
+			f, r, err := s.begin()
+			if r != nil || err != nil || f.Dir {
+				return f, r, err
+			}
+			continue
+		}
+		h, err := s.tar.Next()
+		if errors.Is(err, io.EOF) {
+			// The stream is read to the end of the archive's last message, whatever follows its last file.
+			if _, err := io.Copy(io.Discard, s.s); err != nil {
+				return backup.File{}, nil, err
+			}
+			s.tar = nil
+			continue
+		}
+		if err != nil {
+			return backup.File{}, nil, err
+		}
+		f, ok, err := s.file(h)
+		if err != nil {
+			return f, nil, err
+		}
+		if !ok {
+			continue
+		}
+		if f.Path == labelFile {
+			return s.takeLabel(f)
+		}
+		return f, s.tar, nil
+	}
+}
+
+// begin begins the next archive. A tablespace's directory, of which the server only sends the content, and the
+// server's manifest are files by themselves.
+func (s *source) begin() (f backup.File, r io.Reader, err error) {
+	a, err := s.s.nextPart()
+	if err != nil {
+		return f, nil, err
+	}
+	now := time.Now().UTC().Truncate(time.Second)
+	if a.manifest {
+		content, err := io.ReadAll(s.s)
+		if err != nil {
+			return f, nil, err
+		}
+		return backup.File{Path: manifestFile, Mode: 0o600, ModTime: now, Size: int64(len(content))}, bytes.NewReader(content), nil
+	}
+	s.tar, s.dir = tar.NewReader(s.s), ""
+	if a.tablespace.oid != 0 {
+		s.dir = fmt.Sprintf("pg_tblspc/%d/", a.tablespace.oid)
+		return backup.File{Path: path.Clean(s.dir), Dir: true, Mode: 0o700, ModTime: now}, nil, nil
+	}
+	return f, nil, nil
+}
+
+// file is what a tar header describes; false for what is not stored: the links to tablespaces, which the manifest has.
+func (s *source) file(h *tar.Header) (backup.File, bool, error) {
+	name := path.Clean(s.dir + strings.TrimPrefix(h.Name, "./"))
+	f := backup.File{Path: name, Mode: uint32(h.Mode) & 0o777, ModTime: h.ModTime.UTC()}
+	switch h.Typeflag {
+	case tar.TypeReg:
+		f.Size = h.Size
+	case tar.TypeDir:
+		f.Dir = true
+	case tar.TypeSymlink:
+		if path.Dir(name) == "pg_tblspc" {
+			return f, false, nil
+		}
+		fallthrough
+	default:
+		return f, false, fmt.Errorf("the server sends %q, which is neither a file nor a directory", h.Name)
+	}
+	if name == "." || f.Dir && name == path.Clean(s.dir) {
+		return f, false, nil
+	}
+	if err := backup.CheckPath(name); err != nil {
+		return f, false, fmt.Errorf("the server sends %q: %w", h.Name, err)
+	}
+	return f, true, nil
+}
+
+func (s *source) takeLabel(f backup.File) (backup.File, io.Reader, error) {
+	if f.Size > maxLabel {
+		return f, nil, fmt.Errorf("%s has %d bytes", labelFile, f.Size)
+	}
+	content, err := io.ReadAll(s.tar)
+	if err != nil {
+		return f, nil, err
+	}
+	s.label = content
+	return f, bytes.NewReader(content), nil
+}

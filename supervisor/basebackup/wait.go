@@ -1,0 +1,78 @@
+package basebackup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"walkeep/common/archive"
+	"walkeep/common/backup"
+	"walkeep/common/codec"
+	"walkeep/common/wal"
+)
+
+const (
+	pollInterval = 100 * time.Millisecond
+	// switchAfter is how long the server has to fill, or to switch, the segment in which the backup ends, before it is
+	// asked to.
+	switchAfter = 2 * time.Second
+)
+
+// waitArchived waits until the archive has all the WAL without which the backup cannot be restored. Then it judges as
+// everybody else does who asks what can be recovered.
+func (t *taker) waitArchived(ctx context.Context, m *backup.Manifest) error {
+	next, last := m.FirstSegment(), m.LastSegment()
+	t.Waiting(last)
+	begun, switched := time.Now(), false
+	for wal.Compare(next, last) <= 0 {
+		trailer, err := t.a.Trailer(ctx, next)
+		switch {
+		case err == nil && trailer.WALCheck == codec.Damaged:
+			return fmt.Errorf("%w: %s has broken WAL records at %s", ErrNotArchived, next, wal.LSN(trailer.DamageLSN))
+		case err == nil:
+			next = next.Next(m.SegmentSize)
+			continue
+		case !errors.Is(err, archive.ErrAbsent):
+			return err
+		case time.Since(begun) > t.ArchiveTimeout:
+			return t.notArchived(ctx, next)
+		case !switched && next == last && time.Since(begun) > switchAfter:
+			t.switchWAL(ctx, m)
+			switched = true
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pollInterval):
+		}
+	}
+	inv, err := t.a.Inventory(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = inv.Reach(m, m.Timeline)
+	return err
+}
+
+// switchWAL ends the segment in which the backup ended, if the server still writes to it. That needs a right that the
+// role may not have; then the segment is archived when it is full.
+func (t *taker) switchWAL(ctx context.Context, m *backup.Manifest) {
+	if t.server.InRecovery {
+		return
+	}
+	t.sql.SwitchWAL(ctx, m.Stop, m.SegmentSize)
+}
+
+// notArchived says why the WAL did not come, as far as the server knows.
+func (t *taker) notArchived(ctx context.Context, missing wal.Name) error {
+	err := fmt.Errorf("%w: %s did not come within %s", ErrNotArchived, missing, t.ArchiveTimeout)
+	if t.server.InRecovery {
+		return fmt.Errorf("%w; the server is a standby, so its primary has to archive it, and does so when the segment is full or after pg_switch_wal()", err)
+	}
+	stat, failed := t.sql.ArchiverStat(ctx)
+	if failed != nil || stat.LastFailed == "" || stat.LastFailedTime.Before(stat.LastArchivedTime) {
+		return err
+	}
+	return fmt.Errorf("%w; the server's archive_command fails since %s, last for %s", err, stat.LastFailedTime.Format(time.RFC3339), stat.LastFailed)
+}
