@@ -10,6 +10,7 @@ import (
 // Source: https://github.com/postgres/postgres/blob/REL_18_STABLE/src/include/access/xlogrecord.h
 const (
 	recordLength     = 0  // xl_tot_len, 4 bytes, with the header
+	recordXID        = 4  // xl_xid, 4 bytes
 	recordPrev       = 8  // xl_prev, 8 bytes
 	recordInfo       = 16 // xl_info
 	recordRmgr       = 17 // xl_rmid
@@ -157,6 +158,7 @@ func (w *Walker) resume(b []byte, base LSN, off int) int {
 		}
 	}
 	p.running = crc32.Update(p.running, w.table, part)
+	w.keep(part)
 	if p.rem > 0 {
 		return end
 	}
@@ -167,6 +169,7 @@ func (w *Walker) resume(b []byte, base LSN, off int) int {
 	w.res.Records++
 	w.res.End = base + LSN(end)
 	w.prev = p.start
+	w.report(p.header[:], w.data, p.start, w.res.End)
 	w.switched(p.header[recordRmgr], p.header[recordInfo])
 	return end
 }
@@ -211,10 +214,19 @@ func (w *Walker) records(b []byte, base LSN, off int) {
 		w.res.Records++
 		off = align(off + int(length))
 		w.res.End = base + LSN(off)
-		if rmgr == rmgrXLog && w.switched(rmgr, r[recordInfo]) {
+		if rmgr <= rmgrXact && w.look(r[:length], at) {
 			return
 		}
 	}
+}
+
+// look takes a closer look at a record that the walk or a recovery target may be about, and tells whether it ends the
+// walk.
+func (w *Walker) look(r []byte, at LSN) bool {
+	if w.Events != nil {
+		w.report(r, r[recordHeaderSize:], at, w.res.End)
+	}
+	return w.switched(r[recordRmgr], r[recordInfo])
 }
 
 // begin takes the first part of a record that does not end on its page, or what stands there
@@ -240,11 +252,13 @@ func (w *Walker) begin(r []byte, at LSN) {
 	p := &w.pending
 	*p = pending{start: at, rem: length - uint32(len(r))}
 	p.got = copy(p.header[:], r)
+	w.data = w.data[:0]
 	if p.got == recordHeaderSize {
 		if !w.recordHeader(p.header[:], at) {
 			return
 		}
 		p.running = crc32.Update(0, w.table, r[recordHeaderSize:])
+		w.keep(r[recordHeaderSize:])
 	}
 }
 

@@ -19,6 +19,10 @@ import (
 //
 // [xlogreader.c]: https://github.com/postgres/postgres/blob/REL_18_STABLE/src/backend/access/transam/xlogreader.c
 type Walker struct {
+	// Events is called for each record that recovery targets are about, once that was checked; it may be nil. A record
+	// that began before the segment given to Reset is not among them.
+	Events func(Event)
+
 	table *crc32.Table
 	name  Name
 	res   Result
@@ -44,6 +48,7 @@ type Walker struct {
 	overwrite bool // the next record must be an OVERWRITE_CONTRECORD
 
 	pending pending
+	data    []byte // of the pending record, if it is an Event
 }
 
 // anyPrev is no position of a record: records are aligned.
@@ -95,7 +100,7 @@ func (d *Damage) Error() string { return d.Reason + " at " + d.LSN.String() }
 // segment, records may stop anywhere, and what follows them is not looked at. A name of another
 // kind gives an [ErrHeader].
 func (w *Walker) Reset(n Name) {
-	*w = Walker{table: crc32.MakeTable(crc32.Castagnoli), name: n, buf: w.buf[:0]}
+	*w = Walker{Events: w.Events, table: crc32.MakeTable(crc32.Castagnoli), name: n, buf: w.buf[:0], data: w.data[:0]}
 	w.prev = anyPrev
 }
 
@@ -118,7 +123,7 @@ func (w *Walker) Continue(n Name) {
 	w.tli = last.tli
 	w.prev, w.chain, w.chained, w.overwrite = last.prev, last.chain, last.chained, last.overwrite
 	if last.pending.rem > 0 {
-		w.pending = last.pending
+		w.pending, w.data = last.pending, last.data
 	}
 }
 

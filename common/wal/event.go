@@ -1,0 +1,210 @@
+package wal
+
+import "time"
+
+// EventKind is what a record does that a recovery target can name.
+type EventKind uint8
+
+// The kinds of [Event].
+const (
+	Commit       EventKind = iota // COMMIT and COMMIT PREPARED
+	Abort                         // ABORT and ABORT PREPARED
+	RestorePoint                  // pg_create_restore_point
+)
+
+// String returns words for messages.
+func (k EventKind) String() string {
+	switch k {
+	case Commit:
+		return "commit"
+	case Abort:
+		return "abort"
+	}
+	return "restore point"
+}
+
+// An Event is a record that recovery compares with its target.
+//
+// Source: recoveryStopsBefore and recoveryStopsAfter in [xlogrecovery.c].
+//
+// [xlogrecovery.c]: https://github.com/postgres/postgres/blob/REL_18_STABLE/src/backend/access/transam/xlogrecovery.c
+type Event struct {
+	Kind EventKind
+	// Start is the record's first byte, End its last, rounded up to the next multiple of 8.
+	Start, End LSN
+	Time       time.Time // of the server's clock, UTC; a restore point's does not stop a recovery to a time
+	// XID is the transaction that ended; for a prepared one that which was prepared. It is zero for a restore point.
+	XID  uint32
+	Name string // of the restore point
+}
+
+// Records of the resource managers XLOG (0) and Transaction (1) that recovery targets are about.
+//
+// Source: src/include/catalog/pg_control.h and src/include/access/xact.h, the same in all of 10 to 18.
+const (
+	rmgrXact         = 1
+	xlogRestorePoint = 0x70
+
+	infoXact           = 0x70 // the bits of xl_info that say what happened to the transaction
+	xactCommit         = 0x00
+	xactAbort          = 0x20
+	xactCommitPrepared = 0x30
+	xactAbortPrepared  = 0x40
+	xactHasInfo        = 0x80 // in xl_info: 4 bytes with the bits below follow the time
+)
+
+// What a record of a transaction's end can hold behind its time, in the order of the record, up to the prepared
+// transaction. Items have their number, of 4 bytes, before them.
+//
+// Source: ParseCommitRecord and ParseAbortRecord in src/backend/access/rmgrdesc/xactdesc.c.
+var xactParts = []struct {
+	bit   uint32
+	fixed int // bytes; 0: counted items
+	item  int // bytes
+}{
+	{1 << 0, 8, 0},  // database and tablespace
+	{1 << 1, 0, 4},  // subtransactions
+	{1 << 2, 0, 12}, // files to be removed
+	{xactStats, 0, 12},
+	{1 << 3, 0, 16}, // invalidation messages
+}
+
+const (
+	xactStats    = 1 << 8 // statistics to be dropped, since 15; an item has 16 bytes since 18
+	xactTwophase = 1 << 4 // 4 bytes, behind the above: the prepared transaction
+)
+
+// eventful tells whether a record with this header is an Event.
+func eventful(rmgr, info byte) bool {
+	if rmgr == rmgrXLog {
+		return info&infoRmgr == xlogRestorePoint
+	}
+	if rmgr != rmgrXact {
+		return false
+	}
+	switch info & infoXact {
+	case xactCommit, xactAbort, xactCommitPrepared, xactAbortPrepared:
+		return true
+	}
+	return false
+}
+
+// keep collects the data of a record that goes on on other pages, if it is an Event.
+func (w *Walker) keep(part []byte) {
+	p := &w.pending
+	if w.Events != nil && p.got == recordHeaderSize && eventful(p.header[recordRmgr], p.header[recordInfo]) {
+		w.data = append(w.data, part...)
+	}
+}
+
+// report hands a record to Events, if it is one. data is what follows its header.
+func (w *Walker) report(header, data []byte, start, end LSN) {
+	if w.Events == nil || !eventful(header[recordRmgr], header[recordInfo]) {
+		return
+	}
+	e := Event{Start: start, End: end}
+	data = mainData(data)
+	if len(data) < 8 {
+		return // no server writes such a record, and recovery would not get past it
+	}
+	e.Time = timestamp(int64(le64(data)))
+	info := header[recordInfo]
+	if header[recordRmgr] == rmgrXLog {
+		e.Kind, e.Name = RestorePoint, text(data[8:])
+		w.Events(e)
+		return
+	}
+	e.XID = le32(header[recordXID:])
+	what := info & infoXact
+	if what == xactAbort || what == xactAbortPrepared {
+		e.Kind = Abort
+	}
+	if what == xactCommitPrepared || what == xactAbortPrepared {
+		e.XID = 0
+		if info&xactHasInfo != 0 {
+			e.XID = prepared(data[8:], w.res.Header.Major())
+		}
+	}
+	w.Events(e)
+}
+
+// mainData finds the part of a record that is its resource manager's own. Records of transactions and of XLOG refer to
+// no blocks; before the main data there may be the origin and the transaction at the top.
+//
+// Source: DecodeXLogRecord in src/backend/access/transam/xlogreader.c.
+func mainData(b []byte) []byte {
+	for len(b) > 0 {
+		var head, length int
+		switch b[0] {
+		case 0xFF: // main data of less than 256 bytes
+			if head = 2; len(b) >= head {
+				length = int(b[1])
+			}
+		case 0xFE:
+			if head = 5; len(b) >= head {
+				length = int(le32(b[1:]))
+			}
+		case 0xFD: // origin
+			b = b[min(3, len(b)):]
+			continue
+		case 0xFC: // transaction at the top, since 14
+			b = b[min(5, len(b)):]
+			continue
+		}
+		if head == 0 || len(b) < head || length != len(b)-head {
+			return nil
+		}
+		return b[head:]
+	}
+	return nil
+}
+
+// prepared reads the prepared transaction that ended, out of what follows the time; zero if it is not there.
+func prepared(b []byte, major int) uint32 {
+	if len(b) < 4 {
+		return 0
+	}
+	bits := le32(b)
+	b = b[4:]
+	for _, part := range xactParts {
+		if bits&part.bit == 0 {
+			continue
+		}
+		skip := uint64(part.fixed)
+		if skip == 0 {
+			if len(b) < 4 {
+				return 0
+			}
+			item := uint64(part.item)
+			if part.bit == xactStats && major >= 18 {
+				item = 16
+			}
+			skip = 4 + uint64(le32(b))*item
+		}
+		if uint64(len(b)) < skip {
+			return 0
+		}
+		b = b[skip:]
+	}
+	if bits&xactTwophase == 0 || len(b) < 4 {
+		return 0
+	}
+	return le32(b)
+}
+
+// timestamp converts a TimestampTz: microseconds since 2000-01-01 00:00:00 UTC.
+func timestamp(micros int64) time.Time {
+	const epoch = 946_684_800 // seconds after that of Unix
+	seconds, rest := micros/1_000_000, micros%1_000_000
+	return time.Unix(epoch+seconds, rest*1000).UTC()
+}
+
+// text is a string that ends with a zero byte.
+func text(b []byte) string {
+	for i, c := range b {
+		if c == 0 {
+			return string(b[:i])
+		}
+	}
+	return string(b)
+}
