@@ -155,14 +155,19 @@ func (a *Archive) find(ctx context.Context, n wal.Name) ([]stored, error) {
 			continue
 		}
 		s := stored{Entry: e}
-		if n.Kind == wal.KindPartial && len(rest) > 33 && rest[33] == '.' {
-			rest, s.variant = rest[33:], true
+		if n.Kind == wal.KindPartial && isVariant(rest) {
+			rest, s.variant = rest[variantLength:], true
 		}
 		s.codec, _ = codec.ByExt(rest)
 		found = append(found, s)
 	}
 	return found, nil
 }
+
+// variantLength is that of the dot and the hash that stand between a variant's name and its ending.
+const variantLength = 1 + 32
+
+func isVariant(rest string) bool { return len(rest) > variantLength && rest[variantLength] == '.' }
 
 // sameFile tells a segment's objects from those of its partial segment and of its backup label files, whose names
 // begin alike.

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"walkeep/common/backup"
+	"walkeep/common/codec"
 	"walkeep/common/storage"
 	"walkeep/common/wal"
 )
@@ -88,7 +89,13 @@ func (a *Archive) takeBackups(ctx context.Context, inv *Inventory) error {
 		m, err := backup.ReadManifest(ctx, a.b, id)
 		switch {
 		case errors.Is(err, storage.ErrNotExist):
-			inv.Unfinished = append(inv.Unfinished, d.Name)
+			files, err := a.b.List(ctx, d.Name)
+			if err != nil {
+				return err
+			}
+			if len(files) > 0 { // what was removed may leave a directory
+				inv.Unfinished = append(inv.Unfinished, d.Name)
+			}
 		case errors.Is(err, ErrDamaged) || errors.Is(err, backup.ErrFormat):
 			inv.fault(d.Name+backup.ManifestName, err)
 		case err != nil:
@@ -135,7 +142,7 @@ func (a *Archive) takeWAL(ctx context.Context, inv *Inventory) error {
 				return err
 			}
 			for _, f := range files {
-				if n, ok := nameOf(f); ok && n.Timeline == tli {
+				if n, ok := nameOf(f); ok {
 					l := line(tli)
 					l.Bytes += f.Size
 					inv.take(l, n)
@@ -190,18 +197,24 @@ func (a *Archive) takeHistory(ctx context.Context, inv *Inventory, l *Line) erro
 	return nil
 }
 
-// nameOf gives the WAL file that an object holds, whatever its ending.
+// nameOf gives the WAL file that an object holds: one that is where Fetch looks for it, and in a form that can be read
+// here.
 func nameOf(e storage.Entry) (wal.Name, bool) {
-	name := path.Base(e.Name)
-	for !e.IsDir() {
-		if n, err := wal.ParseName(name); err == nil {
-			return n, true
+	base := path.Base(e.Name)
+	if e.IsDir() || len(base) < 24 {
+		return wal.Name{}, false
+	}
+	for end := len(base); end > 0; end = strings.LastIndexByte(base[:end], '.') {
+		n, err := wal.ParseName(base[:end])
+		if err != nil {
+			continue
 		}
-		dot := strings.LastIndexByte(name, '.')
-		if dot < 0 {
-			break
+		rest := base[end:]
+		if n.Kind == wal.KindPartial && isVariant(rest) {
+			rest = rest[variantLength:]
 		}
-		name = name[:dot]
+		_, known := codec.ByExt(rest)
+		return n, known && location(n)+base[end:] == e.Name
 	}
 	return wal.Name{}, false
 }

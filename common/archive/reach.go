@@ -51,6 +51,9 @@ var (
 // can be recovered, and goes by the archive's listing: objects are taken for what their names say.
 func (inv *Inventory) Reach(b *backup.Manifest, tli wal.Timeline) (Reach, error) {
 	r := Reach{Backup: b, Timeline: tli, From: b.Stop}
+	if tli == b.Timeline && inv.Line(tli) == nil {
+		return r, fmt.Errorf("backup %s %w: there is nothing of timeline %d in the archive", b.ID, ErrIncomplete, tli)
+	}
 	way, err := inv.way(tli)
 	if err != nil {
 		return r, err

@@ -68,6 +68,13 @@ type Replacer interface {
 	Replace(ctx context.Context, name string, content []byte) error
 }
 
+// A Pruner is a backend whose directories stay when nothing is in them any more.
+type Pruner interface {
+	// Prune removes a directory, which List has named so, if nothing is in it but what killed writers have left. One that
+	// holds something, or is not there, is left alone without an error.
+	Prune(ctx context.Context, dir string) error
+}
+
 // CheckName tells whether an object's name stays below the archive's root, on every system, and is not hidden: no
 // element of it begins with a dot.
 func CheckName(name string) error {

@@ -71,12 +71,7 @@ func (b *Backend) Put(ctx context.Context, name string, write func(io.Writer) er
 	if _, err := os.Lstat(file); err == nil {
 		return &fs.PathError{Op: "create", Path: file, Err: fs.ErrExist}
 	}
-	if err := durable.MkdirAll(b.root, path.Dir(name)); err != nil {
-		return b.explain(err)
-	}
-	b.sweep(b.root) // of several that began the archive at once and were killed, none will write there again
-	b.sweep(filepath.Dir(file))
-	f, err := durable.Create(file)
+	f, err := b.create(name, file)
 	if err != nil {
 		return b.explain(err)
 	}
@@ -105,6 +100,21 @@ func (b *Backend) Put(ctx context.Context, name string, write func(io.Writer) er
 		return err
 	}
 	return durable.SyncPath(b.root, path.Dir(path.Dir(name)))
+}
+
+// create begins a file, in directories that are made where they are missing. Prune may remove one that is still empty.
+func (b *Backend) create(name, file string) (*durable.File, error) {
+	for try := 1; ; try++ {
+		if err := durable.MkdirAll(b.root, path.Dir(name)); err != nil {
+			return nil, err
+		}
+		b.sweep(b.root) // of several that began the archive at once and were killed, none will write there again
+		b.sweep(filepath.Dir(file))
+		f, err := durable.Create(file)
+		if !errors.Is(err, fs.ErrNotExist) || try == 3 {
+			return f, err
+		}
+	}
 }
 
 // sweep removes what killed writers left in a directory, once in a process and before it is written to: on a full
@@ -241,4 +251,29 @@ func (b *Backend) Remove(ctx context.Context, name string) error {
 		return b.explain(err)
 	}
 	return durable.SyncDir(filepath.Dir(file)) // or a power cut brings it back
+}
+
+// Prune implements [storage.Pruner]. A symbolic link to a directory stays: somebody has made it.
+func (b *Backend) Prune(ctx context.Context, dir string) error {
+	full, err := b.path(strings.TrimSuffix(dir, "/"))
+	if err != nil {
+		return err
+	}
+	info, err := os.Lstat(full)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !info.IsDir() {
+		return nil
+	}
+	if err != nil {
+		return b.explain(err)
+	}
+	if _, err := durable.Sweep(full); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return b.explain(err)
+	}
+	if left, err := os.ReadDir(full); err != nil || len(left) > 0 {
+		return nil // it is in use, or gone
+	}
+	if err := os.Remove(full); err != nil {
+		return nil // somebody has begun to write there, which is no failure
+	}
+	return durable.SyncDir(filepath.Dir(full))
 }
