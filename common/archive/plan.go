@@ -3,8 +3,12 @@ package archive
 import (
 	"context"
 	"errors"
+	"fmt"
+	"slices"
+	"strings"
 	"time"
 
+	"walkeep/common/backup"
 	"walkeep/common/wal"
 )
 
@@ -32,11 +36,29 @@ type Target struct {
 	Timeline  wal.Timeline // along which recovery goes; 0: the newest
 }
 
+// String describes the target in messages.
+func (t Target) String() string {
+	switch t.Kind {
+	case ToLatest:
+		return "the end of the WAL"
+	case ToTime:
+		return "time " + t.Time.UTC().Format(timeForm)
+	case ToXID:
+		return fmt.Sprintf("transaction %d", t.XID)
+	case ToLSN:
+		return "position " + t.LSN.String()
+	case ToName:
+		return fmt.Sprintf("restore point %q", t.Name)
+	}
+	return "a consistent state"
+}
+
 // A Plan is how a target is reached.
 type Plan struct {
 	Reach
-	Target Target
-	// At is where in the WAL recovery will end; 0 where that is the end of all WAL, or the backup's own.
+	Target Target // its Timeline is that of Reach
+	// At is where in the WAL recovery will end; 0 where that is the end of all WAL, or the backup's own. For a position it
+	// is that position, which may lie within a record. For a time it supposes that the server's clock was not set back.
 	At wal.LSN
 	// Until is the last segment that is replayed.
 	Until wal.Name
@@ -46,7 +68,167 @@ type Plan struct {
 var ErrUnreachable = errors.New("cannot be recovered")
 
 // Plan finds the backup from which a target is reached with the least WAL, or takes the one with this id, and makes
-// sure that the target is there: nothing is copied before it is known that recovery will end where it should.
+// sure that the target is there: nothing is copied before it is known that recovery will end where it should. WAL is
+// read where that is the only way to know.
+//
+// A transaction or a restore point is looked for after the newest backup first, then after the one before it, and so on.
+// Recovery stops at the first one that it meets.
 func (a *Archive) Plan(ctx context.Context, inv *Inventory, t Target, id string) (Plan, error) {
-	return Plan{}, errors.New("not written yet")
+	p := planner{a: a, inv: inv, target: t}
+	if id != "" {
+		if p.given = inv.Backup(id); p.given == nil {
+			return Plan{}, p.refuse("there is no backup %s", id)
+		}
+	}
+	if t.Kind == ToImmediate && t.Timeline == 0 {
+		return p.immediate()
+	}
+	if err := p.choose(); err != nil {
+		return Plan{}, err
+	}
+	switch t.Kind {
+	case ToLatest:
+		return p.latest()
+	case ToImmediate:
+		return p.immediate()
+	case ToLSN:
+		return p.lsn(ctx)
+	case ToTime:
+		return p.time(ctx)
+	case ToXID, ToName:
+		return p.event(ctx)
+	}
+	return Plan{}, fmt.Errorf("unknown kind of target %q", t.Kind)
+}
+
+// A planner makes one plan.
+type planner struct {
+	a       *Archive
+	inv     *Inventory
+	target  Target
+	given   *backup.Manifest // nil if none was named
+	way     way
+	backups []*backup.Manifest // on the way, by where they end; or the one that was named
+}
+
+// refuse says that the target cannot be reached, and what can.
+func (p *planner) refuse(format string, args ...any) error {
+	windows := p.inv.windowsOf(p.target.Timeline)
+	if len(windows) == 0 {
+		windows = p.inv.Windows()
+	}
+	const most = 4
+	var possible []string
+	for _, w := range windows[max(0, len(windows)-most):] {
+		possible = append(possible, w.String())
+	}
+	can := "no backup can be restored"
+	if len(possible) > 0 {
+		can = "possible is " + strings.Join(possible, ", or ")
+	}
+	return fmt.Errorf("%s %w: %w; %s", p.target, ErrUnreachable, fmt.Errorf(format, args...), can)
+}
+
+// choose finds the way along which recovery goes, and the backups on it.
+func (p *planner) choose() error {
+	if tli := p.target.Timeline; tli != 0 {
+		return p.along(tli)
+	}
+	newest := p.inv.Newest()
+	for _, l := range slices.Backward(p.inv.Lines) {
+		w, err := p.inv.way(l.Timeline)
+		if err == nil && len(p.inv.onWay(w)) > 0 {
+			return p.along(l.Timeline)
+		}
+		if p.target.Kind == ToLatest {
+			if err == nil {
+				err = fmt.Errorf("no backup leads to timeline %d, the newest", newest)
+			}
+			return p.refuse("%w; name the timeline that is meant with --target-timeline", err)
+		}
+	}
+	return p.refuse("the archive holds no backup")
+}
+
+// along takes the way to a timeline.
+func (p *planner) along(tli wal.Timeline) (err error) {
+	p.target.Timeline = tli
+	if p.way, err = p.inv.way(tli); err != nil {
+		return p.refuse("%w", err)
+	}
+	p.backups = p.inv.onWay(p.way)
+	switch {
+	case p.given != nil && !slices.Contains(p.backups, p.given):
+		return p.refuse("backup %s, of timeline %d up to %s, %w (%d)", p.given.ID, p.given.Timeline, p.given.Stop, ErrNotOnLine, tli)
+	case p.given != nil:
+		p.backups = []*backup.Manifest{p.given}
+	case len(p.backups) == 0:
+		return p.refuse("no backup leads to timeline %d", tli)
+	}
+	return nil
+}
+
+// plan completes a plan that ends in the segment that holds the byte before end.
+func (p *planner) plan(r Reach, at, end wal.LSN) Plan {
+	return Plan{Reach: r, Target: p.target, At: at, Until: p.way.name(uint64(end-1) / p.way.size)}
+}
+
+// latest refuses what only seems to be the end of the WAL.
+func (p *planner) latest() (Plan, error) {
+	b := p.backups[len(p.backups)-1]
+	r, err := p.inv.Reach(b, p.target.Timeline)
+	if err != nil {
+		return Plan{}, p.refuse("%w", err)
+	}
+	if r.Gap != nil {
+		return Plan{}, p.refuse("%s", r.Gap)
+	}
+	if r.To < p.way.begin() {
+		return Plan{}, p.refuse("timeline %d begins at %s, and none of its WAL is in the archive", p.target.Timeline, p.way.begin())
+	}
+	for _, later := range p.inv.onWay(p.way) {
+		if later.Stop > r.To {
+			return Plan{}, p.refuse("there was WAL up to %s, where backup %s ended", later.Stop, later.ID)
+		}
+	}
+	return p.plan(r, 0, r.To), nil
+}
+
+// immediate takes the newest backup that can be restored. Where no timeline is named, the backup's own will do.
+func (p *planner) immediate() (Plan, error) {
+	backups := p.backups
+	switch {
+	case p.target.Timeline == 0 && p.given != nil:
+		backups = []*backup.Manifest{p.given}
+	case p.target.Timeline == 0:
+		backups = p.inv.Backups
+	}
+	err := errors.New("the archive holds no backup")
+	for _, b := range slices.Backward(backups) {
+		var r Reach
+		if p.target.Timeline != 0 {
+			r, err = p.inv.Reach(b, p.target.Timeline)
+		} else if r, err = p.inv.Restorable(b); err == nil {
+			p.target.Timeline = r.Timeline
+			p.way, err = p.inv.way(r.Timeline)
+		}
+		if err == nil {
+			return p.plan(r, 0, r.From), nil
+		}
+	}
+	return Plan{}, p.refuse("%w", err)
+}
+
+// newest is the Reach of the newest backup for which before holds. An older one could not reach what this one cannot.
+func (p *planner) newest(before func(*backup.Manifest) bool) (Reach, error) {
+	for _, b := range slices.Backward(p.backups) {
+		if before(b) {
+			r, err := p.inv.Reach(b, p.target.Timeline)
+			if err != nil {
+				err = p.refuse("%w", err)
+			}
+			return r, err
+		}
+	}
+	return Reach{}, p.refuse("no backup was complete by then")
 }
