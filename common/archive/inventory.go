@@ -233,6 +233,13 @@ func (inv *Inventory) Line(tli wal.Timeline) *Line {
 	return &inv.Lines[i]
 }
 
+// Has tells whether a complete segment is there.
+func (inv *Inventory) Has(n wal.Name) bool {
+	l := inv.Line(n.Timeline)
+	number, err := n.Number(inv.SegmentSize)
+	return err == nil && n.Kind == wal.KindSegment && l != nil && l.has(number)
+}
+
 // Newest is the timeline with the highest number, which is that of the last promotion; 0 if there is none.
 func (inv *Inventory) Newest() wal.Timeline {
 	if len(inv.Lines) == 0 {

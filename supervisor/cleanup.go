@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"walkeep/common/cli"
+	"walkeep/common/config"
+	"walkeep/supervisor/progress"
+	"walkeep/supervisor/retain"
+)
+
+const aboutCleanup = `Removes the backups that the retention rules do not keep, and the WAL that no
+kept backup, no standby and no running restore needs. Without a rule all
+backups stay. One backup that can be restored stays in any case.
+
+(walmgr's cleanup removed an installation, and its xpurgewals is what this
+does.)`
+
+type cleanupOptions struct {
+	DryRun bool   `long:"dry-run" description:"remove nothing, and say what would be removed"`
+	JSON   bool   `long:"json" description:"print the outcome as JSON"`
+	Forget string `long:"forget-standby" value-name:"ID" description:"remove the note of a standby that is no more, so that it holds no WAL"`
+}
+
+func cleanupCommand() command {
+	var o cleanupOptions
+	return command{
+		Subcommand: config.Subcommand{
+			Name: "cleanup", Aliases: []string{"xpurgewals"}, Short: "remove what the retention rules do not keep", About: aboutCleanup,
+			Options: &o, Parts: func(c *config.Config) []any { return []any{&c.Retention} },
+		},
+		run: func(ctx context.Context, e *env) error { return cleanup(ctx, e, o) },
+	}
+}
+
+func cleanup(ctx context.Context, e *env, o cleanupOptions) error {
+	a, b, err := e.open()
+	if err != nil {
+		return err
+	}
+	options := retain.Options{
+		Policy: retain.Policy{Backups: e.KeepBackups, Days: e.KeepDays}, Now: time.Now(), DryRun: o.DryRun, Forget: o.Forget,
+	}
+	if e.Verbose && !o.JSON {
+		options.Removed = func(object string, bytes int64) { fmt.Fprintf(e.out, "%s %s\n", removes(o.DryRun), object) }
+	}
+	r, err := retain.Clean(ctx, a, b, options)
+	if errors.Is(err, retain.ErrNoStandby) {
+		return cli.Fail(exitUsage, err, "supervisor status lists the standbys that are known")
+	}
+	for _, f := range r.Faults {
+		e.msg.Warn("", "%v", f)
+	}
+	if o.JSON {
+		if printed := printJSON(e, r); printed != nil {
+			return printed
+		}
+	} else {
+		printCleanup(e, r)
+	}
+	switch {
+	case err != nil:
+		return fmt.Errorf("clean up: %w", err)
+	case r.Blocked:
+		return cli.Fail(exitFailed, errors.New("what is needed cannot be told, so that nothing of it was removed: "+r.KeepAllWAL),
+			"repair or remove what cannot be read, then clean up again")
+	}
+	return nil
+}
+
+func printJSON(e *env, v any) error {
+	out := json.NewEncoder(e.out)
+	out.SetIndent("", "  ")
+	return out.Encode(v)
+}
+
+func removes(dryRun bool) string {
+	if dryRun {
+		return "would remove"
+	}
+	return "removed"
+}
+
+func printCleanup(e *env, r *retain.Report) {
+	say := func(format string, args ...any) { fmt.Fprintf(e.out, format+"\n", args...) }
+	verb := removes(r.DryRun)
+	if !e.Quiet {
+		for _, b := range r.Keep {
+			say("keep backup %s: %s", b.ID, b.Why)
+		}
+		for _, l := range r.Lines {
+			if l.Oldest != "" {
+				say("keep %d segments of timeline %d from %s on: %s", l.Kept, l.Timeline, l.Oldest, l.HeldBy)
+			}
+		}
+	}
+	for _, l := range r.Leases {
+		say("%s lease %s of a %s on %s, which nobody holds any more", verb, l.ID, l.Kind, l.Host)
+	}
+	for _, b := range r.Backups {
+		say("%s backup %s (%s): %s", verb, b.ID, amount(b.Sum), b.Why)
+	}
+	for _, b := range r.Unfinished {
+		say("%s what there was of backup %s (%s): %s", verb, b.ID, amount(b.Sum), b.Why)
+	}
+	for _, l := range r.Lines {
+		if l.Removed.Objects > 0 {
+			say("%s WAL of timeline %d (%s)", verb, l.Timeline, amount(l.Removed))
+		}
+	}
+	if r.Streamed.Objects > 0 {
+		say("%s streamed segments that are archived (%s)", verb, amount(r.Streamed))
+	}
+	say("%s %s in all", verb, amount(r.Total))
+	for _, h := range r.Holders {
+		hint := ""
+		if h.Kind == "standby" {
+			hint = "if it is no more, supervisor cleanup --forget-standby " + h.ID + " lets go of it"
+		}
+		e.msg.Warn(hint, "%s holds %d segments that the kept backups do not need", h.Text, h.Segments)
+	}
+}
+
+func amount(s retain.Sum) string {
+	noun := "objects"
+	if s.Objects == 1 {
+		noun = "object"
+	}
+	return strings.Join([]string{fmt.Sprintf("%d %s", s.Objects, noun), progress.Bytes(s.Bytes)}, ", ")
+}

@@ -1,0 +1,310 @@
+package retain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"walkeep/common/archive"
+	"walkeep/common/backup"
+	"walkeep/common/storage"
+	"walkeep/common/wal"
+)
+
+// Options say how an archive is cleaned up.
+type Options struct {
+	Policy Policy
+	Now    time.Time
+	DryRun bool   // remove nothing, and say what would be removed
+	Forget string // a standby whose note is removed first; may be empty
+	// Live tells whether a lease is held; nil: archive.Lease.Live.
+	Live func(archive.Lease) bool
+	// Removed is called for each object that is removed; may be nil.
+	Removed func(object string, bytes int64)
+}
+
+// ErrNoStandby says that there is no note of the standby that was to be forgotten.
+var ErrNoStandby = errors.New("there is no note of this standby")
+
+// Clean removes what the archive does not need. The report says what was done until an error, too.
+func Clean(ctx context.Context, a *archive.Archive, b storage.Backend, o Options) (*Report, error) {
+	if o.Live == nil {
+		o.Live = archive.Lease.Live
+	}
+	if o.Removed == nil {
+		o.Removed = func(string, int64) {}
+	}
+	c := cleaner{Options: o, a: a, b: b, gone: make(map[string]bool), report: newReport(o.DryRun)}
+	return &c.report, c.run(ctx)
+}
+
+type cleaner struct {
+	Options
+	a      *archive.Archive
+	b      storage.Backend
+	gone   map[string]bool // backups that were removed, by id
+	dirs   []string        // in which something was removed
+	report Report
+}
+
+func (c *cleaner) run(ctx context.Context) error {
+	inv, err := c.take(ctx)
+	if err != nil {
+		return err
+	}
+	c.report.Faults = inv.Faults
+	if err := c.forget(ctx, inv); err != nil {
+		return err
+	}
+	d := Decide(inv, c.Policy, c.Now)
+	c.report.decided(d)
+	for _, b := range d.Remove {
+		if err := c.removeBackup(ctx, b); err != nil {
+			return err
+		}
+	}
+	for _, dir := range d.Unfinished {
+		if err := c.removeUnfinished(ctx, dir); err != nil {
+			return err
+		}
+	}
+	return c.cleanWAL(ctx, inv, d)
+}
+
+// take reads the inventory, in which only live leases stay, and removes the others.
+func (c *cleaner) take(ctx context.Context) (*archive.Inventory, error) {
+	inv, err := c.a.Inventory(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range inv.Leases {
+		if c.Live(l) || slices.ContainsFunc(c.report.Leases, func(d archive.Lease) bool { return d.ID == l.ID }) {
+			continue
+		}
+		if err := c.remove(ctx, &c.report.Notes, storage.Entry{Name: "leases/" + l.ID + ".json"}); err != nil {
+			return nil, err
+		}
+		c.report.Leases = append(c.report.Leases, l)
+	}
+	inv.Leases = slices.DeleteFunc(inv.Leases, func(l archive.Lease) bool { return !c.Live(l) })
+	return inv, nil
+}
+
+// forget removes the note of a standby that is no more.
+func (c *cleaner) forget(ctx context.Context, inv *archive.Inventory) error {
+	if c.Forget == "" {
+		return nil
+	}
+	is := func(s archive.Standby) bool { return s.ID == c.Forget }
+	if !slices.ContainsFunc(inv.Standbys, is) {
+		return fmt.Errorf("%w: %q", ErrNoStandby, c.Forget)
+	}
+	inv.Standbys = slices.DeleteFunc(inv.Standbys, is)
+	return c.remove(ctx, &c.report.Notes, storage.Entry{Name: "standbys/" + c.Forget + ".json"})
+}
+
+// remove removes one object, and counts it. One that is gone already is no failure.
+func (c *cleaner) remove(ctx context.Context, sum *Sum, e storage.Entry) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if !c.DryRun {
+		err := c.b.Remove(ctx, e.Name)
+		if errors.Is(err, storage.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("remove %s: %w", e.Name, err)
+		}
+	}
+	if dir := path.Dir(e.Name) + "/"; !slices.Contains(c.dirs[max(0, len(c.dirs)-1):], dir) {
+		c.dirs = append(c.dirs, dir)
+	}
+	sum.add(e.Size)
+	c.report.Total.add(e.Size)
+	c.Removed(e.Name, e.Size)
+	return nil
+}
+
+// leased gives the live lease that protects a backup's directory; nil if there is none.
+func (c *cleaner) leased(ctx context.Context, dir string) (*archive.Lease, error) {
+	leases, err := c.a.Leases(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range leases {
+		if holdsBackup(l, dir) && c.Live(l) {
+			return &l, nil
+		}
+	}
+	return nil, nil
+}
+
+// removeBackup removes a backup. Who takes a lease and then finds the manifest reads a whole backup: either the lease is
+// seen here, or the manifest was gone before it was looked for.
+func (c *cleaner) removeBackup(ctx context.Context, b Judged) error {
+	dir := backup.Dir(b.ID)
+	l, err := c.leased(ctx, dir)
+	if err != nil {
+		return err
+	}
+	if l != nil {
+		c.report.left(b, *l)
+		return nil
+	}
+	r := RemovedBackup{ID: b.ID, Why: b.Why}
+	manifest := storage.Entry{Name: dir + backup.ManifestName}
+	for e, err := range c.list(ctx, dir) {
+		if err != nil {
+			return err
+		}
+		if e.Name == manifest.Name {
+			manifest = e
+		}
+	}
+	if err := c.remove(ctx, &r.Sum, manifest); err != nil {
+		return err
+	}
+	c.gone[b.ID] = true
+	if l, err = c.leased(ctx, dir); err != nil {
+		return err
+	}
+	if l != nil {
+		c.report.left(b, *l)
+		return nil
+	}
+	err = c.removeRest(ctx, &r.Sum, dir)
+	c.report.Backups = append(c.report.Backups, r)
+	return err
+}
+
+// list gives the objects of a backup's directory.
+func (c *cleaner) list(ctx context.Context, dir string) func(yield func(storage.Entry, error) bool) {
+	return func(yield func(storage.Entry, error) bool) {
+		entries, err := c.b.List(ctx, dir)
+		if err != nil {
+			yield(storage.Entry{}, err)
+			return
+		}
+		for _, e := range entries {
+			if !e.IsDir() && backup.IsObject(path.Base(e.Name)) && !yield(e, nil) {
+				return
+			}
+		}
+	}
+}
+
+// removeRest removes a backup's volumes and index. What is not walkeep's stays.
+func (c *cleaner) removeRest(ctx context.Context, sum *Sum, dir string) error {
+	for e, err := range c.list(ctx, dir) {
+		if err == nil && path.Base(e.Name) != backup.ManifestName {
+			err = c.remove(ctx, sum, e)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return c.prune(ctx)
+}
+
+// removeUnfinished removes what an interrupted backup, or an interrupted removal, has left. A backup that has been
+// finished since the inventory was read has a manifest, and one that is being taken has a lease: the lease is given back
+// after the manifest was written, so that it is looked for first.
+func (c *cleaner) removeUnfinished(ctx context.Context, dir string) error {
+	l, err := c.leased(ctx, dir)
+	if err != nil || l != nil {
+		return err
+	}
+	f, err := c.b.Open(ctx, dir+backup.ManifestName)
+	if err == nil {
+		return f.Close()
+	}
+	if !errors.Is(err, storage.ErrNotExist) {
+		return err
+	}
+	r := RemovedBackup{ID: path.Base(dir), Why: "it was never finished, or its removal was interrupted"}
+	err = c.removeRest(ctx, &r.Sum, dir)
+	if r.Objects > 0 {
+		c.report.Unfinished = append(c.report.Unfinished, r)
+	}
+	return err
+}
+
+// prune removes the directories that have become empty.
+func (c *cleaner) prune(ctx context.Context) error {
+	dirs := c.dirs
+	c.dirs = nil
+	if c.DryRun {
+		return nil
+	}
+	return c.a.Prune(ctx, dirs...)
+}
+
+// cleanWAL removes the WAL that nobody needs, nor has come to need since the first inventory was read.
+func (c *cleaner) cleanWAL(ctx context.Context, before *archive.Inventory, first *Decision) error {
+	inv, err := c.take(ctx)
+	if err != nil {
+		return err
+	}
+	inv.Leases = append(inv.Leases, before.Leases...)
+	inv.Standbys = slices.DeleteFunc(inv.Standbys, func(s archive.Standby) bool { return s.ID == c.Forget })
+	inv.Standbys = append(inv.Standbys, before.Standbys...)
+	inv.Backups = slices.DeleteFunc(inv.Backups, func(b *backup.Manifest) bool { return c.gone[b.ID] })
+	d := Decide(inv, Policy{}, c.Now) // what is there now stays
+	if d.KeepAllWAL == "" {
+		d.KeepAllWAL = first.KeepAllWAL
+	}
+	c.report.needed(inv, d)
+	for o, err := range c.a.Objects(ctx) {
+		if err == nil && !d.Needs(o.WAL, inv.SegmentSize) {
+			err = c.remove(ctx, c.report.line(o.WAL), o.Entry)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if err := c.cleanNotes(ctx, inv, d); err != nil {
+		return err
+	}
+	backups, err := c.b.List(ctx, "backups/") // a backup that failed may have left its directory
+	if err != nil {
+		return err
+	}
+	for _, e := range backups {
+		if e.IsDir() {
+			c.dirs = append(c.dirs, e.Name)
+		}
+	}
+	return c.prune(ctx)
+}
+
+// cleanNotes removes the notes of damage of segments that are gone, and streamed segments that have been archived.
+func (c *cleaner) cleanNotes(ctx context.Context, inv *archive.Inventory, d *Decision) error {
+	notes, err := c.b.List(ctx, "damaged/")
+	if err != nil {
+		return err
+	}
+	for _, e := range notes {
+		n, err := wal.ParseName(strings.TrimSuffix(path.Base(e.Name), ".json"))
+		if err != nil || archive.DamageNote(n) != e.Name || d.Needs(n, inv.SegmentSize) {
+			continue
+		}
+		if err := c.remove(ctx, &c.report.Notes, e); err != nil {
+			return err
+		}
+	}
+	for _, e := range inv.Streamed {
+		n, err := wal.ParseName(path.Base(e.Name))
+		if err != nil || n.Kind != wal.KindPartial || !inv.Has(n.Segment()) {
+			continue
+		}
+		if err := c.remove(ctx, &c.report.Streamed, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,233 @@
+package retain
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"walkeep/common/archive"
+	"walkeep/common/backup"
+	"walkeep/common/wal"
+)
+
+// A Policy says which backups are kept. A rule that is 0 does not exist.
+type Policy struct {
+	Backups int // the newest so many
+	Days    int // those that are needed to recover to any time in the last so many days
+}
+
+func (p Policy) none() bool { return p.Backups <= 0 && p.Days <= 0 }
+
+// A Decision is what is kept and what goes.
+type Decision struct {
+	Keep       []Judged // in the order of archive.CompareBackups
+	Remove     []Judged // in the same order
+	Unfinished []string // directories of backups that nobody takes any more
+	// KeepAllWAL and KeepAllBackups say why nothing of them goes; empty if that is not so.
+	KeepAllWAL, KeepAllBackups string
+	// Blocked says that one of the two is so because of a fault.
+	Blocked bool
+
+	holds map[wal.Timeline][]hold
+}
+
+// Judged is a backup and why it stays or goes.
+type Judged struct {
+	*backup.Manifest
+	Why string
+}
+
+// Decide decides. All leases of the inventory count as live. It reads nothing but its arguments.
+func Decide(inv *archive.Inventory, p Policy, now time.Time) *Decision {
+	d := new(Decision)
+	d.findBlocks(inv)
+	j := judge{inv: inv, why: make(map[string][]string)}
+	j.classify()
+	j.byPolicy(p, now)
+	j.byLeases()
+	for _, b := range inv.Backups {
+		if why := j.verdict(b, p, d.KeepAllBackups); len(why) > 0 {
+			d.Keep = append(d.Keep, Judged{b, strings.Join(why, "; ")})
+		} else {
+			d.Remove = append(d.Remove, Judged{b, j.reason(b)})
+		}
+	}
+	if d.KeepAllBackups == "" {
+		for _, dir := range inv.Unfinished {
+			if !slices.ContainsFunc(inv.Leases, func(l archive.Lease) bool { return holdsBackup(l, dir) }) {
+				d.Unfinished = append(d.Unfinished, dir)
+			}
+		}
+	}
+	d.hold(inv, &j)
+	return d
+}
+
+// holdsBackup tells whether a lease protects the backup with this directory. A restore that has not chosen yet may be
+// reading any.
+func holdsBackup(l archive.Lease, dir string) bool {
+	return l.Backup != "" && backup.Dir(l.Backup) == dir || l.Backup == "" && l.Kind != "backup"
+}
+
+// findBlocks finds faults behind which something may hide that holds more than is known.
+func (d *Decision) findBlocks(inv *archive.Inventory) {
+	for _, f := range inv.Faults {
+		dir, _, _ := strings.Cut(f.Object, "/")
+		switch {
+		case dir == "leases":
+			d.KeepAllBackups = "what a lease holds cannot be read: " + f.Error()
+			d.KeepAllWAL = d.KeepAllBackups
+		case d.KeepAllWAL != "":
+		case dir == "standbys":
+			d.KeepAllWAL = "what a standby needs cannot be read: " + f.Error()
+		case dir == "backups" && !errors.Is(f.Err, archive.ErrForeign):
+			d.KeepAllWAL = "what a backup needs cannot be read: " + f.Error()
+		}
+	}
+	if l := inv.Line(inv.Newest()); l != nil && l.HistoryErr != nil {
+		d.KeepAllBackups = fmt.Sprintf("where the newest timeline, %d, comes from is not known: %v", l.Timeline, l.HistoryErr)
+		d.KeepAllWAL = d.KeepAllBackups
+	}
+	d.Blocked = d.KeepAllWAL != ""
+}
+
+// A judge knows which backups can be restored, and why which are kept.
+type judge struct {
+	inv      *archive.Inventory
+	sound    []*backup.Manifest // can be restored, in the inventory's order
+	way      []*backup.Manifest // can be restored along the way to the newest timeline, in the order of their ends
+	doubtful map[string]bool    // whether they can be restored is not known
+	why      map[string][]string
+}
+
+// classify asks for each backup whether it can be restored. The timeline on which it was taken may lack the last
+// segment, which a later one has.
+func (j *judge) classify() {
+	j.doubtful = make(map[string]bool)
+	newest := j.inv.Newest()
+	for _, b := range j.inv.Backups {
+		_, err := j.inv.Reach(b, newest)
+		if err == nil {
+			j.way = append(j.way, b)
+			j.sound = append(j.sound, b)
+			continue
+		}
+		doubtful := unknown(err)
+		_, err = j.inv.Reach(b, b.Timeline)
+		for i := len(j.inv.Lines) - 1; err != nil && i >= 0; i-- {
+			doubtful = doubtful || unknown(err)
+			if l := &j.inv.Lines[i]; leads(l.History, b.Timeline) {
+				_, err = j.inv.Reach(b, l.Timeline)
+			}
+		}
+		if err == nil {
+			j.sound = append(j.sound, b)
+		} else if doubtful || unknown(err) {
+			j.doubtful[b.ID] = true
+		}
+	}
+}
+
+// unknown tells errors of Reach that say nothing about the backup.
+func unknown(err error) bool {
+	return !errors.Is(err, archive.ErrIncomplete) && !errors.Is(err, archive.ErrNotOnLine)
+}
+
+func leads(h wal.History, tli wal.Timeline) bool {
+	return slices.ContainsFunc(h.Entries, func(e wal.HistoryEntry) bool { return e.Timeline == tli })
+}
+
+func (j *judge) keep(b *backup.Manifest, format string, args ...any) {
+	j.why[b.ID] = append(j.why[b.ID], fmt.Sprintf(format, args...))
+}
+
+func (j *judge) byPolicy(p Policy, now time.Time) {
+	if p.none() {
+		for _, b := range j.inv.Backups {
+			j.keep(b, "there is no rule for backups")
+		}
+		return
+	}
+	if n := p.Backups; n > 0 {
+		for _, b := range j.way[max(0, len(j.way)-n):] {
+			j.keep(b, "one of the newest %d on the way to timeline %d", n, j.inv.Newest())
+		}
+		for _, b := range j.sound[max(0, len(j.sound)-n):] {
+			j.keep(b, "one of the newest %d", n)
+		}
+	}
+	if p.Days > 0 {
+		since := now.AddDate(0, 0, -p.Days)
+		for _, b := range j.sound {
+			if b.Ended.After(since) {
+				j.keep(b, "it ended in the last %d days", p.Days)
+			}
+		}
+		for _, b := range slices.Backward(j.way) {
+			if !b.Ended.After(since) {
+				j.keep(b, "recovery to a time in the last %d days may begin with it", p.Days)
+				break
+			}
+		}
+	}
+	if last := len(j.way) - 1; last >= 0 {
+		j.keepOne(j.way, "the last one on the way to the newest timeline")
+	} else {
+		j.keepOne(j.sound, "the last one that can be restored")
+	}
+}
+
+// keepOne keeps the newest of these backups if none of them is kept.
+func (j *judge) keepOne(of []*backup.Manifest, why string) {
+	kept := slices.ContainsFunc(of, func(b *backup.Manifest) bool { return len(j.why[b.ID]) > 0 })
+	if !kept && len(of) > 0 {
+		j.keep(of[len(of)-1], "%s", why)
+	}
+}
+
+func (j *judge) byLeases() {
+	for _, l := range j.inv.Leases {
+		for _, b := range j.inv.Backups {
+			if holdsBackup(l, backup.Dir(b.ID)) {
+				j.keep(b, "lease %s of a %s on %s", l.ID, l.Kind, l.Host)
+			}
+		}
+	}
+}
+
+// verdict gives the reasons why a backup stays; none if it goes.
+func (j *judge) verdict(b *backup.Manifest, p Policy, keepAll string) []string {
+	why := j.why[b.ID]
+	switch {
+	case len(why) > 0 || j.isSound(b):
+	case j.doubtful[b.ID]:
+		why = append(why, "whether it can be restored is not known")
+	case !j.newerKept(b):
+		why = append(why, "it cannot be restored, but no newer one that can is kept")
+	}
+	if len(why) == 0 && keepAll != "" {
+		why = append(why, keepAll)
+	}
+	return why
+}
+
+func (j *judge) isSound(b *backup.Manifest) bool {
+	return slices.ContainsFunc(j.sound, func(s *backup.Manifest) bool { return s.ID == b.ID })
+}
+
+// newerKept tells whether a newer backup that can be restored is kept.
+func (j *judge) newerKept(b *backup.Manifest) bool {
+	return slices.ContainsFunc(j.sound, func(s *backup.Manifest) bool {
+		return len(j.why[s.ID]) > 0 && archive.CompareBackups(s, b) > 0
+	})
+}
+
+// reason says why a backup goes.
+func (j *judge) reason(b *backup.Manifest) string {
+	if j.isSound(b) {
+		return "no rule keeps it"
+	}
+	return "it cannot be restored, and a newer one that can is kept"
+}

@@ -1,0 +1,165 @@
+package retain
+
+import (
+	"cmp"
+	"slices"
+
+	"walkeep/common/archive"
+	"walkeep/common/wal"
+)
+
+// A Sum is a number of objects.
+type Sum struct {
+	Objects int   `json:"objects"`
+	Bytes   int64 `json:"bytes"`
+}
+
+func (s *Sum) add(bytes int64) {
+	s.Objects++
+	s.Bytes += bytes
+}
+
+// A Report is what a cleanup has kept and removed.
+type Report struct {
+	DryRun bool         `json:"dry_run"`
+	Keep   []KeptBackup `json:"keep"`
+	// KeepAllWAL says why no WAL goes; empty if that is not so.
+	KeepAllWAL string `json:"keep_all_wal,omitempty"`
+	// Blocked says that something is kept because of a fault that has to be repaired.
+	Blocked    bool            `json:"blocked"`
+	Lines      []Line          `json:"timelines"`
+	Holders    []Holder        `json:"holders"`
+	Backups    []RemovedBackup `json:"removed_backups"`
+	Unfinished []RemovedBackup `json:"removed_unfinished_backups"`
+	Leases     []archive.Lease `json:"removed_leases"`
+	Streamed   Sum             `json:"removed_streamed"`
+	Notes      Sum             `json:"removed_notes"`
+	Total      Sum             `json:"removed"`
+
+	Faults []archive.Fault `json:"-"`
+}
+
+// A KeptBackup is a backup that stays.
+type KeptBackup struct {
+	ID  string `json:"id"`
+	Why string `json:"why"`
+}
+
+// A RemovedBackup is a backup that goes.
+type RemovedBackup struct {
+	ID  string `json:"id"`
+	Why string `json:"why"`
+	Sum
+}
+
+// A Line is what stays and goes of a timeline's WAL.
+type Line struct {
+	Timeline wal.Timeline `json:"timeline"`
+	Kept     uint64       `json:"kept_segments"`
+	Oldest   string       `json:"oldest,omitempty"`  // segment that stays
+	HeldBy   string       `json:"held_by,omitempty"` // who needs it
+	Removed  Sum          `json:"removed"`
+}
+
+// A Holder is a standby or a lease that holds more WAL than the backups do.
+type Holder struct {
+	Kind     string `json:"kind"` // standby, lease
+	ID       string `json:"id"`
+	Text     string `json:"text"`
+	Segments uint64 `json:"segments"` // that stay only for it, or for others like it
+}
+
+// newReport has no nil lists, which JSON would say are null.
+func newReport(dryRun bool) Report {
+	return Report{
+		DryRun: dryRun, Keep: []KeptBackup{}, Lines: []Line{}, Holders: []Holder{},
+		Backups: []RemovedBackup{}, Unfinished: []RemovedBackup{}, Leases: []archive.Lease{},
+	}
+}
+
+func (r *Report) decided(d *Decision) {
+	r.Blocked = d.Blocked
+	for _, b := range d.Keep {
+		r.Keep = append(r.Keep, KeptBackup{b.ID, b.Why})
+	}
+}
+
+// left notes that a backup stays because a lease has come to name it.
+func (r *Report) left(b Judged, l archive.Lease) {
+	r.Keep = append(r.Keep, KeptBackup{b.ID, "lease " + l.ID + " of a " + l.Kind + " on " + l.Host + ", until it is given back"})
+}
+
+// needed notes what WAL stays, and for whom.
+func (r *Report) needed(inv *archive.Inventory, d *Decision) {
+	r.KeepAllWAL, r.Blocked = d.KeepAllWAL, r.Blocked || d.Blocked
+	more := make(map[holder]uint64)
+	for _, l := range inv.Lines {
+		line := Line{Timeline: l.Timeline}
+		if d.KeepAllWAL != "" {
+			line.Kept = count(l.Segments, []hold{{0, end, holder{}}})
+			line.HeldBy = d.KeepAllWAL
+			if len(l.Segments) > 0 {
+				line.Oldest = segmentName(l.Timeline, l.Segments[0].First, inv.SegmentSize)
+			}
+		} else {
+			d.neededOf(inv, l, &line, more)
+		}
+		r.Lines = append(r.Lines, line)
+	}
+	for h, n := range more {
+		if n == 0 {
+			continue
+		}
+		r.Holders = append(r.Holders, Holder{h.kind, h.id, h.text, n})
+	}
+	slices.SortFunc(r.Holders, func(a, b Holder) int {
+		return cmp.Or(-cmp.Compare(a.Segments, b.Segments), cmp.Compare(a.Text, b.Text))
+	})
+}
+
+// neededOf says what stays of one timeline, and adds to more what stays of it for standbys and leases alone.
+func (d *Decision) neededOf(inv *archive.Inventory, l archive.Line, line *Line, more map[holder]uint64) {
+	holds := d.holds[l.Timeline]
+	line.Kept = count(l.Segments, holds)
+	var lasting []hold
+	for _, h := range holds {
+		if h.by.kind != "standby" && h.by.kind != "lease" {
+			lasting = append(lasting, h)
+		}
+	}
+	base := count(l.Segments, lasting)
+	own := make(map[holder][]hold)
+	for _, h := range holds {
+		if h.by.kind == "standby" || h.by.kind == "lease" {
+			own[h.by] = append(own[h.by], h)
+		}
+	}
+	for by, h := range own {
+		with := slices.Concat(lasting, h)
+		sortHolds(with)
+		more[by] += count(l.Segments, with) - base
+	}
+	for _, s := range l.Segments {
+		for _, h := range holds {
+			if from := max(s.First, h.first); from <= min(s.Last, h.last) {
+				line.Oldest, line.HeldBy = segmentName(l.Timeline, from, inv.SegmentSize), h.by.text
+				return
+			}
+		}
+	}
+}
+
+func segmentName(tli wal.Timeline, number uint64, size wal.SegmentSize) string {
+	return wal.SegmentAt(tli, wal.LSN(number*uint64(size)), size).String()
+}
+
+// line is where the removed objects of a WAL file's timeline are counted.
+func (r *Report) line(n wal.Name) *Sum {
+	for i := range r.Lines {
+		if r.Lines[i].Timeline == n.Timeline {
+			return &r.Lines[i].Removed
+		}
+	}
+	r.Lines = append(r.Lines, Line{Timeline: n.Timeline})
+	return &r.Lines[len(r.Lines)-1].Removed
+}
