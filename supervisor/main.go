@@ -38,13 +38,16 @@ type command struct {
 // An env is what a command works with.
 type env struct {
 	config.Config
-	out io.Writer // what was asked for; messages go to msg
-	msg *cli.Messages
+	out  io.Writer // what was asked for; messages go to msg
+	msg  *cli.Messages
+	args []string // of the call
 }
 
 func commands() []command {
 	return []command{
 		backupCommand(),
+		cleanupCommand(),
+		runCommand(),
 	}
 }
 
@@ -52,17 +55,22 @@ func main() {
 	cli.Program{Name: "supervisor", Panic: exitFailed, Run: run}.Main()
 }
 
-func run(args []string, msg *cli.Messages) error {
-	all := commands()
-	program := config.Command{
+// program is the supervisor with its commands.
+func program(all []command) config.Command {
+	p := config.Command{
 		Name:  "supervisor",
 		About: about,
 		Parts: func(c *config.Config) []any { return []any{&c.Server} },
 	}
 	for _, c := range all {
-		program.Commands = append(program.Commands, c.Subcommand)
+		p.Commands = append(p.Commands, c.Subcommand)
 	}
-	c, name, err := program.ParseCommand(args, os.Stdout)
+	return p
+}
+
+func run(args []string, msg *cli.Messages) error {
+	all := commands()
+	c, name, err := program(all).ParseCommand(args, os.Stdout)
 	switch {
 	case errors.Is(err, config.ErrHelp):
 		return nil
@@ -76,7 +84,7 @@ func run(args []string, msg *cli.Messages) error {
 	defer stop()
 	for _, command := range all {
 		if command.Name == name {
-			return explain(ctx, command.run(ctx, &env{c, os.Stdout, msg}))
+			return explain(ctx, command.run(ctx, &env{c, os.Stdout, msg, args}))
 		}
 	}
 	return cli.Fail(exitUsage, errors.New("no command is given"), "supervisor --help lists the commands")

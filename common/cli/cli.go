@@ -84,9 +84,12 @@ type Messages struct {
 	Verbose bool
 	Quiet   bool // errors only
 
-	program string
+	program string // empty where each line's origin is known otherwise
 	w       io.Writer
 }
+
+// NewMessages makes messages that go elsewhere than to standard error, and do not name the program.
+func NewMessages(w io.Writer) *Messages { return &Messages{w: w} }
 
 // Warn says what the person who reads the log should know although the program succeeds.
 func (m *Messages) Warn(hint, format string, args ...any) {
@@ -110,7 +113,11 @@ func (m *Messages) hint(hint string) {
 }
 
 func (m *Messages) print(text string) {
-	fmt.Fprintf(m.w, "%s: %s\n", m.program, oneLine(text))
+	text = oneLine(text)
+	if m.program != "" {
+		text = m.program + ": " + text
+	}
+	fmt.Fprintln(m.w, text)
 }
 
 // oneLine keeps what comes from file names and other programs from forging lines in a log.

@@ -211,11 +211,11 @@ func fromEnvironment(p *flags.Parser) error {
 // The rates that BASE_BACKUP takes, in bytes per second.
 const minRate, maxRate = 32 << 10, 1 << 30
 
+// ErrNoSpool says that the configuration is valid, but for the spool, which is missing.
+var ErrNoSpool = errors.New("no spool is given: say where the archive is with --spool DIR, or spool = DIR in the configuration file")
+
 // Validate checks what the programs share.
 func (c *Config) Validate() error {
-	if c.Spool == "" {
-		return errors.New("no spool is given: say where the archive is with --spool DIR, or spool = DIR in the configuration file")
-	}
 	co, err := codec.ByName(c.Codec)
 	if err != nil {
 		return err
@@ -244,6 +244,8 @@ func (c *Config) Validate() error {
 		return fmt.Errorf("jobs is 0 to 1024, not %d", c.Jobs)
 	case c.KeepBackups < 0 || c.KeepDays < 0 || c.KeepDays > 100_000:
 		return errors.New("keep-backups and keep-days are not negative, and keep-days is at most 100000")
+	case c.Spool == "":
+		return ErrNoSpool
 	}
 	return nil
 }

@@ -26,6 +26,7 @@ type Subcommand struct {
 	About   string                // for its own --help
 	Parts   func(c *Config) []any // the structs of c whose fields are its options; may be nil
 	Options any                   // a struct with options and arguments of its own, as go-flags has them; may be nil
+	NoSpool bool                  // it can do without a spool
 }
 
 // ErrHelp says that what was asked for is done: the help was written.
@@ -53,7 +54,26 @@ func (cmd Command) ParseCommand(args []string, help io.Writer) (Config, string, 
 	if err != nil {
 		return c, name, err
 	}
-	return c, name, c.Validate()
+	return c, name, cmd.validate(&c, name)
+}
+
+// ParseInto reads arguments into a configuration that is there already, in place of the environment and the file.
+func (cmd Command) ParseInto(c *Config, args []string) (string, error) {
+	name, err := cmd.parse(c, args, io.Discard)
+	if err != nil {
+		return name, err
+	}
+	return name, cmd.validate(c, name)
+}
+
+func (cmd Command) validate(c *Config, name string) error {
+	err := c.Validate()
+	for _, sub := range cmd.Commands {
+		if sub.Name == name && sub.NoSpool && errors.Is(err, ErrNoSpool) {
+			return nil
+		}
+	}
+	return err
 }
 
 func (cmd Command) parse(c *Config, args []string, help io.Writer) (string, error) {

@@ -1,0 +1,199 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"walkeep/common/archive"
+	"walkeep/common/cli"
+	"walkeep/common/config"
+	"walkeep/supervisor/metrics"
+	"walkeep/supervisor/service"
+)
+
+const aboutRun = `Does by itself, in the foreground, what the configuration schedules: backups,
+cleanup, verification, drills. It serves metrics where metrics-listen says so.
+A backup that was due while it did not run, or that the archive has never had,
+is taken at once, and so is one after WAL that was archived with broken records.
+
+A task that fails is tried again, from 30 seconds later on, until it is due
+again; verification and drills are not, because their failure is a finding.
+SIGHUP reads the configuration anew, SIGTERM ends it. One supervisor of a host
+runs with a spool. supervisor service install makes it a service.`
+
+// What run does at scheduled times is what these commands do when a person calls them.
+var scheduled = []struct {
+	name     string
+	key      string // of the configuration
+	schedule func(c *config.Config) string
+	args     []string
+	group    string
+	final    bool
+}{
+	{"backup", "backup-schedule", func(c *config.Config) string { return c.BackupSchedule }, []string{"backup"}, "", false},
+	{"cleanup", "cleanup-schedule", func(c *config.Config) string { return c.CleanupSchedule }, []string{"cleanup"}, "", false},
+	{"verify", "verify-schedule", func(c *config.Config) string { return c.VerifySchedule }, []string{"verify"}, reading, true},
+	{"deep-verify", "deep-verify-schedule", func(c *config.Config) string { return c.DeepVerifySchedule }, []string{"verify", "--deep"}, reading, true},
+	{"drill", "drill-schedule", func(c *config.Config) string { return c.DrillSchedule }, []string{"drill"}, reading, true},
+}
+
+// reading is the group of the tasks that read much of the archive.
+const reading = "reading"
+
+func runCommand() command {
+	return command{
+		Subcommand: config.Subcommand{
+			Name: "run", Short: "do all that is scheduled, in the foreground", About: aboutRun,
+			Parts: func(c *config.Config) []any {
+				return []any{&c.Schedule, &c.Backup, &c.Compression, &c.Effort, &c.Retention}
+			},
+		},
+		run: func(ctx context.Context, e *env) error { return keepRunning(ctx, e, os.Stderr) },
+	}
+}
+
+// keepRunning does what is scheduled until ctx ends.
+func keepRunning(ctx context.Context, e *env, log io.Writer) error {
+	r := &runner{env: e, log: newLog(e.Config, log), metrics: metrics.New(cli.Version)}
+	plan, err := r.plan(e.Config)
+	if err != nil {
+		return err
+	}
+	lock, err := service.Lock(e.Spool)
+	switch {
+	case errors.Is(err, service.ErrLocked):
+		return cli.Fail(exitFailed, err, "stop that one first, or give each cluster a spool of its own")
+	case err != nil:
+		r.log.Warn("cannot make sure that no other supervisor runs with this spool", "error", err.Error())
+	default:
+		defer lock.Close()
+	}
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	r.loop = service.New(plan, r.log)
+	r.loop.Notify, r.loop.Reload, r.loop.Load, r.loop.Done = service.NewNotifier(), hangup, r.load, r.done
+	return r.loop.Run(ctx)
+}
+
+// newLog makes the service's log.
+func newLog(c config.Config, w io.Writer) *slog.Logger {
+	level := slog.LevelInfo
+	switch {
+	case c.Quiet:
+		level = slog.LevelError
+	case c.Verbose:
+		level = slog.LevelDebug
+	}
+	f, ok := w.(*os.File)
+	return service.NewLog(w, level, ok && service.IsJournal(f))
+}
+
+// A runner knows what the loop is to do.
+type runner struct {
+	env     *env
+	log     *slog.Logger
+	loop    *service.Loop
+	metrics *metrics.Metrics
+}
+
+func (r *runner) done(x service.Result) { r.metrics.Done(x.Task, x.Began.Add(x.Took), x.Took, x.Err) }
+
+// load reads the configuration anew.
+func (r *runner) load(context.Context) (service.Plan, error) {
+	c, _, err := program(commands()).ParseCommand(r.env.args, io.Discard)
+	if err != nil {
+		return service.Plan{}, err
+	}
+	if c.Spool != r.env.Spool {
+		return service.Plan{}, cli.Fail(exitUsage, fmt.Errorf("spool is now %s", c.Spool), "restart the service for that")
+	}
+	return r.plan(c)
+}
+
+// plan makes what is configured a plan.
+func (r *runner) plan(c config.Config) (service.Plan, error) {
+	var p service.Plan
+	var keys []string
+	for _, s := range scheduled {
+		keys = append(keys, s.key)
+		schedule := s.schedule(&c)
+		if schedule == "" {
+			continue
+		}
+		if _, err := service.ParseSchedule(schedule); err != nil {
+			return p, cli.Fail(exitUsage, fmt.Errorf("%s: %w", s.key, err), "five fields, for minute, hour, day, month and weekday, as in '0 2 * * *'; or @daily and the like")
+		}
+		t := service.Task{Name: s.name, Schedule: schedule, Group: s.group, Final: s.final, Run: call(c, s.args)}
+		if s.name == "backup" {
+			t.Last = func(ctx context.Context) (time.Time, error) { return lastBackup(ctx, c) }
+		}
+		p.Tasks = append(p.Tasks, t)
+	}
+	if c.MetricsListen != "" {
+		if _, _, err := net.SplitHostPort(c.MetricsListen); err != nil {
+			return p, cli.Fail(exitUsage, fmt.Errorf("metrics-listen: %w", err), "an address and a port, such as 127.0.0.1:9187")
+		}
+		p.Parts = append(p.Parts, service.Part{Name: "metrics", Settings: c.MetricsListen, Run: func(ctx context.Context, log *slog.Logger) error {
+			return r.metrics.Serve(ctx, c.MetricsListen, log)
+		}})
+	}
+	if len(p.Tasks)+len(p.Parts) == 0 {
+		return p, cli.Fail(exitUsage, errors.New("there is nothing to do: nothing is scheduled"),
+			"set one of "+strings.Join(keys, ", ")+", or metrics-listen")
+	}
+	return p, nil
+}
+
+// call makes a run of a command that a person could have called, with this configuration.
+func call(with config.Config, args []string) func(context.Context, *slog.Logger) error {
+	return func(ctx context.Context, log *slog.Logger) error {
+		c, all := with, commands()
+		name, err := program(all).ParseInto(&c, args)
+		if err != nil {
+			return err
+		}
+		i := slices.IndexFunc(all, func(one command) bool { return one.Name == name })
+		out := &service.LogWriter{Log: log}
+		messages := &service.LogWriter{Log: log}
+		defer out.Close()
+		defer messages.Close()
+		e := &env{Config: c, out: out, msg: cli.NewMessages(messages), args: args}
+		e.msg.Verbose, e.msg.Quiet = c.Verbose, c.Quiet
+		e.Quiet = true // progress is for a person who waits
+		return explain(ctx, all[i].run(ctx, e))
+	}
+}
+
+// lastBackup is when the newest backup ended.
+func lastBackup(ctx context.Context, c config.Config) (time.Time, error) {
+	e := &env{Config: c}
+	a, _, err := e.open()
+	if err != nil {
+		return time.Time{}, explain(ctx, err)
+	}
+	inv, err := a.Inventory(ctx)
+	if errors.Is(err, archive.ErrUnbound) {
+		return time.Time{}, nil
+	}
+	if err != nil {
+		return time.Time{}, explain(ctx, err)
+	}
+	var last time.Time
+	for _, b := range inv.Backups {
+		if b.Ended.After(last) {
+			last = b.Ended
+		}
+	}
+	return last, nil
+}

@@ -1,0 +1,177 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime/debug"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+	"github.com/robfig/cron/v3"
+
+	"walkeep/common/cli"
+)
+
+// A job is a task and how it stands. Only the loop's own goroutine reads and writes it.
+type job struct {
+	Task
+	schedule cron.Schedule
+	next     time.Time // when it is due
+	retry    time.Time // when it will be tried again; zero if it will not
+	retries  *backoff.ExponentialBackOff
+	due      string // why it should begin; empty if it should not
+	waits    bool   // for another of its group
+	running  bool
+	failed   bool // its last run
+	dropped  bool // no longer in the plan
+}
+
+// look decides whether a job is due.
+func (l *Loop) look(j *job, at time.Time) {
+	if j.dropped {
+		return
+	}
+	if t := j.schedule.Next(at); t.Before(j.next) {
+		j.next = t // the clock was set back
+	}
+	if !at.Before(j.next) {
+		j.next = j.schedule.Next(at)
+		j.retry = time.Time{}
+		j.retries.Reset()
+		if j.running {
+			l.Log.Warn("skipped: the last run still goes on", "task", j.Name, "next", clock(j.next))
+		} else if j.due == "" {
+			j.due = "scheduled"
+		}
+	}
+	if !j.retry.IsZero() && !at.Before(j.retry) {
+		j.retry, j.due = time.Time{}, "trying again"
+	}
+}
+
+// begin runs a job, unless another of its group is running: then it waits for that one's end.
+func (l *Loop) begin(ctx context.Context, j *job) {
+	log := l.Log.With("task", j.Name)
+	for _, other := range l.jobs {
+		if other != j && other.running && j.Group != "" && other.Group == j.Group {
+			if !j.waits {
+				log.Info("waits for the end of " + other.Name)
+			}
+			j.waits = true
+			return
+		}
+	}
+	log.Info("begins", "reason", j.due)
+	j.due, j.waits, j.running = "", false, true
+	task, began := j.Task, time.Now()
+	go func() {
+		err := safely(func() error { return task.Run(ctx, log) })
+		l.report(func() {
+			l.finish(ctx, j, Result{Task: task.Name, Began: began.Round(0), Took: time.Since(began), Err: err})
+		})
+	}()
+}
+
+// finish takes note of how a run ended, and of whether it is tried again.
+func (l *Loop) finish(ctx context.Context, j *job, r Result) {
+	log := l.Log.With("task", r.Task, "took", r.Took.Round(time.Millisecond))
+	j.running = false
+	if j.dropped {
+		l.jobs = without(l.jobs, j)
+	}
+	if r.Err != nil && ctx.Err() != nil {
+		log.Info("interrupted")
+		return
+	}
+	if l.Done != nil {
+		l.Done(r)
+	}
+	j.failed = r.Err != nil
+	if r.Err == nil {
+		j.retries.Reset()
+		log.Info("done")
+		return
+	}
+	if !j.dropped && !j.Final {
+		at := now().Add(j.retries.NextBackOff())
+		if at.Before(j.next) {
+			j.retry = at
+			log = log.With("next_try", clock(at))
+		}
+	}
+	if j.retry.IsZero() && !j.dropped {
+		log = log.With("next", clock(j.next))
+	}
+	logError(log, "failed", r.Err)
+}
+
+// request begins a task that somebody asked for.
+func (l *Loop) request(r request) {
+	j := l.job(r.task)
+	if j == nil || j.dropped || j.running || j.due != "" || !j.retry.IsZero() {
+		return
+	}
+	j.due = r.reason
+}
+
+// makeUp finds out whether a run was missed before the loop began.
+func (l *Loop) makeUp(ctx context.Context, j *job) {
+	t := j.Task
+	go func() {
+		var last time.Time
+		look := func() error {
+			return safely(func() (err error) {
+				last, err = t.Last(ctx)
+				return err
+			})
+		}
+		complain := func(err error, pause time.Duration) {
+			logError(l.Log.With("task", t.Name, "next_try", clock(now().Add(pause))), "cannot tell when it was last done", err)
+		}
+		if backoff.RetryNotify(look, backoff.WithContext(retries(), ctx), complain) != nil {
+			return // the loop has ended
+		}
+		l.report(func() {
+			if due := j.schedule.Next(last.Local()); !due.After(now()) && !j.dropped {
+				reason := "it was never done"
+				if !last.IsZero() {
+					reason = "missed: it was due at " + clock(due) + ", and last done at " + clock(last.Local())
+				}
+				l.request(request{t.Name, reason})
+			}
+		})
+	}()
+}
+
+// safely makes a panic an error.
+func safely(f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = cli.Fail(1, &panicked{fmt.Sprintf("internal error: %v", v), debug.Stack()}, "this is a bug in walkeep; please report it with what led to it")
+		}
+	}()
+	return f()
+}
+
+type panicked struct {
+	text  string
+	stack []byte
+}
+
+func (p *panicked) Error() string { return p.text }
+
+// logError logs an error with what there is to do about it.
+func logError(log *slog.Logger, message string, err error) {
+	attributes := []any{"error", err.Error()}
+	var f *cli.Failure
+	if errors.As(err, &f) && f.Hint != "" {
+		attributes = append(attributes, "hint", f.Hint)
+	}
+	var p *panicked
+	if errors.As(err, &p) {
+		attributes = append(attributes, "stack", string(p.stack))
+	}
+	log.Error(message, attributes...)
+}

@@ -1,0 +1,6 @@
+package service
+
+import "os"
+
+// IsJournal tells whether a file leads to systemd's journal.
+func IsJournal(*os.File) bool { return false }

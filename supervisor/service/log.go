@@ -1,0 +1,103 @@
+package service
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"log/slog"
+	"strings"
+	"sync"
+)
+
+// NewLog makes a log for people and for the journal, one line each. The journal knows the time itself, and takes the level
+// from the line's beginning (sd-daemon(3)).
+func NewLog(w io.Writer, level slog.Level, journal bool) *slog.Logger {
+	if !journal {
+		return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
+	}
+	out := &journalWriter{w: w}
+	return slog.New(&journalHandler{out, slog.NewTextHandler(out, &slog.HandlerOptions{Level: level, ReplaceAttr: withoutTime})})
+}
+
+func withoutTime(groups []string, a slog.Attr) slog.Attr {
+	if len(groups) == 0 && (a.Key == slog.TimeKey || a.Key == slog.LevelKey) {
+		return slog.Attr{}
+	}
+	return a
+}
+
+// A journalWriter begins each line with its priority.
+type journalWriter struct {
+	mu       sync.Mutex // held while one record is written
+	priority string
+	w        io.Writer
+}
+
+func (j *journalWriter) Write(line []byte) (int, error) {
+	_, err := j.w.Write(append([]byte(j.priority), line...))
+	return len(line), err
+}
+
+type journalHandler struct {
+	out *journalWriter
+	slog.Handler
+}
+
+func (h *journalHandler) Handle(ctx context.Context, r slog.Record) error {
+	h.out.mu.Lock()
+	defer h.out.mu.Unlock()
+	switch {
+	case r.Level >= slog.LevelError:
+		h.out.priority = "<3>"
+	case r.Level >= slog.LevelWarn:
+		h.out.priority = "<4>"
+	case r.Level >= slog.LevelInfo:
+		h.out.priority = "<6>"
+	default:
+		h.out.priority = "<7>"
+	}
+	return h.Handler.Handle(ctx, r)
+}
+
+func (h *journalHandler) WithAttrs(a []slog.Attr) slog.Handler {
+	return &journalHandler{h.out, h.Handler.WithAttrs(a)}
+}
+
+func (h *journalHandler) WithGroup(name string) slog.Handler {
+	return &journalHandler{h.out, h.Handler.WithGroup(name)}
+}
+
+// LogWriter makes log records of the lines that a task would print were it called by a person. It is for one goroutine
+// at a time.
+type LogWriter struct {
+	Log  *slog.Logger
+	rest []byte
+}
+
+// Write logs the lines that are complete.
+func (w *LogWriter) Write(text []byte) (int, error) {
+	w.rest = append(w.rest, text...)
+	for {
+		line, rest, complete := bytes.Cut(w.rest, []byte("\n"))
+		if !complete {
+			return len(text), nil
+		}
+		w.rest = rest
+		w.line(string(line))
+	}
+}
+
+// Close logs what is left.
+func (w *LogWriter) Close() {
+	w.line(string(w.rest))
+	w.rest = nil
+}
+
+func (w *LogWriter) line(line string) {
+	line = strings.TrimSpace(line)
+	if warning, ok := strings.CutPrefix(line, "warning: "); ok {
+		w.Log.Warn(warning)
+	} else if line != "" {
+		w.Log.Info(line)
+	}
+}

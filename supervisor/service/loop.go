@@ -1,0 +1,318 @@
+// Package service is what supervisor does by itself: tasks at scheduled times and parts that always run, in one loop that
+// the service manager can watch, reload and stop; and the service's installation.
+package service
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+	"github.com/robfig/cron/v3"
+)
+
+const (
+	// stopLimit is how long tasks and parts have to end when they are asked to.
+	stopLimit = 10 * time.Second
+	// longestSleep bounds how late a task is after the clock was set, or the host was suspended.
+	longestSleep = time.Minute
+)
+
+// A Task is done at scheduled times, by one run at a time.
+type Task struct {
+	Name     string
+	Schedule string // a cron expression of five fields or @daily and the like, in local time
+	// Group names tasks that wait for each other, because they would only slow each other down; "" for none.
+	Group string
+	// Final says that a failure is a finding: the task is not tried again before it is due again.
+	Final bool
+	Run   func(ctx context.Context, log *slog.Logger) error
+	// Last tells when the task was last done, by whomever; the zero time if never. If it was due since then, it is done at
+	// once when the loop begins. Nil: runs that were missed are not made up for.
+	Last func(ctx context.Context) (time.Time, error)
+}
+
+// A Part runs all the time, and is begun again when it ends.
+type Part struct {
+	Name string
+	// Settings tell whether a reload changed what the part does: if they differ, it is stopped and begun anew.
+	Settings string
+	Run      func(ctx context.Context, log *slog.Logger) error
+}
+
+// A Plan is what a loop does.
+type Plan struct {
+	Tasks []Task
+	Parts []Part
+}
+
+// A Result is how a run of a task ended.
+type Result struct {
+	Task  string
+	Began time.Time
+	Took  time.Duration
+	Err   error
+}
+
+// A Loop does what its plan says until its context ends.
+type Loop struct {
+	Plan   Plan
+	Log    *slog.Logger
+	Notify *Notifier // the service manager; may be nil
+	// Reload asks for the plan to be replaced by what Load returns. If that fails, the old plan goes on.
+	Reload <-chan os.Signal
+	Load   func(ctx context.Context) (Plan, error)
+	// Done is told of each run of a task that was not cut short by the loop's end. It may be nil.
+	Done func(Result)
+
+	jobs     []*job
+	parts    []*part
+	events   chan func() // what goroutines report, to be done by the loop
+	requests chan request
+	ended    chan struct{} // closed when nobody receives from events any more
+}
+
+type request struct{ task, reason string }
+
+// New makes a loop.
+func New(plan Plan, log *slog.Logger) *Loop {
+	return &Loop{
+		Plan: plan, Log: log,
+		events: make(chan func()), requests: make(chan request), ended: make(chan struct{}),
+	}
+}
+
+// ParseSchedule reads a cron expression. One that names no day of the calendar is refused.
+func ParseSchedule(text string) (cron.Schedule, error) {
+	s, err := cron.ParseStandard(text)
+	if err != nil {
+		return nil, fmt.Errorf("%q is not a schedule: %w", text, err)
+	}
+	if s.Next(time.Now()).IsZero() {
+		return nil, fmt.Errorf("%q is not a schedule: that time never comes", text)
+	}
+	return s, nil
+}
+
+// Start asks for a task to be done now, and says why. It does nothing where the plan has no such task, or one that is
+// running or waits to be tried again.
+func (l *Loop) Start(ctx context.Context, task, reason string) {
+	select {
+	case l.requests <- request{task, reason}:
+	case <-l.ended:
+	case <-ctx.Done():
+	}
+}
+
+// Run does what the plan says until the context ends. Then it ends all that is running, and fails if something does not
+// end in time.
+func (l *Loop) Run(ctx context.Context) error {
+	defer close(l.ended)
+	if err := l.adopt(ctx, l.Plan); err != nil {
+		return err
+	}
+	watchdog, stop := l.Notify.watchdog()
+	defer stop()
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	l.Log.Info("ready", "tasks", l.upcoming())
+	l.Notify.send("READY=1\nSTATUS=" + l.status())
+	for {
+		select {
+		case <-ctx.Done():
+			return l.stop()
+		case <-timer.C:
+		case event := <-l.events:
+			event()
+		case r := <-l.requests:
+			l.request(r)
+		case <-l.Reload:
+			l.reload(ctx)
+		case <-watchdog:
+			// Sent from here, so that it stops when the loop does.
+			l.Notify.send("WATCHDOG=1")
+		}
+		timer.Reset(l.step(ctx))
+		l.Notify.status(l.status())
+	}
+}
+
+// now is the time by the clock on the wall alone: schedules are about that.
+func now() time.Time { return time.Now().Round(0) }
+
+// step begins what is due, and tells how long nothing will be.
+func (l *Loop) step(ctx context.Context) time.Duration {
+	at, sleep := now(), longestSleep
+	for _, j := range l.jobs {
+		l.look(j, at)
+	}
+	for _, j := range l.jobs {
+		if j.due != "" && !j.running {
+			l.begin(ctx, j)
+		}
+		for _, t := range []time.Time{j.next, j.retry} {
+			if !t.IsZero() {
+				sleep = min(sleep, t.Sub(at))
+			}
+		}
+	}
+	return max(sleep, 0)
+}
+
+// report hands what a goroutine has to say to the loop.
+func (l *Loop) report(event func()) {
+	select {
+	case l.events <- event:
+	case <-l.ended:
+	}
+}
+
+// adopt makes a plan the loop's. Runs that go on do so as they began.
+func (l *Loop) adopt(ctx context.Context, plan Plan) error {
+	schedules := make([]cron.Schedule, len(plan.Tasks))
+	for i, t := range plan.Tasks {
+		var err error
+		if schedules[i], err = ParseSchedule(t.Schedule); err != nil {
+			return fmt.Errorf("schedule of %s: %w", t.Name, err)
+		}
+	}
+	var jobs []*job
+	for i, t := range plan.Tasks {
+		j := l.job(t.Name)
+		isNew := j == nil
+		if isNew {
+			j = &job{retries: retries()}
+		}
+		if t.Schedule != j.Schedule || j.next.IsZero() {
+			j.next = schedules[i].Next(now())
+		}
+		j.Task, j.schedule, j.dropped = t, schedules[i], false
+		if isNew && t.Last != nil {
+			l.makeUp(ctx, j)
+		}
+		jobs = append(jobs, j)
+	}
+	for _, j := range l.jobs {
+		if j.running && !slices.Contains(jobs, j) { // its end will be waited for
+			j.dropped, j.due, j.next, j.retry = true, "", time.Time{}, time.Time{}
+			jobs = append(jobs, j)
+		}
+	}
+	l.jobs, l.Plan = jobs, plan
+	l.adoptParts(ctx, plan.Parts)
+	return nil
+}
+
+func (l *Loop) job(name string) *job {
+	for _, j := range l.jobs {
+		if j.Name == name {
+			return j
+		}
+	}
+	return nil
+}
+
+func (l *Loop) reload(ctx context.Context) {
+	l.Notify.reloading()
+	plan, err := l.Load(ctx)
+	if err == nil {
+		err = l.adopt(ctx, plan)
+	}
+	if err != nil {
+		logError(l.Log, "configuration not reloaded, the old one goes on", err)
+	} else {
+		l.Log.Info("configuration reloaded", "tasks", l.upcoming())
+	}
+	l.Notify.send("READY=1")
+}
+
+// stop waits until all has ended.
+func (l *Loop) stop() error {
+	l.Log.Info("stopping")
+	l.Notify.send("STOPPING=1\nSTATUS=stopping")
+	limit := time.NewTimer(stopLimit)
+	defer limit.Stop()
+	for {
+		alive := l.alive()
+		if len(alive) == 0 {
+			l.Log.Info("stopped")
+			return nil
+		}
+		select {
+		case event := <-l.events:
+			event()
+		case <-limit.C:
+			return fmt.Errorf("not stopped within %s: %s", stopLimit, strings.Join(alive, ", "))
+		}
+	}
+}
+
+func (l *Loop) alive() []string {
+	var names []string
+	for _, j := range l.jobs {
+		if j.running {
+			names = append(names, j.Name)
+		}
+	}
+	for _, p := range l.parts {
+		names = append(names, p.Name)
+	}
+	return names
+}
+
+// upcoming lists the tasks with the times at which they are due.
+func (l *Loop) upcoming() string {
+	var all []string
+	for _, j := range l.jobs {
+		if !j.next.IsZero() {
+			all = append(all, j.Name+" at "+clock(j.next))
+		}
+	}
+	if len(all) == 0 {
+		return "none"
+	}
+	return strings.Join(all, ", ")
+}
+
+// status is the loop's state in one line.
+func (l *Loop) status() string {
+	var running, failed []string
+	var next *job
+	for _, j := range l.jobs {
+		if j.running {
+			running = append(running, j.Name)
+		}
+		if j.failed {
+			failed = append(failed, j.Name)
+		}
+		if !j.next.IsZero() && (next == nil || j.next.Before(next.next)) {
+			next = j
+		}
+	}
+	var text []string
+	if len(running) > 0 {
+		text = append(text, strings.Join(running, ", ")+" running")
+	}
+	if len(failed) > 0 {
+		text = append(text, strings.Join(failed, ", ")+" failed")
+	}
+	if next != nil {
+		text = append(text, fmt.Sprintf("next: %s at %s", next.Name, clock(next.next)))
+	}
+	if len(text) == 0 {
+		return "nothing is scheduled"
+	}
+	return strings.Join(text, "; ")
+}
+
+func clock(t time.Time) string { return t.Format("2006-01-02 15:04:05 MST") }
+
+// retries are the pauses after failed runs.
+func retries() *backoff.ExponentialBackOff {
+	return backoff.NewExponentialBackOff(backoff.WithInitialInterval(30*time.Second), backoff.WithMaxInterval(15*time.Minute),
+		backoff.WithMultiplier(2), backoff.WithRandomizationFactor(0.1), backoff.WithMaxElapsedTime(0))
+}

@@ -1,0 +1,16 @@
+package service
+
+import (
+	"fmt"
+
+	"golang.org/x/sys/unix"
+)
+
+// monotonic is the time since the system was started, by which systemd tells a reload from an earlier one.
+func monotonic() string {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t); err != nil {
+		return ""
+	}
+	return fmt.Sprintf("\nMONOTONIC_USEC=%d", t.Nano()/1000)
+}
