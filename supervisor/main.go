@@ -47,7 +47,9 @@ func commands() []command {
 	return []command{
 		backupCommand(),
 		cleanupCommand(),
+		restoreCommand(),
 		runCommand(),
+		serviceCommand(),
 	}
 }
 

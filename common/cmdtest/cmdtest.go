@@ -30,8 +30,9 @@ import (
 // bin holds the commands.
 var bin string
 
-// Main is the body of TestMain: it builds the commands, runs the tests and returns their exit code.
-func Main(m *testing.M) int {
+// Main is the body of TestMain: it builds the two commands, and other programs that are named, runs the tests and returns
+// their exit code.
+func Main(m *testing.M, programs ...string) int {
 	if bin = os.Getenv("WALKEEP_BIN"); bin != "" {
 		return m.Run()
 	}
@@ -42,7 +43,11 @@ func Main(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	bin = dir
-	build := exec.Command("go", "build", "-o", dir+string(filepath.Separator), "walkeep/archive-cmd", "walkeep/restore-cmd")
+	args := []string{"build", "-o", dir + string(filepath.Separator)}
+	for _, program := range append([]string{"archive-cmd", "restore-cmd"}, programs...) {
+		args = append(args, "walkeep/"+program)
+	}
+	build := exec.Command("go", args...)
 	out, err := build.CombinedOutput()
 	if err == nil {
 		err = os.Chmod(dir, 0o755) // unprivileged users run them, too

@@ -58,7 +58,7 @@ func Standby(dir string) bool {
 	defer f.Close()
 	standby := false // as in PostgreSQL, the last setting counts
 	for lines := bufio.NewScanner(f); lines.Scan(); {
-		name, value := setting(lines.Text())
+		name, value := Setting(lines.Text())
 		if strings.EqualFold(name, "standby_mode") {
 			standby = isTrue(value)
 		}
@@ -66,8 +66,8 @@ func Standby(dir string) bool {
 	return standby
 }
 
-// setting splits a line of a PostgreSQL configuration file: name, an optional equals sign, a value that may be quoted.
-func setting(line string) (name, value string) {
+// Setting splits a line of a PostgreSQL configuration file: name, an optional equals sign, a value that may be quoted.
+func Setting(line string) (name, value string) {
 	line = strings.TrimSpace(line)
 	end := strings.IndexAny(line, " \t='")
 	if end < 0 {

@@ -1,0 +1,277 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"walkeep/common/archive"
+	"walkeep/common/cli"
+	"walkeep/common/config"
+	"walkeep/common/storage"
+	"walkeep/supervisor/progress"
+	"walkeep/supervisor/restore"
+)
+
+const aboutRestore = `Restores a data directory from the backup BACKUP, or from the one that gets to
+the target with the least WAL, and sets it up to recover to the target when it
+is started: to the end of the WAL, unless a target is given. Nothing is copied
+before it is known that the target can be reached.
+
+The directory must be empty, or missing. With --delta it may hold an older
+state of the same cluster, of which only what differs is written, and what the
+backup does not have is removed. A restore that was interrupted leaves a
+directory that does not start; repeat it with --delta.
+
+At a target the server pauses, as is PostgreSQL's default: look at the data, and
+call pg_wal_replay_resume() to open the database, or restore again to another
+target. --target-action promote opens it at once.
+
+The files belong to who calls this. Root must make the directory first, and give
+it to the server's user.`
+
+// restoreOptions are those of the command restore.
+type restoreOptions struct {
+	targetOptions
+	TargetDir      string   `long:"target-dir" value-name:"DIR" required:"yes" description:"data directory to restore"`
+	Action         string   `long:"target-action" choice:"pause" choice:"promote" choice:"shutdown" description:"what the server does at the target (else pause)"`
+	Delta          bool     `long:"delta" description:"write only what differs from what is in the directory"`
+	TablespaceMap  []string `long:"tablespace-map" value-name:"OLD=NEW" description:"restore the tablespace at OLD to NEW; can be repeated"`
+	RestoreCommand string   `long:"restore-command" value-name:"COMMAND" description:"restore_command for the server (else restore-cmd beside this program, with this spool)"`
+	Args           struct {
+		Backup string `positional-arg-name:"BACKUP" description:"the backup to restore, as list names it"`
+	} `positional-args:"yes"`
+}
+
+func restoreCommand() command {
+	var o restoreOptions
+	return command{
+		Subcommand: config.Subcommand{
+			Name: "restore", Short: "restore a data directory", About: aboutRestore, Options: &o,
+			Parts: func(c *config.Config) []any { return []any{&c.Effort} },
+		},
+		run: func(ctx context.Context, e *env) error { return runRestore(ctx, e, &o) },
+	}
+}
+
+// planned is the way to a target, with the lease that keeps it open.
+type planned struct {
+	plan archive.Plan
+	inv  *archive.Inventory
+	held *archive.Held
+}
+
+// plan takes a lease and finds the way to a target.
+func plan(ctx context.Context, a *archive.Archive, kind string, o *targetOptions, id string) (_ *planned, err error) {
+	held, err := a.Hold(ctx, archive.Lease{Kind: kind})
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			held.Release()
+		}
+	}()
+	p := &planned{held: held}
+	if p.inv, err = a.Inventory(ctx); err != nil {
+		return nil, err
+	}
+	t, err := o.target(p.inv, id)
+	if err != nil {
+		return nil, cli.Fail(exitUsage, err, "")
+	}
+	if p.plan, err = a.Plan(ctx, p.inv, t, id); err != nil {
+		return nil, err
+	}
+	b := p.plan.Backup
+	return p, held.Change(ctx, func(l *archive.Lease) { l.Backup, l.Timeline, l.LSN = b.ID, b.Timeline, b.Start })
+}
+
+func runRestore(ctx context.Context, e *env, o *restoreOptions) error {
+	r, err := o.read(e)
+	if err != nil {
+		return cli.Fail(exitUsage, err, "")
+	}
+	a, b, err := e.open()
+	if err != nil {
+		return err
+	}
+	p, err := plan(ctx, a, "restore", &o.targetOptions, o.Args.Backup)
+	if err != nil {
+		return explainRestore(err)
+	}
+	result, err := restoreWith(ctx, e, b, p, r)
+	if err != nil {
+		p.held.Release()
+		return explainRestore(err)
+	}
+	r.Plan = p.plan
+	if err := e.reportRestore(r, result); err != nil {
+		p.held.Release()
+		return err
+	}
+	return p.held.Release()
+}
+
+// read checks the options and makes them those of the restore.
+func (o *restoreOptions) read(e *env) (r restore.Options, err error) {
+	if err := o.check(); err != nil {
+		return r, err
+	}
+	latest := o.Time == "" && o.XID == "" && o.LSN == "" && o.Name == "" && !o.Immediate
+	if latest && (o.Action == "pause" || o.Action == "shutdown") {
+		return r, fmt.Errorf("--target-action %s needs a target: at the end of the WAL the server always opens the database", o.Action)
+	}
+	r = restore.Options{Delta: o.Delta, Jobs: e.jobs(), Tablespaces: make(map[string]string)}
+	if r.Dir, err = filepath.Abs(o.TargetDir); err != nil {
+		return r, err
+	}
+	for _, m := range o.TablespaceMap {
+		from, to, ok := strings.Cut(m, "=")
+		if !ok || from == "" || to == "" {
+			return r, fmt.Errorf("--tablespace-map: %q is not OLD=NEW", m)
+		}
+		if _, twice := r.Tablespaces[from]; twice {
+			return r, fmt.Errorf("--tablespace-map: %s is mapped twice", from)
+		}
+		if !filepath.IsAbs(to) {
+			return r, fmt.Errorf("--tablespace-map: %s is not an absolute path", to)
+		}
+		r.Tablespaces[from] = to
+	}
+	spool, err := filepath.Abs(e.Spool)
+	if err != nil {
+		return r, err
+	}
+	r.Avoid = []string{spool}
+	r.Recovery = restore.Recovery{Command: o.RestoreCommand, Action: o.Action}
+	if r.Recovery.Action == "" {
+		r.Recovery.Action = "pause"
+	}
+	if r.Recovery.Command == "" {
+		r.Recovery.Command, err = e.restoreCommand(spool)
+	}
+	return r, err
+}
+
+// restoreCommand is the restore_command that calls the restore-cmd beside this program.
+func (e *env) restoreCommand(spool string) (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	if self, err = filepath.EvalSymlinks(self); err != nil { // walkeep on the PATH is a link to supervisor
+		return "", err
+	}
+	file := ""
+	if e.File != "" {
+		if file, err = filepath.Abs(e.File); err != nil {
+			return "", err
+		}
+	}
+	program := filepath.Join(filepath.Dir(self), "restore-cmd"+filepath.Ext(self))
+	if _, err := os.Stat(program); err != nil {
+		return "", fmt.Errorf("restore-cmd is not beside this program: %w (say with --restore-command what the server is to call)", err)
+	}
+	return restore.Command(program, spool, file), nil
+}
+
+// restoreWith restores, and shows how far it is.
+func restoreWith(ctx context.Context, e *env, b storage.Backend, p *planned, r restore.Options) (*restore.Result, error) {
+	var bar *progress.Bar
+	r.Plan = p.plan
+	r.Begin = func(what string, bytes int64) {
+		bar.Done()
+		if !e.Quiet {
+			bar = progress.New(os.Stderr, what, bytes)
+		}
+	}
+	r.Progress = func(bytes int64) { bar.Add(bytes) }
+	r.Notice = func(hint, message string) { e.msg.Warn(hint, "%s", message) }
+	result, err := restore.Run(ctx, b, p.inv, r)
+	bar.Done()
+	return result, err
+}
+
+// reportRestore says what was done.
+func (e *env) reportRestore(r restore.Options, done *restore.Result) error {
+	m := r.Plan.Backup
+	fmt.Fprintf(e.out, "restored backup %s to %s: %d files, %s, in %s\n", m.ID, r.Dir, done.Files, progress.Bytes(done.Bytes), done.Took.Round(100*time.Millisecond))
+	if r.Delta {
+		fmt.Fprintf(e.out, "delta: compared %s, %s differed, wrote %s, removed %d files and directories\n",
+			progress.Bytes(done.Compared), progress.Bytes(done.Differed), progress.Bytes(done.Written), done.Removed)
+	}
+	if len(done.Kept) > 0 {
+		e.msg.Warn("archive-cmd can still archive it; remove it when you are sure that it is not needed",
+			"WAL that the archive does not hold was moved to %s: %s", done.KeptDir, strings.Join(done.Kept, " "))
+	}
+	_, err := fmt.Fprintf(e.out, "it will recover to %s\n", describeTarget(r))
+	e.msg.Warn("set archive_mode = off before it is started if this is only a copy to look at",
+		"where archive_mode and archive_command are set, the restored server archives to the same archive, on a new timeline")
+	return err
+}
+
+// describeTarget says where recovery will end.
+func describeTarget(r restore.Options) string {
+	t := r.Plan.Target
+	where := ""
+	switch t.Kind {
+	case archive.ToImmediate:
+		where = "where the backup is consistent"
+	case archive.ToTime:
+		where = "the time " + t.Time.Format("2006-01-02 15:04:05.999999 -07:00")
+	case archive.ToXID:
+		where = fmt.Sprintf("transaction %d", t.XID)
+	case archive.ToLSN:
+		where = "the position " + t.LSN.String()
+	case archive.ToName:
+		where = fmt.Sprintf("the restore point %q", t.Name)
+	default:
+		return fmt.Sprintf("the end of the WAL of timeline %d, and open the database", r.Plan.Timeline)
+	}
+	if t.Exclusive {
+		where = "just before " + where
+	}
+	then := map[string]string{
+		"pause":    "pause there; pg_wal_replay_resume() opens the database",
+		"promote":  "open the database there",
+		"shutdown": "shut down there",
+	}
+	return fmt.Sprintf("%s, on timeline %d, and %s", where, r.Plan.Timeline, then[r.Recovery.Action])
+}
+
+// explainRestore adds what to do next.
+func explainRestore(err error) error {
+	code, hint := exitFailed, ""
+	switch {
+	case errors.Is(err, archive.ErrUnreachable):
+		hint = "supervisor list shows what can be recovered"
+	case errors.Is(err, restore.ErrInUse):
+		hint = "stop the server or the restore that uses it; where neither runs, remove postmaster.pid"
+	case errors.Is(err, restore.ErrInterrupted):
+		hint = "repeat the restore with --delta, which completes it"
+	case errors.Is(err, restore.ErrNotEmpty):
+		hint = "empty it; or add --delta where it is an older state of this cluster; --tablespace-map OLD=NEW puts a tablespace elsewhere"
+	case errors.Is(err, restore.ErrNotData):
+		hint = "give the right directory, or an empty one"
+	case errors.Is(err, archive.ErrForeign):
+		hint = "check --target-dir and --spool: they are of two different clusters"
+	case errors.Is(err, restore.ErrPlace):
+		code, hint = exitUsage, "choose other directories with --target-dir and --tablespace-map OLD=NEW"
+	case errors.Is(err, restore.ErrOwner):
+		hint = "make the directory and give it to the server's user (install -d -m 700 -o postgres -g postgres DIR), or run this as that user"
+	case errors.Is(err, restore.ErrSpace):
+		hint = "free some, or restore to another file system"
+	case errors.Is(err, archive.ErrDamaged):
+		hint = "this backup cannot be restored: choose another one (supervisor list), and keep this one for a look at what happened"
+	case errors.Is(err, restore.ErrLayout):
+		hint = "nothing was written: the backup was not made by walkeep, or was tampered with"
+	default:
+		return err
+	}
+	return cli.Fail(code, err, hint)
+}

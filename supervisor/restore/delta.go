@@ -1,0 +1,241 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"sync/atomic"
+
+	"github.com/zeebo/xxh3"
+	"golang.org/x/sync/errgroup"
+
+	"walkeep/common/backup"
+)
+
+// reconcile finds out what there is of the backup's files, removes what does not belong to them, and compares the rest.
+func (r *restorer) reconcile(ctx context.Context) error {
+	if err := r.followWAL(); err != nil {
+		return err
+	}
+	if err := r.keepWAL(); err != nil {
+		return err
+	}
+	byPlace := make(map[*place]map[string]*item)
+	for _, p := range r.places {
+		byPlace[p] = make(map[string]*item)
+	}
+	for _, list := range [][]*item{r.dirs, r.files} {
+		for _, it := range list {
+			byPlace[it.place][it.name] = it
+		}
+	}
+	for _, p := range r.places {
+		if err := r.clear(ctx, p, byPlace[p]); err != nil {
+			return err
+		}
+	}
+	return r.compare(ctx)
+}
+
+// clear removes what is in a place and not in the backup, and notes what is in both.
+func (r *restorer) clear(ctx context.Context, p *place, items map[string]*item) error {
+	return fs.WalkDir(p.root.FS(), ".", func(name string, e fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		it := items[name]
+		switch {
+		case name == ".":
+			return nil
+		case r.spares(p, name, it != nil):
+			if e.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		case it != nil && it.Dir && e.IsDir():
+			it.old, err = e.Info()
+			return err
+		case it != nil && !it.Dir && e.Type().IsRegular():
+			info, err := e.Info()
+			if err != nil {
+				return err
+			}
+			if !hasOneName(info) {
+				break // what has another name may be another cluster's
+			}
+			it.old = info
+			return nil
+		}
+		r.Removed++
+		if err := p.root.RemoveAll(name); err != nil {
+			return err
+		}
+		if e.IsDir() {
+			return fs.SkipDir
+		}
+		return nil
+	})
+}
+
+// spares tells what clear leaves alone: in the data directory the marker, the links of tablespaces, pg_wal where it is a
+// link, and the WAL that was kept; in a tablespace's location what PostgreSQL did not make for this cluster.
+func (r *restorer) spares(p *place, name string, inBackup bool) bool {
+	if p.oid != "" {
+		return path.Dir(name) == "." && !inBackup
+	}
+	full := path.Join(p.prefix, name)
+	switch {
+	case full == markerName, full == "pg_wal/"+keptName, path.Dir(full) == "." && isHarmless(full):
+		return true
+	}
+	for _, other := range r.places[1:] {
+		if full == other.prefix && p != other {
+			return true
+		}
+	}
+	return false
+}
+
+// followWAL makes the directory to which a link pg_wal leads a place of its own.
+func (r *restorer) followWAL() error {
+	data := r.places[0]
+	info, err := data.root.Lstat("pg_wal")
+	if err != nil || info.Mode()&fs.ModeSymlink == 0 {
+		if errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+		return err
+	}
+	dir, err := filepath.EvalSymlinks(filepath.Join(data.dir, "pg_wal"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // it leads nowhere, and is replaced by a directory
+	}
+	if err != nil {
+		return err
+	}
+	p := &place{prefix: "pg_wal", dir: dir}
+	r.places = append(r.places, p)
+	if err := r.checkApart(); err != nil {
+		return err
+	}
+	for _, list := range [][]*item{r.dirs, r.files} {
+		for _, it := range list {
+			if it.place == data {
+				if err := r.locate(it); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return p.open()
+}
+
+// A stretch is a part of a file that is compared at once.
+type stretch struct {
+	it    *item
+	first int // block
+}
+
+// stretchBlocks is the number of blocks of a stretch.
+const stretchBlocks = 16
+
+// compare finds the blocks that differ from the backup.
+func (r *restorer) compare(ctx context.Context) error {
+	var all []stretch
+	var bytes int64
+	for _, it := range r.files {
+		if it.old == nil || it.isControl() {
+			continue
+		}
+		it.need = make([]bool, it.Blocks())
+		bytes += min(it.Size, it.old.Size())
+		for k := 0; k < it.Blocks(); k += stretchBlocks {
+			all = append(all, stretch{it, k})
+		}
+	}
+	r.Begin("compare", bytes)
+	var next, compared atomic.Int64
+	group, ctx := errgroup.WithContext(ctx)
+	for range r.Jobs {
+		c := &comparer{buf: make([]byte, 4*backup.BlockSize)}
+		group.Go(func() error {
+			defer c.close()
+			for ctx.Err() == nil {
+				i := int(next.Add(1)) - 1
+				if i >= len(all) {
+					return nil
+				}
+				n, err := c.compare(all[i])
+				if err != nil {
+					return err
+				}
+				compared.Add(n)
+				r.Progress(n)
+			}
+			return ctx.Err()
+		})
+	}
+	err := group.Wait()
+	r.Compared = compared.Load()
+	return err
+}
+
+// A comparer reads existing files.
+type comparer struct {
+	buf []byte
+	dir dirCache
+	it  *item
+	f   *os.File // of it
+}
+
+func (c *comparer) close() {
+	if c.f != nil {
+		c.f.Close()
+		c.f = nil
+	}
+	c.dir.close()
+}
+
+// compare notes which blocks of a stretch are needed, and returns how many bytes it has read.
+func (c *comparer) compare(s stretch) (int64, error) {
+	it := s.it
+	if c.it != it {
+		if c.f != nil {
+			c.f.Close()
+			c.f = nil
+		}
+		dir, base, err := c.dir.of(it)
+		if err != nil {
+			return 0, err
+		}
+		f, err := dir.Open(base)
+		if err != nil {
+			return 0, err
+		}
+		c.it, c.f = it, f
+	}
+	var read int64
+	end := min(s.first+stretchBlocks, it.Blocks())
+	for k := s.first; k < end; {
+		at := int64(k) * backup.BlockSize
+		part := c.buf[:min(int64(len(c.buf)), it.Size-at, int64(end-k)*backup.BlockSize)]
+		n, err := c.f.ReadAt(part, at)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return read, err
+		}
+		read += int64(n)
+		for got := part[:n]; len(part) > 0; k++ {
+			size := min(backup.BlockSize, len(part))
+			it.need[k] = len(got) < size || xxh3.Hash128(got[:size]).Bytes() != it.Hash(k)
+			part, got = part[size:], got[min(size, len(got)):]
+		}
+	}
+	return read, nil
+}

@@ -1,0 +1,254 @@
+package restore
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	"walkeep/common/backup"
+)
+
+// An item is a file or a directory of the backup and what there is of it.
+type item struct {
+	*backup.File
+	place *place
+	name  string      // in its place, with slashes
+	old   fs.FileInfo // of the regular file or the directory that is there; nil if there is none
+	// need says which blocks must come from the archive; nil: all.
+	need []bool
+
+	left atomic.Int64 // bytes that must still be written
+	mu   sync.Mutex   // guards f until it is open
+	f    *os.File
+}
+
+// maxControl bounds the size of pg_control, in bytes; it has 8192.
+const maxControl = 64 << 10
+
+// mode is the file's mode, without what nobody but the owner and, to read, the group may have.
+func (it *item) mode() fs.FileMode {
+	if it.Dir {
+		return fs.FileMode(it.Mode)&0o750 | 0o700
+	}
+	return fs.FileMode(it.Mode)&0o750 | 0o600
+}
+
+func (it *item) needs(block int) bool { return it.need == nil || it.need[block] }
+
+// isControl tells whether it is the control file, which is written last.
+func (it *item) isControl() bool { return it.Path == "global/pg_control" }
+
+// leftOut are files that the backup may have and the restored directory must not: this restore writes its own, and links
+// are made by it, so that tablespace_map could only lead to the wrong places.
+var leftOut = []string{"recovery.conf", "recovery.signal", "standby.signal", "tablespace_map", "postmaster.pid", "postmaster.opts", markerName}
+
+// needed are directories without which PostgreSQL does not start.
+var needed = []string{"global", "pg_wal", "pg_tblspc"}
+
+// assign finds the place of each file of the index, and refuses an index that leads elsewhere.
+func (r *restorer) assign(files []backup.File) error {
+	known := make(map[string]bool)
+	add := func(f *backup.File) error {
+		it := &item{File: f}
+		if err := r.locate(it); err != nil {
+			return err
+		}
+		known[f.Path] = true
+		if f.Dir {
+			r.dirs = append(r.dirs, it)
+		} else {
+			r.files = append(r.files, it)
+		}
+		return nil
+	}
+	for i := range files {
+		if slices.Contains(leftOut, files[i].Path) {
+			continue
+		}
+		if err := add(&files[i]); err != nil {
+			return err
+		}
+	}
+	for _, dir := range needed {
+		if !known[dir] {
+			if err := add(&backup.File{Path: dir, Dir: true, Mode: 0o700, ModTime: r.m.Began}); err != nil {
+				return err
+			}
+		}
+	}
+	for _, it := range slices.Concat(r.files, r.dirs) {
+		for dir := path.Dir(it.Path); dir != "." && !known[dir]; dir = path.Dir(dir) {
+			if err := add(&backup.File{Path: dir, Dir: true, Mode: 0o700, ModTime: r.m.Began}); err != nil {
+				return err
+			}
+		}
+	}
+	slices.SortFunc(r.dirs, func(a, b *item) int { return cmp.Compare(a.Path, b.Path) })
+	slices.SortStableFunc(r.files, func(a, b *item) int {
+		return cmp.Or(cmp.Compare(a.Volume, b.Volume), cmp.Compare(a.Offset, b.Offset))
+	})
+	return r.checkIndex()
+}
+
+// locate finds an item's place.
+func (r *restorer) locate(it *item) error {
+	it.place, it.name = r.places[0], it.Path
+	if err := backup.CheckPath(it.Path); err != nil {
+		return fmt.Errorf("%w: %q: %w", ErrLayout, it.Path, err)
+	}
+	for _, p := range r.places[1:] {
+		if it.Path == p.prefix {
+			if !it.Dir {
+				return fmt.Errorf("%w: %q is a tablespace, not a file", ErrLayout, it.Path)
+			}
+			it.place, it.name = p, "."
+		} else if rest, ok := strings.CutPrefix(it.Path, p.prefix+"/"); ok {
+			it.place, it.name = p, rest
+		}
+	}
+	return nil
+}
+
+// checkIndex holds the files against each other.
+func (r *restorer) checkIndex() error {
+	var before *item
+	for _, it := range r.files {
+		if before != nil && it.Size > 0 && before.Volume == it.Volume && before.Offset+before.Size > it.Offset {
+			return fmt.Errorf("%w: %q and %q overlap in volume %d", ErrLayout, before.Path, it.Path, it.Volume)
+		}
+		if it.Size > 0 {
+			before = it
+		}
+	}
+	control := r.item("global/pg_control")
+	if control == nil || r.item("PG_VERSION") == nil {
+		return fmt.Errorf("%w: it lacks global/pg_control or PG_VERSION", ErrLayout)
+	}
+	if control.Size == 0 || control.Size > maxControl {
+		return fmt.Errorf("%w: a control file of %d bytes", ErrLayout, control.Size)
+	}
+	r.control = make([]byte, control.Size)
+	return nil
+}
+
+// item finds a file of the backup; nil if it has none of that path.
+func (r *restorer) item(path string) *item {
+	for _, it := range r.files {
+		if it.Path == path {
+			return it
+		}
+	}
+	return nil
+}
+
+// checkSpace compares what is needed with what is free, for each file system. What a delta will write anew is counted as
+// what it replaces.
+func (r *restorer) checkSpace() error {
+	sizes := make(map[*place]int64)
+	for _, it := range r.files {
+		sizes[it.place] += (it.Size + 4095) &^ 4095
+	}
+	type disk struct {
+		free, needed int64
+		dir          string
+	}
+	disks := make(map[uint64]*disk)
+	for _, p := range r.places {
+		id, free, err := freeSpace(p.dir)
+		if err != nil {
+			return fmt.Errorf("free space of %s: %w", p.dir, err)
+		}
+		if disks[id] == nil {
+			disks[id] = &disk{free: free, dir: p.dir}
+		}
+		used, err := sizeOf(p)
+		if err != nil {
+			return err
+		}
+		disks[id].needed += sizes[p] - used
+	}
+	for _, d := range disks {
+		if d.needed > d.free {
+			return fmt.Errorf("%w: %s needs %d MB more than there are, and %d MB are free", ErrSpace, d.dir, (d.needed-d.free)>>20+1, d.free>>20)
+		}
+	}
+	return nil
+}
+
+// sizeOf is the size of the files that a place has already.
+func sizeOf(p *place) (size int64, err error) {
+	if p.empty {
+		return 0, nil
+	}
+	err = fs.WalkDir(os.DirFS(p.dir), ".", func(_ string, e fs.DirEntry, err error) error {
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		info, err := e.Info()
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err == nil {
+			size += info.Size()
+		}
+		return err
+	})
+	return size, err
+}
+
+// makeDirs makes the directories and the links of tablespaces.
+func (r *restorer) makeDirs() error {
+	for _, it := range r.dirs {
+		if err := it.makeDir(r.owner); err != nil {
+			return err
+		}
+	}
+	for _, p := range r.places[1:] {
+		if p.oid == "" {
+			continue
+		}
+		root, link := r.places[0].root, p.prefix
+		if to, err := root.Readlink(link); err == nil && to == p.link {
+			continue
+		}
+		if err := root.RemoveAll(link); err != nil {
+			return err
+		}
+		if err := root.Symlink(p.link, link); err != nil {
+			return err
+		}
+		if err := r.owner.giveIn(root, link); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (it *item) makeDir(o owner) error {
+	root := it.place.root
+	if it.old == nil && it.name != "." {
+		if err := root.Mkdir(it.name, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+		info, err := root.Lstat(it.name)
+		if err != nil {
+			return err
+		}
+		if !info.IsDir() {
+			return fmt.Errorf("%s in %s is no directory", it.name, it.place.dir)
+		}
+	}
+	if it.name == "." || it.old == nil && it.mode() != 0o700 || it.old != nil && it.old.Mode().Perm() != it.mode() {
+		if err := root.Chmod(it.name, it.mode()); err != nil {
+			return err
+		}
+	}
+	return o.giveIn(root, it.name)
+}

@@ -1,0 +1,158 @@
+package restore
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"walkeep/common/durable"
+	"walkeep/common/wal"
+)
+
+// markerName is the file in the data directory that says that it is being restored.
+const markerName = "walkeep.restore"
+
+// A note is what the marker says.
+type note struct {
+	Backup      string            `json:"backup"`
+	SystemID    wal.SystemID      `json:"system_identifier,string"`
+	Tablespaces map[string]string `json:"tablespaces"` // locations by OID
+}
+
+// A marker is the locked file of a restore that runs.
+type marker struct {
+	f   *os.File
+	dir string
+}
+
+// mark begins a restore. Only one at a time can have a directory.
+func mark(dir string, n note, o owner) (*marker, error) {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	f, err := root.OpenFile(markerName, os.O_RDWR|os.O_CREATE, durable.FileMode)
+	if err != nil {
+		return nil, err
+	}
+	m := &marker{f, dir}
+	if err := m.write(n, o); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return m, nil
+}
+
+func (m *marker) write(n note, o owner) error {
+	locked, err := lock(m.f)
+	if err != nil {
+		return err
+	}
+	if !locked || !m.there() { // another restore has it, or had it until now
+		return fmt.Errorf("%s %w by another restore", m.dir, ErrInUse)
+	}
+	if err := o.giveFile(m.f); err != nil {
+		return err
+	}
+	content, err := json.Marshal(n)
+	if err != nil {
+		return err
+	}
+	if err := m.f.Truncate(0); err != nil {
+		return err
+	}
+	if _, err := m.f.WriteAt(append(content, '\n'), 0); err != nil {
+		return err
+	}
+	// Before anything else changes, or a power cut could leave a directory that nobody can tell from a broken one.
+	if err := m.f.Sync(); err != nil {
+		return err
+	}
+	return durable.SyncDir(m.dir)
+}
+
+// there tells whether the file still has its name.
+func (m *marker) there() bool {
+	own, err := m.f.Stat()
+	if err != nil {
+		return false
+	}
+	named, err := os.Lstat(filepath.Join(m.dir, markerName))
+	return err == nil && os.SameFile(own, named)
+}
+
+func (m *marker) close() { m.f.Close() }
+
+func (m *marker) remove() error {
+	m.f.Close() // or Windows would not remove it
+	if err := os.Remove(filepath.Join(m.dir, markerName)); err != nil {
+		return err
+	}
+	return durable.SyncDir(m.dir)
+}
+
+// readMarker reads the note of an interrupted restore; nil if there is none.
+func readMarker(dir string) (*note, error) {
+	path := filepath.Join(dir, markerName)
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if info.Mode().IsRegular() && info.Size() == 0 {
+		return nil, nil // that restore was killed before it did anything
+	}
+	if !info.Mode().IsRegular() || info.Size() > 1<<20 {
+		return nil, fmt.Errorf("%s %w: %s is not what a restore writes", dir, ErrNotData, markerName)
+	}
+	f, err := os.OpenFile(path, os.O_RDWR, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	locked, err := lock(f)
+	if err != nil {
+		return nil, err
+	}
+	if !locked {
+		return nil, fmt.Errorf("%s %w by another restore", dir, ErrInUse)
+	}
+	var n note
+	if err := json.NewDecoder(f).Decode(&n); err != nil {
+		return nil, fmt.Errorf("%s %w: %s cannot be read: %v", dir, ErrNotData, markerName, err)
+	}
+	return &n, nil
+}
+
+// removeControl takes global/pg_control away, durably.
+func removeControl(dir string) error {
+	global := filepath.Join(dir, "global")
+	if info, err := os.Lstat(global); err != nil || !info.IsDir() {
+		return nil
+	}
+	if err := os.Remove(filepath.Join(global, "pg_control")); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return err
+	}
+	return durable.SyncDir(global)
+}
+
+// writeControl makes the directory one that starts.
+func writeControl(dir string, content []byte, mode fs.FileMode, o owner) error {
+	path := filepath.Join(dir, "global", "pg_control")
+	if err := durable.WriteFile(path, content); err != nil {
+		return err
+	}
+	if err := os.Chmod(path, mode); err != nil {
+		return err
+	}
+	return o.give(path)
+}

@@ -1,0 +1,81 @@
+package restore
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"walkeep/common/archive"
+)
+
+// A Recovery is what the server does when it is started.
+type Recovery struct {
+	Command string // restore_command
+	Action  string // at the target: pause, promote or shutdown
+}
+
+func (c Recovery) check(int) error {
+	switch {
+	case c.Command == "":
+		return errors.New("no restore_command is given")
+	case c.Action != "pause" && c.Action != "promote" && c.Action != "shutdown":
+		return fmt.Errorf("the action at the target is pause, promote or shutdown, not %q", c.Action)
+	}
+	return nil
+}
+
+// A setting is a line of a configuration file.
+type setting struct{ name, value string }
+
+func (s setting) String() string { return s.name + " = " + quote(s.value) }
+
+// quote writes a value as PostgreSQL's configuration files want it.
+func quote(value string) string {
+	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `''`).Replace(value) + "'"
+}
+
+// targetNames are the settings of which only one may have a value.
+var targetNames = []string{"recovery_target", "recovery_target_lsn", "recovery_target_name", "recovery_target_time", "recovery_target_xid"}
+
+// timeForm is unambiguous whatever the server's time zone and date style are.
+const timeForm = "2006-01-02 15:04:05.999999-07:00"
+
+// target gives the setting for the target; no name for the end of the WAL.
+func target(t archive.Target) setting {
+	switch t.Kind {
+	case archive.ToImmediate:
+		return setting{"recovery_target", "immediate"}
+	case archive.ToLSN:
+		return setting{"recovery_target_lsn", t.LSN.String()}
+	case archive.ToName:
+		return setting{"recovery_target_name", t.Name}
+	case archive.ToTime:
+		return setting{"recovery_target_time", t.Time.UTC().Format(timeForm)}
+	case archive.ToXID:
+		return setting{"recovery_target_xid", strconv.FormatUint(uint64(t.XID), 10)}
+	}
+	return setting{}
+}
+
+// settings are what the server needs to know to recover as planned. Those of elsewhere are the names that have a value in
+// the user's own configuration, which must not count.
+func (r *restorer) settings(elsewhere map[string]bool) []setting {
+	t := target(r.Plan.Target)
+	all := []setting{{"restore_command", r.Recovery.Command}}
+	// The one that counts comes last, because setting another one after it is an error, even to nothing.
+	for _, name := range targetNames {
+		if elsewhere[name] && name != t.name {
+			all = append(all, setting{name, ""})
+		}
+	}
+	all = append(all, setting{"recovery_target_timeline", strconv.FormatUint(uint64(r.Plan.Timeline), 10)})
+	if t.name == "" {
+		return all
+	}
+	inclusive := "on"
+	if r.Plan.Target.Exclusive {
+		inclusive = "off"
+	}
+	return append(all, t, setting{"recovery_target_inclusive", inclusive}, setting{"recovery_target_action", r.Recovery.Action})
+}

@@ -1,0 +1,224 @@
+// Package restore lays a data directory out of a backup, so that PostgreSQL recovers it to a target when it is started.
+//
+// # What makes a directory whole
+//
+// A directory that is being restored holds the file walkeep.restore, which is locked for as long as the restore runs, and
+// no global/pg_control, without which no PostgreSQL starts. pg_control is written when all else is durable, and
+// walkeep.restore removed after it. So a restore that was interrupted is known for one, nobody can start its directory by
+// mistake, and a restore with delta completes it.
+//
+// # Delta
+//
+// A restore with delta compares the blocks of the files that are there with the backup, reads only what differs from the
+// archive, and writes only the pages that differ. What is not in the backup is removed: in the data directory, and in the
+// directories that PostgreSQL made for this cluster below its tablespaces' locations. Symbolic links are never followed,
+// but for those of tablespaces and of pg_wal, and a file with several names (hard links) is made anew.
+//
+// The WAL that is left in pg_wal is of no use to the restored cluster: recovery takes all from the archive, and old
+// segments could be taken for newer ones of the same name. What the archive does not hold, though, may be the only copy of
+// the last transactions. It is moved to pg_wal/walkeep.kept, where PostgreSQL does not look.
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"walkeep/common/archive"
+	"walkeep/common/backup"
+	"walkeep/common/storage"
+)
+
+// Errors of Run, to be found with errors.Is. All but ErrLayout come before anything was changed.
+var (
+	ErrInUse       = errors.New("is in use")
+	ErrNotEmpty    = errors.New("is not empty")
+	ErrInterrupted = errors.New("holds what an interrupted restore has left")
+	ErrNotData     = errors.New("is no data directory")
+	ErrPlace       = errors.New("cannot take a tablespace")
+	ErrSpace       = errors.New("not enough space")
+	ErrOwner       = errors.New("PostgreSQL does not run as root, and nothing says whose the files are to be")
+	ErrLayout      = errors.New("cannot be restored: its index leads elsewhere")
+)
+
+// Options say what is restored, and where to.
+type Options struct {
+	Plan  archive.Plan
+	Dir   string // the data directory; absolute
+	Delta bool
+	// Tablespaces are where tablespaces go instead, by their location in the backup.
+	Tablespaces map[string]string
+	// Avoid are directories that the restored ones must not overlap, such as the archive.
+	Avoid    []string
+	Jobs     int // cores
+	Recovery Recovery
+	// Begin is called when files begin to be compared or written, with their bytes; Progress with the bytes that were done
+	// since the last call; Notice with what the user should know. All are optional.
+	Begin    func(what string, bytes int64)
+	Progress func(bytes int64)
+	Notice   func(hint, message string)
+}
+
+// A Result is what was done.
+type Result struct {
+	Files    int
+	Bytes    int64 // of the backup
+	Compared int64 // bytes of existing files
+	Differed int64 // bytes of the blocks that were missing or differed
+	Written  int64 // bytes
+	Removed  int   // files and directories
+	Kept     []string
+	KeptDir  string
+	Took     time.Duration
+}
+
+// A restorer does one restore.
+type restorer struct {
+	Options
+	Result
+	b      storage.Backend
+	inv    *archive.Inventory
+	m      *backup.Manifest
+	places []*place // the data directory first
+	dirs   []*item  // parents first
+	files  []*item
+	marker *marker
+	owner  owner
+	// control is the content of global/pg_control.
+	control []byte
+}
+
+// Run restores. The caller holds a lease on the backup.
+func Run(ctx context.Context, b storage.Backend, inv *archive.Inventory, o Options) (*Result, error) {
+	begun := time.Now()
+	r := &restorer{Options: o, b: b, inv: inv, m: o.Plan.Backup}
+	if r.Begin == nil {
+		r.Begin = func(string, int64) {}
+	}
+	if r.Progress == nil {
+		r.Progress = func(int64) {}
+	}
+	if r.Notice == nil {
+		r.Notice = func(string, string) {}
+	}
+	err := r.run(ctx)
+	r.close()
+	r.Took = time.Since(begun)
+	return &r.Result, err
+}
+
+func (r *restorer) run(ctx context.Context) error {
+	if err := r.Recovery.check(r.m.Major); err != nil {
+		return err
+	}
+	if err := r.examine(); err != nil {
+		return err
+	}
+	files, err := r.m.ReadFiles(ctx, r.b)
+	if err != nil {
+		return err
+	}
+	if err := r.assign(files); err != nil {
+		return err
+	}
+	if err := r.checkSpace(); err != nil {
+		return err
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if err := r.begin(); err != nil {
+		return err
+	}
+	if r.Delta {
+		if err := r.reconcile(ctx); err != nil {
+			return err
+		}
+	}
+	if err := r.makeDirs(); err != nil {
+		return err
+	}
+	if err := r.extract(ctx); err != nil {
+		return err
+	}
+	if err := r.configure(); err != nil {
+		return err
+	}
+	if err := r.sync(); err != nil {
+		return err
+	}
+	return r.finish()
+}
+
+func (r *restorer) close() {
+	for _, it := range r.files {
+		if it.f != nil {
+			it.f.Close()
+		}
+	}
+	for _, p := range r.places {
+		p.close()
+	}
+	if r.marker != nil {
+		r.marker.close()
+	}
+}
+
+// begin makes the directories, marks the data directory, and takes its control file away.
+func (r *restorer) begin() error {
+	for _, p := range r.places {
+		if err := p.make(r.owner); err != nil {
+			return err
+		}
+		if p == r.places[0] {
+			if err := r.mark(); err != nil {
+				return err
+			}
+		}
+		if err := p.open(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// mark makes the data directory one that is being restored. Once it returns, the directory cannot be started.
+func (r *restorer) mark() error {
+	locations := make(map[string]string)
+	for _, p := range r.places {
+		if p.oid != "" {
+			locations[p.oid] = p.dir
+		}
+	}
+	var err error
+	if r.marker, err = mark(r.Dir, note{r.m.ID, r.m.SystemID, locations}, r.owner); err != nil {
+		return err
+	}
+	if err := removeControl(r.Dir); err != nil {
+		return fmt.Errorf("take the control file away: %w", err)
+	}
+	return nil
+}
+
+// finish makes the directory one that can be started.
+func (r *restorer) finish() error {
+	mode := os.FileMode(0o700)
+	if r.groupAccess() {
+		mode = 0o750 // as the server wants it where its files are the group's to read
+	}
+	if err := os.Chmod(r.Dir, mode); err != nil {
+		return err
+	}
+	if err := writeControl(r.Dir, r.control, r.item("global/pg_control").mode(), r.owner); err != nil {
+		return fmt.Errorf("write the control file: %w", err)
+	}
+	return r.marker.remove()
+}
+
+// groupAccess tells whether the cluster was made with initdb --allow-group-access.
+func (r *restorer) groupAccess() bool {
+	it := r.item("PG_VERSION")
+	return it != nil && it.mode()&0o040 != 0
+}

@@ -1,0 +1,173 @@
+package restore
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"walkeep/common/pgdata"
+)
+
+const (
+	autoConf  = "postgresql.auto.conf"
+	blockHead = "# walkeep restore: how to recover. The next restore replaces these lines, up to the end mark."
+	blockTail = "# walkeep restore: end"
+	disabled  = "# walkeep restore: of an earlier recovery: "
+)
+
+// oursNames are settings that postgresql.auto.conf must not have from an earlier recovery: of the targets only one may have
+// a value, and what a standby connects to is nothing that a recovering server should follow.
+var oursNames = slices.Concat(targetNames, []string{"restore_command", "recovery_target_timeline", "recovery_target_inclusive",
+	"recovery_target_action", "primary_conninfo", "primary_slot_name", "recovery_end_command", "archive_cleanup_command"})
+
+// configure writes the recovery settings. The user's own files stay as they are.
+func (r *restorer) configure() error {
+	if r.m.Major < 12 {
+		var b strings.Builder
+		fmt.Fprintf(&b, "# Written by walkeep restore for backup %s.\n", r.m.ID)
+		for _, s := range r.settings(nil) {
+			fmt.Fprintln(&b, s)
+		}
+		return r.writeFile("recovery.conf", []byte(b.String()))
+	}
+	auto, err := fs.ReadFile(r.places[0].root.FS(), autoConf)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	elsewhere := make(map[string]bool)
+	c := confReader{root: r.Dir, found: make(map[string]string)}
+	if err := c.read(filepath.Join(r.Dir, "postgresql.conf"), 0); errors.Is(err, fs.ErrNotExist) {
+		r.Notice("put it into the data directory, or name it when the server is started (-c config_file=...)",
+			"the backup has no postgresql.conf: the server's configuration lies elsewhere")
+	} else if err != nil {
+		r.Notice("see that it sets no recovery_target of its own", fmt.Sprintf("the server's configuration was not read: %v", err))
+	}
+	for name, value := range c.found {
+		elsewhere[name] = value != ""
+	}
+	if dir := c.found["data_directory"]; dir != "" && filepath.Clean(dir) != r.Dir {
+		r.Notice("remove data_directory from postgresql.conf before the server is started",
+			fmt.Sprintf("postgresql.conf says data_directory = '%s': a server started with it would use that directory", dir))
+	}
+	if err := r.writeFile(autoConf, withBlock(auto, r.settings(elsewhere))); err != nil {
+		return err
+	}
+	return r.writeFile("recovery.signal", nil)
+}
+
+// withBlock replaces the block of an earlier restore, and disables what could contradict it.
+func withBlock(auto []byte, settings []setting) []byte {
+	var b strings.Builder
+	inBlock := false
+	for line := range strings.Lines(string(auto)) {
+		text := strings.TrimRight(line, "\r\n")
+		switch {
+		case text == blockHead:
+			inBlock = true
+			continue
+		case text == blockTail:
+			inBlock = false
+			continue
+		case inBlock:
+			continue
+		}
+		if name, _ := pgdata.Setting(text); slices.Contains(oursNames, strings.ToLower(name)) {
+			b.WriteString(disabled)
+		}
+		b.WriteString(text + "\n")
+	}
+	b.WriteString(blockHead + "\n")
+	for _, s := range settings {
+		b.WriteString(s.String() + "\n")
+	}
+	b.WriteString(blockTail + "\n")
+	return []byte(b.String())
+}
+
+// writeFile writes a small file of the data directory.
+func (r *restorer) writeFile(name string, content []byte) error {
+	p := r.places[0]
+	mode := fs.FileMode(0o600)
+	if r.groupAccess() {
+		mode = 0o640
+	}
+	if err := p.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	f, err := p.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(content)
+	err = errors.Join(err, p.sync.finish(f), r.owner.giveFile(f), f.Close())
+	if err == nil && mode != 0o600 {
+		err = p.root.Chmod(name, mode)
+	}
+	return err
+}
+
+// A confReader finds the settings of configuration files, as PostgreSQL would: the last one counts.
+type confReader struct {
+	root  string
+	found map[string]string
+}
+
+// maxDepth is how deep configuration files may include each other (CONF_FILE_MAX_DEPTH in guc-file.l).
+const maxDepth = 10
+
+func (c *confReader) read(file string, depth int) error {
+	if depth > maxDepth {
+		return fmt.Errorf("%s is included too deeply", file)
+	}
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	for line := range strings.Lines(string(content)) {
+		if trimmed := strings.TrimSpace(line); trimmed == "" || trimmed[0] == '#' {
+			continue
+		}
+		name, value := pgdata.Setting(line)
+		included := value
+		if !filepath.IsAbs(included) {
+			included = filepath.Join(filepath.Dir(file), filepath.FromSlash(value))
+		}
+		switch name = strings.ToLower(name); name {
+		case "include":
+			err = c.read(included, depth+1)
+		case "include_if_exists":
+			if err = c.read(included, depth+1); errors.Is(err, fs.ErrNotExist) {
+				err = nil
+			}
+		case "include_dir":
+			err = c.readDir(included, depth+1)
+		default:
+			c.found[name] = value
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *confReader) readDir(dir string, depth int) error {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if path.Ext(e.Name()) != ".conf" || strings.HasPrefix(e.Name(), ".") || e.IsDir() {
+			continue
+		}
+		if err := c.read(filepath.Join(dir, e.Name()), depth); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,100 @@
+//go:build unix
+
+package restore
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// An owner is to whom files are given; nobody, where they are the restoring user's own.
+type owner struct {
+	uid, gid int
+	given    bool
+}
+
+// ownerOf finds out whose the files of a data directory are to be. PostgreSQL does not run as root, so root's would be of
+// no use.
+func ownerOf(dir string) (owner, error) {
+	if os.Geteuid() != 0 {
+		return owner{}, nil
+	}
+	info, err := os.Stat(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return owner{}, err
+	}
+	if err == nil {
+		if st := info.Sys().(*syscall.Stat_t); st.Uid != 0 {
+			return owner{int(st.Uid), int(st.Gid), true}, nil
+		}
+	}
+	return owner{}, fmt.Errorf("%s: %w", dir, ErrOwner)
+}
+
+func (o owner) give(path string) error {
+	if !o.given {
+		return nil
+	}
+	return os.Lchown(path, o.uid, o.gid)
+}
+
+func (o owner) giveIn(root *os.Root, name string) error {
+	if !o.given {
+		return nil
+	}
+	return root.Lchown(name, o.uid, o.gid)
+}
+
+func (o owner) giveFile(f *os.File) error {
+	if !o.given {
+		return nil
+	}
+	return f.Chown(o.uid, o.gid)
+}
+
+// lock locks an open file for as long as it is open, and tells whether it could.
+func lock(f *os.File) (bool, error) {
+	for {
+		switch err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); {
+		case err == nil:
+			return true, nil
+		case errors.Is(err, unix.EWOULDBLOCK):
+			return false, nil
+		case errors.Is(err, unix.ENOTSUP), errors.Is(err, unix.ENOLCK), errors.Is(err, unix.ENOSYS):
+			return true, nil // this file system has no locks
+		case !errors.Is(err, unix.EINTR):
+			return false, fmt.Errorf("lock %s: %w", f.Name(), err)
+		}
+	}
+}
+
+// freeSpace gives a number for the file system that holds a directory, or will, and its free bytes.
+func freeSpace(dir string) (id uint64, free int64, err error) {
+	for !exists(dir) {
+		dir = filepath.Dir(dir)
+	}
+	var st unix.Stat_t
+	if err := unix.Stat(dir, &st); err != nil {
+		return 0, 0, err
+	}
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return 0, 0, err
+	}
+	return uint64(st.Dev), int64(fs.Bavail) * int64(fs.Bsize), nil
+}
+
+// alive tells whether a process of this id runs.
+func alive(pid int) bool {
+	err := unix.Kill(pid, 0)
+	return err == nil || errors.Is(err, unix.EPERM)
+}
+
+// hasOneName tells whether a file has no other name by a hard link.
+func hasOneName(info fs.FileInfo) bool { return info.Sys().(*syscall.Stat_t).Nlink == 1 }

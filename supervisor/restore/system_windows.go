@@ -1,0 +1,67 @@
+package restore
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/windows"
+)
+
+// An owner is to whom files are given. Here they are the restoring user's own.
+type owner struct{}
+
+func ownerOf(string) (owner, error)         { return owner{}, nil }
+func (owner) give(string) error             { return nil }
+func (owner) giveIn(*os.Root, string) error { return nil }
+func (owner) giveFile(*os.File) error       { return nil }
+func hasOneName(fs.FileInfo) bool           { return true }
+func checkNotServed(dir, data string) error { return nil }
+
+// lock locks an open file for as long as it is open, and tells whether it could.
+func lock(f *os.File) (bool, error) {
+	// Only a byte far behind the content is locked, because locks keep others from reading here.
+	at := &windows.Overlapped{OffsetHigh: 1}
+	err := windows.LockFileEx(windows.Handle(f.Fd()), windows.LOCKFILE_EXCLUSIVE_LOCK|windows.LOCKFILE_FAIL_IMMEDIATELY, 0, 1, 0, at)
+	if errors.Is(err, windows.ERROR_LOCK_VIOLATION) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("lock %s: %w", f.Name(), err)
+	}
+	return true, nil
+}
+
+// freeSpace gives a number for the file system that holds a directory, or will, and its free bytes.
+func freeSpace(dir string) (id uint64, free int64, err error) {
+	for !exists(dir) {
+		dir = filepath.Dir(dir)
+	}
+	name, err := windows.UTF16PtrFromString(dir)
+	if err != nil {
+		return 0, 0, err
+	}
+	var available uint64
+	if err := windows.GetDiskFreeSpaceEx(name, &available, nil, nil); err != nil {
+		return 0, 0, err
+	}
+	for _, c := range filepath.VolumeName(dir) {
+		id = id<<8 | uint64(c&0xff)
+	}
+	return id, int64(available), nil
+}
+
+const stillActive = 259
+
+// alive tells whether a process of this id runs.
+func alive(pid int) bool {
+	h, err := windows.OpenProcess(windows.PROCESS_QUERY_LIMITED_INFORMATION, false, uint32(pid))
+	if err != nil {
+		return errors.Is(err, windows.ERROR_ACCESS_DENIED)
+	}
+	defer windows.CloseHandle(h)
+	var code uint32
+	return windows.GetExitCodeProcess(h, &code) != nil || code == stillActive
+}

@@ -1,0 +1,49 @@
+package restore
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+func isHarmless(name string) bool { return slices.Contains(harmless, name) }
+
+// checkUnused refuses a data directory whose server runs, or may.
+func checkUnused(dir string) error {
+	content, err := os.ReadFile(filepath.Join(dir, "postmaster.pid"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	first, _, _ := strings.Cut(string(content), "\n")
+	pid, err := strconv.Atoi(strings.TrimSpace(first))
+	if err != nil || pid == 0 {
+		return fmt.Errorf("%s %w: its postmaster.pid cannot be read", dir, ErrInUse)
+	}
+	if pid < 0 {
+		pid = -pid // a server in single-user mode
+	}
+	if alive(pid) && !runsElsewhere(pid, dir) {
+		return fmt.Errorf("%s %w by the server with process id %d", dir, ErrInUse, pid)
+	}
+	return nil
+}
+
+// runsElsewhere tells whether it is known that a process is not the server of a data directory: a server's working
+// directory is its data directory, and process ids are used again.
+func runsElsewhere(pid int, dir string) bool {
+	cwd, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid))
+	return err == nil && cwd != dir
+}

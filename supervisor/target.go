@@ -1,0 +1,134 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"walkeep/common/archive"
+	"walkeep/common/wal"
+)
+
+// targetOptions say where recovery ends.
+type targetOptions struct {
+	Time      string `long:"target-time" value-name:"TIME" description:"recover to this time, such as '2026-11-22 21:44:00+00'; without a zone it is in this host's own"`
+	XID       string `long:"target-xid" value-name:"XID" description:"recover to the commit of this transaction"`
+	LSN       string `long:"target-lsn" value-name:"LSN" description:"recover to this position in the WAL"`
+	Name      string `long:"target-name" value-name:"NAME" description:"recover to this restore point (pg_create_restore_point)"`
+	Immediate bool   `long:"target-immediate" description:"stop as soon as the backup is consistent"`
+	Exclusive bool   `long:"target-exclusive" description:"stop just before the time, transaction or position"`
+	Timeline  string `long:"target-timeline" value-name:"TIMELINE" default:"latest" description:"timeline to recover along: a number, latest, or current for the backup's own"`
+}
+
+// maxName is the length in bytes of a restore point's name (MAXFNAMELEN in PostgreSQL).
+const maxName = 63
+
+// target reads the options. The archive and the backup that is named, if any, tell what current means.
+func (o *targetOptions) target(inv *archive.Inventory, id string) (archive.Target, error) {
+	t := archive.Target{Kind: archive.ToLatest, Exclusive: o.Exclusive}
+	var given []string
+	var err error
+	for _, kind := range []struct {
+		option, value string
+		read          func(string) error
+	}{
+		{"--target-time", o.Time, func(s string) (err error) { t.Kind = archive.ToTime; t.Time, err = parseTime(s, time.Local); return }},
+		{"--target-xid", o.XID, func(s string) (err error) { t.Kind = archive.ToXID; t.XID, err = parseXID(s); return }},
+		{"--target-lsn", o.LSN, func(s string) (err error) { t.Kind = archive.ToLSN; t.LSN, err = wal.ParseLSN(strings.ToUpper(s)); return }},
+		{"--target-name", o.Name, func(s string) error { t.Kind, t.Name = archive.ToName, s; return checkName(s) }},
+	} {
+		if kind.value == "" {
+			continue
+		}
+		given = append(given, kind.option)
+		if e := kind.read(kind.value); e != nil && err == nil {
+			err = fmt.Errorf("%s: %w", kind.option, e)
+		}
+	}
+	if o.Immediate {
+		given = append(given, "--target-immediate")
+		t.Kind = archive.ToImmediate
+	}
+	switch {
+	case err != nil:
+		return t, err
+	case len(given) > 1:
+		return t, fmt.Errorf("only one target can be given, not %s", strings.Join(given, " and "))
+	case o.Exclusive && t.Kind != archive.ToTime && t.Kind != archive.ToXID && t.Kind != archive.ToLSN:
+		return t, errors.New("--target-exclusive needs a time, a transaction or a position to stop before")
+	}
+	t.Timeline, err = o.timeline(inv, id)
+	return t, err
+}
+
+// check is target for what can be told without the archive.
+func (o *targetOptions) check() error {
+	_, err := o.target(nil, "")
+	return err
+}
+
+func (o *targetOptions) timeline(inv *archive.Inventory, id string) (wal.Timeline, error) {
+	switch o.Timeline {
+	case "latest":
+		return 0, nil
+	case "current":
+		switch {
+		case inv == nil || len(inv.Backups) == 0:
+			return 0, nil
+		case id == "":
+			return inv.Backups[len(inv.Backups)-1].Timeline, nil
+		}
+		if b := inv.Backup(id); b != nil {
+			return b.Timeline, nil
+		}
+		return 0, nil // the plan will say that there is no such backup
+	}
+	n, err := strconv.ParseUint(o.Timeline, 10, 32)
+	if err != nil || n == 0 {
+		return 0, fmt.Errorf("--target-timeline: %q is not a timeline's number, latest or current", o.Timeline)
+	}
+	return wal.Timeline(n), nil
+}
+
+func parseXID(s string) (uint32, error) {
+	n, err := strconv.ParseUint(s, 10, 64)
+	// Newer servers show an epoch above the 32 bits that the WAL has.
+	if err != nil || uint32(n) < 3 {
+		return 0, fmt.Errorf("%q is not the number of a transaction", s)
+	}
+	return uint32(n), nil
+}
+
+func checkName(s string) error {
+	if len(s) > maxName || strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f }) {
+		return fmt.Errorf("%q is not the name of a restore point", s)
+	}
+	return nil
+}
+
+// parseTime reads a time as ISO 8601 and PostgreSQL write it; one without a zone is in the given one.
+func parseTime(s string, zone *time.Location) (time.Time, error) {
+	text := strings.TrimSpace(s)
+	for _, utc := range []string{" UTC", " GMT", "UTC", "z"} {
+		if rest, ok := strings.CutSuffix(text, utc); ok {
+			text = rest + "Z"
+			break
+		}
+	}
+	if at := strings.IndexByte(text, 'T'); at == len("2006-01-02") {
+		text = text[:at] + " " + text[at+1:]
+	}
+	for _, clock := range []string{"15:04:05", "15:04"} { // a fraction of the seconds is accepted as well
+		for _, offset := range []string{"", "Z07:00", "Z0700", "Z07", " Z07:00", " Z0700", " Z07"} {
+			if t, err := time.ParseInLocation("2006-01-02 "+clock+offset, text, zone); err == nil {
+				return t, nil
+			}
+		}
+	}
+	if t, err := time.ParseInLocation("2006-01-02", text, zone); err == nil {
+		return t, nil
+	}
+	return time.Time{}, fmt.Errorf("%q is not a time such as '2026-11-22 21:44:00+00'", s)
+}
