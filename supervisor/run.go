@@ -58,12 +58,12 @@ func runCommand() command {
 				return []any{&c.Schedule, &c.Backup, &c.Compression, &c.Effort, &c.Retention}
 			},
 		},
-		run: func(ctx context.Context, e *env) error { return keepRunning(ctx, e, os.Stderr) },
+		run: func(ctx context.Context, e *env) error { return keepRunning(ctx, e, os.Stderr, nil) },
 	}
 }
 
-// keepRunning does what is scheduled until ctx ends.
-func keepRunning(ctx context.Context, e *env, log io.Writer) error {
+// keepRunning does what is scheduled until ctx ends. It reads the configuration anew on SIGHUP and when reload asks for it.
+func keepRunning(ctx context.Context, e *env, log io.Writer, reload chan os.Signal) error {
 	r := &runner{env: e, log: newLog(e.Config, log), metrics: metrics.New(cli.Version)}
 	plan, err := r.plan(e.Config)
 	if err != nil {
@@ -78,11 +78,13 @@ func keepRunning(ctx context.Context, e *env, log io.Writer) error {
 	default:
 		defer lock.Close()
 	}
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
+	if reload == nil {
+		reload = make(chan os.Signal, 1)
+	}
+	signal.Notify(reload, syscall.SIGHUP)
+	defer signal.Stop(reload)
 	r.loop = service.New(plan, r.log)
-	r.loop.Notify, r.loop.Reload, r.loop.Load, r.loop.Done = service.NewNotifier(), hangup, r.load, r.done
+	r.loop.Notify, r.loop.Reload, r.loop.Load, r.loop.Done = service.NewNotifier(), reload, r.load, r.done
 	return r.loop.Run(ctx)
 }
 

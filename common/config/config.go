@@ -116,7 +116,7 @@ func (c *Config) Load(file string) error {
 	if _, err := all.AddGroup(section, "", c); err != nil {
 		return err
 	}
-	path, wanted := c.path(file)
+	path, wanted := Find(file)
 	content, err := os.ReadFile(path)
 	if err == nil {
 		err = parseFile(all, content)
@@ -163,8 +163,8 @@ func checkKeys(p *flags.Parser, content []byte) error {
 	return nil
 }
 
-// path finds the configuration file, and tells whether someone asked for it.
-func (c *Config) path(file string) (string, bool) {
+// Find tells which configuration file is read, given that of the option --config, and whether someone asked for it.
+func Find(file string) (path string, wanted bool) {
 	if file != "" {
 		return file, true
 	}

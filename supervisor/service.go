@@ -1,0 +1,190 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/user"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+
+	"walkeep/common/cli"
+	"walkeep/common/config"
+	"walkeep/supervisor/service"
+)
+
+const aboutService = `Makes run a service of the operating system, and controls it: install,
+uninstall, start, stop, restart or status.
+
+install writes a systemd unit, or registers the service with Windows, for the
+configuration file that it was given; the environment and other options are
+not part of it. With --dry-run it only prints the unit. status prints what the
+service does, and exits 0 if it is running and 1 otherwise.`
+
+type serviceOptions struct {
+	User   string `long:"user" value-name:"NAME" default:"postgres" description:"who the service runs as: the owner of the spool (not on Windows)"`
+	DryRun bool   `long:"dry-run" description:"print the systemd unit, and change nothing"`
+	Args   struct {
+		Action string `positional-arg-name:"ACTION" description:"install, uninstall, start, stop, restart or status"`
+	} `positional-args:"yes" required:"yes"`
+}
+
+func serviceCommand() command {
+	var o serviceOptions
+	return command{
+		Subcommand: config.Subcommand{
+			Name: "service", Short: "make run a service of the operating system", About: aboutService, Options: &o, NoSpool: true,
+		},
+		run: func(ctx context.Context, e *env) error { return o.run(ctx, e) },
+	}
+}
+
+func (o *serviceOptions) run(ctx context.Context, e *env) error {
+	setup := service.Setup{Name: service.Name}
+	action := o.Args.Action
+	if o.DryRun && action != "install" {
+		return cli.Fail(exitUsage, errors.New("--dry-run is for install"), "")
+	}
+	switch action {
+	case "install":
+		return o.install(e)
+	case "uninstall", "start", "stop", "restart":
+		return explainService(setup.Control(action))
+	case "status":
+		state, err := setup.State()
+		if err != nil {
+			return explainService(err)
+		}
+		fmt.Fprintln(e.out, state)
+		if state != service.Running {
+			return cli.Fail(exitFailed, fmt.Errorf("the service is not running: it is %s", state), "")
+		}
+		return nil
+	case "run":
+		if service.HasManager { // what the service manager of Windows calls
+			return service.UnderManager(setup.Name, func(ctx context.Context, log io.Writer, reload chan os.Signal) error {
+				c, _, err := program(commands()).ParseCommand(runArgs(e.File), io.Discard)
+				if err != nil {
+					return err
+				}
+				return explain(ctx, keepRunning(ctx, &env{Config: c, out: io.Discard, msg: e.msg, args: runArgs(e.File)}, log, reload))
+			})
+		}
+	}
+	return cli.Fail(exitUsage, fmt.Errorf("a service is not %sed: there are install, uninstall, start, stop, restart and status", action), "")
+}
+
+func runArgs(file string) []string { return []string{"--config", file, "run"} }
+
+func (o *serviceOptions) install(e *env) error {
+	file, _ := config.Find(e.File)
+	file, err := filepath.Abs(file)
+	if err != nil {
+		return err
+	}
+	if f, err := os.Open(file); err != nil {
+		return cli.Fail(exitUsage, fmt.Errorf("the service needs a configuration file: %w", err), "name it with --config FILE")
+	} else {
+		f.Close()
+	}
+	// What the service will find, without this call's options.
+	c, _, err := program(commands()).ParseCommand(runArgs(file), io.Discard)
+	if err != nil {
+		return cli.Fail(exitUsage, err, "")
+	}
+	if _, err := (&runner{}).plan(c); err != nil {
+		return err
+	}
+	self, err := os.Executable()
+	if err == nil {
+		self, err = filepath.EvalSymlinks(self)
+	}
+	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
+	setup, problems, err := o.setup(c, self, file)
+	if err != nil {
+		return err
+	}
+	if o.DryRun {
+		for _, p := range problems {
+			e.msg.Warn("", "%s", p)
+		}
+		_, err := io.WriteString(e.out, setup.Unit())
+		return err
+	}
+	if len(problems) > 0 {
+		return cli.Fail(exitFailed, errors.New(strings.Join(problems, "; ")), "")
+	}
+	if service.Temporary(self) {
+		e.msg.Warn("make install puts it in place", "%s is no good place for a service's program", self)
+	}
+	for _, v := range os.Environ() {
+		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "WALKEEP_") && name != "WALKEEP_CONFIG" {
+			e.msg.Warn("put it into "+file, "%s is set in this environment, but will not be in that of the service", name)
+		}
+	}
+	if err := setup.Control("install"); err != nil {
+		return explainService(err)
+	}
+	_, err = fmt.Fprintf(e.out, "installed the service %s for %s; start it with: supervisor service start\n", setup.Name, file)
+	return err
+}
+
+// setup describes the service, and what would keep it from starting.
+func (o *serviceOptions) setup(c config.Config, self, file string) (service.Setup, []string, error) {
+	var problems []string
+	dirs := []string{c.Spool}
+	if c.DrillDir != "" {
+		dirs = append(dirs, c.DrillDir)
+	}
+	s := service.Setup{Name: service.Name, Program: self, Config: file, User: o.User, SharedTmp: socketInTmp(c.Conninfo)}
+	if _, err := user.Lookup(o.User); err != nil && runtime.GOOS != "windows" {
+		problems = append(problems, fmt.Sprintf("there is no user %s: name one with --user", o.User))
+	}
+	for _, dir := range dirs {
+		dir, err := filepath.Abs(dir)
+		if err != nil {
+			return s, nil, err
+		}
+		if info, err := os.Stat(dir); err != nil {
+			problems = append(problems, err.Error())
+		} else if !info.IsDir() {
+			problems = append(problems, dir+" is not a directory")
+		}
+		s.Writable = append(s.Writable, dir)
+		s.SharedTmp = s.SharedTmp || slices.ContainsFunc([]string{"/tmp/", "/var/tmp/"}, func(tmp string) bool { return strings.HasPrefix(dir+"/", tmp) })
+	}
+	if s.SharedTmp && c.DrillSchedule != "" && c.DrillDir == "" {
+		s.Writable = append(s.Writable, os.TempDir())
+	}
+	return s, problems, nil
+}
+
+// socketInTmp tells whether the server is reached through a socket in the system's directory for temporary files, as
+// far as that can be seen.
+func socketInTmp(conninfo string) bool {
+	if strings.Contains(conninfo, "host") {
+		return strings.Contains(conninfo, "/tmp") || strings.Contains(conninfo, "%2Ftmp")
+	}
+	_, err := os.Stat("/var/run/postgresql")
+	return err != nil
+}
+
+func explainService(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, service.ErrNoManager):
+		return cli.Fail(exitFailed, err, "have your own service manager call: supervisor --config FILE run")
+	case errors.Is(err, os.ErrPermission):
+		return cli.Fail(exitFailed, err, "only the system's administrator controls services")
+	case strings.Contains(err.Error(), "already exists"):
+		return cli.Fail(exitFailed, err, "supervisor service uninstall removes it")
+	}
+	return cli.Fail(exitFailed, err, "")
+}

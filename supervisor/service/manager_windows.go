@@ -1,0 +1,84 @@
+package service
+
+import (
+	"context"
+	"io"
+	"os"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/windows/svc"
+	"golang.org/x/sys/windows/svc/eventlog"
+)
+
+// HasManager tells whether the system's service manager wants to speak with its services: then they are run by
+// [UnderManager].
+const HasManager = true
+
+// UnderManager does as the service manager of Windows says: it runs something until it is told to stop. Messages go to the
+// event log. A change of parameters (sc.exe control NAME paramchange) asks for a reload.
+func UnderManager(name string, run func(ctx context.Context, log io.Writer, reload chan os.Signal) error) error {
+	var log io.Writer = io.Discard
+	if events, err := eventlog.Open(name); err == nil {
+		defer events.Close()
+		log = eventWriter{events}
+	}
+	return svc.Run(name, &managed{run: run, log: log})
+}
+
+type managed struct {
+	run func(ctx context.Context, log io.Writer, reload chan os.Signal) error
+	log io.Writer
+}
+
+// Execute implements [svc.Handler].
+func (m *managed) Execute(_ []string, requests <-chan svc.ChangeRequest, status chan<- svc.Status) (bool, uint32) {
+	status <- svc.Status{State: svc.StartPending}
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	reload := make(chan os.Signal, 1)
+	ended := make(chan error, 1)
+	go func() { ended <- m.run(ctx, m.log, reload) }()
+	now := svc.Status{State: svc.Running, Accepts: svc.AcceptStop | svc.AcceptShutdown | svc.AcceptParamChange}
+	status <- now
+	for {
+		select {
+		case err := <-ended:
+			if err != nil {
+				io.WriteString(m.log, "level=ERROR msg="+err.Error())
+				return true, 1
+			}
+			return false, 0
+		case r := <-requests:
+			switch r.Cmd {
+			case svc.Interrogate:
+				status <- now
+			case svc.Stop, svc.Shutdown:
+				now = svc.Status{State: svc.StopPending, WaitHint: uint32(2 * stopLimit.Milliseconds())}
+				status <- now
+				cancel()
+			case svc.ParamChange:
+				select {
+				case reload <- syscall.SIGHUP:
+				default: // one is asked for already
+				}
+			}
+		}
+	}
+}
+
+// An eventWriter writes lines of a text log to the event log.
+type eventWriter struct{ events *eventlog.Log }
+
+func (w eventWriter) Write(line []byte) (int, error) {
+	text := strings.TrimSpace(string(line))
+	switch head, _, _ := strings.Cut(text, " msg="); {
+	case strings.Contains(head, "level=ERROR"):
+		w.events.Error(3, text)
+	case strings.Contains(head, "level=WARN"):
+		w.events.Warning(2, text)
+	default:
+		w.events.Info(1, text)
+	}
+	return len(line), nil
+}
