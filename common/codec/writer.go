@@ -35,6 +35,7 @@ type Writer struct {
 	stored  hash.Hash
 	sum     *xxh3.Hasher
 	lengths []uint32
+	ended   bool
 }
 
 // A chunk is on its way from Write to the object.
@@ -146,12 +147,12 @@ func (w *Writer) Abort() error {
 
 // end stops all workers, once, and returns what became of the chunks.
 func (w *Writer) end() error {
-	if w.todo == nil {
+	if w.ended {
 		return ErrAborted
 	}
+	w.ended = true
 	close(w.todo)
 	close(w.order)
-	w.todo = nil
 	return <-w.written
 }
 
