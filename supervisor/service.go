@@ -181,6 +181,8 @@ func explainService(err error) error {
 		return nil
 	case errors.Is(err, service.ErrNoManager):
 		return cli.Fail(exitFailed, err, "have your own service manager call: supervisor --config FILE run")
+	case errors.Is(err, service.ErrNotInstalled):
+		return cli.Fail(exitFailed, err, "supervisor --config FILE service install installs it")
 	case errors.Is(err, os.ErrPermission):
 		return cli.Fail(exitFailed, err, "only the system's administrator controls services")
 	case strings.Contains(err.Error(), "already exists"):

@@ -90,6 +90,17 @@ func (s Setup) Control(action string) error {
 	if do == nil {
 		return fmt.Errorf("there is no %s of a service", action)
 	}
+	if action != "install" {
+		status, err := c.Status()
+		if errors.Is(err, ErrNotInstalled) {
+			return fmt.Errorf("%s the service %s: %w", action, s.Name, err)
+		}
+		if action == "uninstall" && err == nil && status == service.StatusRunning {
+			if err := c.Stop(); err != nil { // or it would go on without being installed
+				return fmt.Errorf("stop the service %s: %w", s.Name, err)
+			}
+		}
+	}
 	if err := do(); err != nil {
 		return fmt.Errorf("%s the service %s: %w", action, s.Name, err)
 	}

@@ -87,7 +87,7 @@ func (s Setup) Unit() string {
 	if s.SharedTmp {
 		private = "no"
 	}
-	return fmt.Sprintf(unit, s.Name, strings.Join(writable, " "), command(s.Program), command(s.Config), s.User, private)
+	return fmt.Sprintf(unit, s.Name, strings.Join(writable, " "), quote(s.Program), command(s.Config), s.User, private)
 }
 
 // quote writes a value so that systemd reads it as it is (systemd.syntax(7), systemd.unit(5) on specifiers).
