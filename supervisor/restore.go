@@ -42,6 +42,7 @@ type restoreOptions struct {
 	Delta          bool     `long:"delta" description:"write only what differs from what is in the directory"`
 	TablespaceMap  []string `long:"tablespace-map" value-name:"OLD=NEW" description:"restore the tablespace at OLD to NEW; can be repeated"`
 	RestoreCommand string   `long:"restore-command" value-name:"COMMAND" description:"restore_command for the server (else restore-cmd beside this program, with this spool)"`
+	Start          bool     `long:"start" description:"start the server, and wait until it has recovered"`
 	Args           struct {
 		Backup string `positional-arg-name:"BACKUP" description:"the backup to restore, as list names it"`
 	} `positional-args:"yes"`
@@ -91,7 +92,7 @@ func plan(ctx context.Context, a *archive.Archive, kind string, o *targetOptions
 	return p, held.Change(ctx, func(l *archive.Lease) { l.Backup, l.Timeline, l.LSN = b.ID, b.Timeline, b.Start })
 }
 
-func runRestore(ctx context.Context, e *env, o *restoreOptions) error {
+func runRestore(ctx context.Context, e *env, o *restoreOptions) (err error) {
 	r, err := o.read(e)
 	if err != nil {
 		return cli.Fail(exitUsage, err, "")
@@ -104,17 +105,27 @@ func runRestore(ctx context.Context, e *env, o *restoreOptions) error {
 	if err != nil {
 		return explainRestore(err)
 	}
-	result, err := restoreWith(ctx, e, b, p, r)
+	// It is held until the server has recovered, where that is waited for: it reads from the archive.
+	defer func() { err = errors.Join(err, p.held.Release()) }()
+	r.Plan = p.plan
+	if o.Start { // what would be in the way is found before anything is copied
+		if _, err := restore.CheckStart(ctx, e.Bindir, p.plan.Backup.Major); err != nil {
+			return explainStart(err)
+		}
+	}
+	done, err := restoreWith(ctx, e, b, p, r)
 	if err != nil {
-		p.held.Release()
 		return explainRestore(err)
 	}
-	r.Plan = p.plan
-	if err := e.reportRestore(r, result); err != nil {
-		p.held.Release()
+	r.Dir = done.Dir
+	if err := e.reportRestore(r, done); err != nil {
 		return err
 	}
-	return p.held.Release()
+	if o.Start {
+		return explainStart(e.startRestored(ctx, r))
+	}
+	_, err = fmt.Fprintf(e.out, "start it as the user who owns it: %s\n", startWith(e.Bindir, r))
+	return err
 }
 
 // read checks the options and makes them those of the restore.
@@ -183,7 +194,6 @@ func (e *env) restoreCommand(spool string) (string, error) {
 // restoreWith restores, and shows how far it is.
 func restoreWith(ctx context.Context, e *env, b storage.Backend, p *planned, r restore.Options) (*restore.Result, error) {
 	var bar *progress.Bar
-	r.Plan = p.plan
 	r.Begin = func(what string, bytes int64) {
 		bar.Done()
 		if !e.Quiet {

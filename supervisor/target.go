@@ -36,7 +36,11 @@ func (o *targetOptions) target(inv *archive.Inventory, id string) (archive.Targe
 	}{
 		{"--target-time", o.Time, func(s string) (err error) { t.Kind = archive.ToTime; t.Time, err = parseTime(s, time.Local); return }},
 		{"--target-xid", o.XID, func(s string) (err error) { t.Kind = archive.ToXID; t.XID, err = parseXID(s); return }},
-		{"--target-lsn", o.LSN, func(s string) (err error) { t.Kind = archive.ToLSN; t.LSN, err = wal.ParseLSN(strings.ToUpper(s)); return }},
+		{"--target-lsn", o.LSN, func(s string) (err error) {
+			t.Kind = archive.ToLSN
+			t.LSN, err = wal.ParseLSN(strings.ToUpper(s))
+			return
+		}},
 		{"--target-name", o.Name, func(s string) error { t.Kind, t.Name = archive.ToName, s; return checkName(s) }},
 	} {
 		if kind.value == "" {

@@ -73,7 +73,7 @@ func (r *restorer) clear(ctx context.Context, p *place, items map[string]*item) 
 			it.old = info
 			return nil
 		}
-		r.Removed++
+		r.done.Removed++
 		if err := p.root.RemoveAll(name); err != nil {
 			return err
 		}
@@ -183,7 +183,7 @@ func (r *restorer) compare(ctx context.Context) error {
 		})
 	}
 	err := group.Wait()
-	r.Compared = compared.Load()
+	r.done.Compared = compared.Load()
 	return err
 }
 

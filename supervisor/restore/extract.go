@@ -88,11 +88,11 @@ func (r *restorer) extract(ctx context.Context) error {
 	if x.volume != nil {
 		x.volume.closer.Close()
 	}
-	r.Written += x.written.Load()
-	r.Differed = x.differ.Load()
+	r.done.Written += x.written.Load()
+	r.done.Differed = x.differ.Load()
 	for _, it := range r.files {
-		r.Files++
-		r.Bytes += it.Size
+		r.done.Files++
+		r.done.Bytes += it.Size
 	}
 	return err
 }

@@ -49,12 +49,12 @@ func (r *restorer) keepWAL() error {
 			return fmt.Errorf("keep %s: %w", filepath.Join(at, e.Name()), err)
 		}
 	}
-	if len(r.Kept) == 0 {
+	if len(r.done.Kept) == 0 {
 		return nil
 	}
-	r.KeptDir = filepath.Join(at, keptName)
+	r.done.KeptDir = filepath.Join(at, keptName)
 	// The only copies must not be lost between the two directories.
-	return errors.Join(durable.SyncDir(r.KeptDir), durable.SyncDir(at))
+	return errors.Join(durable.SyncDir(r.done.KeptDir), durable.SyncDir(at))
 }
 
 func (r *restorer) keep(dir, name string) error {
@@ -69,7 +69,7 @@ func (r *restorer) keep(dir, name string) error {
 	for i := 2; exists(to); i++ {
 		to = filepath.Join(kept, fmt.Sprintf("%s.%d", name, i))
 	}
-	r.Kept = append(r.Kept, filepath.Base(to))
+	r.done.Kept = append(r.done.Kept, filepath.Base(to))
 	return durable.Replace(filepath.Join(dir, name), to)
 }
 

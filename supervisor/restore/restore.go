@@ -63,6 +63,7 @@ type Options struct {
 
 // A Result is what was done.
 type Result struct {
+	Dir      string // the data directory, without symbolic links
 	Files    int
 	Bytes    int64 // of the backup
 	Compared int64 // bytes of existing files
@@ -77,7 +78,7 @@ type Result struct {
 // A restorer does one restore.
 type restorer struct {
 	Options
-	Result
+	done   Result
 	b      storage.Backend
 	inv    *archive.Inventory
 	m      *backup.Manifest
@@ -105,8 +106,8 @@ func Run(ctx context.Context, b storage.Backend, inv *archive.Inventory, o Optio
 	}
 	err := r.run(ctx)
 	r.close()
-	r.Took = time.Since(begun)
-	return &r.Result, err
+	r.done.Dir, r.done.Took = r.Dir, time.Since(begun)
+	return &r.done, err
 }
 
 func (r *restorer) run(ctx context.Context) error {

@@ -40,7 +40,7 @@ func (r *restorer) configure() error {
 		return err
 	}
 	elsewhere := make(map[string]bool)
-	c := confReader{root: r.Dir, found: make(map[string]string)}
+	c := confReader{found: make(map[string]string)}
 	if err := c.read(filepath.Join(r.Dir, "postgresql.conf"), 0); errors.Is(err, fs.ErrNotExist) {
 		r.Notice("put it into the data directory, or name it when the server is started (-c config_file=...)",
 			"the backup has no postgresql.conf: the server's configuration lies elsewhere")
@@ -112,10 +112,7 @@ func (r *restorer) writeFile(name string, content []byte) error {
 }
 
 // A confReader finds the settings of configuration files, as PostgreSQL would: the last one counts.
-type confReader struct {
-	root  string
-	found map[string]string
-}
+type confReader struct{ found map[string]string }
 
 // maxDepth is how deep configuration files may include each other (CONF_FILE_MAX_DEPTH in guc-file.l).
 const maxDepth = 10

@@ -5,10 +5,9 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
+
+	"walkeep/common/pgdata"
 )
 
 func exists(path string) bool {
@@ -20,21 +19,14 @@ func isHarmless(name string) bool { return slices.Contains(harmless, name) }
 
 // checkUnused refuses a data directory whose server runs, or may.
 func checkUnused(dir string) error {
-	content, err := os.ReadFile(filepath.Join(dir, "postmaster.pid"))
+	p, err := pgdata.ReadPostmaster(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
-		return err
+		return fmt.Errorf("%s %w, as far as can be told: %w", dir, ErrInUse, err)
 	}
-	first, _, _ := strings.Cut(string(content), "\n")
-	pid, err := strconv.Atoi(strings.TrimSpace(first))
-	if err != nil || pid == 0 {
-		return fmt.Errorf("%s %w: its postmaster.pid cannot be read", dir, ErrInUse)
-	}
-	if pid < 0 {
-		pid = -pid // a server in single-user mode
-	}
+	pid := max(p.PID, -p.PID) // it is negative for a server in single-user mode
 	if alive(pid) && !runsElsewhere(pid, dir) {
 		return fmt.Errorf("%s %w by the server with process id %d", dir, ErrInUse, pid)
 	}

@@ -1,0 +1,36 @@
+package pgdata
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+)
+
+// A Postmaster is what a running server says of itself in postmaster.pid.
+type Postmaster struct {
+	PID  int
+	Port uint16
+	Host string // the directory of its socket, or the address that it listens on
+}
+
+// ReadPostmaster reads postmaster.pid, whose lines are listed in PostgreSQL's src/include/utils/pidfile.h. Those that are
+// not there yet are zero.
+func ReadPostmaster(dir string) (Postmaster, error) {
+	var p Postmaster
+	content, err := os.ReadFile(filepath.Join(dir, "postmaster.pid"))
+	if err != nil {
+		return p, err
+	}
+	lines := append(strings.Split(string(content), "\n"), make([]string, 6)...)
+	if p.PID, err = strconv.Atoi(strings.TrimSpace(lines[0])); err != nil || p.PID == 0 {
+		return p, fmt.Errorf("read postmaster.pid: its process id is %q", lines[0])
+	}
+	port, _ := strconv.ParseUint(strings.TrimSpace(lines[3]), 10, 16)
+	p.Port = uint16(port)
+	if p.Host = strings.TrimSpace(lines[4]); p.Host == "" {
+		p.Host = strings.TrimSpace(lines[5])
+	}
+	return p, nil
+}

@@ -1,0 +1,78 @@
+package restore
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+)
+
+// maxTail is how much of a log's end is looked at, in bytes.
+const maxTail = 256 << 10
+
+// lastWords finds the last line in the server's newest log, since a time, that says why it has stopped; nothing if none does.
+func lastWords(dir string, since time.Time) string {
+	c := confReader{found: map[string]string{"log_directory": "log"}}
+	c.read(filepath.Join(dir, "postgresql.conf"), 0) // what cannot be read leaves the default
+	at := c.found["log_directory"]
+	if !filepath.IsAbs(at) {
+		at = filepath.Join(dir, at)
+	}
+	own := tail(filepath.Join(dir, LogName))
+	for _, text := range []string{tail(newestFile(at, since)), own} {
+		last := ""
+		for line := range strings.Lines(text) {
+			if i := max(strings.Index(line, "FATAL:"), strings.Index(line, "PANIC:")); i >= 0 && !strings.Contains(line, "the database system is") {
+				last = strings.TrimSpace(line[i:])
+			}
+		}
+		if last != "" {
+			return last
+		}
+	}
+	lines := strings.Split(strings.TrimSpace(own), "\n")
+	return strings.TrimSpace(lines[len(lines)-1])
+}
+
+// checkOwnConfiguration refuses a configuration that makes the server of one data directory use another one.
+func checkOwnConfiguration(dir string) error {
+	c := confReader{found: make(map[string]string)}
+	c.read(filepath.Join(dir, "postgresql.conf"), 0) // the server will say what is wrong with it
+	if other := c.found["data_directory"]; other != "" && filepath.Clean(other) != dir {
+		return fmt.Errorf("%w: data_directory = %s", ErrElsewhere, quote(other))
+	}
+	return nil
+}
+
+// newestFile is the file in a directory that was changed last, if since a time.
+func newestFile(dir string, at time.Time) string {
+	entries, _ := os.ReadDir(dir)
+	newest := ""
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil && info.Mode().IsRegular() && info.ModTime().After(at) {
+			newest, at = filepath.Join(dir, e.Name()), info.ModTime()
+		}
+	}
+	return newest
+}
+
+// tail reads the end of a log.
+func tail(file string) string {
+	f, err := os.Open(file)
+	if err != nil {
+		return ""
+	}
+	defer f.Close()
+	if info, err := f.Stat(); err == nil && info.Size() > maxTail {
+		f.Seek(-maxTail, io.SeekEnd)
+	}
+	content, _ := io.ReadAll(f)
+	return string(content)
+}
+
+// fields splits what the kernel separates by spaces or zeros.
+func fields(b []byte) []string {
+	return strings.FieldsFunc(string(b), func(r rune) bool { return r == 0 || r == ' ' || r == '\n' })
+}

@@ -1,0 +1,207 @@
+package restore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"walkeep/common/archive"
+	"walkeep/common/pgdata"
+	"walkeep/common/wal"
+	"walkeep/supervisor/pgserver"
+)
+
+// Errors of Start, to be found with errors.Is.
+var (
+	ErrRoot      = errors.New("PostgreSQL does not run as root")
+	ErrElsewhere = errors.New("postgresql.conf leads to another data directory")
+	ErrStopped   = errors.New("the server stopped before it had recovered")
+	ErrNoAnswer  = errors.New("the server runs, but whether it has recovered could not be asked")
+)
+
+// A Starting is a restored data directory whose server is to be started.
+type Starting struct {
+	Options
+	Bindir   string // empty: where the system has it
+	Conninfo string // who asks the server; where it listens is known
+	// Arguments are given to the server.
+	Arguments string
+	// Replayed is called with the position that replay has come to. Optional.
+	Replayed func(wal.LSN)
+
+	begun time.Time
+}
+
+// LogName is the file in the data directory that takes what a server logs when it is started by Start, unless it is
+// configured to log elsewhere.
+const LogName = "walkeep.start.log"
+
+// poll is how often a recovering server is looked at.
+const poll = 100 * time.Millisecond
+
+// longest is the longest time that pg_ctl can wait, in seconds: it counts tenths of them in an int.
+const longest = "200000000"
+
+// CheckStart tells whether a server of a major version can be started, and where its programs are.
+func CheckStart(ctx context.Context, bindir string, major int) (string, error) {
+	if os.Geteuid() == 0 {
+		return "", ErrRoot
+	}
+	return pgserver.Bindir(ctx, bindir, major)
+}
+
+// Start starts the server, waits until it has recovered, and says how it ended: open, paused or shut down. When ctx ends
+// before, the server goes on.
+func Start(ctx context.Context, s Starting) (string, error) {
+	bindir, err := CheckStart(ctx, s.Bindir, s.Plan.Backup.Major)
+	if err != nil {
+		return "", err
+	}
+	if err := checkOwnConfiguration(s.Dir); err != nil {
+		return "", err
+	}
+	s.begun = time.Now()
+	log, err := os.OpenFile(filepath.Join(s.Dir, LogName), os.O_WRONLY|os.O_CREATE|os.O_TRUNC|os.O_APPEND, 0o600)
+	if err != nil {
+		return "", err
+	}
+	defer log.Close()
+	// pg_ctl waits: it knows best whether the server that it has started lives.
+	cmd := exec.CommandContext(ctx, pgserver.Program(bindir, "pg_ctl"), "start", "-D", s.Dir, "-l", log.Name(), "-w", "-t", longest)
+	if s.Arguments != "" {
+		cmd.Args = append(cmd.Args, "-o", s.Arguments)
+	}
+	cmd.Stdout, cmd.Stderr = log, log // not a pipe, which the server would hold open
+	if err := cmd.Start(); err != nil {
+		return "", err
+	}
+	ready := make(chan error, 1)
+	go func() { ready <- cmd.Wait() }()
+	return s.wait(ctx, ready)
+}
+
+// wait waits until the server has recovered. ready says when it accepts connections, or that it will not.
+func (s *Starting) wait(ctx context.Context, ready <-chan error) (string, error) {
+	tick := time.NewTicker(poll)
+	defer tick.Stop()
+	accepting := false
+	for {
+		select {
+		case <-ctx.Done():
+			if !accepting {
+				<-ready
+			}
+			return "", ctx.Err()
+		case err := <-ready:
+			if err != nil {
+				return s.stopped(ctx)
+			}
+			ready, accepting = nil, true
+		case <-tick.C:
+		}
+		s.report()
+		if !accepting {
+			continue
+		}
+		switch outcome, err := s.outcome(ctx); {
+		case errors.Is(err, ErrStopped):
+			return s.stopped(ctx)
+		case outcome != "" || err != nil:
+			return outcome, err
+		}
+	}
+}
+
+// outcome asks how far recovery is; nothing if it goes on.
+func (s *Starting) outcome(ctx context.Context) (string, error) {
+	p, err := pgdata.ReadPostmaster(s.Dir)
+	if err != nil || !alive(p.PID) {
+		return "", ErrStopped
+	}
+	state, err := pgdata.State(s.Dir)
+	if err != nil {
+		return "", err
+	}
+	if state == pgdata.InProduction {
+		return "open", nil
+	}
+	if s.Plan.Target.Kind == archive.ToLatest || s.Recovery.Action != "pause" {
+		return "", nil
+	}
+	c, err := pgserver.ConnectAt(ctx, s.Conninfo, p.Host, p.Port)
+	if err != nil {
+		if ctx.Err() != nil {
+			return "", ctx.Err()
+		}
+		if exists(filepath.Join(s.Dir, "postmaster.pid")) {
+			return "", fmt.Errorf("%w: %w", ErrNoAnswer, err)
+		}
+		return "", ErrStopped
+	}
+	defer c.Close(context.WithoutCancel(ctx))
+	var paused bool
+	if err := c.QueryRow(ctx, "SELECT CASE WHEN pg_is_in_recovery() THEN pg_is_wal_replay_paused() ELSE false END").Scan(&paused); err != nil {
+		return "", nil // recovery may have ended in between; the next look will tell
+	}
+	if paused {
+		return "paused", nil
+	}
+	return "", nil
+}
+
+// stopped says why the server has stopped. It may have been told to.
+func (s *Starting) stopped(ctx context.Context) (string, error) {
+	if ctx.Err() != nil {
+		return "", ctx.Err()
+	}
+	if state, err := pgdata.State(s.Dir); err == nil && state == pgdata.ShutDownInRecovery && s.Recovery.Action == "shutdown" {
+		return "shut down", nil
+	}
+	if last := lastWords(s.Dir, s.begun); last != "" {
+		return "", fmt.Errorf("%w: %s", ErrStopped, last)
+	}
+	return "", fmt.Errorf("%w: see its log", ErrStopped)
+}
+
+func (s *Starting) report() {
+	if s.Replayed == nil {
+		return
+	}
+	p, err := pgdata.ReadPostmaster(s.Dir)
+	if err != nil {
+		return
+	}
+	if n, ok := recovering(p.PID); ok {
+		if lsn, err := n.Start(s.Plan.Backup.SegmentSize); err == nil {
+			s.Replayed(lsn)
+		}
+	}
+}
+
+// recovering finds the segment that a server replays, which the title of its startup process says (Linux).
+func recovering(postmaster int) (wal.Name, bool) {
+	pid := strconv.Itoa(postmaster)
+	children, err := os.ReadFile(filepath.Join("/proc", pid, "task", pid, "children"))
+	if err != nil {
+		return wal.Name{}, false
+	}
+	for _, child := range fields(children) {
+		title, err := os.ReadFile(filepath.Join("/proc", child, "cmdline"))
+		if err != nil {
+			continue
+		}
+		words := fields(title)
+		for i, word := range words {
+			if word == "recovering" && i+1 < len(words) {
+				n, err := wal.ParseName(words[i+1])
+				return n, err == nil
+			}
+		}
+	}
+	return wal.Name{}, false
+}

@@ -1,0 +1,80 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"walkeep/common/cli"
+	"walkeep/common/wal"
+	"walkeep/supervisor/pgserver"
+	"walkeep/supervisor/progress"
+	"walkeep/supervisor/restore"
+)
+
+// startRestored starts the server of a restored directory, shows how far it has replayed, and says how that ended.
+func (e *env) startRestored(ctx context.Context, r restore.Options) error {
+	from, to := r.Plan.Backup.Start, r.Plan.To
+	if r.Plan.At != 0 {
+		to = r.Plan.At
+	}
+	var bar *progress.Bar
+	if !e.Quiet {
+		bar = progress.New(os.Stderr, "replay", int64(max(to, from)-from))
+	}
+	begun, at := time.Now(), from
+	outcome, err := restore.Start(ctx, restore.Starting{
+		Options: r, Bindir: e.Bindir, Conninfo: e.Conninfo,
+		Replayed: func(lsn wal.LSN) {
+			if lsn > at {
+				bar.Add(int64(lsn - at))
+				at = lsn
+			}
+		},
+	})
+	bar.Done()
+	if err != nil {
+		return err
+	}
+	what := map[string]string{
+		"open":      "the server has recovered, and the database is open",
+		"paused":    "the server has recovered to its target, and is paused there: look at the data, and open it with SELECT pg_wal_replay_resume()",
+		"shut down": "the server has recovered to its target, and has shut down",
+	}
+	_, err = fmt.Fprintf(e.out, "%s (in %s)\n", what[outcome], time.Since(begun).Round(100*time.Millisecond))
+	return err
+}
+
+// startWith is the command that starts a restored server.
+func startWith(bindir string, r restore.Options) string {
+	if bindir == "" {
+		bindir = fmt.Sprintf("/usr/lib/postgresql/%d/bin", r.Plan.Backup.Major)
+		if _, err := os.Stat(bindir); err != nil {
+			bindir = ""
+		}
+	}
+	return fmt.Sprintf("%s -D %s -l %s start", filepath.Join(bindir, "pg_ctl"), r.Dir, filepath.Join(r.Dir, restore.LogName))
+}
+
+// explainStart adds what to do next.
+func explainStart(err error) error {
+	hint := ""
+	switch {
+	case errors.Is(err, restore.ErrRoot):
+		hint = "restore as the server's user, or start the server by hand as that user"
+	case errors.Is(err, restore.ErrElsewhere):
+		hint = "remove the setting, and start the server by hand"
+	case errors.Is(err, pgserver.ErrNoProgram):
+		hint = "say where they are with --bindir"
+	case errors.Is(err, restore.ErrStopped):
+		hint = "the directory is restored; the server's log is in it, " + restore.LogName + ", or where the server is set to log"
+	case errors.Is(err, restore.ErrNoAnswer):
+		hint = "say with --conninfo as whom to connect, such as user=postgres"
+	default:
+		return err
+	}
+	return cli.Fail(exitFailed, err, hint)
+}
