@@ -260,7 +260,7 @@ func (r *restorer) checkApart() error {
 	for i, a := range all[:own] {
 		for _, b := range all[i+1:] {
 			if within(a.dir, b.dir) || within(b.dir, a.dir) {
-				return fmt.Errorf("%s, %s, and %s, %s, overlap: %w", a.what, a.dir, b.what, b.dir, ErrPlace)
+				return fmt.Errorf("%s, %s, and %s, %s, %w: they overlap", a.what, a.dir, b.what, b.dir, ErrPlace)
 			}
 		}
 	}

@@ -37,7 +37,7 @@ var (
 	ErrNotEmpty    = errors.New("is not empty")
 	ErrInterrupted = errors.New("holds what an interrupted restore has left")
 	ErrNotData     = errors.New("is no data directory")
-	ErrPlace       = errors.New("cannot take a tablespace")
+	ErrPlace       = errors.New("cannot be used")
 	ErrSpace       = errors.New("not enough space")
 	ErrOwner       = errors.New("PostgreSQL does not run as root, and nothing says whose the files are to be")
 	ErrLayout      = errors.New("cannot be restored: its index leads elsewhere")

@@ -41,7 +41,7 @@ func (r *restorer) configure() error {
 	}
 	elsewhere := make(map[string]bool)
 	c := confReader{found: make(map[string]string)}
-	if err := c.read(filepath.Join(r.Dir, "postgresql.conf"), 0); errors.Is(err, fs.ErrNotExist) {
+	if err := c.read(filepath.Join(r.Dir, "postgresql.conf"), 0); !exists(filepath.Join(r.Dir, "postgresql.conf")) {
 		r.Notice("put it into the data directory, or name it when the server is started (-c config_file=...)",
 			"the backup has no postgresql.conf: the server's configuration lies elsewhere")
 	} else if err != nil {

@@ -1,0 +1,148 @@
+package restore_test
+
+import (
+	"encoding/binary"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"walkeep/common/archive"
+	"walkeep/supervisor/restore"
+)
+
+// header is the first page of a segment, as far as its header goes.
+func header(tli uint32, lsn, system uint64) []byte {
+	b := make([]byte, 8192)
+	binary.LittleEndian.PutUint16(b, 0xD110)
+	binary.LittleEndian.PutUint16(b[2:], 2)
+	binary.LittleEndian.PutUint32(b[4:], tli)
+	binary.LittleEndian.PutUint64(b[8:], lsn)
+	binary.LittleEndian.PutUint64(b[24:], system)
+	binary.LittleEndian.PutUint32(b[32:], 16<<20)
+	binary.LittleEndian.PutUint32(b[36:], 8192)
+	return b
+}
+
+func TestSettings(t *testing.T) {
+	when := time.Date(2026, 11, 22, 21, 44, 0, 120_000_000, time.FixedZone("", 7200))
+	for _, c := range []struct {
+		name       string
+		target     archive.Target
+		conf, auto string
+		want       string // the block, or recovery.conf
+		major      int
+	}{
+		{name: "latest", target: archive.Target{Kind: archive.ToLatest}, want: "recovery_target_timeline = '3'\n"},
+		{name: "time", target: archive.Target{Kind: archive.ToTime, Time: when},
+			want: "recovery_target_timeline = '3'\nrecovery_target_time = '2026-11-22 19:44:00.12+00:00'\nrecovery_target_inclusive = 'on'\nrecovery_target_action = 'pause'\n"},
+		{name: "exclusive", target: archive.Target{Kind: archive.ToLSN, LSN: 0x1_0000_0028, Exclusive: true},
+			want: "recovery_target_timeline = '3'\nrecovery_target_lsn = '1/28'\nrecovery_target_inclusive = 'off'\nrecovery_target_action = 'pause'\n"},
+		{name: "name", target: archive.Target{Kind: archive.ToName, Name: `it's \ here`},
+			want: "recovery_target_timeline = '3'\nrecovery_target_name = 'it''s \\\\ here'\nrecovery_target_inclusive = 'on'\nrecovery_target_action = 'pause'\n"},
+		{name: "immediate", target: archive.Target{Kind: archive.ToImmediate},
+			want: "recovery_target_timeline = '3'\nrecovery_target = 'immediate'\nrecovery_target_inclusive = 'on'\nrecovery_target_action = 'pause'\n"},
+		{name: "the user's own target", target: archive.Target{Kind: archive.ToXID, XID: 800}, conf: "recovery_target_name = 'old'\n#recovery_target_time = 'x'\nRecovery_Target_LSN ''\n",
+			want: "recovery_target_name = ''\nrecovery_target_timeline = '3'\nrecovery_target_xid = '800'\nrecovery_target_inclusive = 'on'\nrecovery_target_action = 'pause'\n"},
+		{name: "included", target: archive.Target{Kind: archive.ToLatest}, conf: "include_if_exists 'missing'\ninclude_dir = 'postgresql.d'\n",
+			want: "recovery_target_time = ''\nrecovery_target_timeline = '3'\n"},
+		{name: "up to 11", target: archive.Target{Kind: archive.ToXID, XID: 800}, major: 11,
+			want: "recovery_target_timeline = '3'\nrecovery_target_xid = '800'\nrecovery_target_inclusive = 'on'\nrecovery_target_action = 'pause'\n"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			files := cluster()
+			files["postgresql.conf"] = c.conf
+			files["postgresql.d/"], files["postgresql.d/a.conf"] = "", "recovery_target_time = '2020-01-01'\n"
+			files["postgresql.auto.conf"] = "work_mem = '8MB'\nrecovery_target_name = 'earlier'\nprimary_conninfo = 'host=old'\n"
+			r := newRig(t, files)
+			if c.major != 0 {
+				r.backup.Major = c.major
+			}
+			o := r.options(r.target("data"))
+			o.Plan.Target, o.Plan.Timeline = c.target, 3
+			file, before := "postgresql.auto.conf", "work_mem = '8MB'\n# walkeep restore: of an earlier recovery: recovery_target_name = 'earlier'\n"+
+				"# walkeep restore: of an earlier recovery: primary_conninfo = 'host=old'\n"
+			if c.major == 11 {
+				file, before = "recovery.conf", ""
+			}
+			for range 2 { // a second restore leaves the same
+				r.run(o)
+				o.Delta = true
+				content, err := os.ReadFile(filepath.Join(o.Dir, file))
+				r.must(err)
+				if got, want := withoutComments(t, string(content)), before+"restore_command = 'restore-cmd %f %p'\n"+c.want; got != want {
+					t.Errorf("got\n%s\nwant\n%s", got, want)
+				}
+				_, err = os.Stat(filepath.Join(o.Dir, "recovery.signal"))
+				if got, want := err == nil, c.major != 11; got != want {
+					t.Errorf("recovery.signal: got %v, want %v", got, want)
+				}
+			}
+		})
+	}
+}
+
+// withoutComments takes the lines away that begin and end what a restore writes.
+func withoutComments(t *testing.T, text string) string {
+	t.Helper()
+	var b strings.Builder
+	for line := range strings.Lines(text) {
+		if !strings.HasPrefix(line, "# walkeep restore: how") && !strings.HasPrefix(line, "# walkeep restore: end") && !strings.HasPrefix(line, "# Written by") {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
+}
+
+func TestNotices(t *testing.T) {
+	for _, c := range []struct{ name, conf, want string }{
+		{"another data directory", "data_directory = '/var/lib/postgresql/15/main'\n", "would use that directory"},
+		{"an include that is missing", "include 'missing.conf'\n", "was not read"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			files := cluster()
+			files["postgresql.conf"] = c.conf
+			r := newRig(t, files)
+			o := r.options(r.target("data"))
+			var said []string
+			o.Notice = func(_, message string) { said = append(said, message) }
+			r.run(o)
+			if got := strings.Join(said, "; "); !strings.Contains(got, c.want) {
+				t.Errorf("got %q, want %q", got, c.want)
+			}
+		})
+	}
+}
+
+// The shell and PostgreSQL each take their part out of the command, and the program gets the paths as they are.
+func TestCommand(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("there is no shell")
+	}
+	dir := filepath.Join(t.TempDir(), `it's a "dir" $HOME 100%`)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(dir, "restore-cmd")
+	script := "#!/bin/sh\nfor a; do printf '<%s>' \"$a\"; done\nexit ${CODE:-0}\n"
+	if err := os.WriteFile(program, []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	// As BuildRestoreCommand in PostgreSQL's src/common/archive.c replaces them.
+	command := strings.NewReplacer("%%", "%", "%f", "NAME", "%p", "pg_wal/RECOVERYXLOG", "%r", "REDO").
+		Replace(restore.Command(program, dir, filepath.Join(dir, "c.ini")))
+	for code, want := range map[string]int{"0": 0, "1": 1, "2": 126, "126": 126, "143": 143} {
+		cmd := exec.Command("sh", "-c", command)
+		cmd.Env = []string{"HOME=/wrong", "CODE=" + code}
+		out, _ := cmd.Output()
+		if got, want := string(out), "<--spool><"+dir+"><--config><"+dir+"/c.ini><NAME><pg_wal/RECOVERYXLOG><REDO>"; got != want {
+			t.Errorf("got %s, want %s", got, want)
+		}
+		if got := cmd.ProcessState.ExitCode(); got != want {
+			t.Errorf("exit code %s: got %d, want %d", code, got, want)
+		}
+	}
+}
