@@ -17,6 +17,7 @@ import (
 	"walkeep/common/archive"
 	"walkeep/common/cli"
 	"walkeep/common/config"
+	"walkeep/common/wal"
 	"walkeep/supervisor/metrics"
 	"walkeep/supervisor/service"
 )
@@ -107,6 +108,10 @@ type runner struct {
 	log     *slog.Logger
 	loop    *service.Loop
 	metrics *metrics.Metrics
+
+	// For which segment with broken records a backup was asked for last, and when. Only the part watch uses them.
+	repaired   wal.Name
+	repairedAt time.Time
 }
 
 func (r *runner) done(x service.Result) { r.metrics.Done(x.Task, x.Began.Add(x.Took), x.Took, x.Err) }
@@ -149,6 +154,9 @@ func (r *runner) plan(c config.Config) (service.Plan, error) {
 		p.Parts = append(p.Parts, service.Part{Name: "metrics", Settings: c.MetricsListen, Run: func(ctx context.Context, log *slog.Logger) error {
 			return r.metrics.Serve(ctx, c.MetricsListen, log)
 		}})
+	}
+	if c.MetricsListen != "" || c.BackupSchedule != "" {
+		p.Parts = append(p.Parts, r.watch(c))
 	}
 	if len(p.Tasks)+len(p.Parts) == 0 {
 		return p, cli.Fail(exitUsage, errors.New("there is nothing to do: nothing is scheduled"),

@@ -75,7 +75,7 @@ func (o *serviceOptions) run(ctx context.Context, e *env) error {
 			})
 		}
 	}
-	return cli.Fail(exitUsage, fmt.Errorf("a service is not %sed: there are install, uninstall, start, stop, restart and status", action), "")
+	return cli.Fail(exitUsage, fmt.Errorf("there is no service %q: the actions are install, uninstall, start, stop, restart and status", action), "")
 }
 
 func runArgs(file string) []string { return []string{"--config", file, "run"} }
