@@ -72,7 +72,7 @@ func (c *cleaner) run(ctx context.Context) error {
 			return err
 		}
 	}
-	return c.cleanWAL(ctx, inv, d)
+	return c.cleanWAL(ctx, d)
 }
 
 // take reads the inventory, in which only live leases stay, and removes the others.
@@ -244,15 +244,14 @@ func (c *cleaner) prune(ctx context.Context) error {
 	return c.a.Prune(ctx, dirs...)
 }
 
-// cleanWAL removes the WAL that nobody needs, nor has come to need since the first inventory was read.
-func (c *cleaner) cleanWAL(ctx context.Context, before *archive.Inventory, first *Decision) error {
+// cleanWAL removes the WAL that nobody needs. The inventory is read anew: whoever has come to need WAL since the first
+// one has a lease, or has left a backup behind when the lease was given back.
+func (c *cleaner) cleanWAL(ctx context.Context, first *Decision) error {
 	inv, err := c.take(ctx)
 	if err != nil {
 		return err
 	}
-	inv.Leases = append(inv.Leases, before.Leases...)
 	inv.Standbys = slices.DeleteFunc(inv.Standbys, func(s archive.Standby) bool { return s.ID == c.Forget })
-	inv.Standbys = append(inv.Standbys, before.Standbys...)
 	inv.Backups = slices.DeleteFunc(inv.Backups, func(b *backup.Manifest) bool { return c.gone[b.ID] })
 	d := Decide(inv, Policy{}, c.Now) // what is there now stays
 	if d.KeepAllWAL == "" {
