@@ -259,7 +259,7 @@ func explainRestore(err error) error {
 	code, hint := exitFailed, ""
 	switch {
 	case errors.Is(err, archive.ErrUnreachable):
-		hint = "supervisor list shows what can be recovered"
+		hint = "supervisor list shows what can be recovered; --target-timeline goes along another timeline"
 	case errors.Is(err, restore.ErrInUse):
 		hint = "stop the server or the restore that uses it; where neither runs, remove postmaster.pid"
 	case errors.Is(err, restore.ErrInterrupted):

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"walkeep/common/archive"
+	"walkeep/common/backup"
 	"walkeep/common/pgdata"
 )
 
@@ -170,14 +171,14 @@ func (r *restorer) examineContent() (*note, error) {
 
 // examineTablespaces finds where the tablespaces go.
 func (r *restorer) examineTablespaces(left *note) error {
-	unused := make(map[string]bool)
 	for old := range r.Tablespaces {
-		unused[old] = true
+		if !slices.ContainsFunc(r.m.Tablespaces, func(ts backup.Tablespace) bool { return ts.Location == old }) {
+			return fmt.Errorf("%q %w: the backup has no tablespace there%s", old, ErrPlace, r.locations())
+		}
 	}
 	for _, ts := range r.m.Tablespaces {
 		oid := strconv.FormatUint(uint64(ts.OID), 10)
 		to, mapped := r.Tablespaces[ts.Location]
-		delete(unused, ts.Location)
 		switch {
 		case !mapped && !isAbs(ts.Location):
 			continue // it lies in the data directory, and goes there with all else
@@ -202,9 +203,6 @@ func (r *restorer) examineTablespaces(left *note) error {
 			return err
 		}
 		r.places = append(r.places, p)
-	}
-	for old := range unused {
-		return fmt.Errorf("%q %w: the backup has no tablespace there%s", old, ErrPlace, r.locations())
 	}
 	return nil
 }
