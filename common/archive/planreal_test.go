@@ -1,0 +1,362 @@
+package archive_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"walkeep/common/archive"
+	"walkeep/common/backup"
+	"walkeep/common/pgtest"
+	"walkeep/common/storage"
+	"walkeep/common/storage/mem"
+	"walkeep/common/wal"
+)
+
+// A site is a server that archives into a directory, whose files are then pushed into a walkeep archive, and the server's
+// backups, which can really be recovered.
+type site struct {
+	*rig
+	c       *pgtest.Cluster
+	dir     string
+	wal     string
+	backups map[string]string // data directories by the backups' ids
+	pushed  map[string]bool
+}
+
+func newSite(t *testing.T, major int) *site {
+	dir := pgtest.TempDir(t)
+	s := &site{rig: newRig(t, new(mem.Backend)), dir: dir, wal: filepath.Join(dir, "wal"), backups: map[string]string{}, pushed: map[string]bool{}}
+	if err := os.Mkdir(s.wal, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(s.wal, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	size := 1
+	if major == 10 {
+		size = 0
+	}
+	s.c = pgtest.New(t, pgtest.Options{Major: major, Dir: filepath.Join(dir, "primary"), SegmentSizeMB: size, Settings: map[string]string{
+		"archive_mode": "on", "archive_command": "cp %p " + s.wal + "/%f", "max_prepared_transactions": "5", "autovacuum": "off",
+	}})
+	s.must(s.c.Start(t.Context()))
+	return s
+}
+
+func (s *site) must(err error) {
+	s.t.Helper()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *site) exec(statements ...string) {
+	s.t.Helper()
+	for _, sql := range statements {
+		s.must(s.c.Exec(s.t.Context(), sql))
+	}
+}
+
+func (s *site) query(sql string) string {
+	s.t.Helper()
+	got, err := s.c.QueryString(s.t.Context(), sql)
+	s.must(err)
+	return got
+}
+
+// now is the server's clock.
+func (s *site) now() time.Time {
+	s.t.Helper()
+	at, err := time.Parse(time.RFC3339Nano, s.query(`SELECT to_char(clock_timestamp() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`))
+	s.must(err)
+	return at
+}
+
+func (s *site) lsn(sql string) wal.LSN {
+	s.t.Helper()
+	lsn, err := wal.ParseLSN(s.query(sql))
+	s.must(err)
+	return lsn
+}
+
+// switchWAL ends the segment and waits until the archive has it.
+func (s *site) switchWAL() {
+	s.t.Helper()
+	last, err := s.c.SwitchWAL(s.t.Context())
+	s.must(err)
+	s.must(s.c.WaitArchived(s.t.Context(), last))
+	s.collect()
+}
+
+// collect pushes what the server has archived.
+func (s *site) collect() {
+	s.t.Helper()
+	files, err := os.ReadDir(s.wal)
+	s.must(err)
+	p := s.a.NewPusher(options(s.t, "zstd"))
+	for _, f := range files {
+		if s.pushed[f.Name()] {
+			continue
+		}
+		_, err := p.Push(s.t.Context(), filepath.Join(s.wal, f.Name()))
+		s.must(err)
+		s.pushed[f.Name()] = true
+	}
+}
+
+// backup copies the data directory, and puts a manifest in the archive that speaks of it.
+func (s *site) backup(id string) *backup.Manifest {
+	s.t.Helper()
+	ctx := s.t.Context()
+	began := s.now()
+	b, err := s.c.OnlineBackup(ctx, filepath.Join(s.dir, id))
+	s.must(err)
+	ended := s.now()
+	s.must(s.c.WaitBackupArchived(ctx, b))
+	s.collect()
+	s.backups[id] = b.Dir
+	start, err := wal.ParseLSN(b.StartLSN)
+	s.must(err)
+	stop, err := wal.ParseLSN(b.StopLSN)
+	s.must(err)
+	identity, err := s.a.Identity(ctx)
+	s.must(err)
+	first, err := wal.ParseName(b.StartSegment)
+	s.must(err)
+	m := &backup.Manifest{
+		Version: backup.Version, ID: id, Type: "full", Codec: "zstd", SystemID: identity.SystemID, SegmentSize: identity.SegmentSize,
+		Timeline: first.Timeline, Start: start, Stop: stop, Began: began, Ended: ended, Files: 1, Bytes: 1, Label: b.Label,
+		Volumes: []backup.Stored{{Name: "data-0001.tar.zst", Plain: 1, Stored: 1}}, Index: backup.Stored{Name: "files.json.zst", Plain: 1, Stored: 1},
+	}
+	putManifest(s.t, s.b, m)
+	return m
+}
+
+func (s *site) inventory() *archive.Inventory {
+	s.t.Helper()
+	inv, err := s.a.Inventory(s.t.Context())
+	s.must(err)
+	return inv
+}
+
+// settings are how PostgreSQL is told a target.
+func settings(t archive.Target) map[string]string {
+	set := map[string]string{"recovery_target_inclusive": strconv.FormatBool(!t.Exclusive), "recovery_target_action": "promote"}
+	switch t.Kind {
+	case archive.ToImmediate:
+		set["recovery_target"] = "immediate"
+	case archive.ToTime:
+		set["recovery_target_time"] = t.Time.UTC().Format("2006-01-02 15:04:05.999999+00")
+	case archive.ToXID:
+		set["recovery_target_xid"] = fmt.Sprint(t.XID)
+	case archive.ToLSN:
+		set["recovery_target_lsn"] = t.LSN.String()
+	case archive.ToName:
+		set["recovery_target_name"] = t.Name
+	}
+	if t.Timeline != 0 {
+		set["recovery_target_timeline"] = fmt.Sprint(uint32(t.Timeline))
+	}
+	return set
+}
+
+// recover lets the server recover a copy of a backup, and gives the position at which it left the WAL for a new timeline.
+func (s *site) recover(id string, t archive.Target) (wal.LSN, error) {
+	s.t.Helper()
+	ctx := s.t.Context()
+	from, err := pgtest.Open(s.backups[id])
+	s.must(err)
+	dir := filepath.Join(pgtest.TempDir(s.t), "restored")
+	s.must(from.ColdBackup(dir))
+	c, err := pgtest.Open(dir)
+	s.must(err)
+	defer c.Close()
+	s.must(c.Configure(map[string]string{"archive_mode": "off"}))
+	set := settings(t)
+	set["restore_command"] = "cp " + s.wal + "/%f %p"
+	s.must(c.Recover(set))
+	if err := c.Start(ctx); err != nil {
+		return 0, err
+	}
+	if err := c.WaitFor(ctx, pgtest.Timeout, "the end of recovery", func(ctx context.Context) (bool, error) {
+		if !c.Running() {
+			return true, nil
+		}
+		open, err := c.QueryString(ctx, "SELECT CASE WHEN pg_is_in_recovery() THEN 'false' ELSE 'true' END")
+		return err == nil && open == "true", nil
+	}); err != nil {
+		return 0, err
+	}
+	if !c.Running() {
+		return 0, pgtest.ErrExited
+	}
+	tli, err := c.Timeline(ctx)
+	s.must(err)
+	content, err := os.ReadFile(c.Path("pg_wal/" + wal.Timeline(tli).String() + ".history"))
+	s.must(err)
+	h, err := wal.ParseHistory(wal.Timeline(tli), content)
+	s.must(err)
+	s.must(c.Stop(ctx, pgtest.Immediate))
+	return h.Begin(), nil
+}
+
+// putManifest stores a backup's manifest, and nothing else of it.
+func putManifest(t testing.TB, b storage.Backend, m *backup.Manifest) {
+	t.Helper()
+	content, err := m.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.(storage.Replacer).Replace(t.Context(), backup.Dir(m.ID)+backup.ManifestName, content); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// The server ends a recovery where the plan says, and fails where the plan is refused.
+func TestPlanAgreesWithServer(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, major int) {
+		s := newSite(t, major)
+		ctx := t.Context()
+		s.exec("CREATE TABLE t (a int, b text)")
+		old := s.now()
+		s.switchWAL()
+		first := s.backup("20260101T000000Z")
+		xids := make(map[string]uint32)
+		xid := func(name string, statements ...string) {
+			t.Helper()
+			conn, err := s.c.Conn(ctx)
+			s.must(err)
+			defer conn.Close(ctx)
+			for i, sql := range statements {
+				_, err := conn.Exec(ctx, sql)
+				s.must(err)
+				if i == 0 {
+					var id uint32
+					s.must(conn.QueryRow(ctx, "SELECT (txid_current() % 4294967296)::bigint").Scan(&id))
+					xids[name] = id
+				}
+			}
+		}
+		xid("plain", "BEGIN", "INSERT INTO t VALUES (1, 'x')", "COMMIT")
+		between := s.now()
+		xid("rolled back", "BEGIN", "INSERT INTO t VALUES (2, 'x')", "ROLLBACK")
+		xid("prepared", "BEGIN", "CREATE TABLE u (a int)", "SAVEPOINT s", "DROP TABLE t", "CREATE TABLE t (a int, b text)", "RELEASE s",
+			"PREPARE TRANSACTION 'p'", "COMMIT PREPARED 'p'")
+		xid("given up", "BEGIN", "DROP TABLE u", "PREPARE TRANSACTION 'q'", "ROLLBACK PREPARED 'q'")
+		// A commit with thousands of subtransactions and dropped tables goes on on other pages and segments.
+		xid("long", "BEGIN", `DO $$ BEGIN FOR i IN 1..6000 LOOP BEGIN INSERT INTO u VALUES (i); EXCEPTION WHEN OTHERS THEN NULL; END; END LOOP; END $$`, "COMMIT")
+		_, err := s.c.CreateRestorePoint(ctx, "one")
+		s.must(err)
+		middle := s.lsn("SELECT pg_current_wal_insert_lsn()")
+		s.exec("INSERT INTO t VALUES (3, 'x')")
+		s.switchWAL()
+		second := s.backup("20260102T000000Z")
+		s.exec("INSERT INTO t VALUES (4, repeat('x', 3000000))", "INSERT INTO t SELECT g, 'y' FROM generate_series(1, 20000) g")
+		late := s.now()
+		_, err = s.c.CreateRestorePoint(ctx, "two")
+		s.must(err)
+		xid("last", "BEGIN", "INSERT INTO t VALUES (5, 'x')", "COMMIT")
+		s.switchWAL()
+		s.must(s.c.Checkpoint(ctx))
+		s.switchWAL() // nothing but a checkpoint
+		end := s.now()
+
+		inv := s.inventory()
+		at := func(k archive.TargetKind, set func(*archive.Target)) archive.Target {
+			target := archive.Target{Kind: k}
+			set(&target)
+			return target
+		}
+		ofXID := func(name string, exclusive bool) archive.Target {
+			return archive.Target{Kind: archive.ToXID, XID: xids[name], Exclusive: exclusive}
+		}
+		ofTime := func(at time.Time) archive.Target { return archive.Target{Kind: archive.ToTime, Time: at} }
+		ofLSN := func(lsn wal.LSN) archive.Target { return archive.Target{Kind: archive.ToLSN, LSN: lsn} }
+		ofName := func(name string) archive.Target { return archive.Target{Kind: archive.ToName, Name: name} }
+		for _, test := range []struct {
+			what   string
+			target archive.Target
+			backup *backup.Manifest // nil: refused
+			unsure bool             // refused although the server may end somewhere
+		}{
+			{"a commit", ofXID("plain", false), first, false},
+			{"before a commit", ofXID("plain", true), first, false},
+			{"a rollback", ofXID("rolled back", false), first, false},
+			{"a prepared commit", ofXID("prepared", false), first, false},
+			{"before a prepared commit", ofXID("prepared", true), first, false},
+			{"a prepared rollback", ofXID("given up", false), first, false},
+			{"a long commit", ofXID("long", false), first, false},
+			{"the last commit", ofXID("last", false), second, false},
+			{"no transaction", at(archive.ToXID, func(t *archive.Target) { t.XID = 4_000_000_000 }), nil, false},
+			{"a restore point", ofName("one"), first, false},
+			{"the other restore point", ofName("two"), second, false},
+			{"no restore point", ofName("three"), nil, false},
+			{"a time between commits", ofTime(between), first, false},
+			{"a time after the second backup", ofTime(late), second, false},
+			{"the second backup's end", ofTime(second.Ended), second, false},
+			{"a time before all backups", ofTime(old), nil, true},
+			{"a time after all commits", ofTime(end), nil, false},
+			{"a position", ofLSN(middle), first, false},
+			{"a backup's end", ofLSN(second.Stop), second, false},
+			{"before a position", at(archive.ToLSN, func(t *archive.Target) { t.LSN, t.Exclusive = middle, true }), first, false},
+			{"a position before all backups", ofLSN(first.Start), nil, false},
+			{"a position that was not reached", ofLSN(s.lsn("SELECT pg_current_wal_insert_lsn()") + 1<<20), nil, false},
+			{"a consistent state", archive.Target{Kind: archive.ToImmediate}, second, false},
+		} {
+			t.Run(test.what, func(t *testing.T) {
+				s := *s
+				s.t = t
+				p, err := s.a.Plan(ctx, inv, test.target, "")
+				if test.backup == nil {
+					if !errors.Is(err, archive.ErrUnreachable) {
+						t.Fatalf("got %+v, %v, want a refusal", p, err)
+					}
+					if strings.Contains(err.Error(), "\n") || !strings.Contains(err.Error(), first.Stop.String()) {
+						t.Errorf("the refusal does not say in a line what is possible: %v", err)
+					}
+					if major < 13 || test.unsure {
+						return // up to 12 it opens the database wherever the WAL ends
+					}
+					if at, err := s.recover(first.ID, test.target); err == nil {
+						t.Errorf("refused, but the server recovered to %s", at)
+					}
+					return
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				if p.Backup.ID != test.backup.ID {
+					t.Errorf("backup: got %s, want %s", p.Backup.ID, test.backup.ID)
+				}
+				got, err := s.recover(p.Backup.ID, test.target)
+				if err != nil {
+					t.Fatalf("planned to %s, but: %v", p.At, err)
+				}
+				end := p.At
+				switch test.target.Kind {
+				case archive.ToImmediate:
+					end = second.Stop
+				case archive.ToLSN:
+					end = got // the plan does not look for the record's end
+					if got < p.At && !test.target.Exclusive || got > p.At+1<<20 {
+						t.Errorf("the server stopped at %s, want soon after %s", got, p.At)
+					}
+				}
+				// Between two records there may be the header of a page.
+				if got > end || got+40 < end {
+					t.Errorf("the server stopped at %s, the plan says %s", got, end)
+				}
+				if until := wal.SegmentAt(p.Timeline, got-1, inv.SegmentSize); wal.Compare(p.Until, until) < 0 {
+					t.Errorf("the server replayed up to %s, the plan says %s", until, p.Until)
+				}
+			})
+		}
+	})
+}
