@@ -2,10 +2,13 @@ package archive
 
 import (
 	"context"
+	"fmt"
+	"io"
 	"iter"
 	"path"
 	"strings"
 
+	"walkeep/common/codec"
 	"walkeep/common/storage"
 	"walkeep/common/wal"
 )
@@ -71,4 +74,31 @@ func (a *Archive) Prune(ctx context.Context, dirs ...string) error {
 		}
 	}
 	return nil
+}
+
+// Read expands one object into w and checks it as Fetch does. A history's or a backup label's text is checked, too.
+func (a *Archive) Read(ctx context.Context, id Identity, o Object, w io.WriterAt) (Fetched, error) {
+	s := a.storedAs(o)
+	if o.WAL.Kind != wal.KindHistory && o.WAL.Kind != wal.KindBackup {
+		return a.deliver(ctx, o.WAL, id, s, w)
+	}
+	var text memory
+	got, err := a.deliver(ctx, o.WAL, id, s, &text)
+	if err == nil {
+		if err = checkText(o.WAL, text.b); err != nil {
+			err = fmt.Errorf("%w: %w", ErrDamaged, err)
+		}
+	}
+	return got, err
+}
+
+// storedAs finds the codec of an object by its ending.
+func (a *Archive) storedAs(o Object) stored {
+	s := stored{Entry: o.Entry}
+	rest := o.Name[len(location(o.WAL)):]
+	if o.WAL.Kind == wal.KindPartial && isVariant(rest) {
+		rest, s.variant = rest[variantLength:], true
+	}
+	s.codec, _ = codec.ByExt(rest)
+	return s
 }

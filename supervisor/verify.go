@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"time"
+
+	"walkeep/common/cli"
+	"walkeep/common/config"
+	"walkeep/supervisor/progress"
+	"walkeep/supervisor/verify"
+)
+
+const aboutVerify = `Looks for gaps in the WAL, and for backups, histories and notes that are
+missing, damaged or left behind. With --deep it reads every stored byte: it
+expands each object and checks its hashes, follows the WAL record by record,
+and holds each file of each backup against the backup's index.
+
+It writes nothing. The exit code is 1 if anything is wrong.`
+
+type verifyOptions struct {
+	Deep bool `long:"deep" description:"read and check every stored byte"`
+	JSON bool `long:"json" description:"print the outcome as JSON"`
+}
+
+func verifyCommand() command {
+	var o verifyOptions
+	return command{
+		Subcommand: config.Subcommand{
+			Name: "verify", Short: "re-read the archive and say what is wrong", About: aboutVerify,
+			Options: &o, Parts: func(c *config.Config) []any { return []any{&c.Effort} },
+		},
+		run: func(ctx context.Context, e *env) error { return verifyArchive(ctx, e, o) },
+	}
+}
+
+func verifyArchive(ctx context.Context, e *env, o verifyOptions) error {
+	a, b, err := e.open()
+	if err != nil {
+		return err
+	}
+	runtime.GOMAXPROCS(min(runtime.GOMAXPROCS(0), e.jobs())) // one object is expanded on several cores, too
+	var bar *progress.Bar
+	r, err := verify.Run(ctx, a, b, verify.Options{
+		Deep: o.Deep, Jobs: e.jobs(),
+		Begin: func(bytes int64) {
+			if !e.Quiet {
+				bar = progress.New(os.Stderr, "verify", bytes)
+			}
+		},
+		Progress: func(bytes int64) { bar.Add(bytes) },
+	})
+	bar.Done()
+	if err != nil {
+		return fmt.Errorf("verify: %w", err)
+	}
+	if o.JSON {
+		err = printJSON(e, r)
+	} else {
+		err = printVerified(e, r)
+	}
+	if err == nil && len(r.Problems) > 0 {
+		err = cli.Fail(exitFailed, errors.New(count(len(r.Problems), "problem")+" found"), verifyHint(r))
+	}
+	return err
+}
+
+func printVerified(e *env, r *verify.Result) error {
+	for _, p := range r.Problems {
+		fmt.Fprintf(e.out, "%s: %s\n", p.Severity, p)
+	}
+	took := time.Duration(r.Seconds * float64(time.Second))
+	read := "looked at"
+	if r.Deep {
+		read = fmt.Sprintf("read %s of", progress.Bytes(r.Bytes))
+	}
+	_, err := fmt.Fprintf(e.out, "%s %s in %s", read, count(r.Objects, "object"), took.Round(time.Millisecond))
+	if r.Deep && r.Seconds > 0 {
+		fmt.Fprintf(e.out, " (%s/s)", progress.Bytes(int64(float64(r.Bytes)/r.Seconds)))
+	}
+	fmt.Fprintf(e.out, ": %s\n", outcome(len(r.Problems)))
+	return err
+}
+
+func outcome(problems int) string {
+	if problems == 0 {
+		return "all is well"
+	}
+	return count(problems, "problem")
+}
+
+func count(n int, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return fmt.Sprintf("%d %ss", n, noun)
+}
+
+// verifyHint says what to do about the worst problem.
+func verifyHint(r *verify.Result) string {
+	switch r.Problems[0].Severity {
+	case verify.Damage:
+		return "take a new backup, and look at the disk; a damaged segment that the server still has in pg_wal can be removed here and archived again"
+	case verify.Missing:
+		return "take a new backup: recovery cannot go past what is missing"
+	case verify.Database:
+		return "take a new backup: recovery cannot go past broken records; then look for their cause on the server"
+	}
+	return "supervisor cleanup removes what is left behind"
+}

@@ -1,0 +1,221 @@
+package verify
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/zeebo/xxh3"
+
+	"walkeep/common/backup"
+	"walkeep/common/codec"
+	"walkeep/common/storage"
+)
+
+// backup checks a backup's objects: that they are those of the manifest, and with Deep all that they hold.
+func (v *verifier) backup(ctx context.Context, m *backup.Manifest) error {
+	object := func(s backup.Stored) string { return backup.Dir(m.ID) + s.Name }
+	damaged := func(s backup.Stored, err error) {
+		v.problem(Problem{Severity: Damage, Object: object(s), Text: err.Error(), backup: m.ID})
+	}
+	files, err := v.index(ctx, m)
+	if stop := stops(ctx, err); stop != nil {
+		return stop
+	}
+	if err != nil {
+		damaged(m.Index, err)
+	}
+	list := &fileList{m: m, files: files, unknown: err != nil || !v.Deep}
+	for i, s := range m.Volumes {
+		err := v.volume(ctx, m, s, i+1, list)
+		if stop := stops(ctx, err); stop != nil {
+			return stop
+		}
+		if err != nil {
+			damaged(s, err)
+			list.skip(i + 1)
+		}
+	}
+	if f := list.rest(); f != nil {
+		damaged(m.Index, fmt.Errorf("%w: %q is in no volume", codec.ErrDamaged, f.Path))
+	}
+	return nil
+}
+
+// stops picks the errors after which nothing can be verified any more.
+func stops(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if errors.Is(err, storage.ErrUnavailable) {
+		return err
+	}
+	return nil
+}
+
+func (v *verifier) index(ctx context.Context, m *backup.Manifest) ([]backup.File, error) {
+	if v.Deep {
+		files, err := m.ReadFiles(ctx, v.b)
+		v.read(m.Index.Stored)
+		return files, err
+	}
+	_, closer, err := m.Open(ctx, v.b, m.Index)
+	v.read(0)
+	if err != nil {
+		return nil, err
+	}
+	return nil, closer.Close()
+}
+
+// volume checks one volume. Its tar stream is read from its beginning to its end, however its chunks are expanded.
+func (v *verifier) volume(ctx context.Context, m *backup.Manifest, s backup.Stored, number int, list *fileList) error {
+	o, closer, err := m.Open(ctx, v.b, s)
+	if err != nil {
+		v.read(0)
+		return err
+	}
+	defer closer.Close()
+	if !v.Deep {
+		v.read(0)
+		return nil
+	}
+	r, w := io.Pipe()
+	checked := make(chan error, 1)
+	go func() {
+		err := list.check(r, number)
+		r.CloseWithError(err)
+		checked <- err
+	}()
+	out := &stream{waiting: make(map[int64][]byte), write: func(p []byte) error {
+		_, err := w.Write(p)
+		return err
+	}}
+	err = o.Unpack(ctx, out)
+	w.CloseWithError(err)
+	v.read(s.Stored)
+	if wrong := <-checked; wrong != nil {
+		return wrong
+	}
+	return err
+}
+
+// A fileList goes through a backup's index as its volumes are read.
+type fileList struct {
+	m       *backup.Manifest
+	files   []backup.File
+	at      int
+	skipped bool // a volume was not read to its end
+	unknown bool // the index cannot be read, so that only hashes of stored bytes are looked at
+}
+
+func (l *fileList) next() *backup.File {
+	if l.unknown || l.at == len(l.files) {
+		return nil
+	}
+	return &l.files[l.at]
+}
+
+// skip goes on behind a volume that could not be read to its end. Directories and empty files, which belong to no volume
+// by the index, may be the last of that volume or the first of the next.
+func (l *fileList) skip(volume int) {
+	for i, f := range l.files {
+		if f.Volume == volume {
+			l.at = max(l.at, i+1)
+		}
+	}
+	l.skipped = true
+}
+
+// find gives the entry of the index for the next one of a volume; nil if there is none.
+func (l *fileList) find(name string) *backup.File {
+	f := l.next()
+	for l.skipped && f != nil && f.Volume == 0 && entryName(f) != name {
+		l.at++
+		f = l.next()
+	}
+	l.skipped = false
+	return f
+}
+
+// rest is the first entry that no volume holds; nil if there is none.
+func (l *fileList) rest() *backup.File {
+	for f := l.next(); l.skipped && f != nil && f.Volume == 0; f = l.next() {
+		l.at++
+	}
+	return l.next()
+}
+
+// entryName is the name of a file in a tar archive.
+func entryName(f *backup.File) string {
+	if f.Dir {
+		return f.Path + "/"
+	}
+	return f.Path
+}
+
+// check holds a volume's tar stream against the index, to its end.
+func (l *fileList) check(r io.Reader, volume int) error {
+	if l.unknown {
+		_, err := io.Copy(io.Discard, r)
+		return err
+	}
+	counted := &counter{r: r}
+	archive := tar.NewReader(counted)
+	block := make([]byte, backup.BlockSize)
+	for {
+		h, err := archive.Next()
+		if errors.Is(err, io.EOF) {
+			_, err = io.Copy(io.Discard, r)
+			return err
+		}
+		if err != nil {
+			return fmt.Errorf("%w: %w", codec.ErrDamaged, err)
+		}
+		f := l.find(h.Name)
+		if f == nil {
+			return fmt.Errorf("%w: it holds %q, of which the index does not know", codec.ErrDamaged, h.Name)
+		}
+		if err := checkHeader(h, f, volume, counted.n); err != nil {
+			return err
+		}
+		for i := range f.Blocks() {
+			part := block[:min(int64(len(block)), f.Size-int64(i)*backup.BlockSize)]
+			if _, err := io.ReadFull(archive, part); err != nil {
+				return fmt.Errorf("%w: %q: %w", codec.ErrDamaged, f.Path, err)
+			}
+			if xxh3.Hash128(part).Bytes() != f.Hash(i) {
+				return fmt.Errorf("%w: block %d of %q does not have the hash that the index says", codec.ErrDamaged, i, f.Path)
+			}
+		}
+		l.at++
+	}
+}
+
+func checkHeader(h *tar.Header, f *backup.File, volume int, offset int64) error {
+	name, kind := entryName(f), byte(tar.TypeReg)
+	if f.Dir {
+		kind = tar.TypeDir
+	}
+	switch {
+	case h.Name != name || h.Typeflag != kind:
+		return fmt.Errorf("%w: it holds %q where the index has %q", codec.ErrDamaged, h.Name, name)
+	case h.Size != f.Size || h.Mode != int64(f.Mode) || !h.ModTime.Equal(f.ModTime):
+		return fmt.Errorf("%w: size, mode or time of %q are not what the index says", codec.ErrDamaged, f.Path)
+	case f.Size > 0 && (f.Volume != volume || f.Offset != offset):
+		return fmt.Errorf("%w: %q is at %d of volume %d, and the index says %d of volume %d", codec.ErrDamaged, f.Path, offset, volume, f.Offset, f.Volume)
+	}
+	return nil
+}
+
+type counter struct {
+	r io.Reader
+	n int64
+}
+
+func (c *counter) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	return n, err
+}

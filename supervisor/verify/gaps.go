@@ -1,0 +1,87 @@
+package verify
+
+import (
+	"errors"
+	"fmt"
+
+	"walkeep/common/archive"
+	"walkeep/common/backup"
+	"walkeep/common/wal"
+)
+
+// gaps finds what WAL is missing: between segments of a timeline, and on any way from a backup.
+func gaps(inv *archive.Inventory) []Problem {
+	var found []Problem
+	seen := make(map[string]bool)
+	add := func(object, text string) {
+		if p := (Problem{Severity: Missing, Object: object, Text: text}); !seen[object+text] {
+			seen[object+text] = true
+			found = append(found, p)
+		}
+	}
+	for _, m := range inv.Backups {
+		whole, lacking := false, ""
+		for _, l := range inv.Lines {
+			r, err := inv.Reach(m, l.Timeline)
+			switch {
+			case errors.Is(err, archive.ErrIncomplete):
+				lacking = err.Error()
+			case err == nil:
+				whole = true
+				if r.Gap != nil && r.Gap.Damage == nil {
+					add(r.Gap.First.String(), gapText(r.Gap.First, r.Gap.Last))
+				}
+			}
+		}
+		if !whole && lacking == "" && inv.Line(m.Timeline) == nil {
+			_, err := inv.Reach(m, m.Timeline)
+			lacking = err.Error()
+		}
+		if !whole && lacking != "" {
+			add(backup.Dir(m.ID), lacking)
+		}
+	}
+	for _, l := range inv.Lines {
+		for i := 1; i < len(l.Segments); i++ {
+			first := segment(inv, l.Timeline, l.Segments[i-1].Last+1)
+			add(first.String(), gapText(first, segment(inv, l.Timeline, l.Segments[i].First-1)))
+		}
+	}
+	return found
+}
+
+func segment(inv *archive.Inventory, tli wal.Timeline, number uint64) wal.Name {
+	return wal.SegmentAt(tli, wal.LSN(number*uint64(inv.SegmentSize)), inv.SegmentSize)
+}
+
+func gapText(first, last wal.Name) string {
+	if first == last {
+		return "missing, although WAL went on behind it"
+	}
+	return fmt.Sprintf("missing up to %s, although WAL went on behind it", last)
+}
+
+// checkHistories holds the histories against each other: whatever a timeline says of those that lead to it, they say, too.
+func checkHistories(inv *archive.Inventory, report func(Problem)) {
+	for _, l := range inv.Lines {
+		for i, e := range l.History.Entries {
+			parent := inv.Line(e.Timeline)
+			if parent == nil || parent.HistoryErr != nil {
+				continue
+			}
+			text := ""
+			switch own := parent.History.Entries; {
+			case len(own) != i:
+				text = fmt.Sprintf("it says that %d timelines lead to timeline %d, whose own history says %d", i, e.Timeline, len(own))
+			case i > 0 && (own[i-1].Timeline != l.History.Entries[i-1].Timeline || own[i-1].End != l.History.Entries[i-1].End):
+				text = fmt.Sprintf("it says that timeline %d begins at %s of timeline %d, and that one's own history says %s of %d", e.Timeline,
+					l.History.Entries[i-1].End, l.History.Entries[i-1].Timeline, own[i-1].End, own[i-1].Timeline)
+			case e.End < parent.History.Begin():
+				text = fmt.Sprintf("it says that timeline %d was left at %s, before it began at %s", e.Timeline, e.End, parent.History.Begin())
+			}
+			if text != "" {
+				report(Problem{Severity: Damage, Object: "wal/" + l.Timeline.String() + ".history", Text: text})
+			}
+		}
+	}
+}
