@@ -47,6 +47,7 @@ func commands() []command {
 	return []command{
 		backupCommand(),
 		cleanupCommand(),
+		verifyCommand(),
 		restoreCommand(),
 		runCommand(),
 		serviceCommand(),
