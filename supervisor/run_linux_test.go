@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -212,6 +213,25 @@ func TestRun(t *testing.T) {
 	}
 	if resp, err := http.Get(first); err == nil {
 		t.Errorf("the old address still answers: %s", resp.Status)
+	}
+	// The archive is looked at again, too, which now has a backup.
+	for _, want := range []string{
+		`walkeep_archive_up 1`, `walkeep_backups 1`, `walkeep_backups_restorable 1`, `walkeep_gaps{timeline="1"} 0`, `walkeep_window_broken{timeline="1"} 0`,
+		`walkeep_server_up 1`, `walkeep_archiver_failed_total 0`, `walkeep_ready_files 0`,
+	} {
+		r.must(c.WaitFor(r.ctx(), patience, want, func(context.Context) (bool, error) {
+			_, body = d.get(second + "/metrics")
+			return strings.Contains(body, "\n"+want+"\n"), nil
+		}))
+	}
+	var err error
+	lag := -1.0
+	if m := regexp.MustCompile(`\nwalkeep_archiver_lag_bytes (\S+)\n`).FindStringSubmatch(body); m != nil {
+		lag, err = strconv.ParseFloat(m[1], 64)
+		r.must(err)
+	}
+	if lag < 0 || lag > 1<<20 {
+		t.Errorf("got a lag of %v bytes, want one within a segment:\n%s", lag, body)
 	}
 	d.stop(syscall.SIGTERM)
 

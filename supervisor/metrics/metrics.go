@@ -23,6 +23,7 @@ type Metrics struct {
 	runs     *prometheus.CounterVec
 	success  *prometheus.GaugeVec
 	took     *prometheus.GaugeVec
+	looks    *looks
 }
 
 // New makes metrics that know nothing yet but the program's version and the tasks' names.
@@ -38,10 +39,11 @@ func New(version string) *Metrics {
 		took: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "walkeep_task_duration_seconds", Help: "How long the last run of a task took.",
 		}, []string{"task"}),
+		looks: newLooks(),
 	}
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "walkeep_build_info", Help: "Always 1."}, []string{"version"})
 	build.WithLabelValues(version).Set(1)
-	m.registry.MustRegister(build, m.runs, m.success, m.took)
+	m.registry.MustRegister(build, m.runs, m.success, m.took, m.looks)
 	return m
 }
 
@@ -51,11 +53,14 @@ func (m *Metrics) Done(task string, ended time.Time, took time.Duration, err err
 	if err != nil {
 		result = "failure"
 	} else {
-		m.success.WithLabelValues(task).Set(float64(ended.UnixMilli()) / 1000)
+		m.success.WithLabelValues(task).Set(seconds(ended))
 	}
 	m.runs.WithLabelValues(task, result).Inc()
 	m.took.WithLabelValues(task).Set(took.Seconds())
 }
+
+// Look takes note of how the archive stands.
+func (m *Metrics) Look(l Look) { m.looks.take(l) }
 
 // Handler answers requests.
 func (m *Metrics) Handler() http.Handler {

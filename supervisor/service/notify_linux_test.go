@@ -2,6 +2,7 @@ package service_test
 
 import (
 	"context"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -118,5 +119,23 @@ func TestNoManager(t *testing.T) {
 		if strings.Contains(m, "WATCHDOG") {
 			t.Errorf("got %q", m)
 		}
+	}
+}
+
+func TestIsTheJournal(t *testing.T) {
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	defer w.Close()
+	info, err := w.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := info.Sys().(*syscall.Stat_t)
+	t.Setenv("JOURNAL_STREAM", fmt.Sprintf("%d:%d", s.Dev, s.Ino))
+	if !service.IsJournal(w) {
+		t.Error("the journal is not known as such")
 	}
 }

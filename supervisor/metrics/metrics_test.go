@@ -1,0 +1,149 @@
+package metrics_test
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http/httptest"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"walkeep/common/archive"
+	"walkeep/common/backup"
+	"walkeep/common/wal"
+	"walkeep/supervisor/metrics"
+)
+
+// scrape asks for the metrics and gives their lines without comments.
+func scrape(t *testing.T, m *metrics.Metrics) []string {
+	t.Helper()
+	w := httptest.NewRecorder()
+	m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	if w.Code != 200 {
+		t.Fatalf("got %d: %s", w.Code, w.Body)
+	}
+	var lines []string
+	for line := range strings.Lines(w.Body.String()) {
+		if !strings.HasPrefix(line, "#") {
+			lines = append(lines, strings.TrimSpace(line))
+		}
+	}
+	return lines
+}
+
+func expect(t *testing.T, got []string, want ...string) {
+	t.Helper()
+	slices.Sort(want)
+	for _, line := range want {
+		if !slices.Contains(got, line) {
+			t.Errorf("missing: %s", line)
+		}
+	}
+	for _, line := range got {
+		if !slices.Contains(want, line) {
+			t.Errorf("got %s, which is not wanted", line)
+		}
+	}
+}
+
+var began = time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
+
+// inventory is that of an archive with three backups, of which the second lacks WAL, and a hole before the third.
+func inventory() *archive.Inventory {
+	m := func(id string, start, stop wal.LSN, after time.Duration) *backup.Manifest {
+		return &backup.Manifest{
+			ID: id, SystemID: 1, SegmentSize: 1 << 20, Timeline: 1, Start: start, Stop: stop, Bytes: 1000,
+			Began: began.Add(after), Ended: began.Add(after + 90*time.Second),
+			Volumes: []backup.Stored{{Stored: 300}}, Index: backup.Stored{Stored: 33},
+		}
+	}
+	inv := &archive.Inventory{
+		Lines: []archive.Line{{Timeline: 1, Segments: []archive.Span{{First: 1, Last: 4}, {First: 7, Last: 9}}, Bytes: 7000}},
+		Backups: []*backup.Manifest{
+			m("20260304T050607Z", 0x100028, 0x200000, 0), m("20260304T060607Z", 0x500028, 0x600000, time.Hour),
+			m("20260304T070607Z", 0x700028, 0x800000, 2*time.Hour),
+		},
+		Unfinished: []string{"backups/20260304T080607Z/"},
+		Faults:     []archive.Fault{{Object: "x", Err: errors.New("bad")}},
+	}
+	inv.SystemID, inv.SegmentSize = 1, 1<<20
+	inv.Lines[0].History.Timeline = 1
+	return inv
+}
+
+func TestMetrics(t *testing.T) {
+	m := metrics.New("1.2.3")
+	build := `walkeep_build_info{version="1.2.3"} 1`
+	expect(t, scrape(t, m), build)
+
+	m.Done("backup", began, 3*time.Second, nil)
+	m.Done("backup", began.Add(time.Hour), time.Second, errors.New("bad"))
+	tasks := []string{
+		build, `walkeep_task_runs_total{result="success",task="backup"} 1`, `walkeep_task_runs_total{result="failure",task="backup"} 1`,
+		`walkeep_task_last_success_timestamp_seconds{task="backup"} 1.772600767e+09`, `walkeep_task_duration_seconds{task="backup"} 1`,
+	}
+	expect(t, scrape(t, m), tasks...)
+
+	m.Look(metrics.Look{At: began, Took: time.Second, Inventory: inventory(), Server: &metrics.Server{
+		Archived: 5, Failed: 2, LastArchived: began, Lag: 12345, Ready: 3,
+	}})
+	looked := append(slices.Clone(tasks), "walkeep_archive_look_timestamp_seconds 1.772600767e+09", "walkeep_archive_look_duration_seconds 1")
+	expect(t, scrape(t, m), append(slices.Clone(looked), "walkeep_archive_up 1",
+		"walkeep_backups 3", "walkeep_backups_restorable 2", "walkeep_backups_unfinished 1",
+		"walkeep_backup_last_end_timestamp_seconds 1.772608057e+09", "walkeep_backup_last_duration_seconds 90",
+		"walkeep_backup_last_bytes 1000", "walkeep_backup_last_stored_bytes 333",
+		`walkeep_wal_segments{timeline="1"} 7`, `walkeep_wal_stored_bytes{timeline="1"} 7000`, `walkeep_gaps{timeline="1"} 1`,
+		`walkeep_window_begin_timestamp_seconds{timeline="1"} 1.772608057e+09`, `walkeep_window_begin_lsn_bytes{timeline="1"} 8.388608e+06`,
+		`walkeep_window_end_lsn_bytes{timeline="1"} 1.048576e+07`, `walkeep_window_broken{timeline="1"} 0`,
+		"walkeep_damaged_segments 0", "walkeep_faults 1", "walkeep_leases 0",
+		"walkeep_server_up 1", "walkeep_archiver_archived_total 5", "walkeep_archiver_failed_total 2",
+		"walkeep_archiver_last_archived_timestamp_seconds 1.772600767e+09", "walkeep_archiver_lag_bytes 12345", "walkeep_ready_files 3",
+	)...)
+
+	// What is not known is not told, and old figures least of all.
+	m.Look(metrics.Look{At: began, Took: time.Second})
+	expect(t, scrape(t, m), append(looked, "walkeep_archive_up 0", "walkeep_server_up 0")...)
+}
+
+// Each metric is explained in the documentation, and nothing else is.
+func TestDocumentation(t *testing.T) {
+	m := metrics.New("1")
+	m.Done("backup", began, time.Second, nil)
+	m.Look(metrics.Look{At: began, Inventory: inventory(), Server: &metrics.Server{LastArchived: began}})
+	var served []string
+	for _, line := range scrape(t, m) {
+		served = append(served, regexp.MustCompile(`^\w+`).FindString(line))
+	}
+	text, err := os.ReadFile("../../docs/metrics.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var documented []string
+	for _, m := range regexp.MustCompile("(?m)^\\| `(walkeep_\\w+)").FindAllStringSubmatch(string(text), -1) {
+		documented = append(documented, m[1])
+	}
+	for _, list := range []*[]string{&served, &documented} {
+		slices.Sort(*list)
+		*list = slices.Compact(*list)
+	}
+	if got, want := strings.Join(documented, "\n"), strings.Join(served, "\n"); got != want {
+		t.Errorf("docs/metrics.md explains\n%s\nwanted\n%s", got, want)
+	}
+}
+
+func TestServe(t *testing.T) {
+	m := metrics.New("1")
+	log := slog.New(slog.DiscardHandler)
+	if err := m.Serve(t.Context(), "127.0.0.1:99999", log); err == nil {
+		t.Error("a port that cannot be is accepted")
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := m.Serve(ctx, "127.0.0.1:0", log); err != nil && !errors.Is(err, context.Canceled) {
+		t.Errorf("stopped: %v", err)
+	}
+}
