@@ -38,7 +38,7 @@ func (m *Manifest) Open(ctx context.Context, b storage.Backend, s Stored) (*code
 	name := Dir(m.ID) + s.Name
 	f, err := b.Open(ctx, name)
 	if errors.Is(err, storage.ErrNotExist) {
-		return nil, nil, fmt.Errorf("%s is %w: it is missing", name, codec.ErrDamaged)
+		return nil, nil, fmt.Errorf("%s: %w: it is missing", name, codec.ErrDamaged)
 	}
 	if err != nil {
 		return nil, nil, err

@@ -129,6 +129,7 @@ func (v *verifier) run(ctx context.Context) error {
 }
 
 func (v *verifier) problem(p Problem) {
+	p.Text = strings.TrimPrefix(p.Text, p.Object+": ")
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.result.Problems = append(v.result.Problems, p)
