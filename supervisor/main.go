@@ -49,6 +49,7 @@ func commands() []command {
 		cleanupCommand(),
 		verifyCommand(),
 		restoreCommand(),
+		drillCommand(),
 		runCommand(),
 		serviceCommand(),
 	}

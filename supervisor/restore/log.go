@@ -41,7 +41,7 @@ func checkOwnConfiguration(dir string) error {
 	c := confReader{found: make(map[string]string)}
 	c.read(filepath.Join(dir, "postgresql.conf"), 0) // the server will say what is wrong with it
 	if other := c.found["data_directory"]; other != "" && filepath.Clean(other) != dir {
-		return fmt.Errorf("%w: data_directory = %s", ErrElsewhere, quote(other))
+		return fmt.Errorf("%w: data_directory = %s", ErrElsewhere, Quote(other))
 	}
 	return nil
 }

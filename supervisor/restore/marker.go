@@ -48,7 +48,7 @@ func mark(dir string, n note, o owner) (*marker, error) {
 }
 
 func (m *marker) write(n note, o owner) error {
-	locked, err := lock(m.f)
+	locked, err := Lock(m.f)
 	if err != nil {
 		return err
 	}
@@ -116,7 +116,7 @@ func readMarker(dir string) (*note, error) {
 		return nil, err
 	}
 	defer f.Close()
-	locked, err := lock(f)
+	locked, err := Lock(f)
 	if err != nil {
 		return nil, err
 	}

@@ -180,7 +180,7 @@ func (r *restorer) examineTablespaces(left *note) error {
 		oid := strconv.FormatUint(uint64(ts.OID), 10)
 		to, mapped := r.Tablespaces[ts.Location]
 		switch {
-		case !mapped && !isAbs(ts.Location):
+		case !mapped && !IsAbs(ts.Location):
 			continue // it lies in the data directory, and goes there with all else
 		case !mapped:
 			to = ts.Location
@@ -218,8 +218,8 @@ func (r *restorer) locations() string {
 	return ", but at " + strings.Join(all, ", ")
 }
 
-// isAbs tells whether a location in a backup is absolute, on whatever system it was taken.
-func isAbs(location string) bool {
+// IsAbs tells whether a location in a backup is absolute, on whatever system it was taken.
+func IsAbs(location string) bool {
 	return filepath.IsAbs(location) || strings.HasPrefix(location, "/") || len(location) > 2 && location[1] == ':'
 }
 

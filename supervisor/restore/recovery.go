@@ -28,10 +28,10 @@ func (c Recovery) check(int) error {
 // A setting is a line of a configuration file.
 type setting struct{ name, value string }
 
-func (s setting) String() string { return s.name + " = " + quote(s.value) }
+func (s setting) String() string { return s.name + " = " + Quote(s.value) }
 
-// quote writes a value as PostgreSQL's configuration files want it.
-func quote(value string) string {
+// Quote writes a value as PostgreSQL's configuration files want it.
+func Quote(value string) string {
 	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `''`).Replace(value) + "'"
 }
 

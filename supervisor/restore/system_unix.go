@@ -58,8 +58,8 @@ func (o owner) giveFile(f *os.File) error {
 	return f.Chown(o.uid, o.gid)
 }
 
-// lock locks an open file for as long as it is open, and tells whether it could.
-func lock(f *os.File) (bool, error) {
+// Lock locks an open file for as long as it is open, and tells whether it could.
+func Lock(f *os.File) (bool, error) {
 	for {
 		switch err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); {
 		case err == nil:

@@ -20,8 +20,8 @@ func (owner) giveFile(*os.File) error       { return nil }
 func hasOneName(fs.FileInfo) bool           { return true }
 func checkNotServed(dir, data string) error { return nil }
 
-// lock locks an open file for as long as it is open, and tells whether it could.
-func lock(f *os.File) (bool, error) {
+// Lock locks an open file for as long as it is open, and tells whether it could.
+func Lock(f *os.File) (bool, error) {
 	// Only a byte far behind the content is locked, because locks keep others from reading here.
 	at := &windows.Overlapped{OffsetHigh: 1}
 	err := windows.LockFileEx(windows.Handle(f.Fd()), windows.LOCKFILE_EXCLUSIVE_LOCK|windows.LOCKFILE_FAIL_IMMEDIATELY, 0, 1, 0, at)

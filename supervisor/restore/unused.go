@@ -26,12 +26,19 @@ func checkUnused(dir string) error {
 	if err != nil {
 		return fmt.Errorf("%s %w, as far as can be told: %w", dir, ErrInUse, err)
 	}
-	pid := max(p.PID, -p.PID) // it is negative for a server in single-user mode
-	if alive(pid) && !runsElsewhere(pid, dir) {
+	if pid := max(p.PID, -p.PID); runs(pid, dir) {
 		return fmt.Errorf("%s %w by the server with process id %d", dir, ErrInUse, pid)
 	}
 	return nil
 }
+
+// Served tells whether a server runs on a data directory.
+func Served(dir string) bool {
+	p, err := pgdata.ReadPostmaster(dir)
+	return err == nil && runs(max(p.PID, -p.PID), dir) // it is negative in single-user mode
+}
+
+func runs(pid int, dir string) bool { return alive(pid) && !runsElsewhere(pid, dir) }
 
 // runsElsewhere tells whether it is known that a process is not the server of a data directory: a server's working
 // directory is its data directory, and process ids are used again.

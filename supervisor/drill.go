@@ -1,0 +1,216 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"walkeep/common/archive"
+	"walkeep/common/cli"
+	"walkeep/common/config"
+	"walkeep/common/wal"
+	"walkeep/supervisor/drill"
+	"walkeep/supervisor/progress"
+	"walkeep/supervisor/restore"
+)
+
+const aboutDrill = `Tries whether the backup BACKUP, or the newest, can be recovered: restores it
+into a scratch directory, starts a server there, replays the WAL to the end or
+to a target, and reads every row of every table. pg_verifybackup and pg_amcheck
+are run where the server's programs have them.
+
+The server of a drill listens for nobody else, archives nothing, and touches no
+other server and no tablespace of one. The scratch directory is removed at the
+end, and what a drill that was killed has left by the next one.
+
+Exit codes: 0 all is well, 1 something failed, 2 wrong usage or configuration.`
+
+// drillOptions are those of the command drill.
+type drillOptions struct {
+	targetOptions
+	Dir            string `long:"drill-dir" value-name:"DIR" description:"where to make the scratch directory (else where drill-dir in the configuration says, else the system's directory for temporary files)"`
+	RestoreCommand string `long:"restore-command" value-name:"COMMAND" description:"restore_command for the server (else restore-cmd beside this program, with this spool)"`
+	JSON           bool   `long:"json" description:"report as JSON"`
+	Args           struct {
+		Backup string `positional-arg-name:"BACKUP" description:"the backup to try, as list names it"`
+	} `positional-args:"yes"`
+}
+
+func drillCommand() command {
+	var o drillOptions
+	return command{
+		Subcommand: config.Subcommand{
+			Name: "drill", Short: "try whether a backup can be recovered", About: aboutDrill, Options: &o,
+			Parts: func(c *config.Config) []any { return []any{&c.Effort} },
+		},
+		run: func(ctx context.Context, e *env) error { return runDrill(ctx, e, &o) },
+	}
+}
+
+// drillReport is what --json prints.
+type drillReport struct {
+	OK      bool        `json:"ok"`
+	Backup  string      `json:"backup"`
+	Target  string      `json:"target"`
+	Seconds float64     `json:"seconds"`
+	Error   string      `json:"error,omitempty"`
+	Steps   []drillStep `json:"steps"`
+}
+
+type drillStep struct {
+	Name    string  `json:"name"`
+	OK      bool    `json:"ok"`
+	Skipped bool    `json:"skipped"`
+	Seconds float64 `json:"seconds"`
+	Detail  string  `json:"detail,omitempty"`
+	Error   string  `json:"error,omitempty"`
+}
+
+func runDrill(ctx context.Context, e *env, o *drillOptions) (err error) {
+	if err := o.check(); err != nil {
+		return cli.Fail(exitUsage, err, "")
+	}
+	parent := o.Dir
+	if parent == "" {
+		parent = e.DrillDir
+	}
+	if parent == "" {
+		parent = os.TempDir()
+	}
+	spool, err := filepath.Abs(e.Spool)
+	if err != nil {
+		return err
+	}
+	r := restore.Options{Jobs: e.jobs(), Avoid: []string{spool}, Recovery: restore.Recovery{Command: o.RestoreCommand}}
+	if parent, err = filepath.Abs(parent); err != nil {
+		return err
+	}
+	if r.Recovery.Command == "" {
+		if r.Recovery.Command, err = e.restoreCommand(spool); err != nil {
+			return cli.Fail(exitUsage, err, "")
+		}
+	}
+	a, b, err := e.open()
+	if err != nil {
+		return err
+	}
+	p, err := plan(ctx, a, "drill", &o.targetOptions, o.Args.Backup)
+	if err != nil {
+		return explainRestore(err)
+	}
+	defer func() { err = errors.Join(err, p.held.Release()) }()
+	r.Plan = p.plan
+	bar := e.showDrill(&r)
+	begun := time.Now()
+	steps, failed := drill.Run(ctx, b, p.inv, drill.Options{
+		Restore: r, Parent: parent, Bindir: e.Bindir, Conninfo: e.Conninfo, Replayed: bar.replayed,
+		Step: func(s drill.Step) {
+			bar.done()
+			if !o.JSON {
+				fmt.Fprintln(e.out, describeStep(s))
+			}
+		},
+	})
+	bar.done()
+	if err := e.reportDrill(o, r, steps, time.Since(begun), failed); err != nil {
+		return err
+	}
+	return explainDrill(failed)
+}
+
+// A drillBar shows how far the step of a drill is.
+type drillBar struct {
+	e   *env
+	bar *progress.Bar
+	at  wal.LSN
+}
+
+// showDrill shows the progress of the restore, and later of the replay.
+func (e *env) showDrill(r *restore.Options) *drillBar {
+	d := &drillBar{e: e, at: r.Plan.Backup.Start}
+	r.Begin = func(what string, bytes int64) { d.begin(what, bytes) }
+	r.Progress = func(bytes int64) { d.bar.Add(bytes) }
+	return d
+}
+
+func (d *drillBar) begin(what string, bytes int64) {
+	d.done()
+	if !d.e.Quiet {
+		d.bar = progress.New(os.Stderr, what, bytes)
+	}
+}
+
+func (d *drillBar) replayed(lsn wal.LSN) {
+	if d.bar == nil {
+		d.begin("replay", 0)
+	}
+	if lsn > d.at {
+		d.bar.Add(int64(lsn - d.at))
+		d.at = lsn
+	}
+}
+
+func (d *drillBar) done() {
+	d.bar.Done()
+	d.bar = nil
+}
+
+func describeStep(s drill.Step) string {
+	took := s.Took.Round(10 * time.Millisecond)
+	switch {
+	case s.Err != nil:
+		return fmt.Sprintf("%-16s FAILED  %8s  %v", s.Name, took, s.Err)
+	case s.Skipped:
+		return fmt.Sprintf("%-16s skipped %8s  %s", s.Name, took, s.Detail)
+	}
+	return fmt.Sprintf("%-16s ok      %8s  %s", s.Name, took, s.Detail)
+}
+
+// reportDrill says how the drill went.
+func (e *env) reportDrill(o *drillOptions, r restore.Options, steps []drill.Step, took time.Duration, failed error) error {
+	r.Recovery.Action = "promote"
+	report := drillReport{OK: failed == nil, Backup: r.Plan.Backup.ID, Target: describeTarget(r), Seconds: took.Seconds(), Steps: []drillStep{}}
+	if failed != nil {
+		report.Error = failed.Error()
+	}
+	if !o.JSON {
+		if failed != nil {
+			return nil
+		}
+		_, err := fmt.Fprintf(e.out, "backup %s can be recovered to %s; tried in %s\n", report.Backup, report.Target, took.Round(100*time.Millisecond))
+		return err
+	}
+	for _, s := range steps {
+		step := drillStep{Name: s.Name, OK: s.Err == nil && !s.Skipped, Skipped: s.Skipped, Seconds: s.Took.Seconds(), Detail: s.Detail}
+		if s.Err != nil {
+			step.Error = s.Err.Error()
+		}
+		report.Steps = append(report.Steps, step)
+	}
+	out := json.NewEncoder(e.out)
+	out.SetIndent("", "  ")
+	out.SetEscapeHTML(false)
+	return out.Encode(report)
+}
+
+func explainDrill(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, restore.ErrRoot):
+		return cli.Fail(exitFailed, err, "hold the drill as the server's user")
+	case errors.Is(err, restore.ErrSpace):
+		return cli.Fail(exitFailed, err, "say with --drill-dir where there is room for the cluster")
+	case errors.Is(err, archive.ErrDamaged), errors.Is(err, restore.ErrLayout):
+		return cli.Fail(exitFailed, err, "take a new backup now, then look at what has damaged this one")
+	case errors.Is(err, restore.ErrStopped):
+		return cli.Fail(exitFailed, err, "what the server needs to start a copy of the cluster may be missing on this host; supervisor verify --deep looks at the archive alone")
+	case errors.Is(err, drill.ErrFailed):
+		return cli.Fail(exitFailed, err, "take a new backup, and hold a drill of it")
+	}
+	return explainStart(err)
+}

@@ -1,0 +1,141 @@
+package drill
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"walkeep/supervisor/pgserver"
+	"walkeep/supervisor/restore"
+)
+
+const (
+	prefix   = "walkeep-drill-"
+	lockName = "lock"
+)
+
+// A scratch is the directory of a drill.
+type scratch struct {
+	dir  string
+	lock *os.File
+}
+
+func newScratch(parent string) (*scratch, error) {
+	dir, err := os.MkdirTemp(parent, prefix) // of mode 0700
+	if err != nil {
+		return nil, fmt.Errorf("make a scratch directory: %w", err)
+	}
+	if dir, err = filepath.EvalSymlinks(dir); err != nil {
+		return nil, err
+	}
+	s := &scratch{dir: dir}
+	if err := s.fill(); err != nil {
+		os.RemoveAll(dir)
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *scratch) fill() (err error) {
+	for _, dir := range []string{s.data(), s.socket()} {
+		if err := os.Mkdir(dir, 0o700); err != nil {
+			return err
+		}
+	}
+	// The lock comes last: without one, a directory is nobody's only when it is old.
+	s.lock, err = os.OpenFile(filepath.Join(s.dir, lockName), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	if locked, err := restore.Lock(s.lock); err != nil || !locked {
+		return errors.Join(err, fmt.Errorf("lock %s", s.lock.Name()))
+	}
+	return nil
+}
+
+func (s *scratch) data() string   { return filepath.Join(s.dir, "data") }
+func (s *scratch) socket() string { return filepath.Join(s.dir, "s") }
+
+// stopPatience is how long a server that was just started may take to write its postmaster.pid.
+const stopPatience = 2 * time.Second
+
+// remove stops the server, if one runs, and removes the directory.
+func (s *scratch) remove(ctx context.Context, bindir string) error {
+	// When pg_ctl was interrupted, the server that it has started may still be on its way.
+	started := exists(filepath.Join(s.data(), restore.LogName))
+	for deadline := time.Now().Add(stopPatience); started && !exists(filepath.Join(s.data(), "postmaster.pid")) && time.Now().Before(deadline); {
+		time.Sleep(50 * time.Millisecond)
+	}
+	if err := stop(ctx, bindir, s.data()); err != nil {
+		return err
+	}
+	s.lock.Close()
+	return os.RemoveAll(s.dir)
+}
+
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// stop stops the server of a data directory at once; nothing of it is to last.
+func stop(ctx context.Context, bindir, data string) error {
+	if !restore.Served(data) {
+		return nil
+	}
+	out, err := exec.CommandContext(ctx, pgserver.Program(bindir, "pg_ctl"), "stop", "-D", data, "-m", "immediate", "-w").CombinedOutput()
+	if err != nil && restore.Served(data) {
+		return fmt.Errorf("stop the server in %s: %w: %s", data, err, strings.TrimSpace(string(out)))
+	}
+	return nil
+}
+
+// unlockedAge is the age at which a scratch directory without a lock counts as left behind.
+const unlockedAge = time.Hour
+
+// sweep removes what killed drills have left in a directory.
+func sweep(ctx context.Context, parent, bindir string) error {
+	entries, err := os.ReadDir(parent)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if !e.IsDir() || !strings.HasPrefix(e.Name(), prefix) {
+			continue
+		}
+		if err := sweepOne(ctx, filepath.Join(parent, e.Name()), bindir); err != nil {
+			return fmt.Errorf("remove what an earlier drill has left: %w", err)
+		}
+	}
+	return nil
+}
+
+func sweepOne(ctx context.Context, dir, bindir string) error {
+	s := &scratch{dir: dir}
+	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR, 0)
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		return nil // another user's
+	case errors.Is(err, fs.ErrNotExist):
+		if info, err := os.Stat(dir); err != nil || time.Since(info.ModTime()) < unlockedAge {
+			return nil // one that is just being made, or removed
+		}
+	case err != nil:
+		return err
+	default:
+		defer f.Close()
+		if locked, err := restore.Lock(f); err != nil || !locked {
+			return err
+		}
+	}
+	if err := stop(ctx, bindir, s.data()); err != nil {
+		return err
+	}
+	return os.RemoveAll(dir)
+}

@@ -1,0 +1,73 @@
+package pgserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// ConnectSuperuser connects to a database of a server that trusts everyone who can reach it, as the role that initdb has
+// made. Which one that is, is asked as the user of conninfo, as the user of the system, or as postgres.
+func ConnectSuperuser(ctx context.Context, conninfo, host string, port uint16, database string) (*Conn, error) {
+	var first error
+	for _, user := range []string{"", "postgres"} {
+		c, err := connectTo(ctx, conninfo, host, port, database, user)
+		if err != nil {
+			if first == nil {
+				first = err
+			}
+			continue
+		}
+		names, err := c.Strings(ctx, "SELECT rolname FROM pg_roles WHERE oid = 10")
+		c.Close(context.WithoutCancel(ctx))
+		if err != nil || len(names) == 0 {
+			return nil, fmt.Errorf("find the superuser: %w", err)
+		}
+		return connectTo(ctx, conninfo, host, port, database, names[0])
+	}
+	return nil, first
+}
+
+// connectTo connects to one server; with the user of conninfo where none is given.
+func connectTo(ctx context.Context, conninfo, host string, port uint16, database, user string) (*Conn, error) {
+	c, err := pgx.ParseConfig(conninfo)
+	if err != nil {
+		return nil, fmt.Errorf("read conninfo: %w", withoutPassword(err))
+	}
+	c.Host, c.Port, c.Fallbacks, c.Database = host, port, nil, database
+	if user != "" {
+		c.User = user
+	}
+	if filepath.IsAbs(host) {
+		c.TLSConfig = nil
+	}
+	prepare(&c.Config)
+	c.DefaultQueryExecMode = pgx.QueryExecModeExec
+	conn, err := pgx.ConnectConfig(ctx, c)
+	if err != nil {
+		return nil, fmt.Errorf("connect to the server: %w", err)
+	}
+	return &Conn{conn}, nil
+}
+
+// NotReady tells whether the error of a connection may go away: the server is starting, or does not listen yet.
+func NotReady(err error) bool {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) {
+		return pg.Code == "57P03" // cannot_connect_now
+	}
+	return true
+}
+
+// Strings gives the first column of all rows.
+func (c *Conn) Strings(ctx context.Context, sql string) ([]string, error) {
+	rows, err := c.Query(ctx, sql)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, pgx.RowTo[string])
+}
