@@ -9,6 +9,7 @@ package verify
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"path"
@@ -108,6 +109,9 @@ func (v *verifier) run(ctx context.Context) error {
 		return err
 	}
 	if v.Deep {
+		if err := v.identity(ctx); err != nil {
+			return err
+		}
 		v.Begin(v.total(objects))
 		if err := v.readWAL(ctx, objects); err != nil {
 			return err
@@ -164,6 +168,21 @@ func (v *verifier) inventory() {
 	checkHistories(v.inv, v.problem)
 }
 
+// identity holds archive.json against what the inventory has understood of it.
+func (v *verifier) identity(ctx context.Context) error {
+	const name = "archive.json"
+	content, err := storage.ReadAll(ctx, v.b, name, 1<<20)
+	if err != nil {
+		return err
+	}
+	want, err := json.Marshal(v.inv.Identity)
+	if err == nil && string(content) != string(want)+"\n" {
+		v.problem(Problem{Severity: Damage, Object: name, Text: "it can be read, but is not what walkeep writes"})
+	}
+	v.read(int64(len(content)))
+	return err
+}
+
 // broken is a problem of the database's own.
 func broken(object, text string) Problem {
 	return Problem{Severity: Database, Object: object, Text: text}
@@ -179,7 +198,7 @@ func (v *verifier) objects(ctx context.Context) ([]archive.Object, error) {
 		if err != nil {
 			return nil, err
 		}
-		if o.Size == 0 {
+		if o.Size == 0 && !v.Deep {
 			v.problem(Problem{Severity: Damage, Object: o.Name, Text: "it is empty", listed: true})
 		}
 		all = append(all, o)
