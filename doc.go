@@ -14,7 +14,7 @@
 //	supervisor/pgserver     wal | jackc/pgx
 //	supervisor/metrics      archive wal | prometheus/client_golang
 //	supervisor/progress     | schollz/progressbar x/term
-//	supervisor/report       archive backup codec storage wal supervisor/pgserver supervisor/progress
+//	supervisor/report       archive backup pgdata wal supervisor/pgserver supervisor/progress
 //	supervisor/restore      archive backup codec durable pgdata storage wal supervisor/pgserver | x/sync x/sys zeebo/xxh3
 //	supervisor/retain       archive backup storage wal
 //	supervisor/service      cli | kardianos/service cenkalti/backoff robfig/cron x/sys

@@ -132,3 +132,29 @@ func (a *Archive) EndOfRecords(ctx context.Context, inv *Inventory, w Window) (w
 	}
 	return w.From, nil
 }
+
+// recent is in how many segments LastCommit looks.
+const recent = 4
+
+// LastCommit is the time at which the last transaction of a window ended, UTC; zero if none did in its last segments.
+// Those are read.
+func (a *Archive) LastCommit(ctx context.Context, inv *Inventory, w Window) (time.Time, error) {
+	var last time.Time
+	way, err := inv.way(w.Timeline)
+	if err != nil {
+		return last, err
+	}
+	end := (uint64(w.To) + way.size - 1) / way.size
+	first := max(uint64(w.From)/way.size, end-min(recent, end))
+	for number := end; number > first && last.IsZero(); number-- {
+		err := a.scan(ctx, way, number-1, min(number+1, end), w.To, func(e wal.Event) {
+			if e.Kind != wal.RestorePoint && e.Time.After(last) {
+				last = e.Time
+			}
+		}, func(uint64, wal.Result) bool { return true })
+		if err != nil {
+			return last, err
+		}
+	}
+	return last, nil
+}

@@ -18,12 +18,18 @@ const Version = "0.1.0"
 
 // A Failure is an error that says how the program ends and what to do next.
 type Failure struct {
-	Code int // exit code
-	Err  error
+	Code int    // exit code
+	Err  error  // nil if all was said already
 	Hint string // what to do about it; may be empty
 }
 
-func (f *Failure) Error() string { return f.Err.Error() }
+func (f *Failure) Error() string {
+	if f.Err == nil {
+		return fmt.Sprintf("exit code %d", f.Code)
+	}
+	return f.Err.Error()
+}
+
 func (f *Failure) Unwrap() error { return f.Err }
 
 // Fail makes a Failure.
@@ -53,8 +59,10 @@ func (p Program) code(msg *Messages, err error) int {
 	if !errors.As(err, &f) {
 		f = &Failure{Code: p.Panic, Err: err}
 	}
-	msg.print(f.Err.Error())
-	msg.hint(f.Hint)
+	if f.Err != nil {
+		msg.print(f.Err.Error())
+		msg.hint(f.Hint)
+	}
 	return f.Code
 }
 

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+
+	"walkeep/common/cli"
+	"walkeep/common/config"
+	"walkeep/supervisor/report"
+)
+
+const aboutCheck = `Says in one line whether all is well, as monitoring plugins do: the state, what
+is wrong, and figures behind a bar. The server is asked if --conninfo, --pgdata
+or one of PGHOST, PGHOSTADDR, PGPORT, PGSERVICE and PGDATABASE is given.
+
+Critical: the archive cannot be reached, no backup can be restored, the newest
+data cannot be recovered, archiving is off, fails or is behind. Warning: what
+limits recovery to older times, backups that cannot be restored or were left
+unfinished, old backups, files that wait, faults, a server that cannot be asked.
+
+Exit codes: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN, which is also that of wrong
+usage and configuration.`
+
+const exitUnknown = int(report.Unknown)
+
+func checkCommand() command {
+	var o limits
+	return command{
+		Subcommand: config.Subcommand{Name: "check", Short: "say whether all is well, as a monitoring plugin", About: aboutCheck, Options: &o},
+		run:        func(ctx context.Context, e *env) error { return check(ctx, e, o.report()) },
+	}
+}
+
+func check(ctx context.Context, e *env, l report.Limits) error {
+	a, _, err := e.open()
+	var r *report.Report
+	if err == nil {
+		r, err = report.Take(ctx, a, report.Options{Ask: e.serverNamed(), Conninfo: e.Conninfo, PGData: e.PGData})
+	}
+	state, line := report.Unknown, ""
+	switch {
+	case errors.Is(err, context.Canceled):
+		line = report.Line(state, "interrupted", "")
+	case err != nil:
+		state = report.Critical
+		line = report.Line(state, err.Error(), "")
+	default:
+		line, state = r.Check(l)
+	}
+	if _, err := fmt.Fprintln(e.out, line); err != nil {
+		return cli.Fail(exitUnknown, err, "")
+	}
+	if state == report.OK {
+		return nil
+	}
+	return cli.Fail(int(state), nil, "") // the line has said it
+}
+
+// usageCode is the exit code for wrong usage and configuration. To a monitoring system 2 would mean that the archive is
+// in danger.
+func usageCode(args []string) int {
+	if slices.Contains(args, "check") {
+		return exitUnknown
+	}
+	return exitUsage
+}
+
+// serverNamed tells whether someone said where the server is.
+func (e *env) serverNamed() bool {
+	if e.Conninfo != "" || e.PGData != "" {
+		return true
+	}
+	for _, name := range []string{"PGHOST", "PGHOSTADDR", "PGPORT", "PGSERVICE", "PGDATABASE"} {
+		if os.Getenv(name) != "" {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,36 @@
+package main
+
+import (
+	"context"
+
+	"walkeep/common/config"
+	"walkeep/supervisor/report"
+)
+
+const aboutList = `Lists the backups, the WAL of each timeline with its gaps, and what can be
+recovered. The server is not asked. (walmgr called it listbackups.)`
+
+func listCommand() command {
+	var o struct {
+		JSON bool `long:"json" description:"print it as JSON, as docs/json.md describes it"`
+	}
+	return command{
+		Subcommand: config.Subcommand{
+			Name: "list", Aliases: []string{"listbackups"}, Short: "list backups, WAL and what can be recovered", About: aboutList, Options: &o,
+		},
+		run: func(ctx context.Context, e *env) error {
+			a, _, err := e.open()
+			if err != nil {
+				return err
+			}
+			r, err := report.Take(ctx, a, report.Options{})
+			if err != nil {
+				return err
+			}
+			if o.JSON {
+				return printJSON(e, r)
+			}
+			return r.List(e.out)
+		},
+	}
+}

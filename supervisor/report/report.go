@@ -1,0 +1,281 @@
+// Package report says what an archive holds, what can be recovered from it, and how its server is doing. A [Report] is
+// made once; the tables for people, the JSON for programs and the judgement for monitoring are read from it alone.
+package report
+
+import (
+	"context"
+	"path"
+	"time"
+
+	"walkeep/common/archive"
+	"walkeep/common/backup"
+	"walkeep/common/wal"
+)
+
+// A Report is all of it. docs/json.md describes its JSON, whose names stay. Positions are PostgreSQL's LSNs as text,
+// sizes are bytes, times are RFC 3339 in UTC.
+type Report struct {
+	Time        time.Time    `json:"time"`
+	SystemID    string       `json:"system_identifier"`
+	SegmentSize int64        `json:"segment_size"`
+	StoredBytes int64        `json:"stored_bytes"` // of WAL and finished backups
+	Backups     []Backup     `json:"backups"`      // oldest first
+	Unfinished  []Unfinished `json:"unfinished_backups"`
+	Timelines   []Timeline   `json:"timelines"`
+	Windows     []Window     `json:"windows"`
+	Standbys    []Standby    `json:"standbys"`
+	Leases      []Lease      `json:"leases"`
+	Damaged     []Damaged    `json:"damaged_segments"`
+	Faults      []Fault      `json:"faults"`
+	Server      *Server      `json:"server"`       // null if it was not asked, or could not be
+	ServerError string       `json:"server_error"` // why it could not
+}
+
+// A Backup is a finished base backup.
+type Backup struct {
+	ID           string    `json:"id"`
+	Type         string    `json:"type"`
+	Timeline     uint32    `json:"timeline"`
+	StartLSN     string    `json:"start_lsn"`
+	StopLSN      string    `json:"stop_lsn"`
+	Began        time.Time `json:"began"`
+	Ended        time.Time `json:"ended"`
+	Seconds      float64   `json:"seconds"`
+	Bytes        int64     `json:"bytes"`
+	StoredBytes  int64     `json:"stored_bytes"`
+	Files        int       `json:"files"`
+	FirstSegment string    `json:"first_segment"` // of the WAL that it needs
+	LastSegment  string    `json:"last_segment"`
+	Restorable   bool      `json:"restorable"`
+	Reason       string    `json:"reason"` // why it is not restorable
+	Server       string    `json:"server_version"`
+	FromStandby  bool      `json:"from_standby"`
+}
+
+// Unfinished is a directory of a backup without a manifest.
+type Unfinished struct {
+	ID      string `json:"id"`
+	Running bool   `json:"running"` // someone holds a lease for it
+}
+
+// A Timeline is what there is of its WAL.
+type Timeline struct {
+	Timeline     uint32   `json:"timeline"`
+	Parent       uint32   `json:"parent"`    // 0 for the first, or if it is not known
+	BeginLSN     string   `json:"begin_lsn"` // where it left the parent
+	HistoryError string   `json:"history_error"`
+	StoredBytes  int64    `json:"stored_bytes"`
+	Ranges       []Range  `json:"ranges"` // without a hole, ascending
+	Gaps         []Gap    `json:"gaps"`   // between them
+	Partials     []string `json:"partials"`
+}
+
+// A Range is a number of complete segments without a hole.
+type Range struct {
+	First    string `json:"first"`
+	Last     string `json:"last"`
+	BeginLSN string `json:"begin_lsn"`
+	EndLSN   string `json:"end_lsn"`
+	Segments uint64 `json:"segments"`
+}
+
+// A Gap is a hole in the WAL, or a segment with broken records.
+type Gap struct {
+	First    string `json:"first"`
+	Last     string `json:"last"`
+	BeginLSN string `json:"begin_lsn"`
+	EndLSN   string `json:"end_lsn"`
+	Damage   string `json:"damage"` // what is broken; empty for a hole
+}
+
+// A Window is what can be recovered along the way to a timeline.
+type Window struct {
+	Timeline uint32     `json:"timeline"`
+	FromLSN  string     `json:"from_lsn"`
+	FromTime time.Time  `json:"from_time"`
+	ToLSN    string     `json:"to_lsn"`  // end of the last record
+	ToTime   *time.Time `json:"to_time"` // of the last transaction's end; null if the last segments have none
+	Last     string     `json:"last_segment"`
+	Reached  bool       `json:"timeline_reached"` // it ends behind the point where the timeline begins
+	Backups  []string   `json:"backups"`
+	Gap      *Gap       `json:"gap"` // what ends it although WAL went on
+}
+
+// A Standby is one that is fed from the archive.
+type Standby struct {
+	ID            string    `json:"id"`
+	Host          string    `json:"host"`
+	DataDirectory string    `json:"data_directory"`
+	Restartpoint  string    `json:"restartpoint"`
+	Noted         time.Time `json:"noted"`
+}
+
+// A Lease is held by a running backup, restore or drill.
+type Lease struct {
+	ID      string    `json:"id"`
+	Kind    string    `json:"kind"`
+	Backup  string    `json:"backup"`
+	Host    string    `json:"host"`
+	PID     int       `json:"pid"`
+	Renewed time.Time `json:"renewed"`
+	Live    bool      `json:"live"` // its holder may still be at work
+}
+
+// Damaged is a segment that was archived with broken records.
+type Damaged struct {
+	Segment string `json:"segment"`
+	LSN     string `json:"lsn"`
+	Reason  string `json:"reason"`
+}
+
+// A Fault is an object that cannot be read, or is not what it should be.
+type Fault struct {
+	Object string `json:"object"`
+	Error  string `json:"error"`
+}
+
+// Options say how much is asked.
+type Options struct {
+	Ask      bool   // ask the server
+	Conninfo string // how to reach it
+	PGData   string // its data directory, if that is on this host
+}
+
+// Take takes stock of an archive, and asks its server. What cannot be read is part of the report; an error means that
+// there is none.
+func Take(ctx context.Context, a *archive.Archive, o Options) (*Report, error) {
+	inv, err := a.Inventory(ctx)
+	if err != nil {
+		return nil, err
+	}
+	r := &Report{
+		Time: time.Now().UTC().Truncate(time.Second), SystemID: inv.SystemID.String(), SegmentSize: int64(inv.SegmentSize),
+		Backups: []Backup{}, Unfinished: []Unfinished{}, Timelines: []Timeline{}, Windows: []Window{}, Standbys: []Standby{},
+		Leases: []Lease{}, Damaged: []Damaged{}, Faults: []Fault{},
+	}
+	r.takeNotes(inv)
+	for _, b := range inv.Backups {
+		r.takeBackup(inv, b)
+	}
+	for i := range inv.Lines {
+		r.takeTimeline(inv, &inv.Lines[i])
+	}
+	if err := r.takeWindows(ctx, a, inv); err != nil {
+		return nil, err
+	}
+	if o.Ask {
+		if r.Server, err = ask(ctx, inv, o); err != nil {
+			r.ServerError = err.Error()
+		}
+	}
+	return r, ctx.Err()
+}
+
+func (r *Report) takeNotes(inv *archive.Inventory) {
+	running := make(map[string]bool)
+	for _, l := range inv.Leases {
+		live := l.Live()
+		running[l.Backup] = running[l.Backup] || live && l.Kind == "backup"
+		r.Leases = append(r.Leases, Lease{l.ID, l.Kind, l.Backup, l.Host, l.PID, l.Renewed.UTC(), live})
+	}
+	for _, dir := range inv.Unfinished {
+		id := path.Base(dir)
+		r.Unfinished = append(r.Unfinished, Unfinished{id, running[id]})
+	}
+	for _, s := range inv.Standbys {
+		r.Standbys = append(r.Standbys, Standby{s.ID, s.Host, s.Data, s.Restartpoint, s.Noted.UTC()})
+	}
+	for _, d := range inv.Damages {
+		r.Damaged = append(r.Damaged, Damaged{d.Segment.String(), d.LSN.String(), d.Reason})
+	}
+	for _, f := range inv.Faults {
+		r.Faults = append(r.Faults, Fault{f.Object, f.Err.Error()})
+	}
+}
+
+func (r *Report) takeBackup(inv *archive.Inventory, m *backup.Manifest) {
+	b := Backup{
+		ID: m.ID, Type: m.Type, Timeline: uint32(m.Timeline), StartLSN: m.Start.String(), StopLSN: m.Stop.String(),
+		Began: m.Began.UTC(), Ended: m.Ended.UTC(), Seconds: m.Ended.Sub(m.Began).Seconds(),
+		Bytes: m.Bytes, StoredBytes: m.StoredBytes(), Files: m.Files,
+		FirstSegment: m.FirstSegment().String(), LastSegment: m.LastSegment().String(), Server: m.Server, FromStandby: m.Standby,
+	}
+	_, err := inv.Restorable(m)
+	if b.Restorable = err == nil; err != nil {
+		b.Reason = err.Error()
+	}
+	r.StoredBytes += b.StoredBytes
+	r.Backups = append(r.Backups, b)
+}
+
+func (r *Report) takeTimeline(inv *archive.Inventory, l *archive.Line) {
+	t := Timeline{
+		Timeline: uint32(l.Timeline), BeginLSN: l.History.Begin().String(), StoredBytes: l.Bytes,
+		Ranges: []Range{}, Gaps: []Gap{}, Partials: []string{},
+	}
+	if n := len(l.History.Entries); n > 0 {
+		t.Parent = uint32(l.History.Entries[n-1].Timeline)
+	}
+	if l.HistoryErr != nil {
+		t.HistoryError = l.HistoryErr.Error()
+	}
+	size := uint64(inv.SegmentSize)
+	// From the beginning of segment first to that of segment end.
+	span := func(first, end uint64) (a, b, begin, past string) {
+		from, to := wal.LSN(first*size), wal.LSN(end*size)
+		return wal.SegmentAt(l.Timeline, from, inv.SegmentSize).String(), wal.SegmentAt(l.Timeline, to-1, inv.SegmentSize).String(), from.String(), to.String()
+	}
+	for i, s := range l.Segments {
+		if i > 0 {
+			first, last, begin, end := span(l.Segments[i-1].Last+1, s.First)
+			t.Gaps = append(t.Gaps, Gap{First: first, Last: last, BeginLSN: begin, EndLSN: end})
+		}
+		first, last, begin, end := span(s.First, s.Last+1)
+		t.Ranges = append(t.Ranges, Range{first, last, begin, end, s.Last - s.First + 1})
+	}
+	for _, n := range l.Partials {
+		t.Partials = append(t.Partials, n.String())
+	}
+	r.StoredBytes += l.Bytes
+	r.Timelines = append(r.Timelines, t)
+}
+
+// timed is of how many windows, the newest ones, the time of the last transaction is looked up in the WAL.
+const timed = 4
+
+func (r *Report) takeWindows(ctx context.Context, a *archive.Archive, inv *archive.Inventory) error {
+	all := inv.Windows()
+	for i, w := range all {
+		v := Window{
+			Timeline: uint32(w.Timeline), FromLSN: w.From.String(), FromTime: w.FromTime.UTC(), ToLSN: w.To.String(),
+			Last: w.Last.String(), Reached: !w.Short(), Backups: []string{},
+		}
+		for _, b := range w.Backups {
+			v.Backups = append(v.Backups, b.ID)
+		}
+		if g := w.Gap; g != nil {
+			v.Gap = &Gap{First: g.First.String(), Last: g.Last.String(), BeginLSN: g.Begin.String(), EndLSN: g.End.String()}
+			if g.Damage != nil {
+				v.Gap.Damage = g.String() + ": " + g.Damage.Reason
+			}
+		}
+		end, err := a.EndOfRecords(ctx, inv, w)
+		if err == nil {
+			v.ToLSN = end.String()
+		}
+		if err == nil && len(all)-i <= timed {
+			var at time.Time
+			if at, err = a.LastCommit(ctx, inv, w); err == nil && !at.IsZero() {
+				v.ToTime = &at
+			}
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			r.Faults = append(r.Faults, Fault{v.Last, err.Error()})
+		}
+		r.Windows = append(r.Windows, v)
+	}
+	return nil
+}

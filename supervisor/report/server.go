@@ -1,0 +1,133 @@
+package report
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"time"
+
+	"walkeep/common/archive"
+	"walkeep/common/pgdata"
+	"walkeep/common/wal"
+	"walkeep/supervisor/pgserver"
+)
+
+// A Server is how the archive's server is doing, as it says itself.
+type Server struct {
+	Version          string     `json:"server_version"`
+	Standby          bool       `json:"in_recovery"`
+	Timeline         uint32     `json:"timeline"`
+	LSN              string     `json:"lsn"` // written, or on a standby replayed; empty if that is nothing yet
+	ArchiveMode      string     `json:"archive_mode"`
+	Archived         int64      `json:"archived_count"`
+	Failed           int64      `json:"failed_count"`
+	LastArchived     string     `json:"last_archived"`
+	LastArchivedTime *time.Time `json:"last_archived_time"`
+	LastFailed       string     `json:"last_failed"`
+	LastFailedTime   *time.Time `json:"last_failed_time"`
+	Failing          bool       `json:"failing"` // the last attempt to archive failed
+	// Lag is what the archive lacks of what the server has written; null on a standby, and where it is not known.
+	Lag *Lag `json:"lag"`
+	// Ready is how many files wait to be archived; null if it is not known.
+	Ready *int64 `json:"ready"`
+}
+
+// A Lag is how far the archive is behind a primary.
+type Lag struct {
+	Bytes    int64   `json:"bytes"`    // with those of the segment that is being written
+	Segments int64   `json:"segments"` // complete ones
+	Seconds  float64 `json:"seconds"`  // since the last one was archived, if complete ones wait; else 0
+}
+
+// askTimeout is how long the server has to answer.
+const askTimeout = 10 * time.Second
+
+func ask(ctx context.Context, inv *archive.Inventory, o Options) (*Server, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	conn, err := pgserver.Connect(ctx, o.Conninfo)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	info, err := conn.Info(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if info.SystemID != inv.SystemID {
+		return nil, fmt.Errorf("the server is another cluster than the archive's: its system identifier is %s", info.SystemID)
+	}
+	stat, err := conn.ArchiverStat(ctx)
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{
+		Version: info.Version, Standby: info.InRecovery, Timeline: uint32(info.Timeline), ArchiveMode: info.ArchiveMode,
+		Archived: stat.Archived, Failed: stat.Failed, LastArchived: stat.LastArchived, LastFailed: stat.LastFailed,
+		LastArchivedTime: known(stat.LastArchivedTime), LastFailedTime: known(stat.LastFailedTime),
+		Failing: stat.LastFailedTime.After(stat.LastArchivedTime),
+	}
+	if s.Standby {
+		conn.QueryRow(ctx, `SELECT coalesce(pg_last_wal_replay_lsn()::text, '')`).Scan(&s.LSN)
+	} else if err := s.takeLag(ctx, conn, inv, stat.LastArchivedTime); err != nil {
+		return nil, err
+	}
+	s.takeReady(ctx, conn, o.PGData)
+	return s, nil
+}
+
+func known(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}
+
+func (s *Server) takeLag(ctx context.Context, conn *pgserver.Conn, inv *archive.Inventory, archived time.Time) error {
+	var file string
+	var now time.Time
+	err := conn.QueryRow(ctx, `SELECT lsn::text, pg_walfile_name(lsn), clock_timestamp() FROM pg_current_wal_lsn() AS lsn`).Scan(&s.LSN, &file, &now)
+	if err != nil {
+		return fmt.Errorf("ask the server for its position: %w", err)
+	}
+	at, err := wal.ParseLSN(s.LSN)
+	if err != nil {
+		return err
+	}
+	n, err := wal.ParseName(file)
+	if err != nil {
+		return err
+	}
+	s.Timeline = uint32(n.Timeline)
+	have := inv.Line(n.Timeline)
+	if have == nil || have.HistoryErr != nil {
+		return nil
+	}
+	size := uint64(inv.SegmentSize)
+	end := uint64(have.History.Begin()) / size
+	if last := len(have.Segments) - 1; last >= 0 {
+		end = have.Segments[last].Last + 1
+	}
+	s.Lag = &Lag{Bytes: max(0, int64(uint64(at)-end*size))}
+	s.Lag.Segments = s.Lag.Bytes / int64(size)
+	if s.Lag.Segments > 0 && !archived.IsZero() {
+		s.Lag.Seconds = max(0, now.Sub(archived).Seconds())
+	}
+	return nil
+}
+
+// takeReady counts the files that wait, in the data directory or by asking the server, which knows from 12 on and tells
+// those who may monitor it.
+func (s *Server) takeReady(ctx context.Context, conn *pgserver.Conn, pgData string) {
+	if pgData != "" {
+		if ready, err := pgdata.Ready(filepath.Join(pgData, "pg_wal")); err == nil {
+			n := int64(len(ready))
+			s.Ready = &n
+			return
+		}
+	}
+	var n int64
+	if conn.QueryRow(ctx, `SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'`).Scan(&n) == nil {
+		s.Ready = &n
+	}
+}

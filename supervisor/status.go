@@ -1,0 +1,51 @@
+package main
+
+import (
+	"context"
+	"time"
+
+	"walkeep/common/config"
+	"walkeep/supervisor/report"
+)
+
+const aboutStatus = `Says in short what can be recovered, how the server's archiving goes, and what
+is not well. The server is found by --conninfo or the PG* variables; without
+one the archive alone is described. Limits are those of check.`
+
+func statusCommand() command {
+	var o struct {
+		JSON bool `long:"json" description:"print it as JSON, as docs/json.md describes it"`
+		limits
+	}
+	return command{
+		Subcommand: config.Subcommand{Name: "status", Short: "say how it is", About: aboutStatus, Options: &o},
+		run: func(ctx context.Context, e *env) error {
+			a, _, err := e.open()
+			if err != nil {
+				return err
+			}
+			r, err := report.Take(ctx, a, report.Options{Ask: true, Conninfo: e.Conninfo, PGData: e.PGData})
+			if err != nil {
+				return err
+			}
+			if !e.serverNamed() && r.Server == nil {
+				r.ServerError = "" // nobody said that there is one here
+			}
+			if o.JSON {
+				return printJSON(e, r)
+			}
+			return r.Status(e.out, o.limits.report())
+		},
+	}
+}
+
+// limits are what check calls well.
+type limits struct {
+	BackupAge time.Duration `long:"max-backup-age" value-name:"TIME" default:"192h" description:"warn if the newest backup that can be restored is older"`
+	Lag       time.Duration `long:"max-lag" value-name:"TIME" default:"10m" description:"critical if complete segments wait and none was archived for longer"`
+	Ready     int64         `long:"max-ready" value-name:"N" default:"32" description:"warn if more files wait to be archived"`
+}
+
+func (l limits) report() report.Limits {
+	return report.Limits{BackupAge: l.BackupAge, Lag: l.Lag, Ready: l.Ready}
+}
