@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"time"
 
 	"walkeep/common/backup"
@@ -13,45 +14,67 @@ import (
 // Bind makes the archive that of a cluster, if it is nobody's, and fails with [ErrForeign] if it is another's.
 func (a *Archive) Bind(ctx context.Context, id Identity) error { return a.bind(ctx, id) }
 
-// ReserveBackup finds an id for a backup that begins at this time, which nobody else has, and notes it in the lease of
-// the one who takes it.
-func (a *Archive) ReserveBackup(ctx context.Context, h *Held, began time.Time) (string, error) {
+// HoldBackup finds an id for a backup that begins at this time, which nobody else has, and takes a lease for it. Where
+// replay will begin is not known yet, so all WAL is held.
+func (a *Archive) HoldBackup(ctx context.Context, began time.Time) (*Held, error) {
 	for n := 1; n < 1000; n++ {
 		id := backup.NewID(began, n)
 		there, err := a.b.List(ctx, backup.Dir(id))
 		if err != nil {
-			return "", err
+			return nil, err
 		}
 		if len(there) > 0 {
 			continue
 		}
-		if err := h.Change(ctx, func(l *Lease) { l.Backup = id }); err != nil {
-			return "", err
-		}
-		// Of several that begin in the same second, all see each other's leases, or the later ones do.
-		first, err := a.firstWith(ctx, id)
-		if err != nil {
-			return "", err
-		}
-		if first == h.lease.ID {
-			return id, nil
+		// The lease has the backup's id as its own: of several that begin in the same second, one gets it.
+		h, err := a.Hold(ctx, Lease{ID: id, Kind: "backup", Backup: id})
+		if !errors.Is(err, storage.ErrExist) {
+			return h, err
 		}
 	}
-	return "", fmt.Errorf("find an id for the backup: too many began at %s", began)
+	return nil, fmt.Errorf("find an id for the backup: too many began at %s", began)
 }
 
-// firstWith is the id of the first lease, by ids, that names a backup.
-func (a *Archive) firstWith(ctx context.Context, backupID string) (string, error) {
+// SweepBackups removes what killed backups have left: leases, and files without a manifest.
+func (a *Archive) SweepBackups(ctx context.Context) error {
+	dirs, err := a.b.List(ctx, "backups/")
+	if err != nil {
+		return err
+	}
+	// Who takes a backup has a lease from before its first file until after its manifest. So the leases are read after
+	// the directories, and the manifests after the leases.
 	leases, err := a.Leases(ctx)
 	if err != nil {
-		return "", err
+		return err
 	}
+	live := make(map[string]bool)
 	for _, l := range leases {
-		if l.Backup == backupID && l.Kind == "backup" {
-			return l.ID, nil
+		switch {
+		case l.Live():
+			live[l.Backup] = true
+		case l.Kind == "backup":
+			if err := a.DropLease(ctx, l.ID); err != nil {
+				return err
+			}
 		}
 	}
-	return "", errors.New("the lease that was just taken is not there")
+	for _, d := range dirs {
+		id := path.Base(d.Name)
+		if !d.IsDir() || backup.CheckID(id) != nil || live[id] {
+			continue
+		}
+		switch f, err := a.b.Open(ctx, d.Name+backup.ManifestName); {
+		case err == nil:
+			f.Close()
+		case !errors.Is(err, storage.ErrNotExist):
+			return err
+		default:
+			if err := a.RemoveBackup(ctx, id); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // RemoveBackup removes what is stored of a backup: the manifest first, so that at no time a part of a backup looks like
@@ -81,5 +104,5 @@ func (a *Archive) RemoveBackup(ctx context.Context, id string) error {
 			return err
 		}
 	}
-	return nil
+	return a.Prune(ctx, backup.Dir(id))
 }

@@ -3,10 +3,10 @@ package archive
 import (
 	"context"
 	"crypto/rand"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path"
 	"strings"
@@ -55,20 +55,35 @@ func (l Lease) Live() bool {
 // A Held lease is renewed until it is released.
 type Held struct {
 	a     *Archive
+	b     storage.Replacer
 	mu    sync.Mutex
 	lease Lease
 	stop  context.CancelFunc
 	done  chan struct{}
 }
 
-// Hold takes a lease. What is read from the archive after Hold has returned will stay.
+// Hold takes a lease, under a new ID where l has none; storage.ErrExist if another one has that ID. What is read from the
+// archive after Hold has returned will stay.
 func (a *Archive) Hold(ctx context.Context, l Lease) (*Held, error) {
-	var id [8]byte
-	rand.Read(id[:])
-	l.ID, l.PID, l.Boot = hex.EncodeToString(id[:]), os.Getpid(), bootID()
+	b, ok := a.b.(storage.Replacer)
+	if !ok {
+		return nil, errors.New("take lease: this archive keeps none")
+	}
+	if l.ID == "" {
+		l.ID = rand.Text()
+	}
+	l.PID, l.Boot = os.Getpid(), bootID()
 	l.Host, _ = os.Hostname()
-	h := &Held{a: a, lease: l, done: make(chan struct{})}
-	if err := h.Change(ctx, func(*Lease) {}); err != nil {
+	h := &Held{a: a, b: b, lease: l, done: make(chan struct{})}
+	content, err := h.content()
+	if err != nil {
+		return nil, err
+	}
+	write := func(w io.Writer) error {
+		_, err := w.Write(content)
+		return err
+	}
+	if err := a.b.Put(ctx, leaseName(l.ID), write, nil); err != nil {
 		return nil, fmt.Errorf("take lease: %w", err)
 	}
 	ctx, h.stop = context.WithCancel(context.WithoutCancel(ctx))
@@ -78,21 +93,30 @@ func (a *Archive) Hold(ctx context.Context, l Lease) (*Held, error) {
 
 func leaseName(id string) string { return "leases/" + id + ".json" }
 
+// Lease is what the lease says.
+func (h *Held) Lease() Lease {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.lease
+}
+
 // Change changes what the lease says.
 func (h *Held) Change(ctx context.Context, change func(*Lease)) error {
-	b, ok := h.a.b.(storage.Replacer)
-	if !ok {
-		return errors.New("this archive keeps no leases")
-	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	change(&h.lease)
-	h.lease.Renewed = time.Now().UTC().Truncate(time.Second)
-	content, err := json.Marshal(h.lease)
+	content, err := h.content()
 	if err != nil {
 		return err
 	}
-	return b.Replace(ctx, leaseName(h.lease.ID), append(content, '\n'))
+	return h.b.Replace(ctx, leaseName(h.lease.ID), content)
+}
+
+// content is the lease's note, renewed.
+func (h *Held) content() ([]byte, error) {
+	h.lease.Renewed = time.Now().UTC().Truncate(time.Second)
+	content, err := json.Marshal(h.lease)
+	return append(content, '\n'), err
 }
 
 func (h *Held) renew(ctx context.Context) {

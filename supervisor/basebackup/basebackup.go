@@ -112,15 +112,13 @@ func (t *taker) prepare(ctx context.Context) error {
 	if t.began, err = t.sql.Clock(ctx); err != nil {
 		return err
 	}
-	// Where replay will begin is not known yet: all WAL is kept until it is.
-	t.held, err = t.a.Hold(ctx, archive.Lease{Kind: "backup"})
-	if err != nil {
+	if err := t.a.SweepBackups(ctx); err != nil {
 		return err
 	}
-	if t.id, err = t.a.ReserveBackup(ctx, t.held, t.began); err != nil {
-		t.held.Release()
+	if t.held, err = t.a.HoldBackup(ctx, t.began); err != nil {
 		return err
 	}
+	t.id = t.held.Lease().Backup
 	return nil
 }
 

@@ -1,0 +1,210 @@
+package main_test
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"walkeep/common/cmdtest"
+	"walkeep/common/pgtest"
+)
+
+// each runs a test on the oldest and the newest server and on one whose programs are all there.
+func each(t *testing.T, test func(r *rig)) {
+	t.Parallel()
+	pgtest.Each(t, func(t *testing.T, major int) {
+		if major == 10 || major == 15 || major == 18 {
+			test(newRig(t, major))
+		}
+	})
+}
+
+// backups lists what is in the archive's directories of backups.
+func (r *rig) backups() []string {
+	r.t.Helper()
+	files, err := filepath.Glob(filepath.Join(r.spool, "backups", "*", "*"))
+	r.must(err)
+	return files
+}
+
+// leases lists the leases.
+func (r *rig) leases() []string {
+	r.t.Helper()
+	files, err := filepath.Glob(filepath.Join(r.spool, "leases", "*"))
+	r.must(err)
+	return files
+}
+
+// nothingLeft checks that a backup that failed has left nothing in the archive.
+func (r *rig) nothingLeft() {
+	r.t.Helper()
+	if got := append(r.backups(), r.leases()...); len(got) > 0 {
+		r.t.Errorf("it left %q", got)
+	}
+}
+
+// A backup that could not be restored is none, whatever the reason.
+func TestBackupNeedsArchiving(t *testing.T) {
+	each(t, func(r *rig) {
+		r.t.Run("off", func(t *testing.T) {
+			r := r.in(t)
+			c := r.start("off", map[string]string{"archive_mode": "off"})
+			r.fails(1, []string{"archive_mode is off", "hint: "}, "backup", "--conninfo", c.ConnString())
+			r.nothingLeft()
+		})
+		r.t.Run("failing", func(t *testing.T) {
+			r := r.in(t)
+			c := r.start("failing", map[string]string{"archive_command": "false"})
+			begun := time.Now()
+			r.fails(1, []string{"did not come within 3s", "archive_command fails since", "hint: "},
+				"backup", "--conninfo", c.ConnString(), "--archive-timeout", "3s")
+			if took := time.Since(begun); took < 3*time.Second {
+				t.Errorf("it gave up after %s", took)
+			}
+			r.nothingLeft()
+		})
+		r.t.Run("elsewhere", func(t *testing.T) {
+			r := r.in(t)
+			other := *r
+			other.spool = filepath.Join(r.dir, "other")
+			r.mkdir(other.spool)
+			c := other.start("elsewhere", nil)
+			r.fails(1, []string{"of another cluster"}, "backup", "--conninfo", c.ConnString())
+			r.nothingLeft()
+		})
+	})
+}
+
+// A backup of a standby is as good as one of its primary, once the primary has archived its WAL.
+func TestBackupOfStandby(t *testing.T) {
+	each(t, func(r *rig) {
+		c := r.start("primary", nil)
+		r.must(c.Exec(r.ctx(), "CREATE TABLE elsewhere (n int)"))
+		r.load(c, 20, 1)
+		r.backup(c)
+		standby := r.restore("standby")
+		r.must(standby.Standby(map[string]string{
+			"restore_command": `"` + cmdtest.Path("restore-cmd") + `" -c ` + os.DevNull + ` --spool "` + r.spool + `" %f %p %r`,
+		}))
+		r.must(standby.Start(r.ctx()))
+		r.load(c, 20, 2)
+		want := r.sum(c)
+		r.cut(c)
+		at, err := c.CurrentLSN(r.ctx())
+		r.must(err)
+		r.cut(c)
+		r.must(standby.WaitReplayed(r.ctx(), at))
+		r.must(standby.Checkpoint(r.ctx()))
+
+		id := r.backup(standby)
+		manifest, err := os.ReadFile(filepath.Join(r.spool, "backups", id, "manifest.json"))
+		r.must(err)
+		if !strings.Contains(string(manifest), `"from_standby": true`) {
+			r.t.Errorf("the manifest does not say that it is of a standby:\n%s", manifest)
+		}
+		to := r.restore("restored", id)
+		r.opens(to, want)
+	})
+}
+
+// Page checksums that are wrong make the backup fail, with the file named.
+func TestBackupOfDamagedPages(t *testing.T) {
+	each(t, func(r *rig) {
+		if r.major < 11 {
+			r.t.Log("PostgreSQL 10 does not verify checksums")
+			return
+		}
+		c := r.start("primary", nil)
+		r.must(c.Exec(r.ctx(), "CREATE TABLE victim AS SELECT generate_series(1, 1000) AS n"))
+		file, err := c.QueryString(r.ctx(), "SELECT pg_relation_filepath('victim')")
+		r.must(err)
+		r.must(c.Stop(r.ctx(), pgtest.Fast))
+		content, err := os.ReadFile(c.Path(file))
+		r.must(err)
+		f, err := os.OpenFile(c.Path(file), os.O_WRONLY, 0)
+		r.must(err)
+		_, err = f.WriteAt(bytes.Repeat([]byte{content[9000] + 1}, 100), 9000)
+		r.must(err)
+		r.must(f.Close())
+		r.must(c.Start(r.ctx()))
+		r.fails(1, []string{"page checksums are wrong", file, "hint: "}, "backup", "--conninfo", c.ConnString())
+		r.nothingLeft()
+	})
+}
+
+// What an interrupted or killed backup leaves is not a backup, and does not stay.
+func TestBackupInterrupted(t *testing.T) {
+	each(t, func(r *rig) {
+		c := r.start("primary", nil)
+		r.must(c.Exec(r.ctx(), "CREATE TABLE filler AS SELECT repeat(md5(n::text), 20) FROM generate_series(1, 20000) n"))
+		for _, signal := range []os.Signal{os.Interrupt, os.Kill} {
+			cmd := r.command("backup", "--conninfo", c.ConnString(), "--max-rate", "1MB")
+			var stderr bytes.Buffer
+			cmd.Stderr = &stderr
+			r.must(cmd.Start())
+			r.must(c.WaitFor(r.ctx(), 30*time.Second, "the backup to send", func(ctx context.Context) (bool, error) {
+				n, err := c.QueryInt(ctx, "SELECT count(*) FROM pg_stat_replication WHERE state = 'backup'")
+				return n == 1, err
+			}))
+			r.must(cmd.Process.Signal(signal))
+			err := cmd.Wait()
+			if code := err.(*exec.ExitError).ExitCode(); signal == os.Interrupt && (code != 1 || !strings.Contains(stderr.String(), "interrupted")) {
+				r.t.Errorf("got %v and %q, want exit code 1 and a word", err, &stderr)
+			}
+			if signal == os.Interrupt {
+				r.nothingLeft()
+			}
+			r.must(c.WaitFor(r.ctx(), 30*time.Second, "the server to end the session", func(ctx context.Context) (bool, error) {
+				n, err := c.QueryInt(ctx, "SELECT count(*) FROM pg_stat_replication")
+				return n == 0, err
+			}))
+		}
+		id := r.backup(c)
+		for _, file := range append(r.backups(), r.leases()...) {
+			if filepath.Base(filepath.Dir(file)) != id {
+				r.t.Errorf("the killed backup's %s is still there", file)
+			}
+		}
+	})
+}
+
+// Several backups at once do not get in each other's way.
+func TestBackupsTogether(t *testing.T) {
+	each(t, func(r *rig) {
+		c := r.start("primary", nil)
+		r.must(c.Exec(r.ctx(), "CREATE TABLE elsewhere (n int)"))
+		r.load(c, 20, 1)
+		want := r.sum(c)
+		ids := make([]string, 3)
+		var group sync.WaitGroup
+		for i := range ids {
+			group.Go(func() {
+				out, err := r.command("backup", "--conninfo", c.ConnString()).CombinedOutput()
+				if err != nil {
+					r.t.Errorf("backup: %v\n%s", err, out)
+				}
+				ids[i] = idForm.FindString(string(out))
+			})
+		}
+		group.Wait()
+		for i, id := range ids {
+			if r.t.Failed() {
+				break
+			}
+			to := r.restore("restored-"+id, id)
+			r.opens(to, want)
+			r.must(to.Close())
+			for _, other := range ids[:i] {
+				if id == other {
+					r.t.Errorf("two backups have the id %s", id)
+				}
+			}
+		}
+	})
+}
