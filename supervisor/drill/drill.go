@@ -227,7 +227,8 @@ func (d *drill) settings() [][2]string {
 		{"local_preload_libraries", ""},
 		{"shared_buffers", "64MB"},
 		{"huge_pages", "off"},
-		{"max_connections", "10"},
+		{"max_connections", "20"},
+		{"max_wal_senders", "0"},              // up to 11 they are counted among the connections
 		{"max_prepared_transactions", "1000"}, // those that are recovered must find room
 		{"autovacuum", "off"},
 		{"fsync", "off"}, // nothing of this is to last

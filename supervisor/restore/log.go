@@ -5,6 +5,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 )
@@ -32,9 +34,19 @@ func lastWords(dir string, since time.Time) string {
 			return last
 		}
 	}
-	lines := strings.Split(strings.TrimSpace(own), "\n")
-	return strings.TrimSpace(lines[len(lines)-1])
+	// Before its log is set up, a server says why it stops without a severity. pg_ctl writes to the same file.
+	lines := strings.Split(own, "\n")
+	for _, line := range slices.Backward(lines) {
+		line = strings.TrimSpace(chatter.ReplaceAllString(line, ""))
+		if line != "" {
+			return line
+		}
+	}
+	return ""
 }
+
+// chatter is what pg_ctl says.
+var chatter = regexp.MustCompile(`^waiting for server to start\.*|stopped waiting$|pg_ctl: could not start server.*|^Examine the log output\.$`)
 
 // checkOwnConfiguration refuses a configuration that makes the server of one data directory use another one.
 func checkOwnConfiguration(dir string) error {

@@ -1,0 +1,214 @@
+package main_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"walkeep/common/pgtest"
+)
+
+// drilled is what drill --json says.
+type drilled struct {
+	OK    bool
+	Error string
+	Steps []struct {
+		Name        string
+		OK, Skipped bool
+		Detail      string
+	}
+}
+
+// drill holds a drill, which must end with the exit code.
+func (r *rig) drill(code int, args ...string) drilled {
+	r.t.Helper()
+	bindir, err := pgtest.Bindir(r.major)
+	r.must(err)
+	cmd := r.command(append([]string{"drill", "--json", "--bindir", bindir, "--drill-dir", r.dir, "--conninfo", "user=postgres"}, args...)...)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, _ := cmd.Output()
+	if got := cmd.ProcessState.ExitCode(); got != code {
+		r.t.Fatalf("drill %q: got exit code %d, want %d\n%s%s", args, got, code, out, &stderr)
+	}
+	var d drilled
+	if err := json.Unmarshal(out, &d); err != nil {
+		r.t.Fatalf("drill %q: %v\n%s%s", args, err, out, &stderr)
+	}
+	if d.OK != (code == 0) {
+		r.t.Errorf("drill %q: got ok %v with exit code %d", args, d.OK, code)
+	}
+	return d
+}
+
+// checkNothingLeft looks for scratch directories, leases and servers that drills have left.
+func (r *rig) checkNothingLeft() {
+	r.t.Helper()
+	for _, pattern := range []string{r.dir + "/walkeep-drill-*", r.spool + "/leases/*.json"} {
+		if left, _ := filepath.Glob(pattern); len(left) > 0 {
+			r.t.Errorf("left: %v", left)
+		}
+	}
+	servers, _ := filepath.Glob("/proc/[0-9]*/cwd")
+	for _, link := range servers {
+		if cwd, err := os.Readlink(link); err == nil && strings.HasPrefix(cwd, r.dir+"/walkeep-drill-") {
+			r.t.Errorf("a process still works in %s", cwd)
+		}
+	}
+}
+
+// objects lists the archive.
+func (r *rig) objects() string {
+	r.t.Helper()
+	var all []string
+	r.must(filepath.WalkDir(r.spool, func(file string, e fs.DirEntry, err error) error {
+		if err == nil && !e.IsDir() {
+			var info fs.FileInfo
+			info, err = e.Info()
+			all = append(all, fmt.Sprint(file, info.Size(), info.ModTime()))
+		}
+		return err
+	}))
+	return strings.Join(all, "\n")
+}
+
+func TestDrill(t *testing.T) {
+	t.Parallel()
+	for _, major := range []int{11, 15, 18} {
+		if !slices.Contains(pgtest.Majors(), major) {
+			continue
+		}
+		t.Run(fmt.Sprintf("pg%d", major), func(t *testing.T) {
+			r, c, _, _ := archived(t, major)
+			// None of this must count for the drill's server.
+			r.must(c.Exec(r.ctx(), "CREATE DATABASE another"))
+			r.must(c.Exec(r.ctx(), "ALTER SYSTEM SET shared_buffers = '1TB'"))
+			r.must(c.Exec(r.ctx(), "ALTER SYSTEM SET listen_addresses = '*'"))
+			r.must(c.Exec(r.ctx(), "ALTER SYSTEM SET shared_preload_libraries = 'plpgsql'"))
+			if major >= 12 {
+				r.must(c.Exec(r.ctx(), "ALTER SYSTEM SET recovery_end_command = 'exit 1'"))
+			}
+			r.backup(c)
+			before := r.objects()
+			d := r.drill(0)
+			for _, s := range d.Steps {
+				mayLack := s.Name == "pg_verifybackup" || s.Name == "pg_amcheck" // of the programs only Debian has all
+				if !s.OK && (!s.Skipped || !mayLack || major == 15) {
+					t.Errorf("got %+v", s)
+				}
+				if s.Name == "read" && !strings.Contains(s.Detail, "3 databases") {
+					t.Errorf("got %q, want all databases", s.Detail)
+				}
+			}
+			if len(d.Steps) != 5 {
+				t.Errorf("got %d steps, want 5", len(d.Steps))
+			}
+			r.drill(0, "--target-name", "here")
+			if got := r.objects(); got != before {
+				t.Errorf("the archive has changed: got\n%s\nwant\n%s", got, before)
+			}
+			r.checkNothingLeft()
+		})
+	}
+}
+
+// A drill finds what is wrong with a backup that was stored without a fault.
+func TestDrillFails(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, restoreMajor)
+	c := r.start("primary", map[string]string{"full_page_writes": "off"})
+	r.must(c.Exec(r.ctx(), "CREATE TABLE broken AS SELECT i, repeat('x', 500) AS t FROM generate_series(1, 1000) i"))
+	file, err := c.QueryString(r.ctx(), "SELECT pg_relation_filepath('broken')")
+	r.must(err)
+	r.cut(c)
+	r.must(c.Stop(r.ctx(), pgtest.Fast))
+	r.must(c.Configure(map[string]string{"ignore_checksum_failure": "on"}))
+
+	// A tuple's length is wrong, under a checksum that the server does not look at when it sends the file.
+	f, err := os.OpenFile(c.Path(file), os.O_RDWR, 0)
+	r.must(err)
+	_, err = f.WriteAt([]byte{0xff, 0xff, 0xff, 0xff}, 3*8192+7000)
+	r.must(errors.Join(err, f.Close()))
+	r.must(c.Start(r.ctx()))
+	out, err := r.command("backup", "--conninfo", c.ConnString()).CombinedOutput()
+	if err == nil {
+		t.Fatalf("a backup of a damaged page succeeded: %s", out)
+	}
+
+	// Damage to the archive is noticed as such.
+	r.must(c.Exec(r.ctx(), "DROP TABLE broken"))
+	r.must(c.Checkpoint(r.ctx()))
+	id := r.backup(c)
+	volume := filepath.Join(r.spool, "backups", id, "data-0001.tar.zst")
+	f, err = os.OpenFile(volume, os.O_RDWR, 0)
+	r.must(err)
+	var b [1]byte
+	_, err = f.ReadAt(b[:], 100_000)
+	r.must(err)
+	b[0] ^= 4
+	_, err = f.WriteAt(b[:], 100_000)
+	r.must(errors.Join(err, f.Close()))
+	if d := r.drill(1); !strings.Contains(d.Error, "damaged") {
+		t.Errorf("got %q, want the damage", d.Error)
+	}
+	r.checkNothingLeft()
+
+	// A recovery that fails is a drill that fails.
+	id = r.backup(c)
+	r.cut(c)
+	if d := r.drill(1, "--restore-command", "exit 200", id); !strings.Contains(d.Error, "FATAL") {
+		t.Errorf("got %q, want the server's reason", d.Error)
+	}
+	r.checkNothingLeft()
+	r.drill(0, id)
+}
+
+// A drill that is interrupted cleans up behind itself; what one leaves that is killed, the next one removes.
+func TestDrillInterrupted(t *testing.T) {
+	t.Parallel()
+	r, _, _, _ := archived(t, restoreMajor)
+	for _, s := range []struct {
+		name   string
+		signal syscall.Signal
+		at     string // a file of the scratch directory that is there when the signal comes
+	}{
+		{"interrupted in the restore", syscall.SIGINT, "data/walkeep.restore"},
+		{"interrupted in recovery", syscall.SIGTERM, "data/postmaster.pid"},
+		{"killed in the restore", syscall.SIGKILL, "data/walkeep.restore"},
+		{"killed in recovery", syscall.SIGKILL, "data/postmaster.pid"},
+	} {
+		cmd := r.command("drill", "--drill-dir", r.dir, "--conninfo", "user=postgres")
+		r.must(cmd.Start())
+		done := make(chan error, 1)
+		go func() { done <- cmd.Wait() }()
+		for seen := false; !seen; {
+			found, _ := filepath.Glob(filepath.Join(r.dir, "walkeep-drill-*", s.at))
+			seen = len(found) > 0
+			select {
+			case err := <-done:
+				t.Fatalf("%s: the drill has ended: %v", s.name, err)
+			default:
+			}
+		}
+		r.must(cmd.Process.Signal(s.signal))
+		if err := <-done; err == nil {
+			t.Errorf("%s: the drill says that all is well", s.name)
+		}
+		if s.signal != syscall.SIGKILL {
+			r.checkNothingLeft()
+		}
+	}
+	r.drill(0)
+	leases, _ := filepath.Glob(r.spool + "/leases/*.json")
+	for _, l := range leases { // of those that were killed; cleanup removes them
+		r.must(os.Remove(l))
+	}
+	r.checkNothingLeft()
+}
