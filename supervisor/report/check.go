@@ -65,6 +65,9 @@ func (r *Report) newest() *Backup {
 	return found
 }
 
+// age is how long ago a backup ended. The two clocks may differ.
+func (r *Report) age(b *Backup) time.Duration { return max(0, r.Time.Sub(b.Ended)) }
+
 func (f *findings) backups(l Limits) {
 	newest := f.r.newest()
 	switch {
@@ -73,7 +76,7 @@ func (f *findings) backups(l Limits) {
 	case newest == nil:
 		f.add(Critical, "no backup can be restored")
 	default:
-		if age := f.r.Time.Sub(newest.Ended); age > l.BackupAge {
+		if age := f.r.age(newest); age > l.BackupAge {
 			f.add(Warning, "the newest backup is %s old, more than %s", round(age), round(l.BackupAge))
 		}
 	}
@@ -206,7 +209,7 @@ func Line(s State, text, figures string) string {
 // wellText is for a report without findings, so with a backup.
 func (r *Report) wellText() string {
 	newest := r.newest()
-	text := fmt.Sprintf("%d backups, the newest %s old", len(r.Backups), round(r.Time.Sub(newest.Ended)))
+	text := fmt.Sprintf("%d backups, the newest %s old", len(r.Backups), round(r.age(newest)))
 	if n := len(r.Windows); n > 0 {
 		w := r.Windows[n-1]
 		text += fmt.Sprintf("; timeline %d can be recovered up to %s", w.Timeline, w.ToLSN)
@@ -223,7 +226,7 @@ func (r *Report) figures(l Limits) string {
 	}
 	list := []string{fmt.Sprintf("backups=%d", len(r.Backups)), fmt.Sprintf("restorable=%d", usable)}
 	if b := r.newest(); b != nil {
-		list = append(list, fmt.Sprintf("backup_age=%.0fs;%.0f", r.Time.Sub(b.Ended).Seconds(), l.BackupAge.Seconds()))
+		list = append(list, fmt.Sprintf("backup_age=%.0fs;%.0f", r.age(b).Seconds(), l.BackupAge.Seconds()))
 	}
 	list = append(list, fmt.Sprintf("stored=%dB", r.StoredBytes), fmt.Sprintf("faults=%d", len(r.Faults)))
 	if s := r.Server; s != nil {

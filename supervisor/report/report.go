@@ -149,7 +149,7 @@ func Take(ctx context.Context, a *archive.Archive, o Options) (*Report, error) {
 		return nil, err
 	}
 	r := &Report{
-		Time: time.Now().UTC().Truncate(time.Second), SystemID: inv.SystemID.String(), SegmentSize: int64(inv.SegmentSize),
+		Time: time.Now().UTC().Truncate(time.Millisecond), SystemID: inv.SystemID.String(), SegmentSize: int64(inv.SegmentSize),
 		Backups: []Backup{}, Unfinished: []Unfinished{}, Timelines: []Timeline{}, Windows: []Window{}, Standbys: []Standby{},
 		Leases: []Lease{}, Damaged: []Damaged{}, Faults: []Fault{},
 	}

@@ -202,7 +202,7 @@ func (r *Report) Status(to io.Writer, l Limits) error {
 		row("archive", fmt.Sprintf("%s, %s on %s, %s", count(len(r.Backups), "backup"), count(int(segments), "segment"),
 			count(len(r.Timelines), "timeline"), progress.Bytes(r.StoredBytes)))
 		if b := r.newest(); b != nil {
-			row("newest backup", fmt.Sprintf("%s, %s old, %s in %s", b.ID, round(r.Time.Sub(b.Ended)), progress.Bytes(b.Bytes), progress.Bytes(b.StoredBytes)))
+			row("newest backup", fmt.Sprintf("%s, %s old, %s in %s", b.ID, round(r.age(b)), progress.Bytes(b.Bytes), progress.Bytes(b.StoredBytes)))
 		}
 		if n := len(r.Windows); n > 0 {
 			w := r.Windows[n-1]
