@@ -47,7 +47,7 @@ func TestRestoreKilled(t *testing.T) {
 	files, err := filepath.Glob(filepath.Join(base, "*", "*"))
 	r.must(err)
 	killed := 0
-	for wait := time.Duration(0); wait < time.Second; wait += 9 * time.Millisecond {
+	for wait := time.Duration(0); wait < time.Second; wait += 15 * time.Millisecond {
 		r.must(os.RemoveAll(base)) // so that each has something to do
 		cmd := r.command(append(args, "--delta")...)
 		r.must(cmd.Start())

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"path/filepath"
 	"sync/atomic"
 
 	"github.com/zeebo/xxh3"
@@ -18,9 +17,6 @@ import (
 
 // reconcile finds out what there is of the backup's files, removes what does not belong to them, and compares the rest.
 func (r *restorer) reconcile(ctx context.Context) error {
-	if err := r.followWAL(); err != nil {
-		return err
-	}
 	if err := r.keepWAL(); err != nil {
 		return err
 	}
@@ -101,40 +97,6 @@ func (r *restorer) spares(p *place, name string, inBackup bool) bool {
 		}
 	}
 	return false
-}
-
-// followWAL makes the directory to which a link pg_wal leads a place of its own.
-func (r *restorer) followWAL() error {
-	data := r.places[0]
-	info, err := data.root.Lstat("pg_wal")
-	if err != nil || info.Mode()&fs.ModeSymlink == 0 {
-		if errors.Is(err, fs.ErrNotExist) {
-			err = nil
-		}
-		return err
-	}
-	dir, err := filepath.EvalSymlinks(filepath.Join(data.dir, "pg_wal"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // it leads nowhere, and is replaced by a directory
-	}
-	if err != nil {
-		return err
-	}
-	p := &place{prefix: "pg_wal", dir: dir}
-	r.places = append(r.places, p)
-	if err := r.checkApart(); err != nil {
-		return err
-	}
-	for _, list := range [][]*item{r.dirs, r.files} {
-		for _, it := range list {
-			if it.place == data {
-				if err := r.locate(it); err != nil {
-					return err
-				}
-			}
-		}
-	}
-	return p.open()
 }
 
 // A stretch is a part of a file that is compared at once.

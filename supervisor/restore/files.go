@@ -106,7 +106,7 @@ func (r *restorer) locate(it *item) error {
 	for _, p := range r.places[1:] {
 		if it.Path == p.prefix {
 			if !it.Dir {
-				return fmt.Errorf("%w: %q is a tablespace, not a file", ErrLayout, it.Path)
+				return fmt.Errorf("%w: %q is a directory, not a file", ErrLayout, it.Path)
 			}
 			it.place, it.name = p, "."
 		} else if rest, ok := strings.CutPrefix(it.Path, p.prefix+"/"); ok {

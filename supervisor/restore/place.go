@@ -129,7 +129,36 @@ func (r *restorer) examine() error {
 	if err := r.examineTablespaces(left); err != nil {
 		return err
 	}
+	if err := r.examineWAL(); err != nil {
+		return err
+	}
+	for _, p := range r.places[1:] {
+		if err := checkNotServed(p.dir, r.Dir); err != nil {
+			return err
+		}
+	}
 	return r.checkApart()
+}
+
+// examineWAL makes the directory to which an existing link pg_wal leads a place of its own.
+func (r *restorer) examineWAL() error {
+	link := filepath.Join(r.Dir, "pg_wal")
+	info, err := os.Lstat(link)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil || info.Mode()&fs.ModeSymlink == 0 {
+		return err
+	}
+	dir, err := filepath.EvalSymlinks(link)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // it leads nowhere, and is replaced by a directory
+	}
+	if err != nil {
+		return err
+	}
+	r.places = append(r.places, &place{prefix: "pg_wal", dir: dir})
+	return nil
 }
 
 // examineContent tells whether what is in the data directory may be changed. It returns the note of an interrupted
@@ -199,9 +228,6 @@ func (r *restorer) examineTablespaces(left *note) error {
 		if !p.empty && !r.owns(p, left) {
 			return fmt.Errorf("the location %s of tablespace %s %w", dir, oid, ErrNotEmpty)
 		}
-		if err := checkNotServed(dir, r.Dir); err != nil {
-			return err
-		}
 		r.places = append(r.places, p)
 	}
 	return nil
@@ -242,8 +268,11 @@ func (r *restorer) checkApart() error {
 	var all []named
 	for _, p := range r.places {
 		what := "the data directory"
-		if p.oid != "" {
+		switch {
+		case p.oid != "":
 			what = "tablespace " + p.oid
+		case p.prefix != "":
+			what = "where its pg_wal leads"
 		}
 		all = append(all, named{what, p.dir})
 	}

@@ -15,7 +15,7 @@ type Recovery struct {
 	Action  string // at the target: pause, promote or shutdown
 }
 
-func (c Recovery) check(int) error {
+func (c Recovery) check() error {
 	switch {
 	case c.Command == "":
 		return errors.New("no restore_command is given")

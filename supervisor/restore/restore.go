@@ -111,7 +111,7 @@ func Run(ctx context.Context, b storage.Backend, inv *archive.Inventory, o Optio
 }
 
 func (r *restorer) run(ctx context.Context) error {
-	if err := r.Recovery.check(r.m.Major); err != nil {
+	if err := r.Recovery.check(); err != nil {
 		return err
 	}
 	if err := r.examine(); err != nil {
@@ -145,6 +145,13 @@ func (r *restorer) run(ctx context.Context) error {
 		return err
 	}
 	if err := r.configure(); err != nil {
+		return err
+	}
+	mode := os.FileMode(0o700)
+	if r.groupAccess() {
+		mode = 0o750 // the server insists on one of the two
+	}
+	if err := os.Chmod(r.Dir, mode); err != nil {
 		return err
 	}
 	if err := r.sync(); err != nil {
@@ -205,13 +212,6 @@ func (r *restorer) mark() error {
 
 // finish makes the directory one that can be started.
 func (r *restorer) finish() error {
-	mode := os.FileMode(0o700)
-	if r.groupAccess() {
-		mode = 0o750 // as the server wants it where its files are the group's to read
-	}
-	if err := os.Chmod(r.Dir, mode); err != nil {
-		return err
-	}
 	if err := writeControl(r.Dir, r.control, r.item("global/pg_control").mode(), r.owner); err != nil {
 		return fmt.Errorf("write the control file: %w", err)
 	}

@@ -363,3 +363,38 @@ func TestTablespaces(t *testing.T) {
 	r.must(os.Remove(filepath.Join(o.Dir, "pg_tblspc", "16384")))
 	r.fails(restore.ErrNotEmpty, o)
 }
+
+// A data directory that was copied with its links leads to directories of the server that it was copied from.
+func TestCopiedLinks(t *testing.T) {
+	if _, err := os.Stat("/proc/self/cwd"); err != nil {
+		t.Skip("this system does not tell where servers run")
+	}
+	for _, link := range []string{"pg_wal", "pg_tblspc/16384"} {
+		t.Run(link, func(t *testing.T) {
+			files := cluster()
+			files["pg_tblspc/16384/"], files["pg_tblspc/16384/PG_15_1/"], files["pg_tblspc/16384/PG_15_1/1"] = "", "", "x"
+			r := newRig(t, files, backup.Tablespace{OID: 16384, Location: "/srv/space"})
+			o := r.options(r.target("data"))
+			o.Tablespaces = map[string]string{"/srv/space": r.target("space")}
+			r.run(o)
+
+			live, used := r.target("live"), r.target("used")
+			r.must(os.Mkdir(filepath.Join(live, "pg_tblspc"), 0o700))
+			r.must(os.Symlink(used, filepath.Join(live, link)))
+			r.must(os.RemoveAll(filepath.Join(o.Dir, link)))
+			r.must(os.Symlink(used, filepath.Join(o.Dir, link)))
+			r.write(filepath.Join(used, "precious"), "x")
+			r.write(filepath.Join(live, "postmaster.pid"), fmt.Sprintf("%d\n%s\n", os.Getpid(), live))
+			t.Chdir(live) // a server's working directory is its data directory
+			if link != "pg_wal" {
+				o.Tablespaces["/srv/space"] = used
+			}
+			o.Delta = true
+			before := listing(t, r.dir)
+			r.fails(restore.ErrInUse, o)
+			if got := listing(t, r.dir); got != before {
+				t.Errorf("a refused restore has changed something: got\n%s\nwant\n%s", got, before)
+			}
+		})
+	}
+}

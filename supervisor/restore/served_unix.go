@@ -8,8 +8,8 @@ import (
 	"path/filepath"
 )
 
-// checkNotServed refuses a tablespace's location that a running server of another data directory uses, as far as this
-// system tells (/proc).
+// checkNotServed refuses a directory that a running server of another data directory uses for a tablespace or its WAL, as
+// far as this system tells (/proc): a data directory that was copied with its links leads to the original's.
 func checkNotServed(location, data string) error {
 	servers, _ := filepath.Glob("/proc/[0-9]*/cwd")
 	seen := make(map[string]bool)
@@ -19,11 +19,13 @@ func checkNotServed(location, data string) error {
 			continue
 		}
 		seen[dir] = true
-		links, _ := os.ReadDir(filepath.Join(dir, "pg_tblspc"))
-		for _, l := range links {
-			to, err := filepath.EvalSymlinks(filepath.Join(dir, "pg_tblspc", l.Name()))
-			if err == nil && to == location && exists(filepath.Join(dir, "postmaster.pid")) {
-				return fmt.Errorf("%s %w: it is a tablespace of the server in %s", location, ErrInUse, dir)
+		if !exists(filepath.Join(dir, "postmaster.pid")) {
+			continue
+		}
+		links, _ := filepath.Glob(filepath.Join(dir, "pg_tblspc", "*"))
+		for _, l := range append(links, filepath.Join(dir, "pg_wal")) {
+			if to, err := filepath.EvalSymlinks(l); err == nil && to == location {
+				return fmt.Errorf("%s %w by the server in %s", location, ErrInUse, dir)
 			}
 		}
 	}
