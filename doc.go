@@ -12,7 +12,7 @@
 //	supervisor/basebackup   archive backup codec storage wal supervisor/pgserver | jackc/pgx
 //	supervisor/drill        archive backup storage wal supervisor/pgserver supervisor/restore
 //	supervisor/pgserver     wal | jackc/pgx
-//	supervisor/metrics      archive wal | prometheus/client_golang
+//	supervisor/metrics      wal supervisor/report | prometheus/client_golang
 //	supervisor/progress     | schollz/progressbar x/term
 //	supervisor/report       archive backup pgdata wal supervisor/pgserver supervisor/progress
 //	supervisor/restore      archive backup codec durable pgdata storage wal supervisor/pgserver | x/sync x/sys zeebo/xxh3

@@ -17,7 +17,6 @@ import (
 	"walkeep/common/archive"
 	"walkeep/common/cli"
 	"walkeep/common/config"
-	"walkeep/common/wal"
 	"walkeep/supervisor/metrics"
 	"walkeep/supervisor/service"
 )
@@ -110,7 +109,7 @@ type runner struct {
 	metrics *metrics.Metrics
 
 	// For which segment with broken records a backup was asked for last, and when. Only the part watch uses them.
-	repaired   wal.Name
+	repaired   string
 	repairedAt time.Time
 }
 

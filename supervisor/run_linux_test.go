@@ -216,7 +216,7 @@ func TestRun(t *testing.T) {
 	}
 	// The archive is looked at again, too, which now has a backup.
 	for _, want := range []string{
-		`walkeep_archive_up 1`, `walkeep_backups 1`, `walkeep_backups_restorable 1`, `walkeep_gaps{timeline="1"} 0`, `walkeep_window_broken{timeline="1"} 0`,
+		`walkeep_archive_up 1`, `walkeep_check_status 0`, `walkeep_backups 1`, `walkeep_backups_restorable 1`, `walkeep_gaps{timeline="1"} 0`, `walkeep_window_broken{timeline="1"} 0`,
 		`walkeep_server_up 1`, `walkeep_archiver_failed_total 0`, `walkeep_ready_files 0`,
 	} {
 		r.must(c.WaitFor(r.ctx(), patience, want, func(context.Context) (bool, error) {

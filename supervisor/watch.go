@@ -7,19 +7,19 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/jessevdk/go-flags"
+
 	"walkeep/common/archive"
 	"walkeep/common/config"
 	"walkeep/common/wal"
 	"walkeep/supervisor/metrics"
-	"walkeep/supervisor/pgserver"
+	"walkeep/supervisor/report"
 	"walkeep/supervisor/service"
 )
 
 const (
 	// lookInterval is how often the archive is looked at; seldom enough that it takes no more than a tenth of the time.
 	lookInterval = time.Minute
-	// askTimeout is how long the server has to say how archiving goes.
-	askTimeout = 10 * time.Second
 	// repairInterval is the least time between two backups for the sake of broken WAL: where all of it is broken, backups
 	// alone do not help.
 	repairInterval = time.Hour
@@ -46,33 +46,46 @@ func (r *runner) watch(c config.Config) service.Part {
 
 // look looks once.
 func (r *runner) look(ctx context.Context, c config.Config, log *slog.Logger) error {
-	found := metrics.Look{At: time.Now()}
-	a, _, err := (&env{Config: c}).open()
+	found := metrics.Look{At: time.Now(), Check: report.Critical}
+	e := &env{Config: c}
+	a, _, err := e.open()
 	if err == nil {
-		found.Inventory, err = a.Inventory(ctx)
+		ask := c.MetricsListen != "" && (e.serverNamed() || c.BackupSchedule != "")
+		found.Report, err = report.Take(ctx, a, report.Options{Ask: ask, Conninfo: c.Conninfo, PGData: c.PGData})
 	}
-	if errors.Is(err, archive.ErrUnbound) {
-		log.Debug("the archive is empty")
-		found.Inventory, err = new(archive.Inventory), nil
+	if ctx.Err() != nil {
+		return ctx.Err()
 	}
 	found.Took = time.Since(found.At)
-	if err == nil && c.BackupSchedule != "" {
-		r.repair(ctx, found.Inventory)
-	}
-	if c.MetricsListen != "" {
-		var failed error
-		if found.Server, failed = askServer(ctx, c, found.Inventory); failed != nil {
-			log.Debug("the server cannot be asked", "error", failed.Error())
+	if err == nil {
+		limits, err := usualLimits()
+		if err != nil {
+			return err
 		}
-		r.metrics.Look(found)
+		_, found.Check = found.Report.Check(limits)
+		if c.BackupSchedule != "" {
+			r.repair(ctx, found.Report)
+		}
+	}
+	r.metrics.Look(found)
+	if errors.Is(err, archive.ErrUnbound) {
+		log.Debug("the archive is empty")
+		return nil
 	}
 	return err
 }
 
+// usualLimits are those of the command check where it is given no others.
+func usualLimits() (report.Limits, error) {
+	var l limits
+	_, err := flags.NewParser(&l, flags.None).ParseArgs(nil)
+	return l.report(), err
+}
+
 // repair has a backup taken if there was none since a segment was archived with broken records: nothing behind it can be
 // recovered until there is one. For one segment that is asked for once; the loop tries again if it fails.
-func (r *runner) repair(ctx context.Context, inv *archive.Inventory) {
-	d, ok := brokenSince(inv)
+func (r *runner) repair(ctx context.Context, found *report.Report) {
+	d, ok := brokenSince(found)
 	if !ok || d.Segment == r.repaired || !r.repairedAt.IsZero() && time.Since(r.repairedAt) < repairInterval {
 		return
 	}
@@ -81,63 +94,38 @@ func (r *runner) repair(ctx context.Context, inv *archive.Inventory) {
 }
 
 // brokenSince finds the last segment with broken records that was archived since the newest backup began.
-func brokenSince(inv *archive.Inventory) (last archive.Damaged, found bool) {
-	if len(inv.Backups) == 0 {
+func brokenSince(r *report.Report) (last report.Damaged, found bool) {
+	if len(r.Backups) == 0 {
 		return last, false
 	}
-	newest := inv.Backups[len(inv.Backups)-1]
-	after := func(d archive.Damaged) bool {
-		return d.Segment.Timeline > newest.Timeline || d.Segment.Timeline == newest.Timeline && d.LSN >= newest.Start
+	newest := r.Backups[len(r.Backups)-1]
+	since, err := place(newest.Timeline, newest.StartLSN)
+	if err != nil {
+		return last, false
 	}
-	for _, d := range inv.Damages {
-		if after(d) && (!found || d.Segment.Timeline > last.Segment.Timeline || d.Segment.Timeline == last.Segment.Timeline && d.LSN > last.LSN) {
-			last, found = d, true
+	for _, d := range r.Damaged {
+		n, err := wal.ParseName(d.Segment)
+		if err != nil {
+			continue
+		}
+		if at, err := place(uint32(n.Timeline), d.LSN); err == nil && !at.before(since) {
+			last, found, since = d, true, at
 		}
 	}
 	return last, found
 }
 
-// askServer asks the server how archiving goes. What its role may not read, or a standby does not know, is not known.
-func askServer(ctx context.Context, c config.Config, inv *archive.Inventory) (*metrics.Server, error) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
-	defer cancel()
-	conn, err := pgserver.Connect(ctx, c.Conninfo)
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	stat, err := conn.ArchiverStat(ctx)
-	if err != nil {
-		return nil, err
-	}
-	s := &metrics.Server{Archived: stat.Archived, Failed: stat.Failed, LastArchived: stat.LastArchivedTime, Lag: -1, Ready: -1}
-	var ready int64
-	if conn.QueryRow(ctx, `SELECT count(*) FROM pg_ls_archive_statusdir() WHERE name LIKE '%.ready'`).Scan(&ready) == nil { // from 12 on
-		s.Ready = ready
-	}
-	var position, file string
-	err = conn.QueryRow(ctx, `SELECT lsn::text, pg_walfile_name(lsn) FROM pg_current_wal_lsn() AS lsn`).Scan(&position, &file)
-	if err == nil && inv != nil && inv.SegmentSize != 0 {
-		s.Lag = lag(inv, position, file)
-	}
-	return s, nil
+// A spot is a position on a timeline.
+type spot struct {
+	timeline uint32
+	lsn      wal.LSN
 }
 
-// lag is how much WAL up to a position, which is in the file, the archive does not have; negative if it has nothing of
-// that timeline yet.
-func lag(inv *archive.Inventory, position, file string) int64 {
-	at, err := wal.ParseLSN(position)
-	if err != nil {
-		return -1
-	}
-	n, err := wal.ParseName(file)
-	if err != nil {
-		return -1
-	}
-	l := inv.Line(n.Timeline)
-	if l == nil || len(l.Segments) == 0 {
-		return -1
-	}
-	end := (l.Segments[len(l.Segments)-1].Last + 1) * uint64(inv.SegmentSize)
-	return max(0, int64(uint64(at)-end))
+func place(timeline uint32, lsn string) (spot, error) {
+	at, err := wal.ParseLSN(lsn)
+	return spot{timeline, at}, err
+}
+
+func (s spot) before(other spot) bool {
+	return s.timeline < other.timeline || s.timeline == other.timeline && s.lsn < other.lsn
 }

@@ -7,25 +7,17 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"walkeep/common/archive"
 	"walkeep/common/wal"
+	"walkeep/supervisor/report"
 )
 
 // A Look is what was found when the archive and its server were looked at.
 type Look struct {
 	At   time.Time
 	Took time.Duration
-	// Inventory is nil if the archive could not be read: then there is nothing to tell of it, least of all old figures.
-	Inventory *archive.Inventory
-	Server    *Server // nil if the server could not be asked
-}
-
-// A Server is how archiving goes, as the server sees it.
-type Server struct {
-	Archived, Failed int64     // files since its statistics were reset
-	LastArchived     time.Time // zero if never
-	Lag              int64     // bytes of WAL that were written and are not in the archive; negative if that is not known
-	Ready            int64     // files that wait to be archived; negative if that is not known
+	// Report is nil if the archive could not be read: then there is nothing to tell of it, least of all old figures.
+	Report *report.Report
+	Check  report.State // as the command check judges
 }
 
 // looks tells Prometheus what the last look has found.
@@ -33,11 +25,12 @@ type looks struct {
 	mu   sync.Mutex
 	last []prometheus.Metric
 
-	up, at, took                                         *prometheus.Desc
+	up, at, took, check                                  *prometheus.Desc
 	backups, restorable, unfinished                      *prometheus.Desc
 	lastEnd, lastDuration, lastBytes, lastStored         *prometheus.Desc
 	segments, bytes, holes                               *prometheus.Desc
-	windowFrom, windowBegin, windowEnd, windowBroken     *prometheus.Desc
+	windowFrom, windowTo, windowBegin, windowEnd         *prometheus.Desc
+	windowBroken                                         *prometheus.Desc
 	damaged, faults, leases                              *prometheus.Desc
 	serverUp, archived, failed, lastArchived, lag, ready *prometheus.Desc
 }
@@ -50,6 +43,8 @@ func newLooks() *looks {
 		up:   d("archive_up", "Whether the archive could be read when it was last looked at."),
 		at:   d("archive_look_timestamp_seconds", "When the archive was last looked at."),
 		took: d("archive_look_duration_seconds", "How long that took."),
+
+		check: d("check_status", "What supervisor check says: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN."),
 
 		backups:      d("backups", "Backups in the archive."),
 		restorable:   d("backups_restorable", "Backups that can be restored: all WAL that they need is there."),
@@ -64,7 +59,8 @@ func newLooks() *looks {
 		holes:    d("gaps", "Holes between the first and the last segment of a timeline.", "timeline"),
 
 		windowFrom:   d("window_begin_timestamp_seconds", "Earliest time to which the cluster can be recovered, in the newest window of a timeline.", "timeline"),
-		windowBegin:  d("window_begin_lsn_bytes", "The same as a position in the WAL.", "timeline"),
+		windowTo:     d("window_end_timestamp_seconds", "Time of the last transaction to which it can be recovered.", "timeline"),
+		windowBegin:  d("window_begin_lsn_bytes", "The same beginning as a position in the WAL.", "timeline"),
 		windowEnd:    d("window_end_lsn_bytes", "Up to where in the WAL it can be recovered.", "timeline"),
 		windowBroken: d("window_broken", "Whether the window is ended by a hole or by broken records, although WAL went on.", "timeline"),
 
@@ -96,73 +92,85 @@ func (l *looks) Collect(to chan<- prometheus.Metric) {
 // take makes metrics of a look, once for however many requests.
 func (l *looks) take(look Look) {
 	s := new(figures)
-	s.gauge(l.up, truth(look.Inventory != nil))
+	s.gauge(l.up, truth(look.Report != nil))
 	s.gauge(l.at, seconds(look.At))
 	s.gauge(l.took, look.Took.Seconds())
-	if look.Inventory != nil {
-		l.sendBackups(s, look.Inventory)
-		l.sendWAL(s, look.Inventory)
-	}
-	s.gauge(l.serverUp, truth(look.Server != nil))
-	if v := look.Server; v != nil {
-		s.counter(l.archived, float64(v.Archived))
-		s.counter(l.failed, float64(v.Failed))
-		if !v.LastArchived.IsZero() {
-			s.gauge(l.lastArchived, seconds(v.LastArchived))
-		}
-		if v.Lag >= 0 {
-			s.gauge(l.lag, float64(v.Lag))
-		}
-		if v.Ready >= 0 {
-			s.gauge(l.ready, float64(v.Ready))
-		}
+	s.gauge(l.check, float64(look.Check))
+	if r := look.Report; r != nil {
+		l.takeBackups(s, r)
+		l.takeWAL(s, r)
+		l.takeServer(s, r.Server)
+		s.gauge(l.damaged, float64(len(r.Damaged)))
+		s.gauge(l.faults, float64(len(r.Faults)))
+		s.gauge(l.leases, float64(len(r.Leases)))
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.last = *s
 }
 
-func (l *looks) sendBackups(s *figures, inv *archive.Inventory) {
+func (l *looks) takeBackups(s *figures, r *report.Report) {
 	restorable := 0
-	for i := len(inv.Backups) - 1; i >= 0; i-- {
-		b := inv.Backups[i]
-		if _, err := inv.Restorable(b); err != nil {
-			continue
-		}
-		if restorable++; restorable == 1 {
-			s.gauge(l.lastEnd, seconds(b.Ended))
-			s.gauge(l.lastDuration, b.Ended.Sub(b.Began).Seconds())
-			s.gauge(l.lastBytes, float64(b.Bytes))
-			s.gauge(l.lastStored, float64(b.StoredBytes()))
+	var last report.Backup
+	for _, b := range r.Backups {
+		if b.Restorable {
+			restorable++
+			if b.Ended.After(last.Ended) {
+				last = b
+			}
 		}
 	}
-	s.gauge(l.backups, float64(len(inv.Backups)))
+	s.gauge(l.backups, float64(len(r.Backups)))
 	s.gauge(l.restorable, float64(restorable))
-	s.gauge(l.unfinished, float64(len(inv.Unfinished)))
-	s.gauge(l.damaged, float64(len(inv.Damages)))
-	s.gauge(l.faults, float64(len(inv.Faults)))
-	s.gauge(l.leases, float64(len(inv.Leases)))
+	s.gauge(l.unfinished, float64(len(r.Unfinished)))
+	if restorable > 0 {
+		s.gauge(l.lastEnd, seconds(last.Ended))
+		s.gauge(l.lastDuration, last.Seconds)
+		s.gauge(l.lastBytes, float64(last.Bytes))
+		s.gauge(l.lastStored, float64(last.StoredBytes))
+	}
 }
 
-func (l *looks) sendWAL(s *figures, inv *archive.Inventory) {
-	for _, line := range inv.Lines {
+func (l *looks) takeWAL(s *figures, r *report.Report) {
+	for _, t := range r.Timelines {
 		var segments uint64
-		for _, span := range line.Segments {
-			segments += span.Last - span.First + 1
+		for _, one := range t.Ranges {
+			segments += one.Segments
 		}
-		s.gauge(l.segments, float64(segments), timeline(line.Timeline))
-		s.gauge(l.bytes, float64(line.Bytes), timeline(line.Timeline))
-		s.gauge(l.holes, float64(max(0, len(line.Segments)-1)), timeline(line.Timeline))
+		s.gauge(l.segments, float64(segments), timeline(t.Timeline))
+		s.gauge(l.bytes, float64(t.StoredBytes), timeline(t.Timeline))
+		s.gauge(l.holes, float64(len(t.Gaps)), timeline(t.Timeline))
 	}
-	newest := make(map[string]archive.Window)
-	for _, w := range inv.Windows() {
+	newest := make(map[string]report.Window)
+	for _, w := range r.Windows {
 		newest[timeline(w.Timeline)] = w // they ascend
 	}
 	for label, w := range newest {
 		s.gauge(l.windowFrom, seconds(w.FromTime), label)
-		s.gauge(l.windowBegin, float64(w.From), label)
-		s.gauge(l.windowEnd, float64(w.To), label)
+		if w.ToTime != nil {
+			s.gauge(l.windowTo, seconds(*w.ToTime), label)
+		}
+		s.position(l.windowBegin, w.FromLSN, label)
+		s.position(l.windowEnd, w.ToLSN, label)
 		s.gauge(l.windowBroken, truth(w.Gap != nil), label)
+	}
+}
+
+func (l *looks) takeServer(s *figures, v *report.Server) {
+	s.gauge(l.serverUp, truth(v != nil))
+	if v == nil {
+		return
+	}
+	s.counter(l.archived, float64(v.Archived))
+	s.counter(l.failed, float64(v.Failed))
+	if v.LastArchivedTime != nil {
+		s.gauge(l.lastArchived, seconds(*v.LastArchivedTime))
+	}
+	if v.Lag != nil {
+		s.gauge(l.lag, float64(v.Lag.Bytes))
+	}
+	if v.Ready != nil {
+		s.gauge(l.ready, float64(*v.Ready))
 	}
 }
 
@@ -176,8 +184,15 @@ func (s *figures) counter(d *prometheus.Desc, value float64) {
 	*s = append(*s, prometheus.MustNewConstMetric(d, prometheus.CounterValue, value))
 }
 
+// position tells an LSN in bytes.
+func (s *figures) position(d *prometheus.Desc, text string, labels ...string) {
+	if lsn, err := wal.ParseLSN(text); err == nil {
+		s.gauge(d, float64(lsn), labels...)
+	}
+}
+
 // timeline is a timeline as the server's functions say it.
-func timeline(t wal.Timeline) string { return strconv.FormatUint(uint64(t), 10) }
+func timeline(t uint32) string { return strconv.FormatUint(uint64(t), 10) }
 
 func truth(b bool) float64 {
 	if b {

@@ -12,10 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"walkeep/common/archive"
-	"walkeep/common/backup"
-	"walkeep/common/wal"
 	"walkeep/supervisor/metrics"
+	"walkeep/supervisor/report"
 )
 
 // scrape asks for the metrics and gives their lines without comments.
@@ -52,27 +50,30 @@ func expect(t *testing.T, got []string, want ...string) {
 
 var began = time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
 
-// inventory is that of an archive with three backups, of which the second lacks WAL, and a hole before the third.
-func inventory() *archive.Inventory {
-	m := func(id string, start, stop wal.LSN, after time.Duration) *backup.Manifest {
-		return &backup.Manifest{
-			ID: id, SystemID: 1, SegmentSize: 1 << 20, Timeline: 1, Start: start, Stop: stop, Bytes: 1000,
-			Began: began.Add(after), Ended: began.Add(after + 90*time.Second),
-			Volumes: []backup.Stored{{Stored: 300}}, Index: backup.Stored{Stored: 33},
+// found is a report on an archive with three backups, of which the last cannot be restored.
+func found() *report.Report {
+	b := func(after time.Duration, restorable bool) report.Backup {
+		return report.Backup{
+			Began: began.Add(after), Ended: began.Add(after + 90*time.Second), Seconds: 90, Bytes: 1000, StoredBytes: 333, Restorable: restorable,
 		}
 	}
-	inv := &archive.Inventory{
-		Lines: []archive.Line{{Timeline: 1, Segments: []archive.Span{{First: 1, Last: 4}, {First: 7, Last: 9}}, Bytes: 7000}},
-		Backups: []*backup.Manifest{
-			m("20260304T050607Z", 0x100028, 0x200000, 0), m("20260304T060607Z", 0x500028, 0x600000, time.Hour),
-			m("20260304T070607Z", 0x700028, 0x800000, 2*time.Hour),
+	end := began.Add(3 * time.Hour)
+	ready := int64(3)
+	return &report.Report{
+		Backups:    []report.Backup{b(0, true), b(time.Hour, true), b(2*time.Hour, false)},
+		Unfinished: []report.Unfinished{{}},
+		Timelines: []report.Timeline{
+			{Timeline: 1, StoredBytes: 7000, Ranges: []report.Range{{Segments: 4}, {Segments: 3}}, Gaps: []report.Gap{{}}},
+			{Timeline: 2, StoredBytes: 50, Ranges: []report.Range{{Segments: 1}}},
 		},
-		Unfinished: []string{"backups/20260304T080607Z/"},
-		Faults:     []archive.Fault{{Object: "x", Err: errors.New("bad")}},
+		Windows: []report.Window{
+			{Timeline: 1, FromTime: began, FromLSN: "0/10", ToLSN: "0/20", Gap: &report.Gap{}},
+			{Timeline: 1, FromTime: began.Add(time.Hour), FromLSN: "0/800000", ToLSN: "1/A00000", ToTime: &end},
+			{Timeline: 2, FromTime: began, FromLSN: "0/10", ToLSN: "0/20", Gap: &report.Gap{}},
+		},
+		Faults: []report.Fault{{}}, Damaged: []report.Damaged{{}, {}}, Leases: []report.Lease{{}},
+		Server: &report.Server{Archived: 5, Failed: 2, LastArchivedTime: &began, Lag: &report.Lag{Bytes: 12345}, Ready: &ready},
 	}
-	inv.SystemID, inv.SegmentSize = 1, 1<<20
-	inv.Lines[0].History.Timeline = 1
-	return inv
 }
 
 func TestMetrics(t *testing.T) {
@@ -88,32 +89,39 @@ func TestMetrics(t *testing.T) {
 	}
 	expect(t, scrape(t, m), tasks...)
 
-	m.Look(metrics.Look{At: began, Took: time.Second, Inventory: inventory(), Server: &metrics.Server{
-		Archived: 5, Failed: 2, LastArchived: began, Lag: 12345, Ready: 3,
-	}})
+	m.Look(metrics.Look{At: began, Took: time.Second, Report: found(), Check: report.Warning})
 	looked := append(slices.Clone(tasks), "walkeep_archive_look_timestamp_seconds 1.772600767e+09", "walkeep_archive_look_duration_seconds 1")
-	expect(t, scrape(t, m), append(slices.Clone(looked), "walkeep_archive_up 1",
+	figures := append(slices.Clone(looked), "walkeep_archive_up 1", "walkeep_check_status 1",
 		"walkeep_backups 3", "walkeep_backups_restorable 2", "walkeep_backups_unfinished 1",
-		"walkeep_backup_last_end_timestamp_seconds 1.772608057e+09", "walkeep_backup_last_duration_seconds 90",
+		"walkeep_backup_last_end_timestamp_seconds 1.772604457e+09", "walkeep_backup_last_duration_seconds 90",
 		"walkeep_backup_last_bytes 1000", "walkeep_backup_last_stored_bytes 333",
 		`walkeep_wal_segments{timeline="1"} 7`, `walkeep_wal_stored_bytes{timeline="1"} 7000`, `walkeep_gaps{timeline="1"} 1`,
-		`walkeep_window_begin_timestamp_seconds{timeline="1"} 1.772608057e+09`, `walkeep_window_begin_lsn_bytes{timeline="1"} 8.388608e+06`,
-		`walkeep_window_end_lsn_bytes{timeline="1"} 1.048576e+07`, `walkeep_window_broken{timeline="1"} 0`,
-		"walkeep_damaged_segments 0", "walkeep_faults 1", "walkeep_leases 0",
+		`walkeep_wal_segments{timeline="2"} 1`, `walkeep_wal_stored_bytes{timeline="2"} 50`, `walkeep_gaps{timeline="2"} 0`,
+		`walkeep_window_begin_timestamp_seconds{timeline="1"} 1.772604367e+09`, `walkeep_window_end_timestamp_seconds{timeline="1"} 1.772611567e+09`,
+		`walkeep_window_begin_lsn_bytes{timeline="1"} 8.388608e+06`, `walkeep_window_end_lsn_bytes{timeline="1"} 4.305453056e+09`,
+		`walkeep_window_broken{timeline="1"} 0`,
+		`walkeep_window_begin_timestamp_seconds{timeline="2"} 1.772600767e+09`, `walkeep_window_begin_lsn_bytes{timeline="2"} 16`,
+		`walkeep_window_end_lsn_bytes{timeline="2"} 32`, `walkeep_window_broken{timeline="2"} 1`,
+		"walkeep_damaged_segments 2", "walkeep_faults 1", "walkeep_leases 1")
+	expect(t, scrape(t, m), append(slices.Clone(figures),
 		"walkeep_server_up 1", "walkeep_archiver_archived_total 5", "walkeep_archiver_failed_total 2",
 		"walkeep_archiver_last_archived_timestamp_seconds 1.772600767e+09", "walkeep_archiver_lag_bytes 12345", "walkeep_ready_files 3",
 	)...)
 
 	// What is not known is not told, and old figures least of all.
-	m.Look(metrics.Look{At: began, Took: time.Second})
-	expect(t, scrape(t, m), append(looked, "walkeep_archive_up 0", "walkeep_server_up 0")...)
+	r := found()
+	r.Server = nil
+	m.Look(metrics.Look{At: began, Took: time.Second, Report: r, Check: report.Warning})
+	expect(t, scrape(t, m), append(figures, "walkeep_server_up 0")...)
+	m.Look(metrics.Look{At: began, Took: time.Second, Check: report.Critical})
+	expect(t, scrape(t, m), append(looked, "walkeep_archive_up 0", "walkeep_check_status 2")...)
 }
 
 // Each metric is explained in the documentation, and nothing else is.
 func TestDocumentation(t *testing.T) {
 	m := metrics.New("1")
 	m.Done("backup", began, time.Second, nil)
-	m.Look(metrics.Look{At: began, Inventory: inventory(), Server: &metrics.Server{LastArchived: began}})
+	m.Look(metrics.Look{At: began, Report: found()})
 	var served []string
 	for _, line := range scrape(t, m) {
 		served = append(served, regexp.MustCompile(`^\w+`).FindString(line))
