@@ -72,6 +72,17 @@ func (a *Archive) Inventory(ctx context.Context) (*Inventory, error) {
 	return inv, nil
 }
 
+// Retake reads leases, standbys and backups anew. The WAL is what inv has of it.
+func (a *Archive) Retake(ctx context.Context, inv *Inventory) (*Inventory, error) {
+	again := &Inventory{Identity: inv.Identity, Lines: inv.Lines, Streamed: inv.Streamed, Damages: inv.Damages}
+	for _, take := range []func(context.Context, *Inventory) error{a.takeLeases, a.takeStandbys, a.takeBackups} {
+		if err := take(ctx, again); err != nil {
+			return nil, err
+		}
+	}
+	return again, nil
+}
+
 func (inv *Inventory) fault(object string, err error) {
 	inv.Faults = append(inv.Faults, Fault{object, err})
 }

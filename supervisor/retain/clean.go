@@ -52,8 +52,11 @@ type cleaner struct {
 }
 
 func (c *cleaner) run(ctx context.Context) error {
-	inv, err := c.take(ctx)
+	inv, err := c.a.Inventory(ctx)
 	if err != nil {
+		return err
+	}
+	if err := c.dropLeases(ctx, inv); err != nil {
 		return err
 	}
 	c.report.Faults = inv.Faults
@@ -72,26 +75,22 @@ func (c *cleaner) run(ctx context.Context) error {
 			return err
 		}
 	}
-	return c.cleanWAL(ctx, d)
+	return c.cleanWAL(ctx, inv, d)
 }
 
-// take reads the inventory, in which only live leases stay, and removes the others.
-func (c *cleaner) take(ctx context.Context) (*archive.Inventory, error) {
-	inv, err := c.a.Inventory(ctx)
-	if err != nil {
-		return nil, err
-	}
+// dropLeases removes the leases that nobody holds any more, from the archive and from the inventory.
+func (c *cleaner) dropLeases(ctx context.Context, inv *archive.Inventory) error {
 	for _, l := range inv.Leases {
 		if c.Live(l) || slices.ContainsFunc(c.report.Leases, func(d archive.Lease) bool { return d.ID == l.ID }) {
 			continue
 		}
 		if err := c.remove(ctx, &c.report.Notes, storage.Entry{Name: "leases/" + l.ID + ".json"}); err != nil {
-			return nil, err
+			return err
 		}
 		c.report.Leases = append(c.report.Leases, l)
 	}
 	inv.Leases = slices.DeleteFunc(inv.Leases, func(l archive.Lease) bool { return !c.Live(l) })
-	return inv, nil
+	return nil
 }
 
 // forget removes the note of a standby that is no more.
@@ -244,11 +243,15 @@ func (c *cleaner) prune(ctx context.Context) error {
 	return c.a.Prune(ctx, dirs...)
 }
 
-// cleanWAL removes the WAL that nobody needs. The inventory is read anew: whoever has come to need WAL since the first
-// one has a lease, or has left a backup behind when the lease was given back.
-func (c *cleaner) cleanWAL(ctx context.Context, first *Decision) error {
-	inv, err := c.take(ctx)
+// cleanWAL removes the WAL that nobody needs. Leases, standbys and backups are read anew: whoever has come to need WAL
+// meanwhile has a lease, or has left a backup behind when the lease was given back. What has been archived since the
+// first inventory stays.
+func (c *cleaner) cleanWAL(ctx context.Context, inv *archive.Inventory, first *Decision) error {
+	inv, err := c.a.Retake(ctx, inv)
 	if err != nil {
+		return err
+	}
+	if err := c.dropLeases(ctx, inv); err != nil {
 		return err
 	}
 	inv.Standbys = slices.DeleteFunc(inv.Standbys, func(s archive.Standby) bool { return s.ID == c.Forget })

@@ -31,6 +31,7 @@ type Decision struct {
 	Blocked bool
 
 	holds map[wal.Timeline][]hold
+	known map[wal.Timeline]uint64 // the greatest number of a segment that was there
 }
 
 // Judged is a backup and why it stays or goes.

@@ -35,6 +35,12 @@ type need struct {
 // hold finds what WAL is needed.
 func (d *Decision) hold(inv *archive.Inventory, j *judge) {
 	d.holds = make(map[wal.Timeline][]hold)
+	d.known = make(map[wal.Timeline]uint64)
+	for _, l := range inv.Lines {
+		if last, ok := knownUpTo(l, inv.SegmentSize); ok {
+			d.known[l.Timeline] = last
+		}
+	}
 	if len(j.sound) == 0 && d.KeepAllWAL == "" {
 		d.KeepAllWAL = "no backup can be restored"
 	}
@@ -141,13 +147,27 @@ func (d *Decision) holdNewest(inv *archive.Inventory) {
 	d.add(l.Timeline, 0, end, by)
 }
 
-// Needs tells whether a WAL file is needed.
+// Needs tells whether a WAL file is needed, or was not known when this was decided.
 func (d *Decision) Needs(n wal.Name, size wal.SegmentSize) bool {
 	if d.KeepAllWAL != "" || n.Kind == wal.KindHistory {
 		return true
 	}
 	number, err := n.Number(size)
-	return err != nil || heldBy(d.holds[n.Timeline], number) != nil
+	known, ok := d.known[n.Timeline]
+	return err != nil || !ok || number > known || heldBy(d.holds[n.Timeline], number) != nil
+}
+
+// knownUpTo is the greatest number of a timeline's segments and partial segments; false if there is none.
+func knownUpTo(l archive.Line, size wal.SegmentSize) (uint64, bool) {
+	var last uint64
+	for _, n := range l.Partials {
+		number, _ := n.Number(size)
+		last = max(last, number)
+	}
+	if n := len(l.Segments); n > 0 {
+		last = max(last, l.Segments[n-1].Last)
+	}
+	return last, len(l.Partials) > 0 || len(l.Segments) > 0
 }
 
 // heldBy finds a range that holds a segment; nil if there is none.

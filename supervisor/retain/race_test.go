@@ -78,7 +78,7 @@ func note(t *testing.T, b storage.Backend, l archive.Lease) {
 
 // interleave runs a cleanup once for each schedule of somebody else's steps: some of them before one of the cleanup's
 // calls to the archive, the rest before a later one, or when it is done.
-func interleave(t *testing.T, r *rand.Rand, m *model, steps func(b *mem.Backend) []func(), check func(b *mem.Backend, schedule string)) {
+func interleave(t *testing.T, r *rand.Rand, m *model, steps func(b *mem.Backend) []func(), check func(b *mem.Backend, begin int, schedule string)) {
 	t.Helper()
 	for begin := 1; ; begin++ {
 		for first := 1; ; first++ {
@@ -109,7 +109,7 @@ func interleave(t *testing.T, r *rand.Rand, m *model, steps func(b *mem.Backend)
 				return // the cleanup was done before
 			}
 			take(len(left))
-			check(b, fmt.Sprintf("%d steps before call %d, the rest before call %d\n%s", first, begin, second, m))
+			check(b, begin, fmt.Sprintf("%d steps before call %d, the rest before call %d\n%s", first, begin, second, m))
 		}
 	}
 }
@@ -126,7 +126,7 @@ func TestRestoreMeanwhile(t *testing.T) {
 		interleave(t, r, m, func(b *mem.Backend) []func() {
 			s = &restore{t: t, b: b, r: r}
 			return []func(){s.next, s.next, s.next}
-		}, func(b *mem.Backend, schedule string) {
+		}, func(b *mem.Backend, _ int, schedule string) {
 			chosen += len(s.needs)
 			there := objects(t, b)
 			for _, o := range s.needs {
@@ -174,7 +174,7 @@ func TestBackupMeanwhile(t *testing.T) {
 					}
 				},
 			}
-		}, func(b *mem.Backend, schedule string) {
+		}, func(b *mem.Backend, _ int, schedule string) {
 			there := objects(t, b)
 			for _, o := range []string{dir + backup.ManifestName, dir + "data-0001.tar.zst", dir + "data-0002.tar.zst", dir + "files.json.zst", needed} {
 				if !slices.Contains(there, o) {
@@ -183,4 +183,52 @@ func TestBackupMeanwhile(t *testing.T) {
 			}
 		})
 	}
+}
+
+// WAL that comes meanwhile stays, on a timeline that is not needed and on one that has just begun.
+func TestArchivedMeanwhile(t *testing.T) {
+	base := seed(t)
+	for i, left := 0, 5; left > 0; i++ {
+		r := rand.New(rand.NewPCG(base, uint64(i)))
+		m := random(r)
+		m.policy, m.leases = retain.Policy{Backups: 1}, nil
+		from := wal.Timeline(1 + r.IntN(len(m.lines)))
+		if retain.Decide(m.inventory(), m.policy, noon).Needs(name(from, m.lines[from].newest), wal.SegmentSize(size)) {
+			continue
+		}
+		left--
+		fork := max(uint64(m.lines[from].newest)*size, uint64(m.lines[from].begin()))
+		history := wal.History{Timeline: 9, Entries: append(slices.Clone(m.lines[from].left), wal.HistoryEntry{Timeline: from, End: wal.LSN(fork), Reason: "test"})}
+		taken := inventoryCalls(t, m)
+		came := []string{object(name(from, 3*last+1)), object(name(9, fork/size)), object(name(9, fork/size+1))}
+		interleave(t, r, m, func(b *mem.Backend) []func() {
+			return []func(){
+				func() { put(t, b, came[0], []byte("content")) },
+				func() { put(t, b, "wal/00000009.history", history.Bytes()) },
+				func() { put(t, b, came[1], []byte("content")) },
+				func() { put(t, b, came[2], []byte("content")) },
+			}
+		}, func(b *mem.Backend, begin int, schedule string) {
+			there := objects(t, b)
+			for _, o := range came {
+				// What the inventory knew may be of a timeline that nobody needs.
+				if !slices.Contains(there, o) && begin > taken {
+					t.Fatalf("history %d: %s was removed; %s", i, o, schedule)
+				}
+			}
+		})
+	}
+}
+
+// inventoryCalls is the number of calls that an inventory takes.
+func inventoryCalls(t *testing.T, m *model) int {
+	t.Helper()
+	b := new(mem.Backend)
+	m.store(t, b)
+	calls := 0
+	h := &hooked{Backend: b, anytime: func() { calls++ }}
+	if _, err := archive.New(h).Inventory(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return calls
 }

@@ -1,0 +1,184 @@
+package retain_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"walkeep/common/archive"
+	"walkeep/common/backup"
+	"walkeep/common/storage/mem"
+	"walkeep/common/wal"
+	"walkeep/supervisor/retain"
+)
+
+// simple is one timeline of segments 1 to 20, with backups that begin at 5, 10 and 15.
+func simple(t *testing.T) (*mem.Backend, []*backup.Manifest) {
+	t.Helper()
+	m := &model{lines: map[wal.Timeline]*line{1: {there: make(map[uint64]bool), newest: 20}}}
+	for n := uint64(1); n <= 20; n++ {
+		m.lines[1].there[n] = true
+	}
+	for i := range 3 {
+		start := uint64(i+1) * 5 * size
+		m.backups = append(m.backups, newManifest(i+1, 1, wal.LSN(start+100), wal.LSN(start+200), noon.AddDate(0, 0, 10*(i-3))))
+	}
+	b := new(mem.Backend)
+	m.store(t, b)
+	return b, m.backups
+}
+
+// What lies around segments goes with them, and nothing that is not walkeep's goes at all.
+func TestWhatGoesWithSegments(t *testing.T) {
+	b, backups := simple(t)
+	dir := "wal/0000000100000000/"
+	gone := []string{
+		dir + "000000010000000000000003.00000028.backup.zst", dir + "000000010000000000000004.partial.zst",
+		dir + "000000010000000000000004.partial.00112233445566778899aabbccddeeff.zst", dir + "000000010000000000000004.gz",
+		"damaged/000000010000000000000003.json",
+		"partial/" + name(1, 20).String() + ".partial",
+	}
+
+	stays := []string{
+		dir + "000000010000000000000010.00000028.backup.zst", dir + "000000010000000000000011.partial.zst",
+		dir + "000000010000000000000003.bz2", dir + "000000010000000000000003.zst.mine", dir + "README", dir + "000000020000000000000003.zst",
+		"wal/000000010000000000000003.zst", "wal/notes.txt", "damaged/000000010000000000000012.json", "damaged/README",
+		"partial/" + name(1, 21).String() + ".partial", "partial/notes", "notes.txt", backup.Dir(backups[0].ID) + "notes.txt",
+		"backups/mine/data-0001.tar.zst",
+	}
+	for _, o := range append(slices.Clone(gone), stays...) {
+		content := "content"
+		if strings.HasPrefix(o, "damaged/0") {
+			content = `{"lsn":"0/300000","reason":"test"}`
+		}
+		put(t, b, o, []byte(content))
+	}
+	clean(t, b, retain.Options{Policy: retain.Policy{Backups: 2}})
+	there := objects(t, b)
+	for _, o := range gone {
+		if slices.Contains(there, o) {
+			t.Errorf("%s was not removed", o)
+		}
+	}
+	for _, o := range stays {
+		if !slices.Contains(there, o) {
+			t.Errorf("%s was removed", o)
+		}
+	}
+}
+
+// Where it cannot be told what is needed, nothing of it goes.
+func TestBlocked(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		spoil   func(t *testing.T, b *mem.Backend, backups []*backup.Manifest)
+		backups bool // those that no rule keeps go nevertheless
+	}{
+		{"nothing is wrong", nil, true},
+		{"lease", func(t *testing.T, b *mem.Backend, _ []*backup.Manifest) { put(t, b, "leases/one.json", []byte("{")) }, false},
+		{"lease of another name", func(t *testing.T, b *mem.Backend, _ []*backup.Manifest) {
+			put(t, b, "leases/one.json", []byte(`{"id":"two"}`))
+		}, false},
+		{"standby", func(t *testing.T, b *mem.Backend, _ []*backup.Manifest) {
+			put(t, b, "standbys/one.json", []byte(`{"restartpoint":"yesterday"}`))
+		}, true},
+		{"manifest", func(t *testing.T, b *mem.Backend, m []*backup.Manifest) {
+			b.Replace(t.Context(), backup.Dir(m[1].ID)+backup.ManifestName, []byte("{}"))
+		}, true},
+		{"history of the newest timeline", func(t *testing.T, b *mem.Backend, _ []*backup.Manifest) {
+			put(t, b, "wal/00000007.history", []byte("nonsense\n"))
+		}, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			b, backups := simple(t)
+			if test.spoil != nil {
+				test.spoil(t, b, backups)
+			}
+			removed, r := clean(t, b, retain.Options{Policy: retain.Policy{Backups: 1}})
+			if got, want := r.Blocked, test.spoil != nil; got != want {
+				t.Errorf("blocked: got %v, want %v", got, want)
+			}
+			hasWAL := slices.ContainsFunc(removed, func(o string) bool { return strings.HasPrefix(o, "wal/") })
+			hasBackup := slices.ContainsFunc(removed, func(o string) bool { return strings.HasPrefix(o, "backups/") })
+			if hasWAL != (test.spoil == nil) || hasBackup != test.backups {
+				t.Errorf("removed %q", removed)
+			}
+		})
+	}
+}
+
+// Leases that nobody holds are removed, and hold nothing.
+func TestDeadLeases(t *testing.T) {
+	b, backups := simple(t)
+	note(t, b, archive.Lease{ID: "dead", Kind: "restore", Backup: backups[0].ID, Timeline: 1, LSN: backups[0].Start})
+	note(t, b, archive.Lease{ID: "live", Kind: "restore", Backup: backups[1].ID, Timeline: 1, LSN: backups[1].Start})
+	removed, r := clean(t, b, retain.Options{
+		Policy: retain.Policy{Backups: 1}, Live: func(l archive.Lease) bool { return l.ID == "live" },
+	})
+	if len(r.Leases) != 1 || r.Leases[0].ID != "dead" || !slices.Contains(removed, "leases/dead.json") || slices.Contains(removed, "leases/live.json") {
+		t.Errorf("leases %v, removed %q", r.Leases, removed)
+	}
+	var kept []string
+	for _, k := range r.Keep {
+		kept = append(kept, k.ID)
+	}
+	if want := []string{backups[1].ID, backups[2].ID}; !slices.Equal(kept, want) {
+		t.Errorf("kept %q, want %q", kept, want)
+	}
+	if l := r.Lines[0]; l.Oldest != name(1, 10).String() || !strings.Contains(l.HeldBy, backups[1].ID) {
+		t.Errorf("oldest WAL: got %s for %s, want %s for a backup", l.Oldest, l.HeldBy, name(1, 10))
+	}
+}
+
+// A standby that lags is named, and can be forgotten.
+func TestStandbyHolds(t *testing.T) {
+	b, _ := simple(t)
+	put(t, b, "standbys/slow.json", []byte(`{"host":"h","data_directory":"/d","restartpoint":"000000010000000000000003"}`))
+	o := retain.Options{Policy: retain.Policy{Backups: 1}}
+	_, r := clean(t, b, o)
+	if len(r.Holders) != 1 || r.Holders[0].ID != "slow" || r.Holders[0].Segments != 12 {
+		t.Errorf("holders %+v: want standby slow with 12 segments, 3 to 14", r.Holders)
+	}
+	if l := r.Lines[0]; l.Kept != 18 || l.Removed.Objects != 2 {
+		t.Errorf("kept %d segments and removed %d, want 18 and 2", l.Kept, l.Removed.Objects)
+	}
+	o.Forget, o.DryRun = "slow", true
+	dry, _ := clean(t, b, o)
+	o.DryRun = false
+	removed, r := clean(t, b, o)
+	if len(r.Holders) != 0 || !slices.Equal(dry, removed) || len(removed) != 13 || removed[0] != "standbys/slow.json" {
+		t.Errorf("holders %+v, the dry run said %q, removed %q", r.Holders, dry, removed)
+	}
+	o.Now = noon
+	if _, err := retain.Clean(context.Background(), archive.New(b), b, o); !errors.Is(err, retain.ErrNoStandby) {
+		t.Errorf("forgotten twice: got %v, want %v", err, retain.ErrNoStandby)
+	}
+}
+
+// Clocks that jump only ever keep more.
+func TestClocks(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		now  time.Time
+		want int // backups that stay
+	}{
+		{"as it is", noon, 2}, // 10 days old, and the one before
+		{"a month ago", noon.AddDate(0, -1, 0), 3},
+		{"1970", time.Unix(0, 0), 3},
+		{"a year ahead", noon.AddDate(1, 0, 0), 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			b, _ := simple(t)
+			inv, err := archive.New(b).Inventory(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got := len(retain.Decide(inv, retain.Policy{Days: 15}, test.now).Keep); got != test.want {
+				t.Errorf("kept %d backups, want %d", got, test.want)
+			}
+		})
+	}
+}
