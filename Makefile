@@ -3,7 +3,7 @@ PREFIX ?= /usr/local
 GO ?= go
 # -tags forceposix: options begin with a dash on Windows, too
 BUILD = $(GO) build -trimpath -tags forceposix -ldflags '-s -w'
-COMMANDS = ./archive-cmd ./restore-cmd
+COMMANDS = ./archive-cmd ./restore-cmd ./supervisor
 
 all: build
 
@@ -20,7 +20,7 @@ race:
 
 integration:
 	scripts/install-test-tools
-	scripts/test -run 'Recovery|Major' ./restore-cmd ./common/pgtest
+	scripts/test -run 'Recovery|Major' ./restore-cmd ./supervisor ./common/pgtest
 
 fuzz:
 	scripts/fuzz
@@ -36,7 +36,8 @@ lint:
 	scripts/lint
 
 install: build
-	install -d $(DESTDIR)$(PREFIX)/lib/walkeep
-	install -m 755 bin/archive-cmd bin/restore-cmd $(DESTDIR)$(PREFIX)/lib/walkeep/
+	install -d $(DESTDIR)$(PREFIX)/lib/walkeep $(DESTDIR)$(PREFIX)/bin
+	install -m 755 bin/archive-cmd bin/restore-cmd bin/supervisor $(DESTDIR)$(PREFIX)/lib/walkeep/
+	ln -sf ../lib/walkeep/supervisor $(DESTDIR)$(PREFIX)/bin/walkeep
 
 .PHONY: all build test race integration fuzz bench demo lint install
