@@ -67,15 +67,18 @@ func (h *journalHandler) WithGroup(name string) slog.Handler {
 	return &journalHandler{h.out, h.Handler.WithGroup(name)}
 }
 
-// LogWriter makes log records of the lines that a task would print were it called by a person. It is for one goroutine
-// at a time.
+// LogWriter makes log records of the lines that a task would print were it called by a person. Its methods may be called
+// concurrently.
 type LogWriter struct {
 	Log  *slog.Logger
+	mu   sync.Mutex
 	rest []byte
 }
 
 // Write logs the lines that are complete.
 func (w *LogWriter) Write(text []byte) (int, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.rest = append(w.rest, text...)
 	for {
 		line, rest, complete := bytes.Cut(w.rest, []byte("\n"))
@@ -89,6 +92,8 @@ func (w *LogWriter) Write(text []byte) (int, error) {
 
 // Close logs what is left.
 func (w *LogWriter) Close() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	w.line(string(w.rest))
 	w.rest = nil
 }
