@@ -171,11 +171,7 @@ func settings(t archive.Target) map[string]string {
 func (s *site) recover(id string, t archive.Target) (wal.LSN, error) {
 	s.t.Helper()
 	ctx := s.t.Context()
-	from, err := pgtest.Open(s.backups[id])
-	s.must(err)
-	dir := filepath.Join(pgtest.TempDir(s.t), "restored")
-	s.must(from.ColdBackup(dir))
-	c, err := pgtest.Open(dir)
+	c, err := pgtest.Open(s.copyOf(id))
 	s.must(err)
 	defer c.Close()
 	s.must(c.Configure(map[string]string{"archive_mode": "off"}))
@@ -345,7 +341,7 @@ func TestPlanAgreesWithServer(t *testing.T) {
 					end = second.Stop
 				case archive.ToLSN:
 					end = got // the plan does not look for the record's end
-					if got < p.At && !test.target.Exclusive || got > p.At+1<<20 {
+					if got < p.At && !test.target.Exclusive || got > p.At+wal.LSN(inv.SegmentSize) {
 						t.Errorf("the server stopped at %s, want soon after %s", got, p.At)
 					}
 				}
@@ -359,4 +355,90 @@ func TestPlanAgreesWithServer(t *testing.T) {
 			})
 		}
 	})
+}
+
+// Plans go along the timelines that lead to the one that is wanted, through the segment in which they meet.
+func TestPlanAcrossTimelines(t *testing.T) {
+	s := newSite(t, 15)
+	ctx := t.Context()
+	xid := func() uint32 {
+		t.Helper()
+		id, err := strconv.ParseUint(s.query("INSERT INTO t VALUES (1) RETURNING xmin::text"), 10, 32)
+		s.must(err)
+		return uint32(id)
+	}
+	s.exec("CREATE TABLE t (a int)")
+	s.switchWAL()
+	b := s.backup("20260101T000000Z")
+	before := xid()
+	_, err := s.c.CreateRestorePoint(ctx, "fork")
+	s.must(err)
+	behind := xid()
+	s.switchWAL()
+
+	// The server goes on from the restore point, on timeline 2.
+	s.must(s.c.Stop(ctx, pgtest.Fast))
+	next, err := pgtest.Open(s.copyOf(b.ID))
+	s.must(err)
+	pgtest.Attach(t, next)
+	set := settings(archive.Target{Kind: archive.ToName, Name: "fork"})
+	set["restore_command"] = "cp " + s.wal + "/%f %p"
+	s.must(next.Recover(set))
+	s.must(next.Start(ctx))
+	s.must(next.WaitOpen(ctx))
+	s.c = next
+	other := xid()
+	for other <= behind {
+		other = xid()
+	}
+	between := s.now()
+	last := xid()
+	s.switchWAL()
+
+	inv := s.inventory()
+	for _, test := range []struct {
+		what   string
+		target archive.Target
+		want   wal.Timeline // 0: refused
+	}{
+		{"the end", archive.Target{Kind: archive.ToLatest}, 2},
+		{"the end of the first", archive.Target{Kind: archive.ToLatest, Timeline: 1}, 1},
+		{"before the fork", archive.Target{Kind: archive.ToXID, XID: before}, 2},
+		{"the fork itself", archive.Target{Kind: archive.ToName, Name: "fork"}, 2},
+		{"behind the fork", archive.Target{Kind: archive.ToXID, XID: last}, 2},
+		{"behind the fork, on the first", archive.Target{Kind: archive.ToXID, XID: behind, Timeline: 1}, 1},
+		{"a time", archive.Target{Kind: archive.ToTime, Time: between}, 2},
+		{"a time that only the second has", archive.Target{Kind: archive.ToTime, Time: between, Timeline: 1}, 0},
+		{"a transaction that only the second has", archive.Target{Kind: archive.ToXID, XID: last, Timeline: 1}, 0},
+	} {
+		p, err := s.a.Plan(ctx, inv, test.target, "")
+		if test.want == 0 {
+			if !errors.Is(err, archive.ErrUnreachable) {
+				t.Errorf("%s: got %+v, %v, want a refusal", test.what, p, err)
+			}
+			continue
+		}
+		if err != nil || p.Timeline != test.want || p.Until.Timeline != test.want {
+			t.Errorf("%s: got timeline %d up to %s, %v, want timeline %d", test.what, p.Timeline, p.Until, err, test.want)
+			continue
+		}
+		if test.target.Kind == archive.ToLatest {
+			continue
+		}
+		target := test.target
+		target.Timeline = p.Timeline
+		if got, err := s.recover(b.ID, target); err != nil || got > p.At || got+40 < p.At {
+			t.Errorf("%s: the server stopped at %s, %v, the plan says %s", test.what, got, err, p.At)
+		}
+	}
+}
+
+// copyOf copies a backup, so that it stays what it is when the copy is started.
+func (s *site) copyOf(id string) string {
+	s.t.Helper()
+	from, err := pgtest.Open(s.backups[id])
+	s.must(err)
+	dir := filepath.Join(pgtest.TempDir(s.t), "copy")
+	s.must(from.ColdBackup(dir))
+	return dir
 }

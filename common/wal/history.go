@@ -37,9 +37,12 @@ type History struct {
 
 // ParseHistory reads the contents b of the history file of timeline tli. It is as tolerant as
 // PostgreSQL's readTimeLineHistory (blank lines, comments, any white space) and adds what must hold
-// of a file that is meant to guide a recovery: timelines increase and are less than tli, the
-// positions do not decrease, and there is at least one entry. All else, and more than
-// [MaxHistorySize] bytes, is [ErrHistory].
+// of a file that is meant to guide a recovery: timelines increase and are less than tli, and there
+// is at least one entry. All else, and more than [MaxHistorySize] bytes, is [ErrHistory].
+//
+// A recovery towards a timeline that ends before it has got there makes the server write that it left
+// that timeline at a position before the one at which it begins. Earlier timelines end there,
+// too, in what is returned: what lies behind is not on the way.
 func ParseHistory(tli Timeline, b []byte) (History, error) {
 	h := History{Timeline: tli}
 	if len(b) > MaxHistorySize {
@@ -72,9 +75,9 @@ func (h *History) add(e HistoryEntry) error {
 		if e.Timeline <= last.Timeline {
 			return fmt.Errorf("timeline %d after %d", e.Timeline, last.Timeline)
 		}
-		if e.End < last.End {
-			return fmt.Errorf("position %s after %s", e.End, last.End)
-		}
+	}
+	for i := range h.Entries {
+		h.Entries[i].End = min(h.Entries[i].End, e.End)
 	}
 	h.Entries = append(h.Entries, e)
 	return nil

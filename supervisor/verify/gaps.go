@@ -61,6 +61,12 @@ func gapText(first, last wal.Name) string {
 	return fmt.Sprintf("missing up to %s, although WAL went on behind it", last)
 }
 
+// sameLine tells whether a timeline's own history and that of a later one, which left it at the given position, agree on
+// where it begins. If it was left before it began, the later one has cut that short.
+func sameLine(own, later wal.HistoryEntry, left wal.LSN) bool {
+	return own.Timeline == later.Timeline && (own.End == later.End || later.End == left && left < own.End)
+}
+
 // checkHistories holds the histories against each other: whatever a timeline says of those that lead to it, they say, too.
 func checkHistories(inv *archive.Inventory, report func(Problem)) {
 	for _, l := range inv.Lines {
@@ -73,11 +79,9 @@ func checkHistories(inv *archive.Inventory, report func(Problem)) {
 			switch own := parent.History.Entries; {
 			case len(own) != i:
 				text = fmt.Sprintf("it says that %d timelines lead to timeline %d, whose own history says %d", i, e.Timeline, len(own))
-			case i > 0 && (own[i-1].Timeline != l.History.Entries[i-1].Timeline || own[i-1].End != l.History.Entries[i-1].End):
+			case i > 0 && !sameLine(own[i-1], l.History.Entries[i-1], e.End):
 				text = fmt.Sprintf("it says that timeline %d begins at %s of timeline %d, and that one's own history says %s of %d", e.Timeline,
 					l.History.Entries[i-1].End, l.History.Entries[i-1].Timeline, own[i-1].End, own[i-1].Timeline)
-			case e.End < parent.History.Begin():
-				text = fmt.Sprintf("it says that timeline %d was left at %s, before it began at %s", e.Timeline, e.End, parent.History.Begin())
 			}
 			if text != "" {
 				report(Problem{Severity: Damage, Object: "wal/" + l.Timeline.String() + ".history", Text: text})
