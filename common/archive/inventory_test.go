@@ -1,0 +1,266 @@
+package archive_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"walkeep/common/archive"
+	"walkeep/common/backup"
+	"walkeep/common/storage"
+	"walkeep/common/storage/local"
+	"walkeep/common/wal"
+)
+
+// lay stores an object as it is.
+func lay(t testing.TB, b storage.Backend, name string, content []byte) {
+	t.Helper()
+	write := func(w io.Writer) error {
+		_, err := w.Write(content)
+		return err
+	}
+	if err := b.Put(context.Background(), name, write, nil); err != nil {
+		t.Fatal(err)
+	}
+}
+
+const identity = `{"version":1,"system_identifier":"4711","segment_size":1048576}`
+
+func manifestOf(t testing.TB, id string, system wal.SystemID) []byte {
+	t.Helper()
+	m := backupOn(1, 4*mb, 5*mb)
+	m.Version, m.ID, m.Type, m.Codec, m.SystemID, m.Files = 1, id, "full", "zstd", system, 1
+	m.Index = backup.Stored{Name: "files.json.zst", Stored: 1}
+	m.Volumes = []backup.Stored{{Name: "data-0001.tar.zst", Stored: 1}}
+	content, err := m.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
+}
+
+func TestInventory(t *testing.T) {
+	onEach(t, func(t *testing.T, r *rig) {
+		for name, content := range map[string]string{
+			"archive.json": identity,
+			"wal/0000000100000000/000000010000000000000003.zst":                                          "x",
+			"wal/0000000100000000/000000010000000000000004":                                              "x", // foreign
+			"wal/0000000100000000/000000010000000000000004.zst":                                          "x", // twice
+			"wal/0000000100000000/000000010000000000000005.lz4":                                          "x",
+			"wal/0000000100000000/000000010000000000000007.gz":                                           "x",
+			"wal/0000000100000000/000000010000000000000009.partial.zst":                                  "x",
+			"wal/0000000100000000/000000010000000000000009.partial.00112233445566778899aabbccddeeff.zst": "x",
+			"wal/0000000100000000/000000010000000000000003.00000028.backup.zst":                          "x",
+			"wal/0000000100000000/000000010000000000000006.bz2":                                          "x", // not to be read here
+			"wal/0000000100000000/000000010000000000000006.zst.old":                                      "x",
+			"wal/0000000100000000/000000010000000100000006.zst":                                          "x", // not where it would be looked for
+			"wal/0000000100000000/000000020000000000000006.zst":                                          "x",
+			"wal/0000000100000000/README":                                                                "x",
+			"wal/0000000100000000/000000010000000000001FFF.zst":                                          "x", // no segment of 1 MB has this name
+			"wal/0000000300000000/000000030000000000000008.zst":                                          "x", // without a history
+			"wal/00000002.history":                                                                       "1\t0/800000\ttest\n",
+			"backups/20261122T120000Z/manifest.json":                                                     string(manifestOf(t, "20261122T120000Z", 4711)),
+			"backups/20261122T130000Z/data-0001.tar.zst":                                                 "x",
+			"backups/20261122T140000Z/manifest.json":                                                     "{}",
+			"backups/20261122T150000Z/manifest.json":                                                     string(manifestOf(t, "20261122T150000Z", 4712)),
+			"backups/20261122T160000Z/manifest.json":                                                     string(manifestOf(t, "20261122T120000Z", 4711)),
+			"backups/mine/manifest.json":                                                                 "{}",
+			"leases/one.json":                                                                            `{"id":"one","kind":"restore","timeline":1,"lsn":"0/500000"}`,
+			"leases/two.json":                                                                            `{"id":"three"}`,
+			"leases/evil.json":                                                                           `{"id":"evil","backup":"../x"}`,
+			"standbys/one.json":                                                                          `{"restartpoint":"000000010000000000000004"}`,
+			"standbys/two.json":                                                                          `{"restartpoint":"soon"}`,
+			"standbys/three.json":                                                                        `{`,
+			"standbys/README":                                                                            `{`,
+			"partial/000000010000000000000009.partial":                                                   "x",
+			"damaged/000000010000000000000099.json":                                                      `{"lsn":"0/99","reason":"of a segment that is not there"}`,
+		} {
+			lay(t, r.b, name, []byte(content))
+		}
+		inv, err := r.a.Inventory(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		check := func(what string, got, want any) {
+			t.Helper()
+			if g, w := text(got), text(want); g != w {
+				t.Errorf("%s: got %s, want %s", what, g, w)
+			}
+		}
+		var lines, faults []string
+		for _, l := range inv.Lines {
+			lines = append(lines, text(l.Timeline), text(l.Segments), text(l.Partials), text(l.History.Entries))
+		}
+		check("lines", lines, []string{
+			"00000001", "[{3 5} {7 7}]", "[000000010000000000000009.partial]", "[]",
+			"00000002", "[]", "[]", "[{00000001 0/800000 test}]", "00000003", "[{8 8}]", "[]", "[]",
+		})
+		for _, f := range inv.Faults {
+			faults = append(faults, f.Object)
+		}
+		slices.Sort(faults)
+		check("faults", faults, []string{
+			"backups/20261122T140000Z/manifest.json", "backups/20261122T150000Z/manifest.json", "backups/20261122T160000Z/manifest.json",
+			"leases/evil.json", "leases/two.json", "standbys/three.json", "standbys/two.json",
+			"wal/0000000100000000/000000010000000000001FFF", "wal/00000003.history",
+		})
+		for _, f := range inv.Faults {
+			if foreign := f.Object == "backups/20261122T150000Z/manifest.json"; errors.Is(f.Err, archive.ErrForeign) != foreign {
+				t.Errorf("%s: %v", f.Object, f.Err)
+			}
+		}
+		check("backups", len(inv.Backups), 1)
+		check("unfinished", inv.Unfinished, []string{"backups/20261122T130000Z/"})
+		check("leases", len(inv.Leases), 1)
+		check("standbys", len(inv.Standbys), 1)
+		check("streamed", len(inv.Streamed), 1)
+		check("damages", len(inv.Damages), 0)
+		check("newest", inv.Newest(), wal.Timeline(3))
+		check("a segment that is there", inv.Has(segmentOf(1, 5)), true)
+		check("a hole", inv.Has(segmentOf(1, 6)), false)
+		check("a partial segment", inv.Has(wal.Name{Kind: wal.KindPartial, Timeline: 1, Seg: 5}), false)
+	})
+}
+
+func text(v any) string { return fmt.Sprint(v) }
+
+// What cannot be listed or read for another reason than its own content makes the inventory fail: a fault of the storage
+// is not one of the archive.
+func TestInventoryFaults(t *testing.T) {
+	r := newRig(t, &faulty{Backend: newLocal(t), n: 1 << 30})
+	lay(t, r.b, "archive.json", []byte(identity))
+	if _, err := r.push(history2, file(t, history2)); err != nil {
+		t.Fatal(err)
+	}
+	lay(t, r.b, "wal/0000000100000000/000000010000000000000003.zst", []byte("x"))
+	lay(t, r.b, "backups/20261122T120000Z/manifest.json", manifestOf(t, "20261122T120000Z", 4711))
+	lay(t, r.b, "leases/one.json", []byte(`{"id":"one"}`))
+	f := r.b.(*faulty)
+	for n := 0; ; n++ {
+		f.n, f.call = n, ""
+		_, err := r.a.Inventory(t.Context())
+		if f.call == "" {
+			if n < 10 || err != nil {
+				t.Fatalf("after %d calls: %v", n, err)
+			}
+			return
+		}
+		if !errors.Is(err, errFault) {
+			t.Errorf("%s fails: got %v", f.call, err)
+		}
+	}
+}
+
+func newLocal(t testing.TB) *local.Backend {
+	t.Helper()
+	b, err := local.Open(quickDir(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func TestLease(t *testing.T) {
+	onEach(t, func(t *testing.T, r *rig) {
+		lay(t, r.b, "archive.json", []byte(identity))
+		h, err := r.a.Hold(t.Context(), archive.Lease{Kind: "restore"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		leases := func() []archive.Lease {
+			t.Helper()
+			l, err := r.a.Leases(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return l
+		}
+		if l := leases(); len(l) != 1 || !l[0].Live() || l[0].Timeline != 0 || l[0].Kind != "restore" {
+			t.Fatalf("taken: %+v", l)
+		}
+		if err := h.Change(t.Context(), func(l *archive.Lease) { l.Backup, l.Timeline, l.LSN = "20261122T120000Z", 3, 99 }); err != nil {
+			t.Fatal(err)
+		}
+		if l := leases(); len(l) != 1 || l[0].Backup != "20261122T120000Z" || l[0].Timeline != 3 || l[0].LSN != 99 {
+			t.Fatalf("changed: %+v", l)
+		}
+		if err := h.Release(); err != nil {
+			t.Fatal(err)
+		}
+		if l := leases(); len(l) != 0 {
+			t.Fatalf("released: %+v", l)
+		}
+		if err := r.a.DropLease(t.Context(), "gone"); err != nil {
+			t.Errorf("drop what is gone: %v", err)
+		}
+	})
+}
+
+func TestLeaseLive(t *testing.T) {
+	host, err := os.Hostname()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name  string
+		lease archive.Lease
+		want  bool
+	}{
+		{"own process", archive.Lease{Host: host, PID: os.Getpid(), Renewed: time.Now()}, true},
+		{"own process, whatever the clock says", archive.Lease{Host: host, PID: os.Getpid()}, true},
+		{"a process that is no more", archive.Lease{Host: host, PID: 1 << 30, Renewed: time.Now()}, false},
+		{"before this host was started", archive.Lease{Host: host, PID: os.Getpid(), Boot: "another", Renewed: time.Now()}, false},
+		{"another host", archive.Lease{Host: host + "x", PID: 1 << 30, Renewed: time.Now()}, true},
+		{"another host, an hour ago", archive.Lease{Host: host + "x", Renewed: time.Now().Add(-time.Hour)}, true},
+		{"another host, in the future", archive.Lease{Host: host + "x", Renewed: time.Now().Add(1000 * time.Hour)}, true},
+		{"another host, too long ago", archive.Lease{Host: host + "x", Renewed: time.Now().Add(-archive.LeaseTimeout - time.Minute)}, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if got := test.lease.Live(); got != test.want {
+				t.Errorf("got %v, want %v", got, test.want)
+			}
+		})
+	}
+}
+
+// Directories in which nothing is left are removed, and those that hold something, or are links, are not.
+func TestPrune(t *testing.T) {
+	dir := quickDir(t)
+	b, err := local.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lay(t, b, "wal/0000000100000000/000000010000000000000003.zst", []byte("x"))
+	for _, d := range []string{"empty", "elsewhere"} {
+		if err := os.MkdirAll(filepath.Join(dir, "wal", d), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(filepath.Join(dir, "wal", "elsewhere"), filepath.Join(dir, "wal", "link")); err != nil {
+		t.Skip(err)
+	}
+	a := archive.New(b)
+	if err := a.Prune(t.Context(), "wal/0000000100000000/", "wal/empty/", "wal/link/", "wal/none/"); err != nil {
+		t.Fatal(err)
+	}
+	var left []string
+	entries, err := os.ReadDir(filepath.Join(dir, "wal"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		left = append(left, e.Name())
+	}
+	if want := []string{"0000000100000000", "elsewhere", "link"}; !slices.Equal(left, want) {
+		t.Errorf("left %q, want %q", left, want)
+	}
+	if err := a.Prune(t.Context(), "../"); !errors.Is(err, storage.ErrName) {
+		t.Errorf("outside of the archive: got %v, want %v", err, storage.ErrName)
+	}
+}
