@@ -159,13 +159,27 @@ func (s *Starting) stopped(ctx context.Context) (string, error) {
 	if ctx.Err() != nil {
 		return "", ctx.Err()
 	}
-	if state, err := pgdata.State(s.Dir); err == nil && state == pgdata.ShutDownInRecovery && s.Recovery.Action == "shutdown" {
+	if state, err := pgdata.State(s.Dir); err == nil && state == pgdata.ShutDownInRecovery && s.mayShutDown() {
 		return "shut down", nil
 	}
 	if last := lastWords(s.Dir, s.begun); last != "" {
 		return "", fmt.Errorf("%w: %s", ErrStopped, last)
 	}
 	return "", fmt.Errorf("%w: see its log", ErrStopped)
+}
+
+// mayShutDown tells whether the server shuts down at its target: also where it is to pause, but lets nobody look
+// (hot_standby = off).
+func (s *Starting) mayShutDown() bool {
+	if s.Plan.Target.Kind == archive.ToLatest || s.Recovery.Action != "pause" {
+		return s.Recovery.Action == "shutdown"
+	}
+	c := confReader{found: make(map[string]string)}
+	for _, file := range []string{"postgresql.conf", autoConf} {
+		c.read(filepath.Join(s.Dir, file), 0) // what cannot be read leaves the default, which is on
+	}
+	off := c.found["hot_standby"]
+	return off == "off" || off == "false" || off == "no" || off == "0"
 }
 
 func (s *Starting) report() {

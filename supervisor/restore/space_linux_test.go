@@ -1,0 +1,44 @@
+package restore_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"walkeep/common/cmdtest"
+	"walkeep/supervisor/restore"
+)
+
+// A file system that is too small is noticed before anything is written. One that fills up meanwhile leaves what does not
+// start, and what a restore with delta completes.
+func TestSpace(t *testing.T) {
+	files := cluster()
+	r := newRig(t, files)
+	onDisk := func(size int) string {
+		dir := filepath.Join(cmdtest.SmallDisk(t, size), "data")
+		r.must(os.Mkdir(dir, 0o700))
+		r.must(os.Chown(dir, 65534, 65534))
+		return dir
+	}
+	o := r.options(onDisk(4 << 20))
+	r.fails(restore.ErrSpace, o)
+	if entries, err := os.ReadDir(o.Dir); err != nil || len(entries) > 0 {
+		t.Errorf("there is %v, %v", entries, err)
+	}
+
+	o = r.options(onDisk(32 << 20))
+	ballast := ""
+	o.Begin = func(string, int64) { ballast = cmdtest.FillDisk(t, filepath.Dir(o.Dir), 1<<20) }
+	r.fails(syscall.ENOSPC, o)
+	r.cannotStart(o.Dir)
+	o.Begin, o.Delta = nil, true
+	err := r.fails(restore.ErrSpace, o)
+	if errors.Is(err, syscall.ENOSPC) {
+		t.Error("the full disk is noticed only when it is written to")
+	}
+	r.must(os.Remove(ballast))
+	r.run(o)
+	r.check(o.Dir, files)
+}

@@ -1,0 +1,212 @@
+package restore
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+
+	"walkeep/common/backup"
+)
+
+// pageSize is the unit in which existing files are rewritten, in bytes.
+const pageSize = 8192
+
+// write writes verified content of a file, and finishes the file with its last.
+func (w *worker) write(it *item, at int64, plain []byte) error {
+	n := int64(len(plain))
+	if it.isControl() {
+		copy(w.control[at:], plain)
+		w.Progress(n)
+		return nil
+	}
+	if err := w.open(it); err != nil {
+		return err
+	}
+	var err error
+	if it.old != nil {
+		err = w.rewrite(it, at, plain)
+	} else {
+		_, err = it.f.WriteAt(plain, at)
+		w.written.Add(n)
+	}
+	if err != nil {
+		return err
+	}
+	w.differ.Add(n)
+	w.Progress(n)
+	if n >= backup.BlockSize {
+		it.place.sync.start(it.f, at, n)
+	}
+	if it.left.Add(-n) > 0 { // from here on the file is that of who writes its last
+		return nil
+	}
+	return w.complete(it)
+}
+
+// open opens the file for all workers.
+func (w *worker) open(it *item) error {
+	it.mu.Lock()
+	defer it.mu.Unlock()
+	if it.f != nil {
+		return nil
+	}
+	dir, base, err := w.dir.of(it)
+	if err != nil {
+		return err
+	}
+	flag := os.O_WRONLY | os.O_CREATE | os.O_EXCL
+	if it.old != nil {
+		flag = os.O_RDWR
+	}
+	it.f, err = dir.OpenFile(base, flag, 0o600)
+	return err
+}
+
+// rewrite changes an existing file where it differs, page by page.
+func (w *worker) rewrite(it *item, at int64, plain []byte) error {
+	if w.old == nil {
+		w.old = make([]byte, backup.BlockSize)
+	}
+	for len(plain) > 0 {
+		part := plain[:min(len(plain), len(w.old))]
+		n, err := it.f.ReadAt(w.old[:len(part)], at)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		written, err := writeDiffering(it.f, at, part, w.old[:n])
+		w.written.Add(written)
+		if err != nil {
+			return err
+		}
+		plain, at = plain[len(part):], at+int64(len(part))
+	}
+	return nil
+}
+
+// writeDiffering writes the pages that differ from what is there, neighbours at once, and returns how many bytes.
+func writeDiffering(f io.WriterAt, at int64, plain, old []byte) (int64, error) {
+	var written int64
+	for from := 0; from < len(plain); {
+		to := min(from+pageSize, len(plain))
+		if to <= len(old) && string(plain[from:to]) == string(old[from:to]) {
+			from = to
+			continue
+		}
+		for to < len(plain) {
+			next := min(to+pageSize, len(plain))
+			if next <= len(old) && string(plain[to:next]) == string(old[to:next]) {
+				break
+			}
+			to = next
+		}
+		n, err := f.WriteAt(plain[from:to], at+int64(from))
+		written += int64(n)
+		if err != nil {
+			return written, err
+		}
+		from = to
+	}
+	return written, nil
+}
+
+// complete gives a file whose content is there its size, owner, mode and time, and closes it.
+func (w *worker) complete(it *item) error {
+	f := it.f
+	if it.old != nil && it.old.Size() > it.Size {
+		if err := f.Truncate(it.Size); err != nil {
+			return err
+		}
+	}
+	if err := w.owner.giveFile(f); err != nil {
+		return err
+	}
+	if perm := it.perm(); perm != it.mode() {
+		if err := f.Chmod(it.mode()); err != nil {
+			return err
+		}
+	}
+	if err := it.place.sync.finish(f); err != nil {
+		return err
+	}
+	if err := f.Close(); err != nil {
+		return err
+	}
+	dir, base, err := w.dir.of(it)
+	if err != nil {
+		return err
+	}
+	return dir.Chtimes(base, it.ModTime, it.ModTime)
+}
+
+// perm is the mode that the open file has.
+func (it *item) perm() fs.FileMode {
+	if it.old != nil {
+		return it.old.Mode().Perm()
+	}
+	return 0o600
+}
+
+// adjust makes a file of which nothing has to be written what it should be.
+func (r *restorer) adjust(it *item) error {
+	root := it.place.root
+	if it.old == nil || it.old.Size() != it.Size {
+		flag := os.O_WRONLY
+		if it.old == nil {
+			flag |= os.O_CREATE | os.O_EXCL
+		}
+		f, err := root.OpenFile(it.name, flag, 0o600)
+		if err != nil {
+			return err
+		}
+		err = errors.Join(f.Truncate(it.Size), it.place.sync.finish(f), f.Close())
+		if err != nil {
+			return err
+		}
+	}
+	if it.perm() != it.mode() {
+		if err := root.Chmod(it.name, it.mode()); err != nil {
+			return err
+		}
+	}
+	if err := r.owner.giveIn(root, it.name); err != nil {
+		return err
+	}
+	if it.old != nil && it.old.ModTime().Unix() == it.ModTime.Unix() {
+		return nil
+	}
+	return root.Chtimes(it.name, it.ModTime, it.ModTime)
+}
+
+// A dirCache keeps the directory of the file before open: files come in the order of their directories.
+type dirCache struct {
+	place *place
+	dir   string
+	root  *os.Root
+}
+
+// of gives an item's directory, and its name in it.
+func (c *dirCache) of(it *item) (*os.Root, string, error) {
+	dir, base := path.Split(it.name)
+	if dir == "" {
+		return it.place.root, base, nil
+	}
+	if c.root != nil && c.place == it.place && c.dir == dir {
+		return c.root, base, nil
+	}
+	c.close()
+	root, err := it.place.root.OpenRoot(path.Clean(dir))
+	if err != nil {
+		return nil, "", err
+	}
+	c.place, c.dir, c.root = it.place, dir, root
+	return root, base, nil
+}
+
+func (c *dirCache) close() {
+	if c.root != nil {
+		c.root.Close()
+		c.root = nil
+	}
+}
