@@ -199,8 +199,8 @@ func (e *env) reportDrill(o *drillOptions, r restore.Options, steps []drill.Step
 
 func explainDrill(err error) error {
 	switch {
-	case err == nil:
-		return nil
+	case err == nil, errors.Is(err, context.Canceled):
+		return err
 	case errors.Is(err, restore.ErrRoot):
 		return cli.Fail(exitFailed, err, "hold the drill as the server's user")
 	case errors.Is(err, restore.ErrSpace):

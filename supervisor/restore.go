@@ -258,6 +258,8 @@ func describeTarget(r restore.Options) string {
 func explainRestore(err error) error {
 	code, hint := exitFailed, ""
 	switch {
+	case errors.Is(err, context.Canceled):
+		err, hint = errors.New("interrupted"), "a directory that is not complete does not start; repeat the restore with --delta to complete it"
 	case errors.Is(err, archive.ErrUnreachable):
 		hint = "supervisor list shows what can be recovered; --target-timeline goes along another timeline"
 	case errors.Is(err, restore.ErrInUse):

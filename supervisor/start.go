@@ -63,6 +63,8 @@ func startWith(bindir string, r restore.Options) string {
 func explainStart(err error) error {
 	hint := ""
 	switch {
+	case errors.Is(err, context.Canceled):
+		err, hint = errors.New("interrupted"), "the directory is restored; a server that was started goes on recovering"
 	case errors.Is(err, restore.ErrRoot):
 		hint = "restore as the server's user, or start the server by hand as that user"
 	case errors.Is(err, restore.ErrElsewhere):
