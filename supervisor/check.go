@@ -30,7 +30,13 @@ func checkCommand() command {
 	var o limits
 	return command{
 		Subcommand: config.Subcommand{Name: "check", Short: "say whether all is well, as a monitoring plugin", About: aboutCheck, Options: &o},
-		run:        func(ctx context.Context, e *env) error { return check(ctx, e, o.report()) },
+		run: func(ctx context.Context, e *env) error {
+			l, err := o.report()
+			if err != nil {
+				return cli.Fail(exitUnknown, err, "")
+			}
+			return check(ctx, e, l)
+		},
 	}
 }
 

@@ -2,8 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"time"
 
+	"walkeep/common/cli"
 	"walkeep/common/config"
 	"walkeep/supervisor/report"
 )
@@ -20,6 +22,10 @@ func statusCommand() command {
 	return command{
 		Subcommand: config.Subcommand{Name: "status", Short: "say how it is", About: aboutStatus, Options: &o},
 		run: func(ctx context.Context, e *env) error {
+			limits, err := o.limits.report()
+			if err != nil {
+				return cli.Fail(exitUsage, err, "")
+			}
 			a, _, err := e.open()
 			if err != nil {
 				return err
@@ -34,7 +40,7 @@ func statusCommand() command {
 			if o.JSON {
 				return printJSON(e, r)
 			}
-			return r.Status(e.out, o.limits.report())
+			return r.Status(e.out, limits)
 		},
 	}
 }
@@ -46,6 +52,10 @@ type limits struct {
 	Ready     int64         `long:"max-ready" value-name:"N" default:"32" description:"warn if more files wait to be archived"`
 }
 
-func (l limits) report() report.Limits {
-	return report.Limits{BackupAge: l.BackupAge, Lag: l.Lag, Ready: l.Ready}
+func (l limits) report() (report.Limits, error) {
+	var err error
+	if l.BackupAge < 0 || l.Lag < 0 || l.Ready < 0 {
+		err = errors.New("max-backup-age, max-lag and max-ready are not negative")
+	}
+	return report.Limits{BackupAge: l.BackupAge, Lag: l.Lag, Ready: l.Ready}, err
 }

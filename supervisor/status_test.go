@@ -159,6 +159,8 @@ func TestCheckExitCodes(t *testing.T) {
 	}{
 		{[]string{"check", "--bogus"}, 3},
 		{[]string{"check", "--max-lag", "soon", "--spool", dir}, 3},
+		{[]string{"check", "--max-ready=-1", "--spool", dir}, 3},
+		{[]string{"status", "--max-lag=-1s", "--spool", dir}, 2},
 		{[]string{"check"}, 3},
 		{[]string{"check", "--spool", filepath.Join(dir, "none")}, 2},
 		{[]string{"check", "--spool", dir}, 2},
