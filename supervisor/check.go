@@ -31,11 +31,10 @@ func checkCommand() command {
 	return command{
 		Subcommand: config.Subcommand{Name: "check", Short: "say whether all is well, as a monitoring plugin", About: aboutCheck, Options: &o},
 		run: func(ctx context.Context, e *env) error {
-			l, err := o.report()
-			if err != nil {
+			if err := o.validate(); err != nil {
 				return cli.Fail(exitUnknown, err, "")
 			}
-			return check(ctx, e, l)
+			return check(ctx, e, o.report())
 		},
 	}
 }

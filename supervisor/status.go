@@ -22,8 +22,7 @@ func statusCommand() command {
 	return command{
 		Subcommand: config.Subcommand{Name: "status", Short: "say how it is", About: aboutStatus, Options: &o},
 		run: func(ctx context.Context, e *env) error {
-			limits, err := o.limits.report()
-			if err != nil {
+			if err := o.validate(); err != nil {
 				return cli.Fail(exitUsage, err, "")
 			}
 			a, _, err := e.open()
@@ -40,7 +39,7 @@ func statusCommand() command {
 			if o.JSON {
 				return printJSON(e, r)
 			}
-			return r.Status(e.out, limits)
+			return r.Status(e.out, o.limits.report())
 		},
 	}
 }
@@ -52,10 +51,14 @@ type limits struct {
 	Ready     int64         `long:"max-ready" value-name:"N" default:"32" description:"warn if more files wait to be archived"`
 }
 
-func (l limits) report() (report.Limits, error) {
-	var err error
+func (l limits) report() report.Limits {
+	return report.Limits{BackupAge: l.BackupAge, Lag: l.Lag, Ready: l.Ready}
+}
+
+// validate refuses limits that cannot be.
+func (l limits) validate() error {
 	if l.BackupAge < 0 || l.Lag < 0 || l.Ready < 0 {
-		err = errors.New("max-backup-age, max-lag and max-ready are not negative")
+		return errors.New("max-backup-age, max-lag and max-ready are not negative")
 	}
-	return report.Limits{BackupAge: l.BackupAge, Lag: l.Lag, Ready: l.Ready}, err
+	return nil
 }
