@@ -13,6 +13,7 @@ import (
 	"walkeep/common/archive"
 	"walkeep/common/backup"
 	"walkeep/common/pgdata"
+	"walkeep/common/wal"
 )
 
 // A place is a directory that files of the backup go to: the data directory, a tablespace's location, or where the link
@@ -177,7 +178,7 @@ func (r *restorer) examineContent() (*note, error) {
 	case !r.Delta:
 		return nil, fmt.Errorf("%s %w", r.Dir, ErrNotEmpty)
 	}
-	id := r.m.SystemID
+	var id wal.SystemID
 	if left != nil {
 		id = left.SystemID
 	} else {
