@@ -86,6 +86,9 @@ func (w *Writer) take() *chunk {
 
 // Write takes the next plain bytes.
 func (w *Writer) Write(p []byte) (int, error) {
+	if w.todo == nil {
+		return 0, ErrAborted
+	}
 	n := len(p)
 	for len(p) > 0 {
 		select {
@@ -117,6 +120,9 @@ func (w *Writer) send() {
 
 // Finish writes what is left and the trailer with this name and tool, and returns the trailer.
 func (w *Writer) Finish(t Trailer) (*Trailer, error) {
+	if w.todo == nil {
+		return nil, ErrAborted
+	}
 	if len(w.chunk.plain) > 0 {
 		w.send()
 	}
