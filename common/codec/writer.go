@@ -86,7 +86,7 @@ func (w *Writer) take() *chunk {
 
 // Write takes the next plain bytes.
 func (w *Writer) Write(p []byte) (int, error) {
-	if w.todo == nil {
+	if w.ended {
 		return 0, ErrAborted
 	}
 	n := len(p)
@@ -120,7 +120,7 @@ func (w *Writer) send() {
 
 // Finish writes what is left and the trailer with this name and tool, and returns the trailer.
 func (w *Writer) Finish(t Trailer) (*Trailer, error) {
-	if w.todo == nil {
+	if w.ended {
 		return nil, ErrAborted
 	}
 	if len(w.chunk.plain) > 0 {
