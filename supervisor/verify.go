@@ -19,7 +19,8 @@ missing, damaged or left behind. With --deep it reads every stored byte: it
 expands each object and checks its hashes, follows the WAL record by record,
 and holds each file of each backup against the backup's index.
 
-It writes nothing. The exit code is 1 if anything is wrong.`
+It writes nothing. The exit code is 1 if anything is wrong. What interrupted
+backups have left is mentioned, but does no harm.`
 
 type verifyOptions struct {
 	Deep bool `long:"deep" description:"read and check every stored byte"`
@@ -62,8 +63,8 @@ func verifyArchive(ctx context.Context, e *env, o verifyOptions) error {
 	} else {
 		err = printVerified(e, r)
 	}
-	if err == nil && len(r.Problems) > 0 {
-		err = cli.Fail(exitFailed, errors.New(count(len(r.Problems), "problem")+" found"), verifyHint(r))
+	if n := r.Wrong(); err == nil && n > 0 {
+		err = cli.Fail(exitFailed, errors.New(count(n, "problem")+" found"), verifyHint(r))
 	}
 	return err
 }
@@ -81,15 +82,18 @@ func printVerified(e *env, r *verify.Result) error {
 	if r.Deep && r.Seconds > 0 {
 		fmt.Fprintf(e.out, " (%s/s)", progress.Bytes(int64(float64(r.Bytes)/r.Seconds)))
 	}
-	fmt.Fprintf(e.out, ": %s\n", outcome(len(r.Problems)))
+	fmt.Fprintf(e.out, ": %s\n", outcome(r))
 	return err
 }
 
-func outcome(problems int) string {
-	if problems == 0 {
-		return "all is well"
+func outcome(r *verify.Result) string {
+	switch n := r.Wrong(); {
+	case n > 0:
+		return count(n, "problem")
+	case len(r.Problems) > 0:
+		return "all is well; cleanup removes what was left behind"
 	}
-	return count(problems, "problem")
+	return "all is well"
 }
 
 func count(n int, noun string) string {
@@ -109,5 +113,5 @@ func verifyHint(r *verify.Result) string {
 	case verify.Database:
 		return "take a new backup: recovery cannot go past broken records; then look for their cause on the server"
 	}
-	return "supervisor cleanup removes what is left behind"
+	return ""
 }

@@ -31,7 +31,7 @@ const (
 	Damage   Severity = "damaged"  // something stored is not what it was, or cannot be read
 	Missing  Severity = "missing"  // something that was there, or must have been, is not
 	Database Severity = "database" // the WAL was broken before it was archived
-	Leftover Severity = "leftover" // something takes space that nobody needs
+	Leftover Severity = "leftover" // something takes space that nobody needs; nothing is wrong
 )
 
 var severities = []Severity{Damage, Missing, Database, Leftover}
@@ -66,6 +66,17 @@ type Result struct {
 	Bytes    int64     `json:"bytes"`   // that were read of them, with Deep
 	Seconds  float64   `json:"seconds"`
 	Problems []Problem `json:"problems"`
+}
+
+// Wrong is the number of problems that are more than leftovers.
+func (r *Result) Wrong() int {
+	n := 0
+	for _, p := range r.Problems {
+		if p.Severity != Leftover {
+			n++
+		}
+	}
+	return n
 }
 
 // A verifier collects problems. Its methods may be called concurrently.
