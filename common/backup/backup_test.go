@@ -336,7 +336,7 @@ func TestWriteFails(t *testing.T) {
 type failing struct{ err error }
 
 func (f failing) Next() (backup.File, io.Reader, error) {
-	return backup.File{Path: "a", Size: 10}, io.MultiReader(strings.NewReader("abc"), errReader{f.err}), nil
+	return backup.File{Path: "a", Size: 10}, io.MultiReader(strings.NewReader("abc"), errReader(f)), nil
 }
 
 type errReader struct{ err error }
