@@ -60,7 +60,7 @@ func (a *Archive) SweepBackups(ctx context.Context) error {
 	}
 	for _, d := range dirs {
 		id := path.Base(d.Name)
-		if !d.IsDir() || backup.CheckID(id) != nil || live[id] {
+		if !d.IsDir() || backup.CheckID(id) != nil || live[id] || live[""] { // who has not chosen yet may be reading any
 			continue
 		}
 		switch f, err := a.b.Open(ctx, d.Name+backup.ManifestName); {

@@ -37,11 +37,10 @@ type model struct {
 
 // A line is a timeline: where each of those that lead to it was left, and what segments are there.
 type line struct {
-	left    []wal.HistoryEntry
-	unread  bool // its history is missing
-	there   map[uint64]bool
-	newest  uint64
-	partial bool
+	left   []wal.HistoryEntry
+	unread bool // its history is missing
+	there  map[uint64]bool
+	newest uint64
 }
 
 func (l *line) begin() wal.LSN {
