@@ -12,42 +12,91 @@ import (
 
 // A bench is the whole of the runs. Samples are by contestant or restorer, one per round.
 type bench struct {
-	place    *place
-	backlog  *backlog
+	place  *place
+	rounds int
+	keep   bool
+
+	backlog  *backlog // nil: archiving is left out
 	field    []*contestant
-	rounds   int
-	keep     bool
 	archived map[string][]sample
 	restored map[string][]sample
-	failed   map[string]bool
+
+	cluster  *cluster // nil: base backups are left out
+	takers   []*taker
+	taken    map[string][]sample
+	laidOut  map[string][]sample // restored into an empty directory
+	compared map[string][]sample // restored again where nothing differs
 }
 
-// run runs all rounds. A contestant that fails is left out from then on, and the error tells of it at the end.
+// newBench chooses the contestants and prepares what they work on.
+func newBench(ctx context.Context, p *place, o options) (*bench, error) {
+	archiving, backups, err := o.wanted()
+	if err != nil {
+		return nil, err
+	}
+	b := &bench{place: p, rounds: o.rounds, keep: o.keep}
+	for _, samples := range []*map[string][]sample{&b.archived, &b.restored, &b.taken, &b.laidOut, &b.compared} {
+		*samples = map[string][]sample{}
+	}
+	t := newTools(p, o)
+	if len(archiving) > 0 {
+		if b.field, err = chooseContestants(ctx, t, archiving); err != nil {
+			return nil, err
+		}
+		if b.backlog, err = prepareBacklog(ctx, p, o.segments); err != nil {
+			return nil, err
+		}
+	}
+	if len(backups) > 0 {
+		if b.takers, err = chooseTakers(ctx, t, backups); err != nil {
+			return nil, err
+		}
+		b.cluster, err = prepareCluster(ctx, p)
+	}
+	return b, err
+}
+
+// run runs all rounds of both parts.
 func (b *bench) run(ctx context.Context) error {
-	b.archived, b.restored, b.failed = map[string][]sample{}, map[string][]sample{}, map[string]bool{}
 	if err := b.place.emptyRuns(); err != nil {
 		return err
 	}
-	failures := 0
+	err := b.inTurn(ctx, len(b.field),
+		func(i int) string { return b.field[i].name },
+		func(i, round int) error { return b.runContestant(ctx, b.field[i], round) })
+	if ctx.Err() == nil {
+		err = errors.Join(err, b.inTurn(ctx, len(b.takers),
+			func(i int) string { return b.takers[i].name },
+			func(i, round int) error { return b.runTaker(ctx, b.takers[i], round) }))
+	}
+	if !b.keep || ctx.Err() != nil {
+		err = errors.Join(err, b.place.emptyRuns())
+	}
+	return err
+}
+
+// inTurn runs each of n contestants once a round, starting with another one each time. A contestant that fails is left
+// out from then on, and the error tells of it at the end.
+func (b *bench) inTurn(ctx context.Context, n int, name func(i int) string, run func(i, round int) error) error {
+	failed := map[int]bool{}
 	for round := range b.rounds {
-		for i := range b.field {
-			c := b.field[(i+round)%len(b.field)]
-			if b.failed[c.name] {
+		for turn := range n {
+			i := (turn + round) % n
+			if failed[i] {
 				continue
 			}
-			err := b.runContestant(ctx, c, round)
+			err := run(i, round)
 			if ctx.Err() != nil {
-				return errors.Join(ctx.Err(), b.place.emptyRuns())
+				return ctx.Err()
 			}
 			if err != nil {
-				b.failed[c.name] = true
-				failures++
-				progress("round %d  %s failed: %v", round+1, c.name, err)
+				failed[i] = true
+				progress("round %d  %s failed: %v", round+1, name(i), err)
 			}
 		}
 	}
-	if failures > 0 {
-		return fmt.Errorf("%d of %d contestants failed", failures, len(b.field))
+	if len(failed) > 0 {
+		return fmt.Errorf("%d of %d contestants failed", len(failed), n)
 	}
 	return nil
 }

@@ -5,10 +5,7 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 )
@@ -46,20 +43,10 @@ func contestantNames() []string {
 }
 
 // chooseContestants makes the contestants asked for; the floor is always among them.
-func chooseContestants(ctx context.Context, p *place, o options) ([]*contestant, error) {
-	wanted := contestantNames()
-	if o.only != "" {
-		wanted = strings.Split(o.only, ",")
-	}
-	for _, name := range wanted {
-		if !slices.Contains(contestantNames(), name) {
-			return nil, fmt.Errorf("no contestant %q; there are: %s", name, strings.Join(contestantNames(), ", "))
-		}
-	}
+func chooseContestants(ctx context.Context, t tools, wanted []string) ([]*contestant, error) {
 	if !slices.Contains(wanted, floorName) {
 		wanted = append([]string{floorName}, wanted...)
 	}
-	w := &walkeep{bindir: o.bindir}
 	var field []*contestant
 	for _, name := range wanted {
 		tool, codec, _ := strings.Cut(name, "-")
@@ -67,9 +54,9 @@ func chooseContestants(ctx context.Context, p *place, o options) ([]*contestant,
 		var err error
 		switch tool {
 		case "walkeep":
-			c, err = w.contestant(ctx, p, codec)
+			c, err = t.walkeep.contestant(ctx, codec)
 		case "pgbackrest":
-			c, err = pgBackRest(ctx, p, codec)
+			c, err = t.pgBackRest.contestant(ctx, codec)
 			if errors.Is(err, exec.ErrNotFound) {
 				progress("%s is left out: pgBackRest is not installed", name)
 				continue
@@ -106,74 +93,4 @@ func plain(name string) *contestant {
 	default:
 		return &contestant{label: "`/bin/true`, the floor", archive: func(archive) string { return "/bin/true" }}
 	}
-}
-
-// walkeep is this project's two commands, built when first asked for.
-type walkeep struct {
-	bindir  string
-	version string
-}
-
-func (w *walkeep) contestant(ctx context.Context, p *place, codec string) (*contestant, error) {
-	if err := w.find(ctx, p); err != nil {
-		return nil, err
-	}
-	c := &contestant{
-		label:   "walkeep " + codec,
-		version: w.version,
-		known:   true,
-		archive: func(a archive) string {
-			return fmt.Sprintf("%s/archive-cmd --spool %s --codec %s %%p", w.bindir, a.store, codec)
-		},
-	}
-	if codec != "lz4" {
-		c.restores = []restorer{{name: "walkeep-" + codec, label: c.label, command: func(a archive) string {
-			return fmt.Sprintf("%s/restore-cmd --spool %s %%f %%p %%r", w.bindir, a.store)
-		}}}
-	}
-	return c, nil
-}
-
-func (w *walkeep) find(ctx context.Context, p *place) error {
-	if w.version != "" {
-		return nil
-	}
-	if w.bindir == "" {
-		w.bindir = filepath.Join(p.dir, "bin")
-		if err := buildWalkeep(ctx, w.bindir); err != nil {
-			return err
-		}
-	}
-	var err error
-	if w.bindir, err = filepath.Abs(w.bindir); err != nil {
-		return err
-	}
-	if !plainPath.MatchString(w.bindir) {
-		return fmt.Errorf("--bindir %q: use a path of plain characters", w.bindir)
-	}
-	for _, name := range []string{"archive-cmd", "restore-cmd"} {
-		out, err := p.output(ctx, filepath.Join(w.bindir, name), "--version")
-		if err != nil {
-			return err
-		}
-		if w.version == "" {
-			w.version = strings.TrimSpace(out)
-		}
-	}
-	return nil
-}
-
-func buildWalkeep(ctx context.Context, to string) error {
-	progress("building archive-cmd and restore-cmd")
-	if err := os.RemoveAll(to); err != nil {
-		return err
-	}
-	if err := os.Mkdir(to, 0o755); err != nil {
-		return err
-	}
-	cmd := exec.CommandContext(ctx, "go", "build", "-o", to, "walkeep/archive-cmd", "walkeep/restore-cmd")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build walkeep: %w\n%s", err, tail(string(out)))
-	}
-	return nil
 }

@@ -1,17 +1,19 @@
 //go:build linux
 
 // Command bench measures how fast a backlog of real WAL segments is archived and restored, by walkeep and by others,
-// through PostgreSQL's own archiver and startup process. "make bench" runs it; "go run ./scripts/bench --help" lists
-// its flags. It prints Markdown on stdout and its progress on stderr, and exits with 1 if a contestant failed.
+// through PostgreSQL's own archiver and startup process; and how fast base backups are taken and restored.
+// "make bench" runs it; "go run ./scripts/bench --help" lists its flags. It prints Markdown on stdout and its progress on
+// stderr, and exits with 1 if a contestant failed.
 //
-//	go run ./scripts/bench                              everything, three rounds, eight minutes on two cores
-//	go run ./scripts/bench --only cp,walkeep-zstd       these two, and /bin/true, the floor of all CPU figures
+//	go run ./scripts/bench                              everything, three rounds, a quarter of an hour on two cores
+//	go run ./scripts/bench --part backup                base backups alone; "archive" is the other part
+//	go run ./scripts/bench --only cp,walkeep-zstd       these two, in both parts, and /bin/true, the floor of archiving
 //	go run ./scripts/bench --bindir /usr/lib/walkeep    installed binaries instead of freshly built ones
 //
 // It needs PostgreSQL 15 with pgbench (Debian: postgresql-15) and runs without pgBackRest if that is not installed.
 // As root it runs the servers and all commands as the user postgres, with its files in /var/tmp/walkeep-bench; as
-// another user they are below the user's cache directory. About 5 GB are used while it runs. The prepared cluster,
-// 1.3 GB, stays there for the next time; --clean removes it.
+// another user they are below the user's cache directory. About 6 GB are used while it runs. The prepared clusters,
+// 2 GB, stay there for the next time; --clean removes them.
 //
 // # The backlog
 //
@@ -22,7 +24,7 @@
 // at the end, which makes the data directory small and keeps the WAL as it was. A cold copy of the data directory from
 // before the load is the base that restores start from.
 //
-// # A round
+// # A round of archiving
 //
 // Each round runs every contestant once, starting with another one each time, so that slow changes of the machine meet all of
 // them. A ratio is taken between two runs of one round; what is printed is the median over the rounds, with the least and the greatest.
@@ -42,6 +44,26 @@
 // are read, so they are in the page cache as they are when a server has just written them, and free memory is touched (settle.go).
 // The report warns if other processes took much of the machine meanwhile.
 //
+// # A round of base backups
+//
+// The cluster (cluster.go) is loaded by the same means, pgbench's tables at a larger scale and six helpings of text, and
+// keeps its tables: 700 MB with checksums. Each round has for each contestant, in turn:
+//
+//   - The backup. A server runs on a copy of the cluster, idle, with the contestant's own archive_command: the WAL that a
+//     backup needs has to arrive in the contestant's own archive, if the contestant waits for that. pg_basebackup and cp
+//     have "cp". All checkpoints are fast, walkeep and pgBackRest use two cores, zstd is at level 1 as in archiving,
+//     and walkeep's level is its default. What is stored counts without WAL.
+//   - The restore into an empty directory, the server being down, and where there is such a thing a delta restore into
+//     the same directory, which then does not differ.
+//   - What walkeep and pgBackRest restored is started, recovers with the restore_command that they have set, and must hold
+//     the right number of rows, which reads the tables' pages with their checksums. That is not measured.
+//
+// The time is that of the call, from fork to exit. All of it is durable: the tools' own fsyncs are on, and
+// where a tool has none, as cp and tar, "sync -f" follows and is part of the time. "cp -a" of a running server is no
+// backup; it shows what the disk and the page cache allow. As pg_backup_stop looks once a second whether the last
+// segment is archived, pg_basebackup takes up to a second longer than it works. Before each run all that the contestant
+// reads is in the page cache.
+//
 // # CPU time
 //
 // The server and the calls by hand run below a small launcher (reap.go), which is this program again, as a child subreaper
@@ -53,11 +75,15 @@
 // that write to the disk, are in neither. "Net" is the same less that of the floor in the same round: /bin/true
 // for archiving, ln for restoring.
 //
+// Of base backups the tool's CPU time is measured so, and that of the server beside it, with the processes that send the backup
+// and archive, is what /proc says of its processes before and after, in steps of 10 ms.
+//
 // # Memory and latency
 //
 // Peak memory is the largest ru_maxrss of a single process among all that one call by hand starts, directly or detached. For archiving
 // the archive is empty and eight segments are .ready, so that looking ahead is included. The kernel counts for a
-// program also what its parent had when it called exec, here the launcher's 5 MB; figures at that level are shown as an upper bound.
+// program also what its parent had when it called exec, here the launcher's 5 MB; figures at that level are shown as an upper bound. Of base backups it is the largest process of the tool in the measured call, so
+// that one of a tool that works with several processes has to be multiplied.
 //
 // The latency of a call whose segment is already archived is measured by hand, the server being down, in the way
 // PostgreSQL makes the call: through sh -c, a hundred times a round, in turn with /bin/true through sh -c, whose figure

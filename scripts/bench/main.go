@@ -17,6 +17,7 @@ type options struct {
 	rounds   int
 	segments int
 	only     string
+	part     string
 	keep     bool
 	clean    bool
 	bindir   string
@@ -30,10 +31,11 @@ func parseOptions(args []string) (options, error) {
 	flags := flag.NewFlagSet("bench", flag.ContinueOnError)
 	flags.IntVar(&o.rounds, "rounds", 3, "how often each contestant runs")
 	flags.IntVar(&o.segments, "segments", 72, "length of the backlog; at least 10")
-	flags.StringVar(&o.only, "only", "", "run only these, comma-separated: "+strings.Join(contestantNames(), ", "))
+	flags.StringVar(&o.only, "only", "", "run only these, comma-separated: "+strings.Join(union(contestantNames(), takerNames()), ", "))
+	flags.StringVar(&o.part, "part", partAll, "what to measure: "+partArchive+" (WAL, both ways), "+partBackup+" (base backups and restores) or "+partAll)
 	flags.BoolVar(&o.keep, "keep", false, "keep each contestant's last archive, data directories and server logs")
-	flags.BoolVar(&o.clean, "clean", false, "remove the prepared cluster and all else this program keeps, and end")
-	flags.StringVar(&o.bindir, "bindir", "", "directory of archive-cmd and restore-cmd (default: build them)")
+	flags.BoolVar(&o.clean, "clean", false, "remove the prepared clusters and all else this program keeps, and end")
+	flags.StringVar(&o.bindir, "bindir", "", "directory of walkeep's programs (default: build them)")
 	flags.StringVar(&o.pgBindir, "pg-bindir", "/usr/lib/postgresql/15/bin", "directory of PostgreSQL's programs")
 	flags.StringVar(&o.dir, "dir", "", "directory to work in (default: /var/tmp/walkeep-bench as root, else in the user's cache)")
 	flags.StringVar(&o.user, "user", "postgres", "as root: the user that servers run as")
@@ -47,8 +49,11 @@ func parseOptions(args []string) (options, error) {
 		return o, errors.New("--rounds must be at least 1")
 	case o.segments < 10:
 		return o, errors.New("--segments must be at least 10")
+	case o.part != partArchive && o.part != partBackup && o.part != partAll:
+		return o, fmt.Errorf("--part is %s, %s or %s, not %q", partArchive, partBackup, partAll, o.part)
 	}
-	return o, nil
+	_, _, err := o.wanted()
+	return o, err
 }
 
 func main() {
@@ -81,15 +86,10 @@ func run(ctx context.Context, o options) error {
 	if o.clean {
 		return p.clean()
 	}
-	field, err := chooseContestants(ctx, p, o)
+	b, err := newBench(ctx, p, o)
 	if err != nil {
 		return err
 	}
-	log, err := prepareBacklog(ctx, p, o.segments)
-	if err != nil {
-		return err
-	}
-	b := &bench{place: p, backlog: log, field: field, rounds: o.rounds, keep: o.keep}
 	err = b.run(ctx)
 	if ctx.Err() != nil {
 		return errors.New("interrupted")

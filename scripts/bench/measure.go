@@ -16,10 +16,12 @@ import (
 // A sample is what one run of a contestant showed.
 type sample struct {
 	rate   float64         // segments per second
-	cpu    time.Duration   // of the server and all that it started
+	cpu    time.Duration   // of the server and all that it started; of base backups, of the tool and all that it started
 	others float64         // share of all cores that others used meanwhile
 	stored int64           // bytes
 	peak   int64           // bytes: the largest process of one call by hand
+	took   time.Duration   // base backups: wall time
+	server time.Duration   // base backups: CPU of the server and its archive_command meanwhile
 	calls  float64         // restoring: segments per second of the restore_command alone
 	known  []time.Duration // calls for a segment that is archived
 	paired []time.Duration // calls of /bin/true, in turn with those

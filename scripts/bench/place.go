@@ -36,7 +36,7 @@ func openPlace(o options) (*place, error) {
 			return nil, err
 		}
 	}
-	for _, name := range []string{"initdb", "postgres", "psql", "pgbench"} {
+	for _, name := range []string{"initdb", "postgres", "psql", "pgbench", "pg_basebackup"} {
 		if _, err := os.Stat(filepath.Join(p.pgBindir, name)); err != nil {
 			return nil, fmt.Errorf("PostgreSQL 15 with pgbench is needed (Debian: postgresql-15; see --pg-bindir): %w", err)
 		}
@@ -116,13 +116,15 @@ func (p *place) close() {
 }
 
 func (p *place) clean() error {
-	own, err := filepath.Glob(filepath.Join(p.dir, "recipe-*"))
-	if err != nil {
-		return err
-	}
-	for _, path := range append(own, p.runs, filepath.Join(p.dir, "bin"), filepath.Join(p.dir, "lock")) {
-		if err := os.RemoveAll(path); err != nil {
+	for _, own := range []string{"recipe-*", "cluster-*", "run", "bin", "lock"} {
+		paths, err := filepath.Glob(filepath.Join(p.dir, own))
+		if err != nil {
 			return err
+		}
+		for _, path := range paths {
+			if err := os.RemoveAll(path); err != nil {
+				return err
+			}
 		}
 	}
 	return os.Remove(p.dir)

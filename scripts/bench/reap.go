@@ -4,12 +4,9 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"os"
-	"path/filepath"
-	"strconv"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -191,31 +188,4 @@ func obey(in *bufio.Reader, current, ended, killed *atomic.Int64) {
 			signalCurrent(syscall.SIGQUIT)
 		}
 	}
-}
-
-// killDescendants kills all processes below this one, and returns how many those were.
-func killDescendants() int {
-	children := map[int][]int{}
-	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
-	for _, path := range stats {
-		content, err := os.ReadFile(path)
-		if err != nil {
-			continue // it ended meanwhile
-		}
-		// "pid (name) state ppid ..."; the name may hold anything.
-		fields := bytes.Fields(content[bytes.LastIndexByte(content, ')')+1:])
-		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
-		if err != nil || len(fields) < 2 {
-			continue
-		}
-		parent, _ := strconv.Atoi(string(fields[1]))
-		children[parent] = append(children[parent], pid)
-	}
-	killed := 0
-	for queue := children[os.Getpid()]; len(queue) > 0; queue = queue[1:] {
-		_ = syscall.Kill(queue[0], syscall.SIGKILL)
-		killed++
-		queue = append(queue, children[queue[0]]...)
-	}
-	return killed
 }

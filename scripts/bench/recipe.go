@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"crypto/sha256"
-	_ "embed"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,25 +12,15 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
 
-// The recipe. Whoever changes it, here or in the SQL, gets a newly prepared cluster.
+// The recipe of the backlog. Whoever changes it, here or in load.go or the SQL, gets a newly prepared cluster.
 const (
 	recipeVersion = 2
 	pgbenchScale  = 10
-	pgbenchCount  = 6000 // transactions per client and helping
-	pgbenchSeed   = 4711
 	segmentSize   = 16 << 20
-)
-
-var (
-	//go:embed recipe/schema.sql
-	schemaSQL string
-	//go:embed recipe/text.sql
-	textSQL string
 )
 
 // A backlog is the prepared cluster.
@@ -92,8 +81,7 @@ func cook(ctx context.Context, p *place, dir string, segments int) error {
 		return err
 	}
 	data := filepath.Join(kitchen, "data")
-	if _, err := p.postgres(ctx, "initdb", "-D", data, "-U", "postgres", "-A", "trust", "--data-checksums",
-		"-E", "UTF8", "--no-locale", "-N"); err != nil {
+	if err := p.initdb(ctx, data); err != nil {
 		return err
 	}
 	if err := copyTree(data, filepath.Join(kitchen, "base"), nil); err != nil {
@@ -108,7 +96,7 @@ func cook(ctx context.Context, p *place, dir string, segments int) error {
 	if _, err := s.ready(ctx); err != nil {
 		return s.failed(err)
 	}
-	if err := load(ctx, p, data, segments); err != nil {
+	if err := loadBacklog(ctx, p, data, segments); err != nil {
 		return s.failed(err)
 	}
 	if _, err := s.stop(ctx, stopFast); err != nil {
@@ -120,33 +108,13 @@ func cook(ctx context.Context, p *place, dir string, segments int) error {
 	return os.Rename(kitchen, dir)
 }
 
-// load works in turns of transactions and text until there are enough segments.
-func load(ctx context.Context, p *place, data string, segments int) error {
-	sql := func(text string, args ...string) error {
-		script := filepath.Join(p.runs, "script.sql")
-		defer os.Remove(script)
-		if err := p.writeFile(script, text); err != nil {
-			return err
-		}
-		_, err := p.postgres(ctx, "psql", append(args, "-XqAt", "-v", "ON_ERROR_STOP=1", "-f", script)...)
-		return err
-	}
-	if err := sql(schemaSQL); err != nil {
-		return err
-	}
-	if _, err := p.postgres(ctx, "pgbench", "-i", "-q", "-s", strconv.Itoa(pgbenchScale)); err != nil {
+// loadBacklog works in turns of transactions and text until there are enough segments.
+func loadBacklog(ctx context.Context, p *place, data string, segments int) error {
+	if err := createTables(ctx, p, pgbenchScale); err != nil {
 		return err
 	}
 	for round := 0; ; round++ {
-		if err := sql("CHECKPOINT"); err != nil {
-			return err
-		}
-		if _, err := p.postgres(ctx, "pgbench", "-n", "-M", "prepared", "-c", "2", "-t", strconv.Itoa(pgbenchCount),
-			"--random-seed="+strconv.Itoa(pgbenchSeed+round)); err != nil {
-			return err
-		}
-		rows := filepath.Join(p.runs, "rows")
-		if err := sql(textSQL, "-v", "round="+strconv.Itoa(round), "-v", "file="+rows); err != nil {
+		if err := addHelping(ctx, p, round); err != nil {
 			return err
 		}
 		ready, err := readySegments(data)
@@ -159,7 +127,7 @@ func load(ctx context.Context, p *place, data string, segments int) error {
 		}
 	}
 	// The data directory is copied for each run; only its WAL matters.
-	return sql("DROP TABLE vocabulary, log_lines, events, documents; " +
+	return p.sql(ctx, "DROP TABLE vocabulary, log_lines, events, documents; "+
 		"DROP TABLE pgbench_accounts, pgbench_branches, pgbench_tellers, pgbench_history; CHECKPOINT")
 }
 

@@ -12,12 +12,18 @@ import (
 
 // writeReport prints the figures as Markdown.
 func writeReport(w io.Writer, b *bench, machine string) {
-	gb := float64(b.backlog.plainSize()) / 1e9
-	fmt.Fprintf(w, "%s.\n%s. Backlog: %d segments of 16 MiB (%.2f GB); %s, in turn.\n",
-		machine, versions(b), len(b.backlog.segments), gb, rounds(b.rounds))
-	fmt.Fprintf(w, "Medians, and (least to greatest) of the rounds. 1 GB = 1,000,000,000 bytes of plain WAL.\n")
-	writeArchiving(w, b, gb)
-	writeRestoring(w, b, gb)
+	fmt.Fprintf(w, "%s.\n%s. %s, in turn.\n", machine, versions(b), rounds(b.rounds))
+	fmt.Fprint(w, "Medians, and (least to greatest) of the rounds.\n")
+	if b.backlog != nil {
+		gb := float64(b.backlog.plainSize()) / 1e9
+		fmt.Fprintf(w, "Backlog: %d segments of 16 MiB (%.2f GB). 1 GB = 1,000,000,000 bytes of plain WAL.\n", len(b.backlog.segments), gb)
+		writeArchiving(w, b, gb)
+		writeRestoring(w, b, gb)
+	}
+	if b.cluster != nil {
+		writeBackups(w, b)
+		writeLayingOut(w, b)
+	}
 	writeTargets(w, b)
 	writeDisturbance(w, b)
 }
@@ -28,7 +34,7 @@ const disturbed = 0.25
 
 func writeDisturbance(w io.Writer, b *bench) {
 	runs, bad := 0, 0
-	for _, group := range []map[string][]sample{b.archived, b.restored} {
+	for _, group := range []map[string][]sample{b.archived, b.restored, b.taken, b.laidOut, b.compared} {
 		for _, samples := range group {
 			for _, s := range samples {
 				runs++
@@ -44,11 +50,23 @@ func writeDisturbance(w io.Writer, b *bench) {
 }
 
 func versions(b *bench) string {
-	list := []string{b.backlog.version}
-	for _, c := range b.field {
-		if c.version != "" && !slices.Contains(list, c.version) {
-			list = append(list, c.version)
+	var list []string
+	add := func(version string) {
+		if version != "" && !slices.Contains(list, version) {
+			list = append(list, version)
 		}
+	}
+	if b.backlog != nil {
+		add(b.backlog.version)
+	}
+	if b.cluster != nil {
+		add(b.cluster.version)
+	}
+	for _, c := range b.field {
+		add(c.version)
+	}
+	for _, t := range b.takers {
+		add(t.version)
 	}
 	return strings.Join(list, ", ")
 }

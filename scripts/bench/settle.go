@@ -17,6 +17,7 @@ import (
 const (
 	archiveMemory = 1500 << 20
 	restoreMemory = 3000 << 20
+	backupMemory  = 1500 << 20 // backups, and restores of them
 )
 
 // settle brings the machine into the same state before each run: nothing waits to be written to the disk, the run's input is in
@@ -86,6 +87,5 @@ func busyTime() time.Duration {
 	if _, err := fmt.Sscanf(line, "cpu %d %d %d %d %d %d %d %d", &user, &nice, &system, &idle, &iowait, &irq, &softirq, &steal); err != nil {
 		return 0
 	}
-	const tick = 10 * time.Millisecond // USER_HZ is 100 on all of Go's platforms
 	return time.Duration(user+nice+system+irq+softirq+steal) * tick
 }

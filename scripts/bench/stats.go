@@ -63,6 +63,8 @@ func rateOf(s sample) float64        { return s.rate }
 func callsOf(s sample) float64       { return s.calls }
 func peakMB(s sample) float64        { return float64(s.peak) / 1e6 }
 func cpuOf(s sample) float64         { return s.cpu.Seconds() }
+func tookOf(s sample) float64        { return s.took.Seconds() }
+func serverOf(s sample) float64      { return s.server.Seconds() }
 func rateRatio(a, b sample) float64  { return a.rate / b.rate }
 func callsRatio(a, b sample) float64 { return a.calls / b.calls }
 func sizeRatio(a, b sample) float64  { return float64(a.stored) / float64(b.stored) }

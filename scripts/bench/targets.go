@@ -75,7 +75,14 @@ var targets = []target{
 		restoreAgainst("walkeep-s2", "pgbackrest-zst", callsRatio)},
 	{"the same with replay", "%.2f x", 0, 0, restoreAgainst("walkeep-s2", "pgbackrest-zst", rateRatio)},
 	{"walkeep zstd: call for an archived segment", "%.1f ms", 0, 5, knownMedian("walkeep-zstd")},
-	{"walkeep: greatest peak memory of a call", "%.0f MB", 0, 128, peakOfAll},
+	{"walkeep: greatest peak memory of a call of archive-cmd or restore-cmd", "%.0f MB", 0, 128, peakOfAll},
+	{"walkeep zstd, base backup, against the quickest rival that compresses: time (0.80 x is the aim)", "%.2f x", 0, 1, backupAgainst("walkeep-zstd")},
+	{"walkeep zstd, base backup, against the smallest of the rivals with zst, level 1: stored size", "%.4f x", 0, 1, backupSizeAgainst("walkeep-zstd")},
+	{"walkeep s2, base backup, against the quickest rival that compresses: time", "%.2f x", 0, 0, backupAgainst("walkeep-s2")},
+	{"walkeep zstd, restoring a backup, against pgBackRest's quicker one: time", "%.2f x", 0, 1, layingOutAgainst("walkeep-zstd")},
+	{"walkeep s2, restoring a backup, against pgBackRest's quicker one: time", "%.2f x", 0, 1, layingOutAgainst("walkeep-s2")},
+	{"walkeep zstd, delta restore of what is unchanged, against pgBackRest's quicker one: time", "%.2f x", 0, 1, deltaAgainst("walkeep-zstd")},
+	{"walkeep s2, delta restore of what is unchanged, against pgBackRest's quicker one: time", "%.2f x", 0, 1, deltaAgainst("walkeep-s2")},
 }
 
 // judge says what is wanted, and whether a value reaches it.

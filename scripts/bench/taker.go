@@ -1,0 +1,96 @@
+//go:build linux
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"strings"
+)
+
+// A taker is a contestant of base backups: a way to take one, and to restore what it took. Its commands go through a shell.
+// While it takes one, an archive's data is the server's data directory, and afterwards the directory that is restored.
+type taker struct {
+	name    string
+	label   string // as the report names it
+	version string // of the tool, empty where that does not matter
+	kept    string // directory in the store that holds the backup and nothing else; empty: the store itself
+	opens   bool   // what it restores recovers by itself when it is started
+	archive func(archive) string
+	setUp   func(context.Context, archive) error // nil: nothing to be done before the server starts
+	take    func(archive) string
+	aim     func(archive) error  // makes ready to restore to another directory; nil: nothing to be done
+	restore func(archive) string // nil: that is not measured
+	delta   func(archive) string // nil likewise
+}
+
+func takerNames() []string {
+	return []string{
+		"cp", "walkeep-zstd", "walkeep-s2", "pgbackrest-zst", "pgbackrest-lz4",
+		"pg_basebackup", "pg_basebackup-server", "pg_basebackup-client",
+	}
+}
+
+func chooseTakers(ctx context.Context, t tools, wanted []string) ([]*taker, error) {
+	var takers []*taker
+	for _, name := range wanted {
+		tool, kind, _ := strings.Cut(name, "-")
+		var c *taker
+		var err error
+		switch tool {
+		case "walkeep":
+			c, err = t.walkeep.taker(ctx, kind)
+		case "pgbackrest":
+			c, err = t.pgBackRest.taker(ctx, kind)
+			if errors.Is(err, exec.ErrNotFound) {
+				progress("%s is left out: pgBackRest is not installed", name)
+				continue
+			}
+		case "pg_basebackup":
+			c = pgBaseBackup(t.pgBindir, kind)
+		default:
+			c = copying()
+		}
+		if err != nil {
+			return nil, err
+		}
+		c.name = name
+		takers = append(takers, c)
+	}
+	return takers, nil
+}
+
+// keepWAL is the archive_command of those that bring none of their own.
+func keepWAL(a archive) string { return "cp %p " + a.aux + "/%f" }
+
+// pgBaseBackup makes the contestants of PostgreSQL's own tool, which leaves the WAL to the archive, as the others do.
+func pgBaseBackup(bindir, compressor string) *taker {
+	t := &taker{label: "`pg_basebackup -Fp`", archive: keepWAL}
+	format := "-Fp"
+	if compressor != "" {
+		t.label = "`pg_basebackup -Ft`, zstd level 1 by the " + compressor
+		format = "-Ft -Z " + compressor + "-zstd:level=1,workers=2"
+	}
+	t.take = func(a archive) string {
+		return fmt.Sprintf("%s -X none -c fast %s -D %s", filepath.Join(bindir, "pg_basebackup"), format, a.store)
+	}
+	if compressor == "client" {
+		t.restore = func(a archive) string { return durably("tar --zstd -xf "+a.store+"/base.tar.zst -C "+a.data, a.data) }
+	}
+	return t
+}
+
+// copying is what the disk and the page cache allow. The copy is good for nothing, as nobody told the server.
+func copying() *taker {
+	return &taker{
+		label: "`cp -a`", archive: keepWAL,
+		take:    func(a archive) string { return durably("cp -a "+a.data+"/. "+a.store, a.store) },
+		restore: func(a archive) string { return durably("cp -a "+a.store+"/. "+a.data, a.data) },
+	}
+}
+
+// durably is for tools that leave it to the kernel when something is written to the disk.
+func durably(command, dir string) string { return command + " && sync -f " + dir }

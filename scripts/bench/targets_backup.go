@@ -1,0 +1,54 @@
+//go:build linux
+
+package main
+
+import "slices"
+
+// The rivals of the targets. Those that compress: a backup that is not compressed is quick where the disk is, and large.
+var (
+	backupRivals  = []string{"pgbackrest-zst", "pgbackrest-lz4", "pg_basebackup-server", "pg_basebackup-client"}
+	sizeRivals    = []string{"pgbackrest-zst", "pg_basebackup-server", "pg_basebackup-client"}
+	restoreRivals = []string{"pgbackrest-zst", "pgbackrest-lz4"}
+)
+
+// againstBest relates a figure of one contestant to the least of its rivals in the same round. Rounds in which not all
+// of the rivals that take part have a figure are left out.
+func againstBest(samples map[string][]sample, name string, rivals []string, figure func(sample) float64) []float64 {
+	rounds := len(samples[name])
+	var fields [][]float64
+	for _, rival := range rivals {
+		if len(samples[rival]) > 0 {
+			fields = append(fields, column(samples[rival], figure))
+			rounds = min(rounds, len(samples[rival]))
+		}
+	}
+	var values []float64
+	for round := range rounds {
+		var best []float64
+		for _, f := range fields {
+			best = append(best, f[round])
+		}
+		if len(best) > 0 {
+			values = append(values, figure(samples[name][round])/slices.Min(best))
+		}
+	}
+	return values
+}
+
+func backupAgainst(name string) func(b *bench) []float64 {
+	return func(b *bench) []float64 { return againstBest(b.taken, name, backupRivals, tookOf) }
+}
+
+func backupSizeAgainst(name string) func(b *bench) []float64 {
+	return func(b *bench) []float64 {
+		return againstBest(b.taken, name, sizeRivals, func(s sample) float64 { return float64(s.stored) })
+	}
+}
+
+func layingOutAgainst(name string) func(b *bench) []float64 {
+	return func(b *bench) []float64 { return againstBest(b.laidOut, name, restoreRivals, tookOf) }
+}
+
+func deltaAgainst(name string) func(b *bench) []float64 {
+	return func(b *bench) []float64 { return againstBest(b.compared, name, restoreRivals, tookOf) }
+}
