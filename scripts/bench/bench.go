@@ -51,9 +51,11 @@ func newBench(ctx context.Context, p *place, o options) (*bench, error) {
 		if b.takers, err = chooseTakers(ctx, t, backups); err != nil {
 			return nil, err
 		}
-		b.cluster, err = prepareCluster(ctx, p)
+		if b.cluster, err = prepareCluster(ctx, p); err != nil {
+			return nil, err
+		}
 	}
-	return b, err
+	return b, nil
 }
 
 // run runs all rounds of both parts.

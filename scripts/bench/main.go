@@ -87,12 +87,14 @@ func run(ctx context.Context, o options) error {
 		return p.clean()
 	}
 	b, err := newBench(ctx, p, o)
-	if err != nil {
-		return err
+	if err == nil {
+		err = b.run(ctx)
 	}
-	err = b.run(ctx)
-	if ctx.Err() != nil {
+	switch {
+	case ctx.Err() != nil:
 		return errors.New("interrupted")
+	case b == nil:
+		return err
 	}
 	writeReport(os.Stdout, b, describeMachine(ctx, p))
 	return err
