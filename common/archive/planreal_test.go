@@ -2,6 +2,7 @@ package archive_test
 
 import (
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -16,6 +17,9 @@ import (
 // The server ends a recovery where the plan says, and fails where the plan is refused.
 func TestPlanAgreesWithServer(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, major int) {
+		if !slices.Contains([]int{10, 13, 15, 18}, major) {
+			return // between these nothing changed that a plan goes by
+		}
 		s := newSite(t, major)
 		ctx := t.Context()
 		s.exec("CREATE TABLE t (a int, b text)")

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"walkeep/common/codec"
 	"walkeep/common/wal"
@@ -177,7 +178,7 @@ func (m *Manifest) check() error {
 		}
 	}
 	for _, t := range m.Tablespaces {
-		if t.OID == 0 || t.Location == "" || strings.ContainsAny(t.Location, "\x00\n\r") {
+		if t.OID == 0 || t.Location == "" || strings.ContainsAny(t.Location, "\x00\n\r") || !utf8.ValidString(t.Location) {
 			return fmt.Errorf("tablespace %d at %q", t.OID, t.Location)
 		}
 	}

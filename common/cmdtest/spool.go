@@ -94,7 +94,8 @@ func (s Spool) add(objects map[string]Object, rel string) error {
 	if err != nil {
 		return err
 	}
-	if rel == "archive.json" || path.Dir(rel) == "standbys" && path.Ext(rel) == ".json" {
+	note := path.Ext(rel) == ".json" && (path.Dir(rel) == "standbys" || path.Dir(rel) == "damaged")
+	if rel == "archive.json" || note {
 		if !json.Valid(content) {
 			return fmt.Errorf("not JSON: %q", content)
 		}
