@@ -43,6 +43,22 @@ const (
 type File struct {
 	*os.File        // under its temporary name
 	path     string // its final name
+
+	written, begun int64 // bytes; those of which the system was asked to begin to bring them to disk
+}
+
+// writebackSize is how many bytes are written before the system is asked to bring them to disk, so that the fsync at the
+// end of a large file finds most of them there.
+const writebackSize = 8 << 20
+
+// Write implements io.Writer.
+func (f *File) Write(p []byte) (int, error) {
+	n, err := f.File.Write(p)
+	if f.written += int64(n); f.written-f.begun >= writebackSize {
+		beginWriteback(f.File, f.begun, f.written-f.begun)
+		f.begun = f.written
+	}
+	return n, err
 }
 
 // Create begins the file that will be path. It fails where the directory does not exist.

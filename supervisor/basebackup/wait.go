@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	pollInterval = 100 * time.Millisecond
+	pollInterval = 25 * time.Millisecond
 	// switchAfter is how long the server has to fill, or to switch, the segment in which the backup ends, before it is
 	// asked to.
 	switchAfter = 2 * time.Second
