@@ -1,8 +1,8 @@
 # walkeep. `make demo` shows what it does, `make test` whether it does it; both install what they need.
 PREFIX ?= /usr/local
 GO ?= go
-# -tags forceposix: options begin with a dash on Windows, too
-BUILD = $(GO) build -trimpath -tags forceposix -ldflags '-s -w'
+# -tags forceposix: options begin with a dash on Windows, too. Without cgo nothing depends on the host's C library.
+BUILD = CGO_ENABLED=0 $(GO) build -trimpath -tags forceposix -ldflags '-s -w'
 COMMANDS = ./archive-cmd ./restore-cmd ./supervisor
 
 all: build

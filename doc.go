@@ -9,7 +9,7 @@
 //	archive-cmd             archive cli codec config durable pgdata storage storage/local wal
 //	restore-cmd             archive cli config durable pgdata storage storage/local wal | cenkalti/backoff
 //	supervisor              * supervisor/*
-//	supervisor/basebackup   archive backup codec storage wal supervisor/pgserver | jackc/pgx
+//	supervisor/basebackup   archive backup backup/volume codec storage wal supervisor/pgserver | jackc/pgx
 //	supervisor/drill        archive backup storage wal supervisor/pgserver supervisor/restore
 //	supervisor/pgserver     wal | jackc/pgx
 //	supervisor/metrics      wal supervisor/report | prometheus/client_golang
@@ -20,7 +20,8 @@
 //	supervisor/service      cli | kardianos/service cenkalti/backoff robfig/cron x/sys
 //	supervisor/verify       archive backup codec storage wal | x/sync zeebo/xxh3
 //	common/archive          backup codec durable storage wal | x/sync x/sys zeebo/xxh3
-//	common/backup           codec storage wal | zeebo/xxh3
+//	common/backup           codec storage wal
+//	common/backup/volume    backup codec storage | zeebo/xxh3
 //	common/cli
 //	common/cmdtest          *
 //	common/codec            | klauspost/compress pierrec/lz4 zeebo/xxh3 x/sync
@@ -37,5 +38,5 @@
 //	scripts/testreport
 //
 // Names on the left of the bar are below common/. The two commands stay small and quick because nothing that they reach
-// imports pgx, kardianos/service, a network store or the supervisor.
+// imports pgx, kardianos/service, a network store or the supervisor, nor what would link them to the C library.
 package walkeep

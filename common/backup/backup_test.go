@@ -20,6 +20,7 @@ import (
 	"github.com/zeebo/xxh3"
 
 	"walkeep/common/backup"
+	"walkeep/common/backup/volume"
 	"walkeep/common/codec"
 	"walkeep/common/storage/local"
 	"walkeep/common/storage/mem"
@@ -222,7 +223,7 @@ func TestVolumes(t *testing.T) {
 		{Path: "base/" + strings.Repeat("long", 60), Mode: 0o600, ModTime: began, Size: 7}, {Path: "empty", Mode: 0o640, ModTime: began},
 		{Path: "PG_VERSION", Mode: 0o600, ModTime: began, Size: backup.BlockSize}, {Path: "not \xff utf-8", Mode: 0o600, ModTime: began, Size: 1},
 	}
-	w := backup.NewWriter(b, "20261122T120000Z", backup.WriteOptions{Codec: c, Workers: 2, Tool: "test"})
+	w := volume.NewWriter(b, "20261122T120000Z", volume.Options{Codec: c, Workers: 2, Tool: "test"})
 	if err := w.Add(t.Context(), &source{files: slices.Clone(list)}); err != nil {
 		t.Fatal(err)
 	}
@@ -286,7 +287,7 @@ func TestHugeFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	const huge = 5<<30 + 12345
-	w := backup.NewWriter(b, "20261122T120000Z", backup.WriteOptions{Codec: c, Level: 1, Workers: 2, Tool: "test"})
+	w := volume.NewWriter(b, "20261122T120000Z", volume.Options{Codec: c, Level: 1, Workers: 2, Tool: "test"})
 	list := []backup.File{{Path: "small", Mode: 0o600, ModTime: began, Size: 10}, {Path: "huge", Mode: 0o600, ModTime: began, Size: huge}}
 	if err := w.Add(t.Context(), &source{files: list, zero: true}); err != nil {
 		t.Fatal(err)
@@ -320,7 +321,7 @@ func TestWriteFails(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := backup.NewWriter(b, "20261122T120000Z", backup.WriteOptions{Codec: c, Workers: 2})
+	w := volume.NewWriter(b, "20261122T120000Z", volume.Options{Codec: c, Workers: 2})
 	if err := w.Add(t.Context(), failing{failed}); !errors.Is(err, failed) {
 		t.Errorf("got %v, want %v", err, failed)
 	}

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"walkeep/common/backup"
+	"walkeep/common/backup/volume"
 	"walkeep/common/codec"
 	"walkeep/common/storage/local"
 )
@@ -78,7 +79,7 @@ func writeGolden(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := backup.NewWriter(b, manifest().ID, backup.WriteOptions{Codec: c, Workers: 1, Tool: "0.1.0"})
+	w := volume.NewWriter(b, manifest().ID, volume.Options{Codec: c, Workers: 1, Tool: "0.1.0"})
 	if err := w.Add(t.Context(), &source{files: goldenFiles()}); err != nil {
 		t.Fatal(err)
 	}

@@ -26,9 +26,7 @@ const (
 	// HashSize is the size in bytes of a block's hash.
 	HashSize = 16
 
-	maxChunks    = 4096 // of a volume that is to hold one more file; a trailer lists twice as many
-	maxChunkSize = 64 << 20
-	maxLine      = 64 << 20
+	maxLine = 64 << 20 // bytes
 )
 
 // A File is a file or a directory of a backup.

@@ -48,6 +48,7 @@ func Main(m *testing.M, programs ...string) int {
 		args = append(args, "walkeep/"+program)
 	}
 	build := exec.Command("go", args...)
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as make build has it
 	out, err := build.CombinedOutput()
 	if err == nil {
 		err = os.Chmod(dir, 0o755) // unprivileged users run them, too

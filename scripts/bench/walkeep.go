@@ -103,7 +103,9 @@ func (w *walkeep) build(ctx context.Context) error {
 	for _, name := range w.programs {
 		args = append(args, "walkeep/"+name)
 	}
-	if out, err := exec.CommandContext(ctx, "go", args...).CombinedOutput(); err != nil {
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0") // as make build has it
+	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("build walkeep: %w\n%s", err, tail(string(out)))
 	}
 	return nil

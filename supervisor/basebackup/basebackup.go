@@ -13,6 +13,7 @@ import (
 
 	"walkeep/common/archive"
 	"walkeep/common/backup"
+	"walkeep/common/backup/volume"
 	"walkeep/common/codec"
 	"walkeep/common/storage"
 	"walkeep/common/wal"
@@ -123,7 +124,7 @@ func (t *taker) prepare(ctx context.Context) error {
 }
 
 func (t *taker) take(ctx context.Context) (*backup.Manifest, error) {
-	w := backup.NewWriter(t.b, t.id, backup.WriteOptions{
+	w := volume.NewWriter(t.b, t.id, volume.Options{
 		Codec: t.Codec, Level: t.Level, Workers: t.Workers, Tool: t.Tool, Progress: t.Progress,
 	})
 	m, err := t.receive(ctx, w)
@@ -140,7 +141,7 @@ func (t *taker) take(ctx context.Context) (*backup.Manifest, error) {
 }
 
 // receive stores what the server sends.
-func (t *taker) receive(ctx context.Context, w *backup.Writer) (*backup.Manifest, error) {
+func (t *taker) receive(ctx context.Context, w *volume.Writer) (*backup.Manifest, error) {
 	conn, err := pgserver.ConnectReplication(ctx, t.Conninfo, t.notice)
 	if err != nil {
 		return nil, err

@@ -19,7 +19,7 @@ const (
 	maxLabel     = 1 << 20 // bytes
 )
 
-// A source gives the files that the server sends, as a [backup.Source]. The control file comes last but for the server's
+// A source gives the files that the server sends, as a [volume.Source]. The control file comes last but for the server's
 // own manifest, as in the stream.
 type source struct {
 	s     *stream
@@ -28,7 +28,7 @@ type source struct {
 	label []byte      // content of backup_label, once it was sent
 }
 
-// Next implements [backup.Source].
+// Next implements [volume.Source].
 func (s *source) Next() (backup.File, io.Reader, error) {
 	for {
 		if s.tar == nil {

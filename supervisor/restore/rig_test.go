@@ -18,6 +18,7 @@ import (
 
 	"walkeep/common/archive"
 	"walkeep/common/backup"
+	"walkeep/common/backup/volume"
 	"walkeep/common/codec"
 	"walkeep/common/storage/local"
 	"walkeep/common/wal"
@@ -122,7 +123,7 @@ func newRig(t *testing.T, files tree, tablespaces ...backup.Tablespace) *rig {
 	r.must(err)
 	c, err := codec.ByName("zstd")
 	r.must(err)
-	w := backup.NewWriter(r.backend, id, backup.WriteOptions{Codec: c, Workers: 2, Tool: "test"})
+	w := volume.NewWriter(r.backend, id, volume.Options{Codec: c, Workers: 2, Tool: "test"})
 	r.must(w.Add(t.Context(), files.source()))
 	r.backup = &backup.Manifest{
 		Type: "full", Server: "15.0", Major: 15, SystemID: systemID, SegmentSize: 16 << 20, Timeline: 1, Start: 0x2000028,

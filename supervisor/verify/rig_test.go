@@ -15,6 +15,7 @@ import (
 
 	"walkeep/common/archive"
 	"walkeep/common/backup"
+	"walkeep/common/backup/volume"
 	"walkeep/common/codec"
 	"walkeep/common/storage"
 	"walkeep/common/storage/mem"
@@ -104,7 +105,7 @@ func addBackup(t testing.TB, b storage.Backend) *backup.Manifest {
 		return backup.File{Path: path, Size: size, Mode: 0o600, ModTime: began}
 	}
 	dir := func(path string) backup.File { return backup.File{Path: path, Dir: true, Mode: 0o700, ModTime: began} }
-	w := backup.NewWriter(b, backup.NewID(began, 1), backup.WriteOptions{Codec: c, Workers: 2, Tool: "test"})
+	w := volume.NewWriter(b, backup.NewID(began, 1), volume.Options{Codec: c, Workers: 2, Tool: "test"})
 	for i := range 3 { // each Add begins a volume
 		name := fmt.Sprintf("base/%d", i)
 		err := w.Add(ctx, &source{seed: rand.NewChaCha8([32]byte{byte(i)}), files: []backup.File{

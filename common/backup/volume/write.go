@@ -1,4 +1,6 @@
-package backup
+// Package volume writes backups in the form that package backup describes. It is apart from that because nothing that
+// archives or restores WAL needs it.
+package volume
 
 import (
 	"archive/tar"
@@ -10,19 +12,25 @@ import (
 
 	"github.com/zeebo/xxh3"
 
+	"walkeep/common/backup"
 	"walkeep/common/codec"
 	"walkeep/common/storage"
+)
+
+const (
+	maxChunks    = 4096 // of a volume that is to hold one more file; a trailer lists twice as many
+	maxChunkSize = 64 << 20
 )
 
 // A Source gives the files of a data directory one after the other.
 type Source interface {
 	// Next gives the next file, of which Path, Dir, Mode, ModTime and Size are set, and its content, which is read before
 	// the next call; io.EOF at the end.
-	Next() (File, io.Reader, error)
+	Next() (backup.File, io.Reader, error)
 }
 
-// WriteOptions say how a backup is stored.
-type WriteOptions struct {
+// Options say how a backup is stored.
+type Options struct {
 	Codec    codec.Codec
 	Level    int // 0: the codec's standard level
 	Workers  int // cores that compress
@@ -34,20 +42,20 @@ type WriteOptions struct {
 type Writer struct {
 	b       storage.Backend
 	id      string
-	options WriteOptions
-	files   []File
-	volumes []Stored
+	options Options
+	files   []backup.File
+	volumes []backup.Stored
 	bytes   int64
 	count   int
 	block   []byte
 }
 
 // NewWriter begins the backup with this id, which nobody else uses.
-func NewWriter(b storage.Backend, id string, o WriteOptions) *Writer {
+func NewWriter(b storage.Backend, id string, o Options) *Writer {
 	if o.Level == 0 {
 		_, _, o.Level = o.Codec.Levels()
 	}
-	return &Writer{b: b, id: id, options: o, block: make([]byte, BlockSize)}
+	return &Writer{b: b, id: id, options: o, block: make([]byte, backup.BlockSize)}
 }
 
 // Add stores all files of src, in new volumes.
@@ -69,7 +77,7 @@ func (w *Writer) Add(ctx context.Context, src Source) error {
 
 // chunkSize is that of a volume that begins with a file of this size.
 func chunkSize(file int64) int {
-	size := ChunkSize
+	size := backup.ChunkSize
 	for size < maxChunkSize && file/int64(size) > maxChunks {
 		size *= 2
 	}
@@ -78,7 +86,7 @@ func chunkSize(file int64) int {
 
 // An entry is the source's next file, which may have to wait for the next volume.
 type entry struct {
-	file    File
+	file    backup.File
 	content io.Reader
 	err     error // io.EOF
 }
@@ -95,7 +103,7 @@ func (e *entry) read(src Source) error {
 func (w *Writer) fill(cw *codec.Writer, src Source, next *entry) error {
 	tw := tar.NewWriter(cw)
 	for first := true; next.err == nil; first = false {
-		if !first && (cw.Size() >= VolumeSize || chunkSize(next.file.Size) > ChunkSize) {
+		if !first && (cw.Size() >= backup.VolumeSize || chunkSize(next.file.Size) > backup.ChunkSize) {
 			break
 		}
 		if err := w.addFile(cw, tw, next); err != nil {
@@ -119,10 +127,10 @@ func (w *Writer) addFile(cw *codec.Writer, tw *tar.Writer, e *entry) error {
 	}
 	if f.Size > 0 {
 		f.Volume, f.Offset = len(w.volumes)+1, cw.Size()
-		f.Hashes = make([]byte, 0, f.Blocks()*HashSize)
+		f.Hashes = make([]byte, 0, f.Blocks()*backup.HashSize)
 	}
 	for left := f.Size; left > 0; {
-		block := w.block[:min(left, BlockSize)]
+		block := w.block[:min(left, backup.BlockSize)]
 		if _, err := io.ReadFull(e.content, block); err != nil {
 			return err
 		}
@@ -145,11 +153,11 @@ func (w *Writer) addFile(cw *codec.Writer, tw *tar.Writer, e *entry) error {
 }
 
 // put stores one object, compressed on all cores, and reads it back.
-func (w *Writer) put(ctx context.Context, name string, chunk int, write func(*codec.Writer) error) (Stored, error) {
+func (w *Writer) put(ctx context.Context, name string, chunk int, write func(*codec.Writer) error) (backup.Stored, error) {
 	var trailer *codec.Trailer
 	var size counter
 	o := w.options
-	err := w.b.Put(ctx, Dir(w.id)+name+o.Codec.Ext(), func(dst io.Writer) error {
+	err := w.b.Put(ctx, backup.Dir(w.id)+name+o.Codec.Ext(), func(dst io.Writer) error {
 		size = counter{w: dst}
 		cw, err := codec.NewWriter(&size, codec.WriterOptions{Codec: o.Codec, Level: o.Level, ChunkSize: chunk, Workers: o.Workers})
 		if err != nil {
@@ -166,21 +174,21 @@ func (w *Writer) put(ctx context.Context, name string, chunk int, write func(*co
 		return err
 	}, func(r io.Reader) error { return codec.CheckStored(r, trailer) })
 	if err != nil {
-		return Stored{}, fmt.Errorf("store %s: %w", name, err)
+		return backup.Stored{}, fmt.Errorf("store %s: %w", name, err)
 	}
-	s := StoredOf(trailer, size.n)
+	s := backup.StoredOf(trailer, size.n)
 	s.Name += o.Codec.Ext()
 	return s, nil
 }
 
 // Commit stores the index, completes the manifest by what the Writer knows, and stores it. From then on the backup
 // exists.
-func (w *Writer) Commit(ctx context.Context, m *Manifest) error {
-	index, err := w.put(ctx, "files.json", ChunkSize, func(cw *codec.Writer) error { return WriteIndex(cw, w.files) })
+func (w *Writer) Commit(ctx context.Context, m *backup.Manifest) error {
+	index, err := w.put(ctx, "files.json", backup.ChunkSize, func(cw *codec.Writer) error { return backup.WriteIndex(cw, w.files) })
 	if err != nil {
 		return err
 	}
-	m.Version, m.ID, m.Tool, m.Codec = Version, w.id, w.options.Tool, w.options.Codec.Name()
+	m.Version, m.ID, m.Tool, m.Codec = backup.Version, w.id, w.options.Tool, w.options.Codec.Name()
 	m.Files, m.Bytes, m.Volumes, m.Index = w.count, w.bytes, w.volumes, index
 	content, err := m.Encode()
 	if err != nil {
@@ -197,8 +205,8 @@ func (w *Writer) Commit(ctx context.Context, m *Manifest) error {
 		}
 		return err
 	}
-	if err := w.b.Put(ctx, Dir(w.id)+ManifestName, write, check); err != nil {
-		return fmt.Errorf("store %s: %w", ManifestName, err)
+	if err := w.b.Put(ctx, backup.Dir(w.id)+backup.ManifestName, write, check); err != nil {
+		return fmt.Errorf("store %s: %w", backup.ManifestName, err)
 	}
 	return nil
 }
