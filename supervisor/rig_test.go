@@ -179,6 +179,11 @@ func (r *rig) loadWhile(c *pgtest.Cluster, seed uint64, f func()) {
 	f()
 	stop()
 	<-done
+	// A commit that was on its way when its client was stopped may still happen.
+	r.must(c.WaitFor(r.ctx(), pgtest.Timeout, "the load's sessions to end", func(ctx context.Context) (bool, error) {
+		n, err := c.QueryInt(ctx, "SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()")
+		return n == 0, err
+	}))
 }
 
 // cut ends the segment that is being written and waits until it is archived.
