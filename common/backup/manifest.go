@@ -7,7 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"regexp"
+	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -99,11 +99,17 @@ func (m *Manifest) LastSegment() wal.Name {
 // Dir is the directory of the backup with this id in the archive, with a slash at its end.
 func Dir(id string) string { return "backups/" + id + "/" }
 
-var idForm = regexp.MustCompile(`^[0-9]{8}T[0-9]{6}Z(-[1-9][0-9]{0,3})?$`)
+const idForm = "20060102T150405Z"
 
 // CheckID tells whether a text can be a backup's id.
 func CheckID(id string) error {
-	if !idForm.MatchString(id) {
+	begin, number, several := strings.Cut(id, "-")
+	began, err := time.Parse(idForm, begin)
+	n := 1
+	if err == nil && several {
+		n, err = strconv.Atoi(number)
+	}
+	if err != nil || NewID(began, n) != id {
 		return fmt.Errorf("%q is not the id of a backup, such as 20261123T004501Z", id)
 	}
 	return nil
@@ -111,7 +117,7 @@ func CheckID(id string) error {
 
 // NewID is the id of a backup that begins at this time, and the nth to do so, from 1.
 func NewID(began time.Time, n int) string {
-	id := began.UTC().Format("20060102T150405Z")
+	id := began.UTC().Format(idForm)
 	if n > 1 {
 		id = fmt.Sprintf("%s-%d", id, n)
 	}

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -177,6 +178,18 @@ func Find(file string) (path string, wanted bool) {
 	return "/etc/walkeep/walkeep.ini", false
 }
 
+// configured tells whether a file or the environment may say anything.
+func configured(file string) bool {
+	path, wanted := Find(file)
+	if _, err := os.Stat(path); wanted || !errors.Is(err, os.ErrNotExist) {
+		return true
+	}
+	return slices.ContainsFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, prefix) })
+}
+
+// prefix is that of the names of environment variables.
+const prefix = "WALKEEP_"
+
 // describe makes go-flags' error name the file, the line and the line's key in the usual way.
 func describe(path string, content []byte, err error) error {
 	var e *flags.IniError
@@ -198,7 +211,7 @@ func fromEnvironment(p *flags.Parser) error {
 		if o.Field().Tag.Get("no-ini") != "" {
 			continue
 		}
-		name := "WALKEEP_" + strings.ToUpper(strings.ReplaceAll(key, "-", "_"))
+		name := prefix + strings.ToUpper(strings.ReplaceAll(key, "-", "_"))
 		if value := os.Getenv(name); value != "" {
 			if err := o.Set(&value); err != nil {
 				return fmt.Errorf("environment variable %s: %w", name, err)

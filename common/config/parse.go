@@ -43,15 +43,19 @@ func (cmd Command) Parse(args []string, help io.Writer) (Config, error) {
 func (cmd Command) ParseCommand(args []string, help io.Writer) (Config, string, error) {
 	// The first reading finds the file's name and checks the arguments, the second lets them beat the file.
 	first := Default()
-	if name, err := cmd.parse(&first, args, help); err != nil || first.Version {
+	name, err := cmd.parse(&first, args, help)
+	if err != nil || first.Version {
 		return first, name, err
+	}
+	if !configured(first.File) {
+		// A server starts archive-cmd for every segment, most often with all that it needs in the arguments.
+		return first, name, cmd.validate(&first, name)
 	}
 	c := Default()
 	if err := c.Load(first.File); err != nil {
 		return c, "", err
 	}
-	name, err := cmd.parse(&c, args, help)
-	if err != nil {
+	if name, err = cmd.parse(&c, args, help); err != nil {
 		return c, name, err
 	}
 	return c, name, cmd.validate(&c, name)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -181,6 +182,9 @@ func (c *cleaner) removeBackup(ctx context.Context, b Judged) error {
 	return err
 }
 
+// stored is the form of the names in a backup's directory that package backup lists.
+var stored = regexp.MustCompile(`^(manifest\.json|data-[0-9]{4,}\.tar(\.[0-9a-z]+)+|files\.json(\.[0-9a-z]+)+)$`)
+
 // list gives the objects of a backup's directory.
 func (c *cleaner) list(ctx context.Context, dir string) func(yield func(storage.Entry, error) bool) {
 	return func(yield func(storage.Entry, error) bool) {
@@ -190,7 +194,7 @@ func (c *cleaner) list(ctx context.Context, dir string) func(yield func(storage.
 			return
 		}
 		for _, e := range entries {
-			if !e.IsDir() && backup.IsObject(path.Base(e.Name)) && !yield(e, nil) {
+			if !e.IsDir() && stored.MatchString(path.Base(e.Name)) && !yield(e, nil) {
 				return
 			}
 		}
