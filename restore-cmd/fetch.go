@@ -93,7 +93,7 @@ func deliver(ctx context.Context, o options, name wal.Name, standby bool, msg *c
 		return none, err
 	}
 	defer os.Remove(temp)
-	got, err := a.Fetch(ctx, name, cluster, f)
+	got, err := a.Fetch(ctx, name, cluster, durable.Pieces{File: f})
 	if closed := f.Close(); err == nil {
 		err = closed
 	}

@@ -18,11 +18,7 @@ import (
 // each runs a test on the oldest and the newest server and on one whose programs are all there.
 func each(t *testing.T, test func(r *rig)) {
 	t.Parallel()
-	pgtest.Each(t, func(t *testing.T, major int) {
-		if major == 10 || major == 15 || major == 18 {
-			test(newRig(t, major))
-		}
-	})
+	pgtest.Each(t, func(t *testing.T, major int) { test(newRig(t, major)) }, 10, 15, 18)
 }
 
 // backups lists what is in the archive's directories of backups.
@@ -205,6 +201,25 @@ func TestBackupsTogether(t *testing.T) {
 					r.t.Errorf("two backups have the id %s", id)
 				}
 			}
+		}
+	})
+}
+
+// A password on the command line is warned about, and stands in no message.
+func TestPasswordInArguments(t *testing.T) {
+	each(t, func(r *rig) {
+		c := r.start("primary", nil)
+		for _, conninfo := range []string{c.ConnString() + " password=hush", c.ConnString() + " password = 'hush'"} {
+			out, err := r.command("backup", "--conninfo", conninfo).CombinedOutput()
+			r.must(err)
+			if s := string(out); !strings.Contains(s, "can see the password") || strings.Contains(s, "hush") {
+				r.t.Errorf("got %q", out)
+			}
+		}
+		out, err := r.command("backup", "--conninfo", c.ConnString()).CombinedOutput()
+		r.must(err)
+		if strings.Contains(string(out), "password") {
+			r.t.Errorf("got %q", out)
 		}
 	})
 }

@@ -8,12 +8,14 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"strings"
 
 	"walkeep/common/archive"
 	"walkeep/common/cli"
 	"walkeep/common/config"
 	"walkeep/common/storage"
 	"walkeep/common/storage/local"
+	"walkeep/supervisor/pgserver"
 )
 
 // Exit codes. The command check has those of a monitoring plugin.
@@ -87,6 +89,9 @@ func run(args []string, msg *cli.Messages) error {
 		return cli.PrintVersion(os.Stdout, "supervisor")
 	}
 	msg.Verbose, msg.Quiet = c.Verbose, c.Quiet
+	if pgserver.HasPassword(c.Conninfo) && strings.Contains(strings.Join(args, "\x00"), c.Conninfo) {
+		msg.Warn("put it into the password file (~/.pgpass) or a service file", "every user of this host can see the password in --conninfo")
+	}
 	ctx, stop := cli.Context()
 	defer stop()
 	for _, command := range all {

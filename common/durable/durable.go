@@ -53,7 +53,7 @@ const writebackSize = 8 << 20
 
 // Write implements io.Writer.
 func (f *File) Write(p []byte) (int, error) {
-	n, err := f.File.Write(p)
+	n, err := Pieces{f.File}.Write(p)
 	if f.written += int64(n); f.written-f.begun >= writebackSize {
 		beginWriteback(f.File, f.begun, f.written-f.begun)
 		f.begun = f.written

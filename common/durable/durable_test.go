@@ -1,6 +1,7 @@
 package durable_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -345,4 +346,30 @@ func TestSweep(t *testing.T) {
 func temps(t testing.TB, dir string) []string {
 	t.Helper()
 	return slices.DeleteFunc(names(t, dir), func(n string) bool { return !strings.HasSuffix(n, ".tmp") })
+}
+
+// Content of any size, written at once or at any place, is there as it was given.
+func TestPieces(t *testing.T) {
+	for _, size := range []int{0, 1, 128<<10 - 1, 128 << 10, 128<<10 + 1, 300 << 10} {
+		content := make([]byte, size)
+		for i := range content {
+			content[i] = byte(i * 7 / 3)
+		}
+		f, err := os.Create(filepath.Join(t.TempDir(), "file"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer f.Close()
+		n, err := durable.Pieces{File: f}.Write(content)
+		if err != nil || n != size {
+			t.Errorf("write %d bytes: got %d, %v", size, n, err)
+		}
+		if n, err = (durable.Pieces{File: f}).WriteAt(content, int64(size)+5); err != nil || n != size {
+			t.Errorf("write %d bytes elsewhere: got %d, %v", size, n, err)
+		}
+		got, err := os.ReadFile(f.Name())
+		if want := slices.Concat(content, make([]byte, 5), content); err != nil || size > 0 && !bytes.Equal(got, want) {
+			t.Errorf("%d bytes are not what was written (%v)", size, err)
+		}
+	}
 }

@@ -58,10 +58,13 @@ func Need(t testing.TB, major int) {
 	}
 }
 
-// Each runs a parallel subtest for each of Majors, named pg10 and so on.
-func Each(t *testing.T, f func(t *testing.T, major int)) {
+// Each runs a parallel subtest for each of Majors, named pg10 and so on; where some majors are named, only for those.
+func Each(t *testing.T, f func(t *testing.T, major int), only ...int) {
 	t.Helper()
 	for _, major := range Majors() {
+		if len(only) > 0 && !slices.Contains(only, major) {
+			continue
+		}
 		t.Run(fmt.Sprintf("pg%d", major), func(t *testing.T) {
 			t.Parallel()
 			Need(t, major)

@@ -6,7 +6,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -50,6 +53,17 @@ func ConnectReplication(ctx context.Context, conninfo string, notice func(*pgcon
 		return nil, fmt.Errorf("connect to the server for replication: %w", err)
 	}
 	return conn, nil
+}
+
+// HasPassword tells whether a conninfo, as keywords or as a URL, holds a password.
+func HasPassword(conninfo string) bool {
+	if u, err := url.Parse(conninfo); err == nil && u.Scheme != "" {
+		_, set := u.User.Password()
+		return set || u.Query().Has("password")
+	}
+	return slices.ContainsFunc(strings.Fields(conninfo), func(word string) bool {
+		return word == "password" || strings.HasPrefix(word, "password=")
+	})
 }
 
 func prepare(c *pgconn.Config) {

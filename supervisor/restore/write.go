@@ -8,6 +8,7 @@ import (
 	"path"
 
 	"walkeep/common/backup"
+	"walkeep/common/durable"
 )
 
 // pageSize is the unit in which existing files are rewritten, in bytes.
@@ -28,7 +29,7 @@ func (w *worker) write(it *item, at int64, plain []byte) error {
 	if it.old != nil {
 		err = w.rewrite(it, at, plain)
 	} else {
-		_, err = it.f.WriteAt(plain, at)
+		_, err = durable.Pieces{File: it.f}.WriteAt(plain, at)
 		w.written.Add(n)
 	}
 	if err != nil {
