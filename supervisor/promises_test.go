@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -189,4 +190,50 @@ func TestNeverOverALiveServer(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(other, "file")); err != nil {
 		t.Error(err)
 	}
+}
+
+// A drill, or a restore, that touches a live server or its tablespaces.
+func TestNeverIntoALiveTablespace(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 15)
+	c := r.start("primary", nil)
+	space := filepath.Join(r.dir, "space")
+	r.mkdir(space)
+	r.must(c.Exec(r.ctx(), "CREATE TABLESPACE aside LOCATION '"+space+"'"))
+	r.must(c.Exec(r.ctx(), "CREATE TABLE elsewhere (n int) TABLESPACE aside"))
+	r.must(c.Exec(r.ctx(), "INSERT INTO elsewhere SELECT generate_series(1, 1000)"))
+	r.load(c, 20, 1)
+	r.backup(c)
+	r.cut(c)
+	r.must(c.Checkpoint(r.ctx()))
+	want, before := r.sum(c), tree(t, space)
+
+	r.run("drill", "--drill-dir", r.dir)
+	for _, delta := range []string{"--delta", "--jobs=1"} {
+		dir := filepath.Join(r.dir, "restored")
+		r.fails(1, []string{space}, "restore", "--target-dir", dir, delta)
+		r.empty(dir)
+	}
+	if after := tree(t, space); !slices.Equal(after, before) {
+		t.Errorf("the live server's tablespace was changed:\n%q\n%q", before, after)
+	}
+	if got := r.sum(c); got != want {
+		t.Error("the live server's rows have changed")
+	}
+}
+
+// tree lists what is in a directory, with sizes and times.
+func tree(t *testing.T, dir string) []string {
+	t.Helper()
+	var all []string
+	err := filepath.Walk(dir, func(path string, info os.FileInfo, err error) error {
+		if err == nil {
+			all = append(all, fmt.Sprint(path, info.Mode(), info.Size(), info.ModTime()))
+		}
+		return err
+	})
+	if err != nil || len(all) < 3 {
+		t.Fatalf("list %s: %q, %v", dir, all, err)
+	}
+	return all
 }
