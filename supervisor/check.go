@@ -65,9 +65,9 @@ func check(ctx context.Context, e *env, l report.Limits) error {
 }
 
 // usageCode is the exit code for wrong usage and configuration. To a monitoring system 2 would mean that the archive is
-// in danger.
-func usageCode(args []string) int {
-	if slices.Contains(args, "check") {
+// in danger. The command is not known where what is wrong stands before it.
+func usageCode(command string, args []string) int {
+	if command == "check" || command == "" && slices.Contains(args, "check") {
 		return exitUnknown
 	}
 	return exitUsage

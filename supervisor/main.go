@@ -84,7 +84,7 @@ func run(args []string, msg *cli.Messages) error {
 	case errors.Is(err, config.ErrHelp):
 		return nil
 	case err != nil:
-		return cli.Fail(usageCode(args), err, "supervisor --help lists the commands, supervisor COMMAND --help explains one")
+		return cli.Fail(usageCode(name, args), err, "supervisor --help lists the commands, supervisor COMMAND --help explains one")
 	case c.Version:
 		return cli.PrintVersion(os.Stdout, "supervisor")
 	}

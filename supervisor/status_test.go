@@ -158,6 +158,8 @@ func TestCheckExitCodes(t *testing.T) {
 		want int
 	}{
 		{[]string{"check", "--bogus"}, 3},
+		{[]string{"--bogus", "check"}, 3},
+		{[]string{"--spool", "check", "list", "--bogus"}, 2},
 		{[]string{"check", "--max-lag", "soon", "--spool", dir}, 3},
 		{[]string{"check", "--max-ready=-1", "--spool", dir}, 3},
 		{[]string{"status", "--max-lag=-1s", "--spool", dir}, 2},

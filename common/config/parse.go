@@ -39,7 +39,8 @@ func (cmd Command) Parse(args []string, help io.Writer) (Config, error) {
 	return c, err
 }
 
-// ParseCommand is Parse for a program with commands. It also gives the name of the one that was called.
+// ParseCommand is Parse for a program with commands. It also gives the name of the one that was called, with an error as
+// well where it is known then.
 func (cmd Command) ParseCommand(args []string, help io.Writer) (Config, string, error) {
 	// The first reading finds the file's name and checks the arguments, the second lets them beat the file.
 	first := Default()
@@ -53,7 +54,7 @@ func (cmd Command) ParseCommand(args []string, help io.Writer) (Config, string, 
 	}
 	c := Default()
 	if err := c.Load(first.File); err != nil {
-		return c, "", err
+		return c, name, err
 	}
 	if name, err = cmd.parse(&c, args, help); err != nil {
 		return c, name, err
@@ -86,23 +87,25 @@ func (cmd Command) parse(c *Config, args []string, help io.Writer) (string, erro
 		return "", err
 	}
 	rest, err := p.ParseArgs(args)
+	name := ""
+	if p.Active != nil {
+		name = p.Active.Name
+	}
 	var e *flags.Error
 	switch {
 	case errors.As(err, &e) && e.Type == flags.ErrHelp:
 		fmt.Fprintln(help, e.Message)
-		return "", ErrHelp
+		return name, ErrHelp
 	case c.Version:
-		return "", nil
+		return name, nil
 	case errors.As(err, &e) && e.Type == flags.ErrCommandRequired:
-		return "", errors.New("no command is given")
+		return name, errors.New("no command is given")
 	case err != nil:
-		return "", err
+		return name, err
 	case len(rest) > 0:
-		return "", fmt.Errorf("too many arguments: %q", rest)
-	case p.Active == nil:
-		return "", nil
+		return name, fmt.Errorf("too many arguments: %q", rest)
 	}
-	return p.Active.Name, nil
+	return name, nil
 }
 
 func (cmd Command) parser(c *Config) (*flags.Parser, error) {
