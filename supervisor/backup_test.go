@@ -223,3 +223,23 @@ func TestPasswordInArguments(t *testing.T) {
 		}
 	})
 }
+
+// A role that may replicate and monitor is enough for a backup and for status.
+func TestLeastPrivilege(t *testing.T) {
+	t.Parallel()
+	pgtest.Each(t, func(t *testing.T, major int) {
+		r := newRig(t, major)
+		c := r.start("primary", nil)
+		r.must(c.Exec(r.ctx(), "CREATE ROLE walkeep LOGIN REPLICATION IN ROLE pg_monitor"))
+		conninfo := strings.Replace(c.ConnString(), "user=postgres", "user=walkeep", 1)
+		if conninfo == c.ConnString() {
+			t.Fatalf("no user in %q", conninfo)
+		}
+		r.run("backup", "--conninfo", conninfo)
+		out := r.run("status", "--conninfo", conninfo)
+		if !strings.Contains(out, "archive_mode on") || strings.Contains(out, "permission denied") {
+			t.Errorf("status does not see how archiving goes:\n%s", out)
+		}
+		r.run("check", "--conninfo", conninfo)
+	})
+}
