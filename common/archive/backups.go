@@ -11,9 +11,6 @@ import (
 	"walkeep/common/storage"
 )
 
-// Bind makes the archive that of a cluster, if it is nobody's, and fails with [ErrForeign] if it is another's.
-func (a *Archive) Bind(ctx context.Context, id Identity) error { return a.bind(ctx, id) }
-
 // HoldBackup finds an id for a backup that begins at this time, which nobody else has, and takes a lease for it. Where
 // replay will begin is not known yet, so all WAL is held.
 func (a *Archive) HoldBackup(ctx context.Context, began time.Time) (*Held, error) {

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"path"
 	"strings"
 
@@ -34,12 +33,8 @@ func (a *Archive) noteDamage(ctx context.Context, n wal.Name, d *wal.Damage) err
 	if err != nil {
 		return err
 	}
-	write := func(w io.Writer) error {
-		_, err := w.Write(append(content, '\n'))
-		return err
-	}
 	name := DamageNote(n)
-	if err := a.b.Put(ctx, name, write, nil); err != nil && !errors.Is(err, storage.ErrExist) {
+	if err := storage.PutAll(ctx, a.b, name, append(content, '\n')); err != nil && !errors.Is(err, storage.ErrExist) {
 		return fmt.Errorf("store %s: %w", name, err)
 	}
 	return nil

@@ -29,7 +29,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"path"
 	"strings"
 
@@ -99,8 +98,8 @@ func (a *Archive) Identity(ctx context.Context) (Identity, error) {
 	return id, nil
 }
 
-// bind makes the archive that of want, if it is nobody's, and fails with [ErrForeign] if it is another's.
-func (a *Archive) bind(ctx context.Context, want Identity) error {
+// Bind makes the archive that of want, if it is nobody's, and fails with [ErrForeign] if it is another's.
+func (a *Archive) Bind(ctx context.Context, want Identity) error {
 	have, err := a.Identity(ctx)
 	if errors.Is(err, ErrUnbound) {
 		if err := a.writeIdentity(ctx, want); err != nil {
@@ -191,11 +190,7 @@ func (a *Archive) writeIdentity(ctx context.Context, id Identity) error {
 	if err != nil {
 		return err
 	}
-	write := func(w io.Writer) error {
-		_, err := w.Write(append(content, '\n'))
-		return err
-	}
-	if err := a.b.Put(ctx, identityName, write, nil); err != nil && !errors.Is(err, storage.ErrExist) {
+	if err := storage.PutAll(ctx, a.b, identityName, append(content, '\n')); err != nil && !errors.Is(err, storage.ErrExist) {
 		return fmt.Errorf("write %s: %w", identityName, err)
 	}
 	return nil

@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path"
 	"strings"
@@ -79,11 +78,7 @@ func (a *Archive) Hold(ctx context.Context, l Lease) (*Held, error) {
 	if err != nil {
 		return nil, err
 	}
-	write := func(w io.Writer) error {
-		_, err := w.Write(content)
-		return err
-	}
-	if err := a.b.Put(ctx, leaseName(l.ID), write, nil); err != nil {
+	if err := storage.PutAll(ctx, a.b, leaseName(l.ID), content); err != nil {
 		return nil, fmt.Errorf("take lease: %w", err)
 	}
 	ctx, h.stop = context.WithCancel(context.WithoutCancel(ctx))

@@ -107,7 +107,7 @@ func (p *Pusher) bind(ctx context.Context, s *source) error {
 		if known := p.options.SystemID; known != 0 && known != h.SystemID {
 			return fmt.Errorf("%w: its system identifier is %s, that of the data directory %s", ErrForeign, h.SystemID, known)
 		}
-		return p.a.bind(ctx, Identity{SystemID: h.SystemID, SegmentSize: h.SegmentSize})
+		return p.a.Bind(ctx, Identity{SystemID: h.SystemID, SegmentSize: h.SegmentSize})
 	}
 	id, err := p.a.Identity(ctx)
 	if errors.Is(err, ErrUnbound) {

@@ -110,3 +110,11 @@ func ReadAll(ctx context.Context, b Backend, name string, limit int64) ([]byte, 
 	}
 	return content, nil
 }
+
+// PutAll stores a whole small object, as Put does.
+func PutAll(ctx context.Context, b Backend, name string, content []byte) error {
+	return b.Put(ctx, name, func(w io.Writer) error {
+		_, err := w.Write(content)
+		return err
+	}, nil)
+}
