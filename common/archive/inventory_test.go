@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -214,6 +215,7 @@ func TestLeaseLive(t *testing.T) {
 	}{
 		{"own process", archive.Lease{Host: host, PID: os.Getpid(), Renewed: time.Now()}, true},
 		{"own process, whatever the clock says", archive.Lease{Host: host, PID: os.Getpid()}, true},
+		{"another process with the number of one that is no more", archive.Lease{Host: host, PID: os.Getpid(), Started: 1, Renewed: time.Now()}, runtime.GOOS != "linux"},
 		{"a process that is no more", archive.Lease{Host: host, PID: 1 << 30, Renewed: time.Now()}, false},
 		{"before this host was started", archive.Lease{Host: host, PID: os.Getpid(), Boot: "another", Renewed: time.Now()}, false},
 		{"another host", archive.Lease{Host: host + "x", PID: 1 << 30, Renewed: time.Now()}, true},

@@ -29,7 +29,8 @@ type Lease struct {
 	Host     string       `json:"host"`
 	Boot     string       `json:"boot"` // identifies the run of the host's system; empty where it is not known
 	PID      int          `json:"pid"`
-	Renewed  time.Time    `json:"renewed"` // by the holder's clock
+	Started  uint64       `json:"started,omitempty"` // when the process was, by the host's own count; 0 where it is not known
+	Renewed  time.Time    `json:"renewed"`           // by the holder's clock
 }
 
 const (
@@ -46,7 +47,8 @@ func (l Lease) Live() bool {
 		if l.Boot != "" && l.Boot != bootID() {
 			return false
 		}
-		return running(l.PID)
+		// Numbers of processes are used again.
+		return running(l.PID) && (l.Started == 0 || l.Started == started(l.PID))
 	}
 	return time.Since(l.Renewed) < LeaseTimeout
 }
@@ -71,7 +73,7 @@ func (a *Archive) Hold(ctx context.Context, l Lease) (*Held, error) {
 	if l.ID == "" {
 		l.ID = rand.Text()
 	}
-	l.PID, l.Boot = os.Getpid(), bootID()
+	l.PID, l.Started, l.Boot = os.Getpid(), started(os.Getpid()), bootID()
 	l.Host, _ = os.Hostname()
 	h := &Held{a: a, b: b, lease: l, done: make(chan struct{})}
 	content, err := h.content()

@@ -64,6 +64,18 @@ type Backup struct {
 	ArchiveTimeout time.Duration `long:"archive-timeout" value-name:"TIME" description:"how long to wait until the WAL that a backup needs is in the archive"`
 }
 
+// Stream is how the segment that is being written is streamed.
+type Stream struct {
+	Slot          string        `long:"slot" value-name:"NAME" description:"physical replication slot; it is made where it is missing"`
+	FlushInterval time.Duration `long:"flush-interval" value-name:"TIME" description:"make what was streamed durable at least this often; this bounds what is lost with the primary"`
+	Synchronous   bool          `long:"synchronous" description:"make it durable at once; for a server that names walkeep in synchronous_standby_names, so that nothing is lost"`
+}
+
+// Standby is how a standby gets on with its primary.
+type Standby struct {
+	PrimaryConninfo string `long:"primary-conninfo" value-name:"DSN" description:"how the standby reaches its primary: to stream from it, and before a promotion to see that it is down"`
+}
+
 // Effort is how much is done at the same time.
 type Effort struct {
 	Jobs int `long:"jobs" value-name:"N" description:"cores to use at most; 0 for all"`
@@ -83,6 +95,7 @@ type Schedule struct {
 	DeepVerifySchedule string `long:"deep-verify-schedule" value-name:"CRON" description:"when to re-read and check every stored byte"`
 	DrillSchedule      string `long:"drill-schedule" value-name:"CRON" description:"when to restore the newest backup into a scratch directory and try it"`
 	DrillDir           string `long:"drill-dir" value-name:"DIR" description:"where drills make their scratch directories (else the system's directory for temporary files)"`
+	Streaming          bool   `long:"stream" description:"stream the segment that is being written, as the command sync does"`
 	MetricsListen      string `long:"metrics-listen" value-name:"ADDRESS" description:"serve Prometheus metrics at this address, such as 127.0.0.1:9187 (else nowhere)"`
 }
 
@@ -94,6 +107,8 @@ type Config struct {
 	Restore
 	Server
 	Backup
+	Stream
+	Standby
 	Effort
 	Retention
 	Schedule
@@ -106,6 +121,7 @@ func Default() Config {
 		Archive:     Archive{Lookahead: 24, Verify: "warn"},
 		Restore:     Restore{RetryTime: 5 * time.Second},
 		Backup:      Backup{Checkpoint: "fast", ArchiveTimeout: 2 * time.Minute},
+		Stream:      Stream{Slot: "walkeep", FlushInterval: 50 * time.Millisecond},
 	}
 }
 
@@ -221,6 +237,13 @@ func fromEnvironment(p *flags.Parser) error {
 	return nil
 }
 
+// isSlot tells whether a replication slot can have this name (ReplicationSlotValidateName in
+// src/backend/replication/slot.c).
+func isSlot(name string) bool {
+	const letters = "abcdefghijklmnopqrstuvwxyz0123456789_"
+	return 0 < len(name) && len(name) < 64 && strings.Trim(name, letters) == ""
+}
+
 // The rates that BASE_BACKUP takes, in bytes per second.
 const minRate, maxRate = 32 << 10, 1 << 30
 
@@ -253,6 +276,10 @@ func (c *Config) Validate() error {
 		return errors.New("max-rate is 32kB to 1GB, or 0 for no limit")
 	case c.ArchiveTimeout <= 0:
 		return fmt.Errorf("archive-timeout is a time such as 2m, not %s", c.ArchiveTimeout)
+	case !isSlot(c.Slot):
+		return fmt.Errorf("slot is 1 to 63 lower case letters, digits and underscores, not %q", c.Slot)
+	case c.FlushInterval < 0 || c.FlushInterval > time.Minute:
+		return fmt.Errorf("flush-interval is 0 to 1m, not %s", c.FlushInterval)
 	case c.Jobs < 0 || c.Jobs > 1024:
 		return fmt.Errorf("jobs is 0 to 1024, not %d", c.Jobs)
 	case c.KeepBackups < 0 || c.KeepDays < 0 || c.KeepDays > 100_000:

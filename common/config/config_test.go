@@ -43,7 +43,7 @@ func parse(args ...string) (config.Config, string, error) {
 		About: "A command for tests.",
 		Parts: func(c *config.Config) []any {
 			return []any{
-				&c.Compression, &c.Archive, &c.Restore, &c.Server, &c.Backup, &c.Effort, &c.Retention, &c.Schedule,
+				&c.Compression, &c.Archive, &c.Restore, &c.Server, &c.Backup, &c.Stream, &c.Standby, &c.Effort, &c.Retention, &c.Schedule,
 			}
 		},
 		Args: &positional,
@@ -89,6 +89,11 @@ var options = []struct {
 	{"deep-verify-schedule", "@daily", "@weekly", "@hourly", func(c config.Config) any { return c.DeepVerifySchedule }, [4]any{"", "@daily", "@weekly", "@hourly"}},
 	{"drill-schedule", "@daily", "@weekly", "@hourly", func(c config.Config) any { return c.DrillSchedule }, [4]any{"", "@daily", "@weekly", "@hourly"}},
 	{"drill-dir", "/a", "/b", "/c", func(c config.Config) any { return c.DrillDir }, [4]any{"", "/a", "/b", "/c"}},
+	{"stream", "true", "false", "", func(c config.Config) any { return c.Streaming }, [4]any{false, true, false, true}},
+	{"slot", "a", "b", "c", func(c config.Config) any { return c.Slot }, [4]any{"walkeep", "a", "b", "c"}},
+	{"flush-interval", "1s", "2s", "0s", func(c config.Config) any { return c.FlushInterval }, [4]any{50 * time.Millisecond, time.Second, 2 * time.Second, time.Duration(0)}},
+	{"synchronous", "true", "false", "", func(c config.Config) any { return c.Synchronous }, [4]any{false, true, false, true}},
+	{"primary-conninfo", "host=a", "host=b", "host=c", func(c config.Config) any { return c.PrimaryConninfo }, [4]any{"", "host=a", "host=b", "host=c"}},
 	{"metrics-listen", "127.0.0.1:1", ":2", "[::1]:3", func(c config.Config) any { return c.MetricsListen }, [4]any{"", "127.0.0.1:1", ":2", "[::1]:3"}},
 }
 

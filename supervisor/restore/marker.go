@@ -62,10 +62,12 @@ func (m *marker) write(n note, o owner) error {
 	if err != nil {
 		return err
 	}
-	if err := m.f.Truncate(0); err != nil {
+	// At no time is the file empty again: an interrupted restore that has taken the control file away is known by it alone.
+	content = append(content, '\n')
+	if _, err := m.f.WriteAt(content, 0); err != nil {
 		return err
 	}
-	if _, err := m.f.WriteAt(append(content, '\n'), 0); err != nil {
+	if err := m.f.Truncate(int64(len(content))); err != nil {
 		return err
 	}
 	// Before anything else changes, or a power cut could leave a directory that nobody can tell from a broken one.
