@@ -14,6 +14,7 @@
 //	supervisor/pgserver     wal | jackc/pgx
 //	supervisor/metrics      wal supervisor/report | prometheus/client_golang
 //	supervisor/progress     | schollz/progressbar x/term
+//	supervisor/receive      archive durable storage wal supervisor/pgserver | jackc/pgx cenkalti/backoff
 //	supervisor/report       archive backup pgdata wal supervisor/pgserver supervisor/progress
 //	supervisor/restore      archive backup codec durable pgdata storage wal supervisor/pgserver | x/sync x/sys zeebo/xxh3
 //	supervisor/retain       archive backup storage wal

@@ -54,6 +54,7 @@ func commands() []command {
 		cleanupCommand(),
 		verifyCommand(),
 		restoreCommand(),
+		syncCommand(),
 		drillCommand(),
 		runCommand(),
 		serviceCommand(),

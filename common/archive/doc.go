@@ -9,7 +9,9 @@
 //	wal/<8 digits>.history<ending>                timelines' histories
 //	wal/<16 digits>/<24 digits>.partial.<hash><ending>
 //	                                              a second, different partial segment, by the XXH3-128 of its content
-//	partial/<name>.partial                        streamed bytes of the segment that is being written
+//	partial/<name>.partial                        streamed bytes of the segment that is being written; its length is valid
+//	partial/<name>                                a segment that was streamed to its end and waits to be stored above
+//	streams/<slot>.json                           how streaming goes; a note that is replaced about once a second
 //	backups/<id>/                                 base backups; see package backup
 //	standbys/<id>.json                            what a standby still needs; a note that is replaced as it moves on
 //	leases/<id>.json                              what a running backup or restore needs; renewed while it runs
