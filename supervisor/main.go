@@ -55,6 +55,7 @@ func commands() []command {
 		verifyCommand(),
 		restoreCommand(),
 		syncCommand(),
+		promoteCommand(),
 		drillCommand(),
 		runCommand(),
 		serviceCommand(),

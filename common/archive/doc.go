@@ -14,6 +14,7 @@
 //	streams/<slot>.json                           how streaming goes; a note that is replaced about once a second
 //	backups/<id>/                                 base backups; see package backup
 //	standbys/<id>.json                            what a standby still needs; a note that is replaced as it moves on
+//	offers/<id>.json                              the streamed part of a segment that a standby gets before its promotion
 //	leases/<id>.json                              what a running backup or restore needs; renewed while it runs
 //	damaged/<name>.json                           a segment that was archived with broken records
 //

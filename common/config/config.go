@@ -74,6 +74,7 @@ type Stream struct {
 // Standby is how a standby gets on with its primary.
 type Standby struct {
 	PrimaryConninfo string `long:"primary-conninfo" value-name:"DSN" description:"how the standby reaches its primary: to stream from it, and before a promotion to see that it is down"`
+	BackupAfter     bool   `long:"backup-after-promote" description:"take a base backup after a promotion"`
 }
 
 // Effort is how much is done at the same time.

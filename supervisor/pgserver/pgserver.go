@@ -73,9 +73,20 @@ func prepare(c *pgconn.Config) {
 	if c.ConnectTimeout == 0 {
 		c.ConnectTimeout = connectTimeout
 	}
+	for _, word := range onlyLibpq {
+		delete(c.RuntimeParams, word)
+	}
 	if c.RuntimeParams["application_name"] == "" {
 		c.RuntimeParams["application_name"] = "walkeep"
 	}
+}
+
+// onlyLibpq are libpq's keywords that pgx does not know and would send as settings, which servers refuse. They stand in
+// each primary_conninfo that pg_basebackup has written.
+var onlyLibpq = []string{
+	"client_encoding", "fallback_application_name", "gssdelegation", "gssencmode", "gsslib", "keepalives", "keepalives_count",
+	"keepalives_idle", "keepalives_interval", "load_balance_hosts", "requirepeer", "requiressl",
+	"ssl_max_protocol_version", "ssl_min_protocol_version", "sslcompression", "sslcrl", "sslcrldir", "sslkeylogfile", "tcp_user_timeout",
 }
 
 // withoutPassword keeps a conninfo that cannot be read out of the logs.

@@ -81,21 +81,41 @@ var errNotSegment = errors.New("it is no segment of this name")
 
 // validLength is how many bytes of a partial segment are whole records; 0 where there is none.
 func validLength(f *os.File, name wal.Name) (int64, error) {
+	found, size, err := walk(f, name)
+	return min(int64(found.End-found.Start), size), err
+}
+
+// ValidEnd finds the end of the last whole record of a streamed segment, and where that record begins.
+func ValidEnd(path string, name wal.Name) (end, last wal.LSN, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, 0, err
+	}
+	defer f.Close()
+	found, _, err := walk(f, name)
+	if err != nil || found.Records == 0 {
+		return 0, 0, err
+	}
+	return found.End, found.Last, nil
+}
+
+// walk walks the records of a streamed segment, and gives its length as well.
+func walk(f *os.File, name wal.Name) (found wal.Result, size int64, err error) {
 	info, err := f.Stat()
 	if err != nil || info.Size() < wal.HeaderSize {
-		return 0, err
+		return found, 0, err
 	}
 	var w wal.Walker
 	name.Kind = wal.KindPartial
 	w.Reset(name)
 	if _, err := io.Copy(&w, io.NewSectionReader(f, 0, info.Size())); err != nil {
-		return 0, err
+		return found, 0, err
 	}
-	found := w.Finish()
+	found = w.Finish()
 	if found.HeaderErr != nil && !errors.Is(found.HeaderErr, wal.ErrSize) {
-		return 0, fmt.Errorf("%w: %w", errNotSegment, found.HeaderErr)
+		return found, 0, fmt.Errorf("%w: %w", errNotSegment, found.HeaderErr)
 	}
-	return min(int64(found.End-found.Start), info.Size()), nil
+	return found, info.Size(), nil
 }
 
 // position is where the next byte belongs.
