@@ -57,6 +57,7 @@ func commands() []command {
 		drillCommand(),
 		runCommand(),
 		serviceCommand(),
+		importWalmgrCommand(),
 	}
 }
 
