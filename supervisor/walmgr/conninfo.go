@@ -60,8 +60,6 @@ func keywordsWithoutPassword(rest string) (string, []string, error) {
 
 var isKeyword = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
 
-const space = " \t\n\r\v\f"
-
 func keywordValue(text string) (value, after string, ok bool) {
 	quoted := strings.HasPrefix(text, "'")
 	if quoted {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 )
 
 // ErrNotWalmgr says that a file is not walmgr's.
@@ -128,7 +127,7 @@ func (im *importer) add(sections []*section, s, expandedIn *section, ours bool) 
 // get finds a parameter that has a value. The section that counts goes before the others.
 func (im *importer) get(name string) *item {
 	for _, it := range im.items {
-		if it.name == name && it.ours && it.err == nil && strings.TrimSpace(it.value) != "" {
+		if it.name == name && it.ours && it.err == nil && trim(it.value) != "" {
 			return it
 		}
 	}

@@ -65,7 +65,7 @@ var known = []struct {
 	{"slave_config_dir", slave, "restore puts back the configuration files that were in the data directory. Those elsewhere, as on Debian, stay as they are: see config_backup."},
 	{"slave_pg_xlog", slave, "pg_wal is a directory in what is restored: move it there and link to it before the server is started."},
 	{"backup_datadir", slave, "restore neither moves nor deletes an existing data directory. It wants an empty one, or with --delta writes only what differs."},
-	{"keep_backups", slave, "It could not be taken over: keep-backups is a number of backups."},
+	{"keep_backups", slave, "keep-backups is a number of backups."},
 	{"archive_command", slave, "Nothing runs before a backup expires. Copy backups away by what copies the spool, which is a complete archive in itself. (The server's own archive_command is another one: `supervisor setup` sets it.)"},
 	{"primary_conninfo", slave, "`supervisor restore --standby` writes the server's own primary_conninfo."},
 }

@@ -64,7 +64,7 @@ func parse(content []byte) ([]*section, error) {
 	var in *section
 	var last *parameter // that an indented line goes on with
 	for i, line := range strings.Split(string(content), "\n") {
-		number, text := i+1, strings.TrimSpace(line)
+		number, text := i+1, trim(line)
 		switch {
 		case text == "" || line[0] == '#' || line[0] == ';' || isRemark(line):
 		case isSpace(line[0]) && last != nil:
@@ -106,21 +106,24 @@ func pair(line string) (name, value string, ok bool) {
 	if sign < 1 {
 		return "", "", false
 	}
-	name, value = strings.ToLower(strings.TrimSpace(line[:sign])), line[sign+1:]
-	value = strings.TrimLeft(value, whitespace)
+	name, value = strings.ToLower(trim(line[:sign])), line[sign+1:]
+	value = strings.TrimLeft(value, space)
 	// Only the first semicolon counts, as there.
 	if i := strings.IndexByte(value, ';'); i > 0 && isSpace(value[i-1]) {
 		value = value[:i]
 	}
-	if value = strings.TrimSpace(value); value == `""` {
+	if value = trim(value); value == `""` {
 		value = ""
 	}
 	return name, value, true
 }
 
-const whitespace = " \t\r\v\f"
+// space is what a string of bytes counts as such in Python, and what libpq does.
+const space = " \t\n\r\v\f"
 
-func isSpace(c byte) bool { return strings.IndexByte(whitespace, c) >= 0 }
+func isSpace(c byte) bool { return strings.IndexByte(space, c) >= 0 }
+
+func trim(text string) string { return strings.Trim(text, space) }
 
 // isRemark tells whether a line is a comment as DOS wrote them.
 func isRemark(line string) bool {

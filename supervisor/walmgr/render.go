@@ -70,12 +70,12 @@ func (im *importer) instead(it *item) string {
 		return "walkeep does not know what this is. walmgr did not, either, unless another parameter referred to it."
 	case im.countsElsewhere(it):
 		return "The one above counts."
-	case it.err == nil && strings.TrimSpace(it.value) == "":
+	case it.err == nil && trim(it.value) == "":
 		return "It is empty, so there is nothing to do."
 	case it.err != nil:
 		return "It could not be read: " + it.err.Error() + ". " + note
 	case why != "":
-		return strings.ToUpper(why[:1]) + why[1:] + ". " + note
+		return "It is not taken over: " + why + "."
 	case of == slave && im.Primary:
 		return "It is the standby's. " + note
 	case of == master && !im.Primary:

@@ -27,20 +27,19 @@ func (im *importer) expandUser(file string) string {
 
 // splitHost divides host:path as rsync does. What has a slash before the colon has no host.
 func splitHost(place string) (host, dir string) {
-	if strings.HasPrefix(place, "[") { // an IPv6 address
-		if end := strings.Index(place, "]:"); end > 0 {
-			return place[:end+1], place[end+2:]
-		}
+	sign := strings.IndexByte(place, ':')
+	if end := strings.Index(place, "]:"); end > 0 && strings.HasPrefix(place[strings.IndexByte(place, '@')+1:], "[") {
+		sign = end + 1 // after an IPv6 address
 	}
-	if i := strings.IndexByte(place, ':'); i > 0 && !strings.Contains(place[:i], "/") {
-		return place[:i], place[i+1:]
+	if sign < 1 || strings.Contains(place[:sign], "/") {
+		return "", place
 	}
-	return "", place
+	return place[:sign], place[sign+1:]
 }
 
 // absolute gives the cleaned path of a directory below the root.
 func (im *importer) absolute(dir string) (string, bool) {
-	if dir = im.expandUser(strings.TrimSpace(dir)); !strings.HasPrefix(dir, "/") || strings.ContainsFunc(dir, isControl) {
+	if dir = im.expandUser(trim(dir)); !strings.HasPrefix(dir, "/") || strings.ContainsFunc(dir, isControl) {
 		return "", false
 	}
 	dir = path.Clean(dir)
@@ -111,7 +110,7 @@ func (im *importer) takeServer() {
 		data, bin = "master_data", "master_bin"
 	}
 	im.takeDir("pgdata", data, "The data directory of the server on this host.")
-	im.takeDir("bindir", bin, "PostgreSQL's programs. It must be those of version 10 or later that run today.")
+	im.takeDir("bindir", bin, "PostgreSQL's programs.")
 }
 
 func (im *importer) takeDir(name, parameter, note string) {
@@ -124,8 +123,15 @@ func (im *importer) takeDir(name, parameter, note string) {
 		im.refuse(it, "%s must be an absolute path", name)
 		return
 	}
+	if old := oldMajor.FindString(dir); old != "" {
+		note += " This one is of PostgreSQL " + old + ", and walkeep works with 10 and later: put that of today's server here."
+		im.warn("%s = %s is of PostgreSQL %s: change it to that of today's server", name, visible(dir), old)
+	}
 	im.set(name, dir, note, it)
 }
+
+// oldMajor is a version before 10 in a path.
+var oldMajor = regexp.MustCompile(`\b[789]\.[0-9]\b`)
 
 const password = " A password belongs into the password file (~/.pgpass) of who runs walkeep, and is not copied here."
 
@@ -141,7 +147,7 @@ func (im *importer) takeStream() {
 	if delay == nil {
 		return
 	}
-	seconds, err := strconv.ParseFloat(strings.TrimSpace(delay.value), 64)
+	seconds, err := strconv.ParseFloat(trim(delay.value), 64)
 	if err != nil || math.IsNaN(seconds) || seconds <= 0 {
 		im.refuse(delay, "flush-interval is a time above 0, in seconds here")
 		return
@@ -171,7 +177,7 @@ var (
 // takeRetention is about how many backups are kept, and when they are taken.
 func (im *importer) takeRetention() {
 	if it := im.get("keep_backups"); it != nil {
-		switch n, err := strconv.ParseInt(strings.TrimSpace(it.value), 10, 32); {
+		switch n, err := strconv.ParseInt(trim(it.value), 10, 32); {
 		case err != nil || n < 0:
 			im.refuse(it, "keep-backups is a number of backups")
 		case n == 0:
@@ -191,13 +197,13 @@ func (im *importer) takeRetention() {
 	interval := im.get("command_interval")
 	schedule, after := "", ""
 	if interval != nil {
-		seconds, err := strconv.ParseInt(strings.TrimSpace(interval.value), 10, 64)
+		seconds, err := strconv.ParseInt(trim(interval.value), 10, 64)
 		if err == nil {
 			schedule, after = cron(seconds)
 		}
 	}
 	if schedule == "" {
-		im.refuse(command, "its interval is none that a cron expression can have; set backup-schedule and cleanup-schedule as you want them")
+		im.refuse(command, "its interval is none that a cron expression can have; set backup-schedule and cleanup-schedule as you want them, and put what else it does into cron")
 		return
 	}
 	if backs {
