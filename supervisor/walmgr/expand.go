@@ -7,10 +7,12 @@ import (
 	"strings"
 )
 
-// Python's limit of references in references, and ours of what they grow to: each can double the value.
+// Python's limit of references in references, and ours of what they grow to and of how many there are: each can double
+// the value, and the work where the value is empty.
 const (
-	maxDepth    = 10
-	maxExpanded = 64 << 10
+	maxDepth      = 10
+	maxExpanded   = 64 << 10
+	maxReferences = 10_000
 )
 
 // names are the values that a reference can name.
@@ -56,40 +58,48 @@ func dirname(file string) string {
 
 // expand replaces the references in a value.
 func (n names) expand(raw string) (string, error) {
-	var b strings.Builder
-	if err := n.write(&b, raw, 1); err != nil {
+	e := expansion{names: n}
+	if err := e.write(raw, 1); err != nil {
 		return "", err
 	}
-	return b.String(), nil
+	return e.String(), nil
 }
 
-func (n names) write(b *strings.Builder, rest string, depth int) error {
+// An expansion is a value that is being expanded.
+type expansion struct {
+	names
+	strings.Builder
+	references int
+}
+
+func (e *expansion) write(rest string, depth int) error {
 	if depth > maxDepth {
 		return fmt.Errorf("its references go more than %d deep", maxDepth)
 	}
 	for rest != "" {
-		if b.Len() > maxExpanded {
+		if e.Len() > maxExpanded || e.references > maxReferences {
 			return errors.New("it expands to far too much")
 		}
 		i := strings.IndexByte(rest, '%')
 		if i < 0 {
-			b.WriteString(rest)
+			e.WriteString(rest)
 			return nil
 		}
-		b.WriteString(rest[:i])
+		e.WriteString(rest[:i])
 		rest = rest[i:]
 		switch name, after, ok := reference(rest); {
 		case strings.HasPrefix(rest, "%%"):
-			b.WriteByte('%')
+			e.WriteByte('%')
 			rest = rest[2:]
 		case !ok:
 			return errors.New("it has a % that begins neither %% nor %(name)s")
 		default:
-			value, known := n[name]
+			value, known := e.names[name]
 			if !known {
 				return fmt.Errorf("it refers to %q, which the file does not have", name)
 			}
-			if err := n.write(b, value, depth+1); err != nil {
+			e.references++
+			if err := e.write(value, depth+1); err != nil {
 				return err
 			}
 			rest = after

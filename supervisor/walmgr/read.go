@@ -79,7 +79,7 @@ func parse(content []byte) ([]*section, error) {
 		case in == nil:
 			return nil, fmt.Errorf("line %d: there is no section before it", number)
 		case isSpace(line[0]):
-			return nil, fmt.Errorf("line %d: an indented line goes on with a parameter, but none is before it in [%s]", number, in.name)
+			return nil, fmt.Errorf("line %d: an indented line goes on with a parameter, but none is before it in [%s]", number, visible(in.name))
 		default:
 			name, value, ok := pair(line)
 			if !ok {

@@ -260,7 +260,7 @@ func TestNothingIsLost(t *testing.T) {
 }
 
 func TestRefused(t *testing.T) {
-	deep := "[walmgr]\n"
+	deep := "[walmgr]\nslave_data = /%(a0)s\n"
 	for i := range 12 {
 		deep += fmt.Sprintf("a%d = %%(a%d)s\n", i, i+1)
 	}
@@ -268,6 +268,7 @@ func TestRefused(t *testing.T) {
 	for i := range 9 {
 		wide += fmt.Sprintf("a%d = %s\n", i, strings.Repeat(fmt.Sprintf("%%(a%d)s", i+1), 20))
 	}
+	empty := strings.Replace(wide, strings.Repeat("x", 100), "", 1)
 	for _, test := range []struct{ name, content, want string }{
 		{"empty", "", "no section [walmgr]"},
 		{"another program's", "[londiste]\njob_name = x", "no section [walmgr]"},
@@ -285,8 +286,8 @@ func TestRefused(t *testing.T) {
 			t.Errorf("%s: got %v, want %q", test.name, err, test.want)
 		}
 	}
-	for name, content := range map[string]string{"deep": deep, "wide": wide, "in a circle": "[walmgr]\nslave_data = %(slave_data)s"} {
-		if r := convert(t, content); load(t, r.Text) != config.Default() || !strings.Contains(string(r.Text), "could not be read") && name != "deep" {
+	for name, content := range map[string]string{"deep": deep, "wide": wide, "empty in the end": empty, "in a circle": "[walmgr]\nslave_data = %(slave_data)s"} {
+		if r := convert(t, content); load(t, r.Text) != config.Default() || !strings.Contains(string(r.Text), "could not be read") {
 			t.Errorf("%s: got\n%s", name, r.Text)
 		}
 	}
@@ -306,7 +307,7 @@ func FuzzConvert(f *testing.F) {
 	}
 	for _, s := range []string{
 		"[walmgr]\nslave_data=/\u0085\nslave=[", "[wal-slave]\nslave=a:/\"b\nkeep_backups=99999999999", "[walmgr]\nmaster_data=\"/x\"\nmaster_db=a='\\",
-		"[walmgr]\nx=%(x)s%(x)s\n\u2028=\u2029", "[walmgr]\nmaster_data=/\nloop_delay=nan\nslave_data=~", "[walmgr]\nmaster_db=a=b\n]\n=[walkeep]",
+		"[walmgr]\nx=%(x)s%(x)s\n\u2028=\u2029", "[walmgr]\nmaster_data=/\nloop_delay=nan\nslave_data=~", "[walmgr]\nmaster_db=a=b\n]\n=[walkeep]", "[a\rb]\n\rc",
 	} {
 		f.Add([]byte(s))
 	}
