@@ -21,6 +21,7 @@
 //	supervisor/retain       archive backup storage wal
 //	supervisor/service      cli durable | kardianos/service cenkalti/backoff robfig/cron x/sys
 //	supervisor/verify       archive backup codec storage wal | x/sync zeebo/xxh3
+//	supervisor/walmgr
 //	common/archive          backup codec durable storage wal | x/sync x/sys zeebo/xxh3
 //	common/backup           codec storage wal
 //	common/backup/volume    backup codec storage | zeebo/xxh3

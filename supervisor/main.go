@@ -59,6 +59,7 @@ func commands() []command {
 		drillCommand(),
 		runCommand(),
 		serviceCommand(),
+		importWalmgrCommand(),
 	}
 }
 
