@@ -104,6 +104,9 @@ func storeOne(ctx context.Context, a *archive.Archive, path string, n wal.Name, 
 		return err
 	}
 	if err := store(ctx, path); err != nil { // which compares what is there already
+		if _, gone := os.Stat(path); errors.Is(gone, fs.ErrNotExist) {
+			return nil // a promotion and a stream both store, and the other one was quicker
+		}
 		return err
 	}
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
