@@ -27,7 +27,7 @@ func TestStoredByAnother(t *testing.T) {
 		}
 		return errors.New("no such file")
 	}
-	if err := receive.StoreComplete(t.Context(), archive.New(mem.New()), spool, store); err != nil {
+	if err := receive.StoreComplete(t.Context(), archive.New(new(mem.Backend)), spool, store); err != nil {
 		t.Errorf("got %v", err)
 	}
 }
@@ -46,7 +46,7 @@ func TestStoreRefused(t *testing.T) {
 		}
 	}
 	refused := errors.New("refused")
-	err := receive.StoreComplete(t.Context(), archive.New(mem.New()), spool, func(_ context.Context, path string) error {
+	err := receive.StoreComplete(t.Context(), archive.New(new(mem.Backend)), spool, func(_ context.Context, path string) error {
 		if filepath.Base(path) == names[0] {
 			return refused
 		}
