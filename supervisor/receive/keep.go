@@ -3,6 +3,8 @@ package receive
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -50,9 +52,9 @@ func (r *receiver) keep(ctx context.Context) {
 			said = err.Error()
 			r.Log.Error("a streamed segment cannot be archived; it stays in partial/", "error", said)
 		}
-		if err != nil {
-			r.update(func(s *archive.Stream) { s.Trouble = err.Error() })
-		}
+		r.mu.Lock()
+		r.trouble = said
+		r.mu.Unlock()
 		r.note(ctx)
 		select {
 		case <-ctx.Done():
@@ -80,10 +82,14 @@ func storeComplete(ctx context.Context, a *archive.Archive, dir string, wait tim
 	var failed error
 	for _, e := range entries {
 		n, err := wal.ParseName(e.Name())
-		if err != nil || n.Kind != wal.KindSegment {
+		if err != nil || n.Kind != wal.KindSegment && n.Kind != wal.KindHistory {
 			continue
 		}
-		if err := storeOne(ctx, a, filepath.Join(dir, e.Name()), n, wait, store); err != nil {
+		patience := wait
+		if n.Kind == wal.KindHistory {
+			patience = 0 // segments of the timeline are of no use without it
+		}
+		if err := storeOne(ctx, a, filepath.Join(dir, e.Name()), n, patience, store); err != nil {
 			failed = errors.Join(failed, err) // one that is refused must not keep back those behind it
 		}
 	}
@@ -123,19 +129,22 @@ func (r *receiver) dropSuperseded(ctx context.Context) error {
 		return err
 	}
 	r.mu.Lock()
-	lineage, at := r.lineage, r.state.Flushed
+	w, at := r.way, r.state.Flushed
 	r.mu.Unlock()
+	if w.size == 0 {
+		return nil // nothing is known of the server yet
+	}
 	for _, e := range entries {
 		n, err := wal.ParseName(e.Name())
-		if err != nil || n.Kind != wal.KindPartial || r.size == 0 {
+		if err != nil || n.Kind != wal.KindPartial {
 			continue
 		}
-		start, err := n.Start(r.size)
-		if err != nil || start+wal.LSN(r.size) > at {
+		start, err := n.Start(wal.SegmentSize(w.size))
+		if err != nil || start+wal.LSN(w.size) > at {
 			continue // it is being written, or comes later
 		}
 		path := filepath.Join(r.dir, e.Name())
-		in, err := r.holder(ctx, path, n, start, lineage)
+		in, err := r.holder(ctx, path, n, start, w)
 		if err != nil {
 			return err
 		}
@@ -149,8 +158,9 @@ func (r *receiver) dropSuperseded(ctx context.Context) error {
 		if same {
 			err = os.Remove(path)
 		} else {
-			r.Log.Error("what was streamed differs from what is archived, and is kept as it is", "file", path+differing, "archived", in.String())
-			err = durable.Replace(path, path+differing)
+			aside := fmt.Sprintf("%s%s-%d", path, differing, time.Now().UnixNano())
+			r.Log.Error("what was streamed differs from what is archived, and is kept as it is", "file", aside, "archived", in.String())
+			err = durable.Replace(path, aside)
 		}
 		if err != nil {
 			return err
@@ -160,7 +170,7 @@ func (r *receiver) dropSuperseded(ctx context.Context) error {
 }
 
 // holder is the archived segment that holds all bytes of a partial one; no name if there is none.
-func (r *receiver) holder(ctx context.Context, path string, n wal.Name, start wal.LSN, lineage wal.History) (wal.Name, error) {
+func (r *receiver) holder(ctx context.Context, path string, n wal.Name, start wal.LSN, w way) (wal.Name, error) {
 	full := n.Segment()
 	if there, err := r.a.HasName(ctx, full); err != nil || there {
 		return full, err
@@ -169,11 +179,10 @@ func (r *receiver) holder(ctx context.Context, path string, n wal.Name, start wa
 	if err != nil {
 		return wal.Name{}, err
 	}
-	for _, e := range lineage.Entries {
+	for _, e := range w.lineage.Entries {
 		if e.Timeline != n.Timeline || start+wal.LSN(info.Size()) > e.End {
 			continue
 		}
-		w := way{lineage, uint64(r.size)}
 		later := w.name(uint64(start) / w.size)
 		if there, err := r.a.HasName(ctx, later); err != nil || there {
 			return later, err
@@ -182,14 +191,26 @@ func (r *receiver) holder(ctx context.Context, path string, n wal.Name, start wa
 	return wal.Name{}, nil
 }
 
-// contains tells whether an archived segment begins with what a file holds.
+// contains tells whether an archived segment begins with what a partial one holds: its whole records, for what follows them
+// may be anything after a power cut.
 func contains(ctx context.Context, a *archive.Archive, n wal.Name, path string) (bool, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return false, err
 	}
 	defer f.Close()
-	c := &comparer{f: f}
+	partial, err := wal.ParseName(filepath.Base(path))
+	if err != nil {
+		return false, err
+	}
+	length, err := validLength(f, partial)
+	if err != nil {
+		if errors.Is(err, errNotSegment) {
+			return false, nil
+		}
+		return false, err
+	}
+	c := &comparer{f: io.NewSectionReader(f, 0, length)}
 	if _, err := a.Fetch(ctx, n, 0, c); err != nil {
 		return false, err
 	}
