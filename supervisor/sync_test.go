@@ -48,7 +48,7 @@ func TestSyncLikeReceivewal(t *testing.T) {
 		}
 		dir := filepath.Join(r.dir, "received")
 		r.mkdir(dir)
-		peer := pgtest.Command(r.ctx(), tool, "-D", dir, "-d", c.ConnString())
+		peer := pgtest.Command(r.ctx(), tool, "-D", dir, "-d", c.ConnString(), "--status-interval", "1")
 		r.must(peer.Start())
 		defer peer.Wait()
 		defer peer.Process.Kill()

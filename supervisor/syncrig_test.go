@@ -201,6 +201,15 @@ func (r *rig) streamNote() (s archive.Stream) {
 	return s
 }
 
+// noted waits for the first note of the stream.
+func (r *rig) noted() {
+	r.t.Helper()
+	r.until("the stream is noted", func() bool {
+		_, err := os.Stat(filepath.Join(r.spool, "streams", "walkeep.json"))
+		return err == nil
+	})
+}
+
 // says waits until sync says something.
 func (s *streamer) says(words string) {
 	s.r.t.Helper()

@@ -66,6 +66,10 @@ func (t *tail) stream(ctx context.Context) (*timelineEnd, error) {
 	t.Log.Info("streaming", "slot", t.Slot, "timeline", uint32(t.s.name.Timeline), "from", t.at.String())
 	t.heard = time.Now()
 	t.note()
+	if err := t.report(false); err != nil { // a commit may wait for what is here already
+		return nil, err
+	}
+	t.wakeKeeper() // to note it
 	in := make(chan message, buffered)
 	free := make(chan []byte, buffered)
 	ended := make(chan error, 1)
