@@ -104,7 +104,9 @@ func lateness(wait time.Duration) time.Duration {
 
 // lossLimit is how old a commit can be that is lost with a server whose clients do not wait for the stream. Three
 // processes hand it on, each of which may have been woken up that late.
-func lossLimit(late time.Duration) time.Duration { return flushInterval + 200*time.Millisecond + 3*late }
+func lossLimit(late time.Duration) time.Duration {
+	return flushInterval + 200*time.Millisecond + 3*late
+}
 
 // add takes over what the clients of a ledger know.
 func (c *chaos) add(l *ledger) {
