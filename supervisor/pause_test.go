@@ -2,9 +2,12 @@ package main_test
 
 import (
 	"context"
+	"fmt"
+	"path/filepath"
 	"strings"
 	"testing"
 
+	"walkeep/common/pgdata"
 	"walkeep/common/pgtest"
 	"walkeep/supervisor/report"
 )
@@ -99,5 +102,33 @@ func TestPause(t *testing.T) {
 		if got := lag(watcher...); !*got.Streaming || got.Received == "" || got.Lag.Bytes != 0 {
 			t.Errorf("streaming: got %+v, %+v", got, got.Lag)
 		}
+		r.checkControl(s)
+
+		// What it had of the segment that was completed without it is in the archive, and not worth keeping.
+		r.must(s.Stop(r.ctx(), pgtest.Immediate))
+		r.load(c, 5, 5)
+		r.cut(c)
+		if out := r.rejoined(s); !strings.Contains(out, "timeline 1 is the newest") {
+			t.Errorf("rejoin says\n%s", out)
+		}
+		if kept, err := filepath.Glob(s.Path("pg_wal/walkeep.kept/*")); err != nil || len(kept) > 0 {
+			t.Errorf("kept: %v, %v", kept, err)
+		}
+		r.follows(s, c)
 	})
+}
+
+// checkControl holds what is read of a standby's control file against what its server reads.
+func (r *rig) checkControl(s *pgtest.Cluster) {
+	r.t.Helper()
+	r.must(s.Checkpoint(r.ctx()))
+	want, err := s.QueryString(r.ctx(), `SELECT concat_ws(' ', checkpoint_lsn, redo_lsn, timeline_id, min_recovery_end_lsn, min_recovery_end_timeline)
+		FROM pg_control_checkpoint(), pg_control_recovery()`)
+	r.must(err)
+	c, err := pgdata.ReadControl(s.Dir)
+	r.must(err)
+	got := fmt.Sprintf("%s %s %d %s %d", c.Checkpoint, c.Redo, c.Timeline, c.MinRecovery, c.MinTimeline)
+	if got != want || c.MinRecovery == 0 || c.State != 5 { // in archive recovery
+		r.t.Errorf("the control file: got %s, state %d, want %s", got, c.State, want)
+	}
 }

@@ -26,7 +26,7 @@ primary, is kept in pg_wal/walkeep.kept, and it is said where the timelines
 parted. What the data directory has by way of configuration stays: postgresql.conf
 and what it includes, postgresql.auto.conf but for the settings of recovery,
 pg_hba.conf, pg_ident.conf, conf.d, and the certificates and keys that they name.
-So do the places of tablespaces. All else becomes what it is on the newest timeline.
+So do its log and the places of tablespaces. All else becomes what it is on the newest timeline.
 
 When it was interrupted, the server does not start; repeat the command. (walmgr
 restored again.)`

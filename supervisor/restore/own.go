@@ -15,10 +15,10 @@ import (
 var ownNames = []string{"postgresql.conf", autoConf, "pg_hba.conf", "pg_ident.conf", "conf.d", "server.crt", "server.key"}
 
 // ownSettings name more of them.
-var ownSettings = []string{"hba_file", "ident_file", "ssl_cert_file", "ssl_key_file", "ssl_ca_file", "ssl_crl_file", "ssl_crl_dir", "ssl_dh_params_file"}
+var ownSettings = []string{"hba_file", "ident_file", "ssl_cert_file", "ssl_key_file", "ssl_ca_file", "ssl_crl_file", "ssl_crl_dir", "ssl_dh_params_file", "log_directory"}
 
-// findOwn finds the configuration that stays as it is: what the server is set by on this host, which the backup has as
-// another host had it. What an interrupted restore has left is that only where it was so at its beginning: it may have
+// findOwn finds what stays as it is: what the server is set by on this host, which the backup has as another host had it,
+// and the log in which one may want to read what became of it. What an interrupted restore has left is that only where it was so at its beginning: it may have
 // written half of a file.
 func (r *restorer) findOwn(left *note) {
 	if !r.Keep {
@@ -31,7 +31,7 @@ func (r *restorer) findOwn(left *note) {
 	for _, name := range ownNames {
 		r.addOwn(filepath.Join(r.Dir, name))
 	}
-	c := confReader{found: make(map[string]string)}
+	c := confReader{found: map[string]string{"log_directory": "log"}}
 	for _, name := range []string{"postgresql.conf", autoConf} {
 		if err := c.read(filepath.Join(r.Dir, name), 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			r.Notice("compare it with what was backed up", fmt.Sprintf("the server's configuration was not read to its end, and what it includes may not have been kept: %v", err))
@@ -64,8 +64,9 @@ func (r *restorer) addOwn(file string) {
 		return
 	}
 	rel = filepath.ToSlash(rel)
-	top, _, below := strings.Cut(rel, "/")
-	if below && (top == "base" || top == "global" || strings.HasPrefix(top, "pg_")) {
+	top, _, _ := strings.Cut(rel, "/")
+	isData := top == "base" || top == "global" || strings.HasPrefix(top, "pg_")
+	if isData && !slices.Contains([]string{"pg_hba.conf", "pg_ident.conf", "pg_log"}, top) {
 		return
 	}
 	r.own = append(r.own, rel)
