@@ -6,8 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -55,15 +53,17 @@ func ConnectReplication(ctx context.Context, conninfo string, notice func(*pgcon
 	return conn, nil
 }
 
+// ErrSecret says that a conninfo holds a secret where it must not.
+var ErrSecret = errors.New("it holds a password")
+
 // HasPassword tells whether a conninfo, as keywords or as a URL, holds a password.
 func HasPassword(conninfo string) bool {
-	if u, err := url.Parse(conninfo); err == nil && u.Scheme != "" {
-		_, set := u.User.Password()
-		return set || u.Query().Has("password")
+	found, err := keywords(conninfo)
+	if err != nil {
+		return strings.Contains(conninfo, "password")
 	}
-	return slices.ContainsFunc(strings.Fields(conninfo), func(word string) bool {
-		return word == "password" || strings.HasPrefix(word, "password=")
-	})
+	_, has := found["password"]
+	return has
 }
 
 func prepare(c *pgconn.Config) {

@@ -26,6 +26,8 @@ type Limits struct {
 	BackupAge time.Duration // of the newest backup that can be restored
 	Lag       time.Duration // since the last segment was archived while complete ones wait
 	Ready     int64         // files that wait to be archived
+	// StandbyLag is how long ago the last transaction ended that a standby has replayed, while there is more to replay.
+	StandbyLag time.Duration
 }
 
 // A Finding is something that is not well.
@@ -144,7 +146,8 @@ func (f *findings) server(l Limits) {
 	if s == nil {
 		return
 	}
-	if s.ArchiveMode == "off" {
+	f.replay(l)
+	if s.ArchiveMode == "off" && !s.Standby {
 		f.add(Critical, "archive_mode is off")
 		return
 	}
@@ -236,6 +239,7 @@ func (r *Report) figures(l Limits) string {
 		if s.Ready != nil {
 			list = append(list, fmt.Sprintf("ready=%d;%d", *s.Ready, l.Ready))
 		}
+		list = append(list, s.Replay.figures(l)...)
 		list = append(list, fmt.Sprintf("failed=%dc", s.Failed))
 	}
 	return strings.Join(list, " ")
