@@ -14,6 +14,8 @@
 //	standbys/<id>.json                            what a standby still needs; a note that is replaced as it moves on
 //	leases/<id>.json                              what a running backup or restore needs; renewed while it runs
 //	damaged/<name>.json                           a segment that was archived with broken records
+//	setup.json                                    what the server was set to before supervisor setup changed it, for
+//	                                              setup --undo; in a spool alone
 //
 // The ending says the codec. A name that is stored with one ending is not stored again with another.
 //
