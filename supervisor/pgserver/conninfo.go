@@ -85,18 +85,28 @@ func readValue(text string) (value, rest string, err error) {
 }
 
 func parseURL(text string) (Conninfo, error) {
-	u, err := url.Parse(text)
+	// Several hosts are more than what net/url reads.
+	scheme, rest, _ := strings.Cut(text, "://")
+	end := strings.IndexAny(rest, "/?#")
+	if end < 0 {
+		end = len(rest)
+	}
+	at := strings.LastIndexByte(rest[:end], '@') + 1
+	u, err := url.Parse(scheme + "://" + rest[:at] + "host" + rest[end:])
 	if err != nil {
 		return nil, errors.New("conninfo is not a valid URL") // the error would show a password
 	}
 	var c Conninfo
 	var hosts, ports []string
-	for host := range strings.SplitSeq(u.Host, ",") {
-		if h, p, err := net.SplitHostPort(host); err == nil {
-			hosts, ports = append(hosts, h), append(ports, p)
-		} else {
-			hosts, ports = append(hosts, strings.Trim(host, "[]")), append(ports, "")
+	for host := range strings.SplitSeq(rest[at:end], ",") {
+		h, p, err := net.SplitHostPort(host)
+		if err != nil {
+			h, p = strings.Trim(host, "[]"), ""
 		}
+		if strings.Trim(p, "0123456789") != "" {
+			return nil, fmt.Errorf("conninfo has a port that is no number, of the host %s", h)
+		}
+		hosts, ports = append(hosts, h), append(ports, p)
 	}
 	add := func(name, value string) {
 		if strings.Trim(value, ",") != "" {
