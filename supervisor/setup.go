@@ -21,7 +21,9 @@ What was there before is kept in setup.json in the spool, and --undo puts it bac
 except for an archive, and for what was changed since. It can be called again at any time. On a server that was not
 set up it says so, and ends with 0.
 
-A restart is said to be needed, and only done with --restart.
+A restart is said to be needed, and only done with --restart. The slot keeps all WAL from the moment it is made:
+start what streams (supervisor run, or sync) soon. With --synchronous the server also names walkeep in
+synchronous_standby_names: commits then wait for that stream.
 
 This is walmgr's setup; walmgr's stop is setup --undo.`
 

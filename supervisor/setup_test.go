@@ -217,6 +217,78 @@ func (r *setupRig) checkINI() {
 	}
 }
 
+// Where the settings were changed between two setups, it is that which undo puts back.
+func TestSetupAgain(t *testing.T) {
+	t.Parallel()
+	r := newSetupRig(t, setupMajor, nil)
+	r.setup()
+	set := func(setting string) {
+		t.Helper()
+		r.must(r.c.Exec(r.ctx(), "ALTER SYSTEM "+setting))
+		r.must(r.c.Reload(r.ctx()))
+	}
+	set("SET archive_command = 'cp %p /new/%f'")
+	set("RESET archive_mode")
+	r.says("set archive_command: cp %p /new/%f -> ", "--replace")
+	r.says("nothing to do")
+	r.setup("--undo")
+	if auto := r.autoConf(); !strings.Contains(auto, "'cp %p /new/%f'") || strings.Contains(auto, "archive_mode") {
+		t.Errorf("postgresql.auto.conf is\n%s", auto)
+	}
+
+	// A command that does what it should is left alone, whatever its options.
+	command := fmt.Sprintf("%s --codec lz4 -v --spool=%q %%p", cmdtest.Path("archive-cmd"), filepath.Join(r.dir, "here"))
+	set("SET archive_command = '" + command + "'")
+	r.refuses("archives into another spool")
+	r.spool = filepath.Join(r.dir, "here")
+	r.setup()
+	if auto := r.autoConf(); !strings.Contains(auto, command) {
+		t.Errorf("postgresql.auto.conf is\n%s", auto)
+	}
+	r.setup("--undo")
+	if auto := r.autoConf(); !strings.Contains(auto, command) {
+		t.Errorf("postgresql.auto.conf is\n%s", auto)
+	}
+}
+
+// From 15 on a role that is not superuser may be granted all that is needed.
+func TestSetupGranted(t *testing.T) {
+	t.Parallel()
+	r := newSetupRig(t, setupMajor, nil)
+	r.must(r.c.Exec(r.ctx(), `CREATE ROLE admin LOGIN REPLICATION; GRANT pg_read_all_settings TO admin;
+		GRANT ALTER SYSTEM ON PARAMETER wal_level, max_wal_senders, max_replication_slots, archive_mode, archive_command, synchronous_standby_names TO admin;
+		GRANT SELECT ON pg_file_settings TO admin; GRANT EXECUTE ON FUNCTION pg_show_all_file_settings() TO admin`))
+	as := []string{"--conninfo", strings.Replace(r.c.ConnString(), "user=postgres", "user=admin", 1)}
+	r.refuses("lacks EXECUTE ON FUNCTION pg_reload_conf()", as...)
+	r.must(r.c.Exec(r.ctx(), "GRANT EXECUTE ON FUNCTION pg_reload_conf() TO admin"))
+	before := r.state()
+	r.says("done: set archive_command", append(as, "--restart")...)
+	r.must(r.c.Exec(r.ctx(), "SELECT pg_switch_wal()"))
+	r.says("done: restarted", append(as, "--undo", "--restart")...)
+	if now := r.state(); !strings.HasPrefix(now, before) {
+		t.Errorf("after undo: got\n%s\nwant\n%s", now, before)
+	}
+}
+
+// Up to PostgreSQL 11 WAL senders are among the connections, and a server with too many of them does not start.
+func TestSetupFewConnections(t *testing.T) {
+	t.Parallel()
+	pgtest.Each(t, func(t *testing.T, major int) {
+		r := newSetupRig(t, major, map[string]string{"wal_level": "minimal", "max_wal_senders": "0", "max_connections": "8"})
+		before := r.state()
+		r.says("done: restarted", "--restart")
+		r.setup("--undo", "--restart")
+		if now := r.state(); !strings.HasPrefix(now, before) {
+			t.Errorf("after undo: got\n%s\nwant\n%s", now, before)
+		}
+		r.must(r.c.Configure(map[string]string{"max_connections": "6"}))
+		r.must(r.c.Restart(r.ctx()))
+		if major < 12 {
+			r.refuses("max_connections = 6 is too low")
+		}
+	}, 10, 11, 12)
+}
+
 // What cannot be set up is refused with a hint, before anything is changed.
 func TestSetupRefuses(t *testing.T) {
 	t.Parallel()
@@ -229,8 +301,10 @@ func TestSetupRefuses(t *testing.T) {
 	r.refuses("role mere is not superuser", "--conninfo", strings.Replace(r.c.ConnString(), "user=postgres", "user=mere", 1))
 	r.refuses("is no directory that is there", "--replace", "--config", filepath.Join(r.dir, "no", "walkeep.ini"))
 	r.refuses("cannot be made", "--replace", "--spool", filepath.Join(r.dir, "no", "spool"))
-	r.refuses("is not a directory", "--replace", "--spool", filepath.Join(r.c.Dir, "PG_VERSION"))
+	r.refuses("is not a directory", "--replace", "--spool", r.c.LogPath())
 	r.refuses("cannot be restarted", "--replace", "--restart", "--bindir", r.dir)
+
+	r.refuses("in the data directory", "--replace", "--spool", r.c.Path("spool"))
 
 	// Another cluster's spool.
 	other := filepath.Join(r.dir, "other")

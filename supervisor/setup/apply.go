@@ -60,7 +60,7 @@ func (s *setup) completeReload(ctx context.Context) error {
 func (s *setup) reload(ctx context.Context) error {
 	err := s.conn.Reload(ctx)
 	if errors.Is(err, pgserver.ErrNotReloaded) {
-		return problem("the server's log says which line of its configuration is wrong; correct it and call this again", "%v", err)
+		return problem("the server's log says which line of its configuration is wrong; correct it and call this again", "%w", err)
 	}
 	return err
 }

@@ -24,9 +24,9 @@ func (s *setup) ok(format string, args ...any) { s.say("ok: "+format, args...) }
 
 // refuse says what is in the way. The other checks go on, so that all is said at once.
 func (s *setup) refuse(hint, format string, args ...any) {
-	p := &Problem{fmt.Sprintf(format, args...), hint}
+	p := &Problem{hint, fmt.Errorf(format, args...)}
 	s.problems = append(s.problems, p)
-	s.say("refused: %s", p.Text)
+	s.say("refused: %s", p)
 	if hint != "" {
 		s.say("  hint: %s", hint)
 	}
@@ -37,11 +37,11 @@ func (s *setup) refused() error {
 	if len(s.problems) == 0 {
 		return nil
 	}
-	p := *s.problems[0]
+	first := s.problems[0]
 	if more := len(s.problems) - 1; more > 0 {
-		p.Text += fmt.Sprintf(" (and %d more)", more)
+		return problem(first.Hint, "%w (and %d more)", first.err, more)
 	}
-	return &p
+	return first
 }
 
 // check looks whether the server can be set up, and plans what is to be done.
@@ -103,6 +103,7 @@ func (s *setup) checkRights(ctx context.Context) error {
 			('ALTER SYSTEM ON PARAMETER archive_mode', has_parameter_privilege('archive_mode', 'ALTER SYSTEM')),
 			('ALTER SYSTEM ON PARAMETER archive_command', has_parameter_privilege('archive_command', 'ALTER SYSTEM')),
 			('ALTER SYSTEM ON PARAMETER synchronous_standby_names', has_parameter_privilege('synchronous_standby_names', 'ALTER SYSTEM')),
+			('SELECT ON pg_file_settings', has_table_privilege('pg_file_settings', 'SELECT')),
 			('EXECUTE ON FUNCTION pg_show_all_file_settings()', has_function_privilege('pg_show_all_file_settings()', 'EXECUTE')),
 			('EXECUTE ON FUNCTION pg_reload_conf()', has_function_privilege('pg_reload_conf()', 'EXECUTE')),
 			('pg_read_all_settings', pg_has_role('pg_read_all_settings', 'USAGE')),
@@ -173,6 +174,10 @@ func (s *setup) checkProgram(ctx context.Context) error {
 func (s *setup) checkSpool(ctx context.Context) error {
 	if strings.ContainsAny(s.Spool+s.File+s.Program, "\r\n") {
 		s.refuse("choose other names", "a line break is in the name of the spool, the configuration file or archive-cmd, which PostgreSQL does not take in a setting")
+		return nil
+	}
+	if within(s.Spool, s.data) {
+		s.refuse("choose another one with --spool, best on another host's disk", "the spool %s is in the data directory, with which it would be lost", s.Spool)
 		return nil
 	}
 	info, err := os.Stat(s.Spool)
@@ -274,4 +279,18 @@ func (s *setup) checkRestart(ctx context.Context) error {
 		s.refuse("say where PostgreSQL's programs are with --bindir, or restart the server by hand", "the server cannot be restarted: %v", err)
 	}
 	return nil
+}
+
+// within tells whether a path leads into a directory.
+func within(path, dir string) bool {
+	for {
+		if sameFile(path, dir) {
+			return true
+		}
+		up := filepath.Dir(path)
+		if up == path {
+			return false
+		}
+		path = up
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"walkeep/common/config"
@@ -17,6 +18,7 @@ import (
 // A file is the configuration file as setup writes it.
 type file struct {
 	path  string
+	role  string // who is to connect; empty: anyone
 	lines []line
 }
 
@@ -24,7 +26,7 @@ type line struct{ key, value string }
 
 // configuration is the file for this setup.
 func (s *setup) configuration() (file, error) {
-	f := file{path: s.File}
+	f := file{path: s.File, role: s.Role}
 	given, err := pgserver.ParseConninfo(s.Conninfo)
 	if err != nil {
 		return f, err
@@ -73,11 +75,21 @@ func (f file) missing() (lacks, differs []string, err error) {
 		switch {
 		case !keys[l.key]:
 			lacks = append(lacks, config.Line(l.key, l.value))
-		case have[l.key] != l.value && l.key != "conninfo": // it may be said in many ways
+		case l.key == "conninfo": // it may be said in many ways
+			if !connectsAs(c.Conninfo, f.role) {
+				differs = append(differs, config.Line(l.key, l.value))
+			}
+		case have[l.key] != l.value:
 			differs = append(differs, config.Line(l.key, l.value))
 		}
 	}
 	return lacks, differs, nil
+}
+
+func connectsAs(conninfo, role string) bool {
+	c, err := pgserver.ParseConninfo(conninfo)
+	user := pgserver.Keyword{Name: "user", Value: role}
+	return err != nil || role == "" || slices.Contains(c, user)
 }
 
 func truth(b bool) string {

@@ -104,11 +104,13 @@ func (s *setup) restart(ctx context.Context) error {
 	}
 	defer log.Close()
 	s.conn.Close(ctx)
-	cmd := exec.CommandContext(ctx, pgserver.Program(bindir, "pg_ctl"), "restart", "-D", s.data, "-m", "fast", "-w", "-t", restartPatience)
+	// An interrupt must not leave the server down.
+	cmd := exec.Command(pgserver.Program(bindir, "pg_ctl"), "restart", "-D", s.data, "-m", "fast", "-w", "-t", restartPatience)
 	cmd.Dir = s.data
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PG") || strings.HasPrefix(v, "WALKEEP_") })
 	cmd.Stdout, cmd.Stderr = log, log // not a pipe, which the server would hold open
 	s.user.use(cmd)
+	apart(cmd)
 	if err := cmd.Run(); err != nil {
 		return problem("the reason is in "+log.Name()+"; if a setting is the reason, it is in postgresql.auto.conf", "restart the server: %v", err)
 	}
@@ -148,7 +150,7 @@ func (s *setup) reconnect(ctx context.Context) error {
 		}
 		s.close(ctx)
 		if ctx.Err() != nil || time.Now().After(end) || !pgserver.NotReady(err) {
-			return fmt.Errorf("the server was restarted: %w", err)
+			return problem("see the server's log", "the server was restarted: %w", err)
 		}
 		time.Sleep(100 * time.Millisecond)
 	}

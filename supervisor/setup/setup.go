@@ -11,6 +11,7 @@ package setup
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
@@ -42,13 +43,23 @@ type Options struct {
 
 // A Problem is why something cannot be done, and what to do about it.
 type Problem struct {
-	Text, Hint string
+	Hint string
+	err  error
 }
 
-func (p *Problem) Error() string { return p.Text }
+func (p *Problem) Error() string { return p.err.Error() }
+func (p *Problem) Unwrap() error { return p.err }
 
 func problem(hint, format string, args ...any) error {
-	return &Problem{fmt.Sprintf(format, args...), hint}
+	return &Problem{hint, fmt.Errorf(format, args...)}
+}
+
+// halfDone says what to do about an error that came after something was changed.
+func halfDone(ctx context.Context, err error) error {
+	if p := (*Problem)(nil); err == nil || ctx.Err() != nil || errors.As(err, &p) {
+		return err
+	}
+	return &Problem{"call it again to complete it; setup --undo takes back what was done", err}
 }
 
 // A setup is one call.
@@ -96,6 +107,11 @@ func Run(ctx context.Context, o Options) error {
 		s.say("nothing was changed: this was a dry run")
 		return nil
 	}
+	return halfDone(ctx, s.change(ctx))
+}
+
+// change does what is planned.
+func (s *setup) change(ctx context.Context) error {
 	if err := s.apply(ctx); err != nil {
 		return err
 	}
@@ -112,7 +128,10 @@ func Run(ctx context.Context, o Options) error {
 func (s *setup) begin(ctx context.Context) error {
 	var err error
 	if s.conn, err = pgserver.Connect(ctx, s.Conninfo); err != nil {
-		return err
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return problem("see that the server runs, and say with --conninfo how to connect as a superuser", "%w", err)
 	}
 	if s.info, err = s.conn.Info(ctx); err != nil {
 		return err

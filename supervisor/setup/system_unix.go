@@ -71,6 +71,14 @@ func (a account) use(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: c}
 }
 
+// apart has a program run where a terminal's interrupt, and its end, do not reach it.
+func apart(cmd *exec.Cmd) {
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Setsid = true
+}
+
 func (a account) owns(info fs.FileInfo) bool { return int(info.Sys().(*syscall.Stat_t).Uid) == a.uid }
 
 // reads tells whether the mode of a file lets the user read it.

@@ -39,13 +39,18 @@ func Undo(ctx context.Context, o Options) error {
 		s.say("nothing was changed: this was a dry run")
 		return nil
 	}
+	return halfDone(ctx, u.change(ctx))
+}
+
+// change does what is planned.
+func (u *undo) change(ctx context.Context) error {
 	if err := u.apply(ctx); err != nil {
 		return err
 	}
-	if err := s.refresh(ctx); err != nil {
+	if err := u.refresh(ctx); err != nil {
 		return err
 	}
-	return s.restartIfNeeded(ctx, "setup --undo")
+	return u.restartIfNeeded(ctx, "setup --undo")
 }
 
 // An undo is what is to be put back.
@@ -73,7 +78,7 @@ func (s *setup) planUndo(ctx context.Context) (*undo, error) {
 		return u, nil
 	}
 	if s.note.SystemID != s.info.SystemID {
-		return nil, problem("check --spool and --conninfo", "the note in %s is %v: its system identifier is %s, the server's %s", s.Spool, archive.ErrForeign, s.note.SystemID, s.info.SystemID)
+		return nil, problem("check --spool and --conninfo", "the note in %s is %w: its system identifier is %s, the server's %s", s.Spool, archive.ErrForeign, s.note.SystemID, s.info.SystemID)
 	}
 	if err := u.planSlots(ctx); err != nil {
 		return nil, err
@@ -181,7 +186,7 @@ func (u *undo) apply(ctx context.Context) error {
 	}
 	for _, name := range u.drop {
 		if err := u.conn.DropRole(ctx, name); err != nil {
-			return problem("drop what it owns, or take away what it was granted since (DROP OWNED BY, in each database), and call this again", "%v", err)
+			return problem("drop what it owns, or take away what it was granted since (DROP OWNED BY, in each database), and call this again", "%w", err)
 		}
 		u.say("done: dropped the role %s", name)
 	}
