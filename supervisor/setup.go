@@ -12,18 +12,23 @@ import (
 	"walkeep/supervisor/setup"
 )
 
-const aboutSetup = `Makes a primary archive into the spool: checks the server, shows what it will do, and does it. It makes the spool and
-the replication slot, sets archive_mode, archive_command and what they need with ALTER SYSTEM, and writes the
-configuration file if there is none. Settings that are right already stay as they are. Call it on the server's host,
-as root or as the server's user, with a --conninfo that connects as a superuser.
+const aboutSetup = `Makes a primary archive into the spool: checks the server, shows what it will
+do, and does it. It makes the spool and the replication slot, sets archive_mode,
+archive_command and what they need with ALTER SYSTEM, and writes the
+configuration file if there is none. Settings that are right already stay as
+they are. Call it on the server's host, as root or as the server's user, with a
+--conninfo that connects as a superuser.
 
-What was there before is kept in setup.json in the spool, and --undo puts it back: it removes what setup has made,
-except for an archive, and for what was changed since. It can be called again at any time. On a server that was not
-set up it says so, and ends with 0.
+What was there before is kept in setup.json in the spool, and --undo puts it
+back: it removes what setup has made, except for an archive, and for what was
+changed since. It can be called again at any time. On a server that was not set
+up it says so, and ends with 0.
 
-A restart is said to be needed, and only done with --restart. The slot keeps all WAL from the moment it is made:
-start what streams (supervisor run, or sync) soon. With --synchronous the server also names walkeep in
-synchronous_standby_names: commits then wait for that stream.
+A restart is said to be needed, and only done with --restart; a server that
+systemd runs is to be restarted with systemctl. The slot keeps all WAL from the
+moment it is made: start what streams (supervisor run, or sync) soon. With
+--synchronous the server also names walkeep in synchronous_standby_names:
+commits then wait for that stream.
 
 This is walmgr's setup; walmgr's stop is setup --undo.`
 

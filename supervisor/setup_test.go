@@ -2,18 +2,15 @@ package main_test
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"walkeep/common/cmdtest"
 	"walkeep/common/config"
@@ -217,158 +214,11 @@ func (r *setupRig) checkINI() {
 	}
 }
 
-// Where the settings were changed between two setups, it is that which undo puts back.
-func TestSetupAgain(t *testing.T) {
-	t.Parallel()
-	r := newSetupRig(t, setupMajor, nil)
-	r.setup()
-	set := func(setting string) {
-		t.Helper()
-		r.must(r.c.Exec(r.ctx(), "ALTER SYSTEM "+setting))
-		r.must(r.c.Reload(r.ctx()))
-	}
-	set("SET archive_command = 'cp %p /new/%f'")
-	set("RESET archive_mode")
-	r.says("set archive_command: cp %p /new/%f -> ", "--replace")
-	r.says("nothing to do")
-	r.setup("--undo")
-	if auto := r.autoConf(); !strings.Contains(auto, "'cp %p /new/%f'") || strings.Contains(auto, "archive_mode") {
-		t.Errorf("postgresql.auto.conf is\n%s", auto)
-	}
-
-	// A command that does what it should is left alone, whatever its options.
-	command := fmt.Sprintf("%s --codec lz4 -v --spool=%q %%p", cmdtest.Path("archive-cmd"), filepath.Join(r.dir, "here"))
-	set("SET archive_command = '" + command + "'")
-	r.refuses("archives into another spool")
-	r.spool = filepath.Join(r.dir, "here")
-	r.setup()
-	if auto := r.autoConf(); !strings.Contains(auto, command) {
-		t.Errorf("postgresql.auto.conf is\n%s", auto)
-	}
-	r.setup("--undo")
-	if auto := r.autoConf(); !strings.Contains(auto, command) {
-		t.Errorf("postgresql.auto.conf is\n%s", auto)
-	}
-}
-
+// What the server's command line says cannot be changed by setup.
 // From 15 on a role that is not superuser may be granted all that is needed.
-func TestSetupGranted(t *testing.T) {
-	t.Parallel()
-	r := newSetupRig(t, setupMajor, nil)
-	r.must(r.c.Exec(r.ctx(), `CREATE ROLE admin LOGIN REPLICATION; GRANT pg_read_all_settings TO admin;
-		GRANT ALTER SYSTEM ON PARAMETER wal_level, max_wal_senders, max_replication_slots, archive_mode, archive_command, synchronous_standby_names TO admin;
-		GRANT SELECT ON pg_file_settings TO admin; GRANT EXECUTE ON FUNCTION pg_show_all_file_settings() TO admin`))
-	as := []string{"--conninfo", strings.Replace(r.c.ConnString(), "user=postgres", "user=admin", 1)}
-	r.refuses("lacks EXECUTE ON FUNCTION pg_reload_conf()", as...)
-	r.must(r.c.Exec(r.ctx(), "GRANT EXECUTE ON FUNCTION pg_reload_conf() TO admin"))
-	before := r.state()
-	r.says("done: set archive_command", append(as, "--restart")...)
-	r.must(r.c.Exec(r.ctx(), "SELECT pg_switch_wal()"))
-	r.says("done: restarted", append(as, "--undo", "--restart")...)
-	if now := r.state(); !strings.HasPrefix(now, before) {
-		t.Errorf("after undo: got\n%s\nwant\n%s", now, before)
-	}
-}
-
 // Up to PostgreSQL 11 WAL senders are among the connections, and a server with too many of them does not start.
-func TestSetupFewConnections(t *testing.T) {
-	t.Parallel()
-	pgtest.Each(t, func(t *testing.T, major int) {
-		r := newSetupRig(t, major, map[string]string{"wal_level": "minimal", "max_wal_senders": "0", "max_connections": "8"})
-		before := r.state()
-		r.says("done: restarted", "--restart")
-		r.setup("--undo", "--restart")
-		if now := r.state(); !strings.HasPrefix(now, before) {
-			t.Errorf("after undo: got\n%s\nwant\n%s", now, before)
-		}
-		r.must(r.c.Configure(map[string]string{"max_connections": "6"}))
-		r.must(r.c.Restart(r.ctx()))
-		if major < 12 {
-			r.refuses("max_connections = 6 is too low")
-		}
-	}, 10, 11, 12)
-}
-
 // What cannot be set up is refused with a hint, before anything is changed.
-func TestSetupRefuses(t *testing.T) {
-	t.Parallel()
-	r := newSetupRig(t, setupMajor, map[string]string{"archive_mode": "on", "archive_command": "cp %p /nowhere/%f"})
-	r.must(r.c.Exec(r.ctx(), "CREATE ROLE mere LOGIN"))
-	r.must(r.c.Exec(r.ctx(), `ALTER SYSTEM SET archive_command = 'false "it''s \\here" %p'`))
-	r.must(r.c.Reload(r.ctx()))
-
-	r.refuses("archive_command is that of another archiver: false \"it's")
-	r.refuses("role mere is not superuser", "--conninfo", strings.Replace(r.c.ConnString(), "user=postgres", "user=mere", 1))
-	r.refuses("is no directory that is there", "--replace", "--config", filepath.Join(r.dir, "no", "walkeep.ini"))
-	r.refuses("cannot be made", "--replace", "--spool", filepath.Join(r.dir, "no", "spool"))
-	r.refuses("is not a directory", "--replace", "--spool", r.c.LogPath())
-	r.refuses("cannot be restarted", "--replace", "--restart", "--bindir", r.dir)
-
-	r.refuses("in the data directory", "--replace", "--spool", r.c.Path("spool"))
-
-	// Another cluster's spool.
-	other := filepath.Join(r.dir, "other")
-	r.mkdir(other)
-	r.must(os.WriteFile(filepath.Join(other, "archive.json"), []byte(`{"version":1,"system_identifier":"7","segment_size":16777216}`), 0o644))
-	r.refuses("of another cluster", "--replace", "--spool", other)
-	r.must(os.WriteFile(filepath.Join(other, "archive.json"), []byte(`{}`), 0o644))
-	r.refuses("refused", "--replace", "--spool", other)
-	r.must(os.RemoveAll(other))
-
-	r.must(r.c.Exec(r.ctx(), "SELECT pg_create_physical_replication_slot('walkeep')"))
-	r.must(r.c.Exec(r.ctx(), "ALTER SYSTEM SET archive_library = 'basic_archive'"))
-	r.must(r.c.Reload(r.ctx()))
-	r.refuses("archive_library is set", "--replace")
-	r.must(r.c.Exec(r.ctx(), "ALTER SYSTEM RESET archive_library"))
-	r.must(r.c.Reload(r.ctx()))
-
-	// A wrong use is one before all else.
-	cmd := pgtest.Command(r.ctx(), cmdtest.Path("supervisor"), r.args("--undo", "--role", "x")...)
-	if err := cmd.Run(); cmd.ProcessState.ExitCode() != 2 {
-		t.Errorf("--undo --role: %v", err)
-	}
-
-	// The foreign command is replaced only when that is asked for, and put back.
-	before := r.state()
-	r.says(`set archive_command: false "it's \\here" %p -> `, "--replace")
-	r.says("nothing to do")
-	r.says("set archive_command: ", "--undo")
-	r.same(before, "undo")
-}
-
 // A logical slot of the name is somebody else's.
-func TestSetupLogicalSlot(t *testing.T) {
-	t.Parallel()
-	r := newSetupRig(t, setupMajor, map[string]string{"wal_level": "logical"})
-	conn, err := r.c.Conn(r.ctx())
-	r.must(err)
-	defer conn.Close(r.ctx())
-	if _, err := conn.Exec(r.ctx(), "SELECT pg_create_logical_replication_slot('walkeep', 'test_decoding')"); err != nil {
-		_, err = conn.Exec(r.ctx(), "SELECT pg_create_logical_replication_slot('walkeep', 'pgoutput')")
-		r.must(err)
-	}
-	r.refuses("logical")
-	r.says("make the physical replication slot other", "--slot", "other")
-	if level, err := r.c.QueryString(r.ctx(), "SELECT count(*) FROM pg_file_settings WHERE name = 'wal_level' AND sourcefile LIKE '%auto.conf'"); err != nil || level != "0" {
-		t.Errorf("wal_level was changed (%s, %v)", level, err)
-	}
-}
-
-func TestSetupStandby(t *testing.T) {
-	t.Parallel()
-	pgtest.Each(t, func(t *testing.T, major int) {
-		r := newSetupRig(t, major, map[string]string{"hot_standby": "on"})
-		r.must(r.c.Stop(r.ctx(), pgtest.Fast))
-		if major < 12 {
-			r.must(os.WriteFile(r.c.Path("recovery.conf"), []byte("standby_mode = 'on'\n"), 0o644))
-		} else {
-			r.must(os.WriteFile(r.c.Path("standby.signal"), nil, 0o644))
-		}
-		r.must(r.c.Start(r.ctx()))
-		r.refuses("in recovery")
-	}, 11, setupMajor, 18)
-}
-
 // A file that is there stays as it is, and what it lacks is said.
 func TestSetupKeepsFile(t *testing.T) {
 	t.Parallel()
@@ -453,115 +303,4 @@ func TestSetupRole(t *testing.T) {
 	r.says("nothing to do", "--role", "two")
 	r.setup("--undo")
 	r.same(before, "undo")
-}
-
-// What somebody else has changed since is not undone, and an active slot is not dropped.
-func TestSetupUndoLeaves(t *testing.T) {
-	t.Parallel()
-	r := newSetupRig(t, setupMajor, nil)
-	before := r.state()
-	r.setup("--synchronous")
-	r.must(r.c.Exec(r.ctx(), "ALTER SYSTEM SET archive_command = 'true'"))
-	r.must(r.c.Reload(r.ctx()))
-	receiver, err := pgtest.ClientTool("pg_receivewal")
-	r.must(err)
-	r.mkdir(filepath.Join(r.dir, "received"))
-	cmd := pgtest.Command(r.ctx(), receiver, "-D", filepath.Join(r.dir, "received"), "-S", "walkeep", "-d", r.c.ConnString())
-	r.must(cmd.Start())
-	r.must(r.c.WaitFor(r.ctx(), pgtest.Timeout, "the slot to be in use", func(ctx context.Context) (bool, error) {
-		n, err := r.c.QueryInt(ctx, "SELECT count(*) FROM pg_replication_slots WHERE active")
-		return n == 1, err
-	}))
-	r.refuses("is in use", "--undo")
-	r.must(cmd.Process.Signal(os.Interrupt))
-	cmd.Wait()
-	r.must(os.RemoveAll(filepath.Join(r.dir, "received")))
-	r.must(r.c.WaitFor(r.ctx(), pgtest.Timeout, "the slot to be free", func(ctx context.Context) (bool, error) {
-		n, err := r.c.QueryInt(ctx, "SELECT count(*) FROM pg_replication_slots WHERE active")
-		return n == 0, err
-	}))
-	r.says("archive_command was changed since, and stays", "--undo")
-	r.must(r.c.Exec(r.ctx(), "ALTER SYSTEM RESET archive_command"))
-	r.same(before, "undo")
-}
-
-// Root sets up a server of another user, to whom all belongs that is made.
-func TestSetupAsRoot(t *testing.T) {
-	t.Parallel()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root")
-	}
-	r := newSetupRig(t, setupMajor, minimal)
-	before := r.state()
-	call := func(more ...string) {
-		t.Helper()
-		cmd := exec.CommandContext(r.ctx(), cmdtest.Path("supervisor"), r.args(more...)...)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("%q: %v\n%s", more, err, out)
-		}
-	}
-	call("--restart")
-	r.load(r.c, 5, 1)
-	r.cut(r.c)
-	r.run("status", "--conninfo", r.c.ConnString()) // as the servers' user
-	out, err := pgtest.Command(r.ctx(), "cat", r.ini, filepath.Join(r.spool, "setup.json")).CombinedOutput()
-	if err != nil {
-		t.Errorf("the servers' user cannot read what root has made: %s", out)
-	}
-	r.says("nothing to do")
-	call("--undo", "--restart")
-	r.must(r.c.Exec(r.ctx(), "DROP TABLE load_history, load_account, load_teller"))
-	r.same(before+"\n"+r.spool+"\n"+filepath.Join(r.spool, "archive.json"), "undo")
-}
-
-// A setup, or an undo, that is killed at any time can be undone.
-func TestSetupKilled(t *testing.T) {
-	t.Parallel()
-	r := newSetupRig(t, setupMajor, minimal)
-	r.must(r.c.Exec(r.ctx(), "CREATE ROLE walker"))
-	r.must(r.c.Exec(r.ctx(), "ALTER SYSTEM SET max_wal_senders = 0"))
-	before := r.state()
-	random := cmdtest.Rand(t)
-	for _, made := range []bool{false, true} {
-		if made { // now the slot can be made at once, and the spool is there
-			r.must(r.c.Configure(map[string]string{"wal_level": "replica", "max_replication_slots": "5"}))
-			r.must(r.c.Restart(r.ctx()))
-			r.mkdir(r.spool)
-			before = r.state()
-		}
-		begun := time.Now()
-		r.setup("--role", "walker")
-		took := time.Since(begun)
-		r.setup("--undo")
-		r.same(before, "undo")
-		killed := 0
-		for range 30 {
-			if r.kill(random, took, "--role", "walker") {
-				killed++
-			}
-			if random.IntN(2) == 0 {
-				r.setup("--role", "walker") // completes it
-			}
-			r.kill(random, took, "--undo")
-			r.setup("--undo")
-			r.same(before, "a setup that was killed, and undo")
-			if t.Failed() {
-				return
-			}
-		}
-		t.Logf("killed %d setups, in up to %s", killed, took)
-		if killed < 10 {
-			t.Errorf("only %d setups were killed", killed)
-		}
-	}
-}
-
-// kill calls setup, and kills it after up to the time that it takes.
-func (r *setupRig) kill(random *rand.Rand, took time.Duration, more ...string) bool {
-	r.t.Helper()
-	cmd := pgtest.Command(r.ctx(), cmdtest.Path("supervisor"), r.args(more...)...)
-	r.must(cmd.Start())
-	timer := time.AfterFunc(time.Duration(random.Int64N(int64(took))), func() { cmd.Process.Kill() })
-	defer timer.Stop()
-	return cmd.Wait() != nil
 }

@@ -20,7 +20,8 @@ func (s *setup) apply(ctx context.Context) error {
 	if f := s.plan.file; f != nil {
 		switch err := f.make(s.user); {
 		case errors.Is(err, fs.ErrExist):
-			s.notice("call setup again to see whether it says what it should", "somebody else has written %s meanwhile; it stays as it is", f.path)
+			s.notice("call setup again to see whether it says what it should",
+				"somebody else has written %s meanwhile; it stays as it is", f.path)
 		case err != nil:
 			return err
 		default:

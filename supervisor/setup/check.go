@@ -52,7 +52,9 @@ func (s *setup) check(ctx context.Context) error {
 	if err := s.refresh(ctx); err != nil {
 		return err
 	}
-	for _, step := range []func(context.Context) error{s.checkProgram, s.checkSpool, s.checkSpace, s.planSettings, s.planSlot, s.planRole, s.planFile, s.checkRestart} {
+	for _, step := range []func(context.Context) error{
+		s.checkProgram, s.checkSpool, s.checkSpace, s.planSettings, s.planSlot, s.planRole, s.planFile, s.checkRestart,
+	} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -64,12 +66,14 @@ func (s *setup) check(ctx context.Context) error {
 func (s *setup) checkServer(ctx context.Context) error {
 	i := s.info
 	if i.Major < firstMajor || i.Major > lastMajor {
-		s.refuse("use a walkeep that knows this version", "PostgreSQL %s is not among the versions %d to %d", i.Version, firstMajor, lastMajor)
+		s.refuse("use a walkeep that knows this version",
+			"PostgreSQL %s is not among the versions %d to %d", i.Version, firstMajor, lastMajor)
 		return s.refused()
 	}
 	s.ok("PostgreSQL %s, system identifier %s", i.Version, i.SystemID)
 	if i.InRecovery {
-		s.refuse("call it for the primary; a standby gets its settings from what it was made of", "the server is in recovery: setup is for a primary")
+		s.refuse("call it for the primary; a standby gets its settings from what it was made of",
+			"the server is in recovery: setup is for a primary")
 	} else {
 		s.ok("it is a primary")
 	}
@@ -93,27 +97,28 @@ func (s *setup) checkRights(ctx context.Context) error {
 		s.ok("role %s is superuser", user)
 		return nil
 	}
-	missing := []string{"SUPERUSER"}
-	if s.info.Major >= 15 {
-		var err error
-		missing, err = s.conn.Strings(ctx, `SELECT what FROM (VALUES
-			('ALTER SYSTEM ON PARAMETER wal_level', has_parameter_privilege('wal_level', 'ALTER SYSTEM')),
-			('ALTER SYSTEM ON PARAMETER max_wal_senders', has_parameter_privilege('max_wal_senders', 'ALTER SYSTEM')),
-			('ALTER SYSTEM ON PARAMETER max_replication_slots', has_parameter_privilege('max_replication_slots', 'ALTER SYSTEM')),
-			('ALTER SYSTEM ON PARAMETER archive_mode', has_parameter_privilege('archive_mode', 'ALTER SYSTEM')),
-			('ALTER SYSTEM ON PARAMETER archive_command', has_parameter_privilege('archive_command', 'ALTER SYSTEM')),
-			('ALTER SYSTEM ON PARAMETER synchronous_standby_names', has_parameter_privilege('synchronous_standby_names', 'ALTER SYSTEM')),
-			('SELECT ON pg_file_settings', has_table_privilege('pg_file_settings', 'SELECT')),
-			('EXECUTE ON FUNCTION pg_show_all_file_settings()', has_function_privilege('pg_show_all_file_settings()', 'EXECUTE')),
-			('EXECUTE ON FUNCTION pg_reload_conf()', has_function_privilege('pg_reload_conf()', 'EXECUTE')),
-			('pg_read_all_settings', pg_has_role('pg_read_all_settings', 'USAGE')),
-			('REPLICATION', (SELECT rolreplication FROM pg_roles WHERE rolname = current_user))) AS rights (what, granted) WHERE NOT granted`)
-		if err != nil {
-			return fmt.Errorf("ask for the rights of the role: %w", err)
-		}
+	hint := "say with --conninfo how to connect as a superuser, such as user=postgres"
+	if s.info.Major < 15 {
+		s.refuse(hint, "role %s is not superuser", user)
+		return nil
+	}
+	missing, err := s.conn.Strings(ctx, `SELECT what FROM (VALUES
+		('ALTER SYSTEM ON PARAMETER wal_level', has_parameter_privilege('wal_level', 'ALTER SYSTEM')),
+		('ALTER SYSTEM ON PARAMETER max_wal_senders', has_parameter_privilege('max_wal_senders', 'ALTER SYSTEM')),
+		('ALTER SYSTEM ON PARAMETER max_replication_slots', has_parameter_privilege('max_replication_slots', 'ALTER SYSTEM')),
+		('ALTER SYSTEM ON PARAMETER archive_mode', has_parameter_privilege('archive_mode', 'ALTER SYSTEM')),
+		('ALTER SYSTEM ON PARAMETER archive_command', has_parameter_privilege('archive_command', 'ALTER SYSTEM')),
+		('ALTER SYSTEM ON PARAMETER synchronous_standby_names', has_parameter_privilege('synchronous_standby_names', 'ALTER SYSTEM')),
+		('SELECT ON pg_file_settings', has_table_privilege('pg_file_settings', 'SELECT')),
+		('EXECUTE ON FUNCTION pg_show_all_file_settings()', has_function_privilege('pg_show_all_file_settings()', 'EXECUTE')),
+		('EXECUTE ON FUNCTION pg_reload_conf()', has_function_privilege('pg_reload_conf()', 'EXECUTE')),
+		('pg_read_all_settings', pg_has_role('pg_read_all_settings', 'USAGE')),
+		('REPLICATION', (SELECT rolreplication FROM pg_roles WHERE rolname = current_user))) AS rights (what, granted) WHERE NOT granted`)
+	if err != nil {
+		return fmt.Errorf("ask for the rights of the role: %w", err)
 	}
 	if len(missing) > 0 {
-		s.refuse("say with --conninfo how to connect as a superuser, such as user=postgres", "role %s is not superuser, and lacks %s", user, strings.Join(missing, ", "))
+		s.refuse(hint, "role %s is not superuser, nor may it do what is needed: it lacks %s", user, strings.Join(missing, ", "))
 		return nil
 	}
 	s.ok("role %s may change the settings", user)
@@ -173,11 +178,13 @@ func (s *setup) checkProgram(ctx context.Context) error {
 // checkSpool looks whether the spool can be this cluster's.
 func (s *setup) checkSpool(ctx context.Context) error {
 	if strings.ContainsAny(s.Spool+s.File+s.Program, "\r\n") {
-		s.refuse("choose other names", "a line break is in the name of the spool, the configuration file or archive-cmd, which PostgreSQL does not take in a setting")
+		s.refuse("choose other names",
+			"a line break is in the name of the spool, the configuration file or archive-cmd, which PostgreSQL does not take in a setting")
 		return nil
 	}
 	if within(s.Spool, s.data) {
-		s.refuse("choose another one with --spool, best on another host's disk", "the spool %s is in the data directory, with which it would be lost", s.Spool)
+		s.refuse("choose another one with --spool, best on another host's disk",
+			"the spool %s is in the data directory, with which it would be lost", s.Spool)
 		return nil
 	}
 	info, err := os.Stat(s.Spool)
@@ -192,7 +199,8 @@ func (s *setup) checkSpool(ctx context.Context) error {
 		return nil
 	}
 	if !s.user.owns(info) {
-		s.refuse("chown it to "+s.user.name+", or choose another one with --spool", "the spool %s does not belong to the server's user %s, who is to archive into it", s.Spool, s.user.name)
+		s.refuse("chown it to "+s.user.name+", or choose another one with --spool",
+			"the spool %s does not belong to the server's user %s, who is to archive into it", s.Spool, s.user.name)
 		return nil
 	}
 	b, err := local.Open(s.Spool)
@@ -235,7 +243,8 @@ func (s *setup) checkParent() error {
 		s.refuse("choose another one with --spool", "the spool %s cannot be made: %s is not a directory", s.Spool, parent)
 	default:
 		if err := writable(parent); err != nil {
-			s.refuse("make the spool as root (install -d -m 700 -o "+s.user.name+" "+s.Spool+"), or call this as root", "the spool %s cannot be made: %s: %v", s.Spool, parent, err)
+			s.refuse("make the spool as root (install -d -m 700 -o "+s.user.name+" "+s.Spool+"), or call this as root",
+				"the spool %s cannot be made: %s: %v", s.Spool, parent, err)
 			return nil
 		}
 		s.plan.spool = true
@@ -261,7 +270,8 @@ func (s *setup) checkSpace(ctx context.Context) error {
 	}
 	const MB = 1 << 20
 	if free/2 < size {
-		s.notice("use a larger file system, or plan a short retention", "the spool's file system has %d MB free, less than twice the databases' %d MB", free/MB, size/MB)
+		s.notice("use a larger file system, or plan a short retention",
+			"the spool's file system has %d MB free, less than twice the databases' %d MB", free/MB, size/MB)
 		return nil
 	}
 	s.ok("the spool's file system has %d MB free, the databases have %d MB", free/MB, size/MB)
@@ -274,9 +284,11 @@ func (s *setup) checkRestart(ctx context.Context) error {
 		return nil
 	}
 	if unit := s.unit(); unit != "" {
-		s.refuse("leave --restart out, and call systemctl restart "+unit, "the server belongs to the service manager, from which pg_ctl would take it away")
+		s.refuse("leave --restart out, and call systemctl restart "+unit,
+			"the server belongs to the service manager, from which pg_ctl would take it away")
 	} else if _, err := pgserver.Bindir(ctx, s.Bindir, s.info.Major); err != nil {
-		s.refuse("say where PostgreSQL's programs are with --bindir, or restart the server by hand", "the server cannot be restarted: %v", err)
+		s.refuse("say where PostgreSQL's programs are with --bindir, or restart the server by hand",
+			"the server cannot be restarted: %v", err)
 	}
 	return nil
 }

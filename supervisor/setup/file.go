@@ -33,7 +33,8 @@ func (s *setup) configuration() (file, error) {
 	}
 	conninfo, secret := append(pgserver.EnvironmentConninfo(), given...).WithoutPasswords()
 	if secret {
-		s.notice("put it into the password file (~/.pgpass) of who runs walkeep", "the password in conninfo is not written to %s", s.File)
+		s.notice("put it into the password file (~/.pgpass) of who runs walkeep",
+			"the password in conninfo is not written to %s", s.File)
 	}
 	if s.Role != "" {
 		conninfo = conninfo.With("user", s.Role)

@@ -77,7 +77,8 @@ func shown(value string) string {
 func (s *setup) set(name, to string) {
 	have := s.settings[name]
 	if have.Fixed {
-		s.refuse(fmt.Sprintf("set %s = %s there, or remove it from there", name, to), "%s is given on the server's command line, which beats ALTER SYSTEM", name)
+		s.refuse(fmt.Sprintf("set %s = %s there, or remove it from there", name, to),
+			"%s is given on the server's command line, which beats ALTER SYSTEM", name)
 		return
 	}
 	s.plan.changes = append(s.plan.changes, change{have, to})
@@ -104,7 +105,8 @@ func (s *setup) planSettings(ctx context.Context) error {
 		s.set(maxSlots, strconv.Itoa(max(10, slots)))
 	}
 	if library := s.settings[archiveLibrary].Next; library != "" {
-		s.refuse("reset archive_library first (ALTER SYSTEM RESET archive_library, or in postgresql.conf)", "archive_library is set, to %q: PostgreSQL does not take an archive_command beside it", library)
+		s.refuse("reset archive_library first (ALTER SYSTEM RESET archive_library, or in postgresql.conf)",
+			"archive_library is set, to %q: PostgreSQL does not take an archive_command beside it", library)
 	}
 	s.planCommand()
 	if s.settings[archiveMode].Next == "off" {
@@ -135,7 +137,8 @@ func (s *setup) planSenders() {
 		to = min(to, number(s.settings[maxConnections].Next)-number(s.settings[reserved].Next)-1)
 	}
 	if to < leastSenders {
-		s.refuse("raise max_connections by a few, and restart the server", "max_wal_senders must be %d at least, for which max_connections = %s is too low", leastSenders, s.settings[maxConnections].Next)
+		s.refuse("raise max_connections by a few, and restart the server",
+			"max_wal_senders must be %d at least, for which max_connections = %s is too low", leastSenders, s.settings[maxConnections].Next)
 		return
 	}
 	s.set(maxSenders, strconv.Itoa(to))
@@ -163,7 +166,8 @@ func (s *setup) planCommand() {
 	words, plain := pgserver.CommandWords(have)
 	ours := plain && len(words) > 0 && sameFile(words[0], s.Program)
 	if !ours && !s.Replace {
-		s.refuse("--replace replaces it, and setup --undo puts it back; two archivers at once are not possible", "archive_command is that of another archiver: %s", have)
+		s.refuse("--replace replaces it, and setup --undo puts it back; two archivers at once are not possible",
+			"archive_command is that of another archiver: %s", have)
 		return
 	}
 	spool := ""
@@ -174,7 +178,8 @@ func (s *setup) planCommand() {
 		return
 	}
 	if spool != "" && !s.Replace {
-		s.refuse("give that spool with --spool, or --replace to archive into another from now on", "archive_command archives into another spool, %s", spool)
+		s.refuse("give that spool with --spool, or --replace to archive into another from now on",
+			"archive_command archives into another spool, %s", spool)
 		return
 	}
 	s.set(archiveCommand, want)
@@ -208,12 +213,14 @@ const streamer = "walkeep"
 func (s *setup) planSynchronous() {
 	have := s.settings[syncNames].Next
 	if have == "" {
-		s.notice("start it before the next commit matters (supervisor run, or sync)", "with synchronous_standby_names every commit waits for the stream that supervisor run or sync makes")
+		s.notice("start it before the next commit matters (supervisor run, or sync)",
+			"with synchronous_standby_names every commit waits for the stream that supervisor run or sync makes")
 		s.set(syncNames, streamer)
 		return
 	}
 	if !strings.Contains(strings.ToLower(have), streamer) && have != "*" {
-		s.notice("add walkeep to it by hand, if commits are to wait for the archive", "synchronous_standby_names is %q, and stays as it is: commits do not wait for walkeep", have)
+		s.notice("add walkeep to it by hand, if commits are to wait for the archive",
+			"synchronous_standby_names is %q, and stays as it is: commits do not wait for walkeep", have)
 	}
 }
 
@@ -246,7 +253,8 @@ func (s *setup) planRole(ctx context.Context) error {
 	}
 	if have == nil {
 		if strings.HasPrefix(s.Role, "pg_") {
-			s.refuse("choose another name with --role", "the role %s cannot be made: names that begin with pg_ are PostgreSQL's own", s.Role)
+			s.refuse("choose another name with --role",
+				"the role %s cannot be made: names that begin with pg_ are PostgreSQL's own", s.Role)
 			return nil
 		}
 		s.plan.role = true
@@ -277,11 +285,13 @@ func (s *setup) planFile(context.Context) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		dir := filepath.Dir(s.File)
 		if info, err := os.Stat(dir); err != nil || !info.IsDir() {
-			s.refuse("make that directory, or name another file with --config", "the configuration file %s cannot be written: %s is no directory that is there", s.File, dir)
+			s.refuse("make that directory, or name another file with --config",
+				"the configuration file %s cannot be written: %s is no directory that is there", s.File, dir)
 			return nil
 		}
 		if err := writable(dir); err != nil {
-			s.refuse("call this as root, or name another file with --config", "the configuration file %s cannot be written: %s: %v", s.File, dir, err)
+			s.refuse("call this as root, or name another file with --config",
+				"the configuration file %s cannot be written: %s: %v", s.File, dir, err)
 			return nil
 		}
 		s.plan.file = &f
@@ -291,7 +301,8 @@ func (s *setup) planFile(context.Context) error {
 		return err
 	}
 	if !s.user.reads(info) {
-		s.refuse("give it to "+s.user.name, "the server's user %s cannot read the configuration file %s, which archive-cmd reads", s.user.name, s.File)
+		s.refuse("give it to "+s.user.name,
+			"the server's user %s cannot read the configuration file %s, which archive-cmd reads", s.user.name, s.File)
 		return nil
 	}
 	lacks, differs, err := f.missing()

@@ -112,7 +112,8 @@ func (s *setup) restart(ctx context.Context) error {
 	s.user.use(cmd)
 	apart(cmd)
 	if err := cmd.Run(); err != nil {
-		return problem("the reason is in "+log.Name()+"; if a setting is the reason, it is in postgresql.auto.conf", "restart the server: %v", err)
+		return problem("the reason is in "+log.Name()+"; if a setting is the reason, it is in postgresql.auto.conf",
+			"restart the server: %v", err)
 	}
 	return s.reconnect(ctx)
 }

@@ -197,8 +197,10 @@ func (s *setup) finish(ctx context.Context) error {
 		return nil
 	}
 	if s.Role != "" {
-		s.say("next: the role %s has no password: let it in by pg_hba.conf, for replication and for the database postgres, and put a password that it needs into the password file (~/.pgpass) of who runs walkeep", s.Role)
+		s.say("next: the role %s has no password: let it in by pg_hba.conf, for replication and for the database postgres;", s.Role)
+		s.say("      a password that you give it belongs into the password file (~/.pgpass) of who runs walkeep")
 	}
-	s.say("next: take a backup (supervisor backup), and start what streams (supervisor run, or service install): until then the slot %s keeps all WAL in %s", s.Slot, filepath.Join(s.data, "pg_wal"))
+	s.say("next: take a backup (supervisor backup), and start what streams (supervisor run, or service install):")
+	s.say("      until then the slot %s keeps all WAL in %s", s.Slot, filepath.Join(s.data, "pg_wal"))
 	return nil
 }

@@ -78,7 +78,8 @@ func (s *setup) planUndo(ctx context.Context) (*undo, error) {
 		return u, nil
 	}
 	if s.note.SystemID != s.info.SystemID {
-		return nil, problem("check --spool and --conninfo", "the note in %s is %w: its system identifier is %s, the server's %s", s.Spool, archive.ErrForeign, s.note.SystemID, s.info.SystemID)
+		return nil, problem("check --spool and --conninfo",
+			"the note in %s is %w: its system identifier is %s, the server's %s", s.Spool, archive.ErrForeign, s.note.SystemID, s.info.SystemID)
 	}
 	if err := u.planSlots(ctx); err != nil {
 		return nil, err
@@ -186,7 +187,8 @@ func (u *undo) apply(ctx context.Context) error {
 	}
 	for _, name := range u.drop {
 		if err := u.conn.DropRole(ctx, name); err != nil {
-			return problem("drop what it owns, or take away what it was granted since (DROP OWNED BY, in each database), and call this again", "%w", err)
+			return problem("drop what it owns, or take away what it was granted since (DROP OWNED BY, in each database), and call this again",
+				"%w", err)
 		}
 		u.say("done: dropped the role %s", name)
 	}
@@ -197,8 +199,12 @@ func (u *undo) apply(ctx context.Context) error {
 		u.say("done: took from the role %s what it had been given", r.Name)
 	}
 	for _, f := range u.note.Files {
+		there := exists(f.Path)
 		if err := f.remove(); err != nil {
 			return fmt.Errorf("remove %s: %w", f.Path, err)
+		}
+		if there && !exists(f.Path) {
+			u.say("done: removed %s", f.Path)
 		}
 	}
 	gone, err := removeNote(u.Spool, u.note.SpoolMade)
