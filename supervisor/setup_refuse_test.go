@@ -71,6 +71,14 @@ func TestSetupRefuses(t *testing.T) {
 
 	r.refuses("in the data directory", "--replace", "--spool", r.c.Path("spool"))
 
+	// Another directory of the cluster, as that of a standby would be.
+	clone := filepath.Join(r.dir, "clone")
+	r.mkdir(clone)
+	r.must(pgtest.Command(r.ctx(), "cp", "-a", r.c.Path("global"), r.c.Path("PG_VERSION"), clone).Run())
+	r.refuses("of another server of this cluster", "--replace", "--pgdata", clone)
+	r.must(os.RemoveAll(clone))
+	r.refuses("cannot be looked at", "--replace", "--pgdata", clone)
+
 	// Another cluster's spool.
 	other := filepath.Join(r.dir, "other")
 	r.mkdir(other)

@@ -159,3 +159,24 @@ func (r *setupRig) kill(random *rand.Rand, took time.Duration, more ...string) b
 	defer timer.Stop()
 	return cmd.Wait() != nil
 }
+
+// Several setups, and undos, at once do what one does.
+func TestSetupTogether(t *testing.T) {
+	t.Parallel()
+	r := newSetupRig(t, setupMajor, nil)
+	before := r.state()
+	for _, args := range [][]string{{"--role", "walker"}, {"--undo"}} {
+		var calls []*exec.Cmd
+		for range 4 {
+			cmd := pgtest.Command(r.ctx(), cmdtest.Path("supervisor"), r.args(args...)...)
+			r.must(cmd.Start())
+			calls = append(calls, cmd)
+		}
+		for _, cmd := range calls {
+			if err := cmd.Wait(); err != nil {
+				t.Errorf("%q: %v", args, err)
+			}
+		}
+	}
+	r.same(before, "undo")
+}

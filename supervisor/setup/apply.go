@@ -93,7 +93,7 @@ func (s *setup) writeNote(ctx context.Context) error {
 		return err
 	}
 	if err := makeSpool(ctx, s.Spool, n, s.user); err != nil {
-		return fmt.Errorf("make the spool: %w", err)
+		return errors.Join(fmt.Errorf("make the spool: %w", err), removePassing(s.Spool))
 	}
 	s.say("done: made the spool %s", s.Spool)
 	return nil

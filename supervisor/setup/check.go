@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"walkeep/common/archive"
@@ -83,7 +84,7 @@ func (s *setup) checkServer(ctx context.Context) error {
 	if len(s.problems) > 0 {
 		return s.refused()
 	}
-	return s.checkDirectory()
+	return s.checkDirectory(ctx)
 }
 
 // checkRights looks whether the role may do what is to be done. From 15 on that can be granted.
@@ -126,7 +127,7 @@ func (s *setup) checkRights(ctx context.Context) error {
 }
 
 // checkDirectory sees to it that the server is on this host, and finds out whom it runs as.
-func (s *setup) checkDirectory() error {
+func (s *setup) checkDirectory(ctx context.Context) error {
 	s.data = s.PGData
 	if s.data == "" {
 		s.data = s.info.DataDir
@@ -148,10 +149,28 @@ func (s *setup) checkDirectory() error {
 		s.refuse(here, "%s is no data directory", s.data)
 	case id != s.info.SystemID:
 		s.refuse(here, "%s is the data directory of another cluster, with the system identifier %s", s.data, id)
+	case !s.runsHere(ctx):
+		s.refuse(here, "%s is the data directory of another server of this cluster, such as a standby", s.data)
 	default:
 		s.ok("its data directory is %s, its user %s", s.data, user.name)
 	}
 	return s.refused()
+}
+
+// runsHere tells whether the server that is connected to is the one that runs on the data directory, by its postmaster.pid.
+// Where the role may not read that through the server, nothing speaks against it.
+func (s *setup) runsHere(ctx context.Context) bool {
+	var theirs string
+	if err := s.conn.QueryRow(ctx, `SELECT pg_read_file('postmaster.pid')`).Scan(&theirs); err != nil {
+		return true
+	}
+	ours, err := os.ReadFile(filepath.Join(s.data, "postmaster.pid"))
+	// Process, directory, time of its start and port; what follows may change.
+	begin := func(text string) []string {
+		lines := strings.Split(strings.ReplaceAll(text, "\r", ""), "\n")
+		return lines[:min(4, len(lines))]
+	}
+	return err == nil && slices.Equal(begin(theirs), begin(string(ours)))
 }
 
 // checkProgram has the server's user call archive-cmd, in the directory that the spool is in, or will be.
