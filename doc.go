@@ -20,6 +20,7 @@
 //	supervisor/restore      archive backup codec durable pgdata storage wal supervisor/pgserver | x/sync x/sys zeebo/xxh3
 //	supervisor/retain       archive backup storage wal
 //	supervisor/service      cli durable | kardianos/service cenkalti/backoff robfig/cron x/sys
+//	supervisor/setup        archive config durable pgdata storage storage/local wal supervisor/pgserver supervisor/restore | x/sys
 //	supervisor/verify       archive backup codec storage wal | x/sync zeebo/xxh3
 //	supervisor/walmgr
 //	common/archive          backup codec durable storage wal | x/sync x/sys zeebo/xxh3

@@ -57,7 +57,7 @@ func (c *chaos) run(kills int) {
 		c.stream = c.sync(c.primary, args...)
 		c.must(c.primary.Exec(c.ctx(), ledgerTable))
 		c.backup(c.primary)
-		c.standby = c.rig.standby(fmt.Sprintf("life-%d", life+1))
+		c.standby = c.rig.standby(fmt.Sprintf("life-%d", life+1), nil)
 		for range killsPerLife {
 			l := c.ledger(c.primary, chaosClients, c.from)
 			time.Sleep(time.Duration(50+random.IntN(250)) * time.Millisecond)

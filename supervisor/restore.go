@@ -221,7 +221,7 @@ func (e *env) fromSpool(r *restore.Options, command string) error {
 func (e *env) restoreCommand(spool string) (string, error) {
 	program, err := sibling("restore-cmd")
 	if err != nil {
-		return "", fmt.Errorf("%w (say with --restore-command what the server is to call)", err)
+		return "", fmt.Errorf("%w; say with --restore-command what the server is to call", err)
 	}
 	file := ""
 	if e.File != "" {

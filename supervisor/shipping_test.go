@@ -15,7 +15,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"walkeep/common/cmdtest"
 	"walkeep/common/pgtest"
 )
 
@@ -80,22 +79,6 @@ func (s *streamer) stop() {
 func (s *streamer) said() string {
 	text, _ := os.ReadFile(s.log)
 	return string(text)
-}
-
-// standby restores a standby that is fed from the archive alone, and starts it.
-func (r *rig) standby(name string) *pgtest.Cluster {
-	r.t.Helper()
-	dir := filepath.Join(r.dir, name)
-	r.run("restore", "--target-dir", dir)
-	c, err := pgtest.Open(dir)
-	r.must(err)
-	pgtest.Attach(r.t, c)
-	r.must(c.Standby(map[string]string{
-		"restore_command":          fmt.Sprintf(`"%s" -c %s --spool "%s" %%f "%%p" %%r`, cmdtest.Path("restore-cmd"), os.DevNull, r.spool),
-		"recovery_target_timeline": "latest",
-	}))
-	r.must(c.Start(r.ctx()))
-	return c
 }
 
 // A ledger is a load of single inserts, which remembers what was committed, and when.
@@ -186,7 +169,7 @@ func TestFailover(t *testing.T) {
 		sync := r.sync(primary)
 		r.load(primary, 20, 1)
 		r.backup(primary)
-		standby := r.standby("standby")
+		standby := r.standby("standby", nil)
 		const clients = 3
 		l := r.ledger(primary, clients, 1)
 		late := lateness(700 * time.Millisecond)

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -55,16 +54,6 @@ func ConnectReplication(ctx context.Context, conninfo string, notice func(*pgcon
 
 // ErrSecret says that a conninfo holds a secret where it must not.
 var ErrSecret = errors.New("it holds a password")
-
-// HasPassword tells whether a conninfo, as keywords or as a URL, holds a password.
-func HasPassword(conninfo string) bool {
-	found, err := keywords(conninfo)
-	if err != nil {
-		return strings.Contains(conninfo, "password")
-	}
-	_, has := found["password"]
-	return has
-}
 
 func prepare(c *pgconn.Config) {
 	if c.Database == "" {

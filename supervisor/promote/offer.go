@@ -18,7 +18,7 @@ import (
 // offer hands the standby what was streamed of the segment that comes next, if that is more than it has, and waits until
 // it is replayed.
 func (p *promoter) offer(ctx context.Context) error {
-	s, err := p.c.Recovery(ctx)
+	s, err := p.replayed(ctx)
 	if err != nil {
 		return err
 	}
@@ -53,7 +53,7 @@ func (p *promoter) offer(ctx context.Context) error {
 
 // wanted is the segment that the standby needs to go on: the one behind those that the archive holds, because the record at
 // which replay has stopped may go on there.
-func (p *promoter) wanted(ctx context.Context, s pgserver.Recovery) (wal.Name, error) {
+func (p *promoter) wanted(ctx context.Context, s pgserver.Replay) (wal.Name, error) {
 	inv, err := p.a.Inventory(ctx)
 	if err != nil {
 		return wal.Name{}, err
