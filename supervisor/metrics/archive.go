@@ -33,6 +33,7 @@ type looks struct {
 	windowBroken                                         *prometheus.Desc
 	damaged, faults, leases                              *prometheus.Desc
 	restartpoint                                         *prometheus.Desc
+	streamUp, streamBehind, streamFlushed, streamHeard   *prometheus.Desc
 	paused, streaming, received, replayed                *prometheus.Desc
 	standbyBytes, standbySeconds                         *prometheus.Desc
 	serverUp, archived, failed, lastArchived, lag, ready *prometheus.Desc
@@ -72,6 +73,11 @@ func newLooks() *looks {
 		leases:  d("leases", "Running backups, restores and drills that hold something of the archive."),
 
 		restartpoint: d("standby_restartpoint_segments", "How many segments the restartpoint of a standby is behind the end of the WAL.", "standby", "host"),
+
+		streamUp:      d("stream_up", "Whether the segment that is being written is streamed.", "slot", "host"),
+		streamBehind:  d("stream_behind_bytes", "WAL that the server had written and that was not durable in the archive.", "slot", "host"),
+		streamFlushed: d("stream_flushed_lsn_bytes", "Up to where what was streamed is durable in the archive.", "slot", "host"),
+		streamHeard:   d("stream_heard_timestamp_seconds", "When the streaming server was heard last.", "slot", "host"),
 
 		paused:         d("standby_replay_paused", "Whether the server, which is a standby, has paused its replay."),
 		streaming:      d("standby_streaming", "Whether it streams from its primary."),
@@ -115,6 +121,12 @@ func (l *looks) take(look Look) {
 		s.gauge(l.damaged, float64(len(r.Damaged)))
 		s.gauge(l.faults, float64(len(r.Faults)))
 		s.gauge(l.leases, float64(len(r.Leases)))
+		for _, one := range r.Streams {
+			s.gauge(l.streamUp, truth(one.Running), one.Slot, one.Host)
+			s.gauge(l.streamBehind, float64(one.Behind), one.Slot, one.Host)
+			s.position(l.streamFlushed, one.FlushedLSN, one.Slot, one.Host)
+			s.gauge(l.streamHeard, seconds(one.Heard), one.Slot, one.Host)
+		}
 		for _, one := range r.Standbys {
 			if one.Behind != nil {
 				s.gauge(l.restartpoint, float64(*one.Behind), one.ID, one.Host)

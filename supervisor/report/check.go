@@ -42,6 +42,7 @@ func (r *Report) Findings(l Limits) []Finding {
 	f.backups(l)
 	f.windows()
 	f.server(l)
+	f.streams()
 	f.rest()
 	slices.SortStableFunc(f.found, func(a, b Finding) int { return cmp.Compare(b.State, a.State) })
 	return f.found
@@ -147,7 +148,7 @@ func (f *findings) server(l Limits) {
 		return
 	}
 	f.replay(l)
-	if s.ArchiveMode == "off" && !s.Standby {
+	if s.ArchiveMode == "off" && !s.Standby && !f.r.streams() {
 		f.add(Critical, "archive_mode is off")
 		return
 	}
@@ -241,6 +242,11 @@ func (r *Report) figures(l Limits) string {
 		}
 		list = append(list, s.Replay.figures(l)...)
 		list = append(list, fmt.Sprintf("failed=%dc", s.Failed))
+	}
+	for _, s := range r.Streams {
+		if s.Running {
+			list = append(list, fmt.Sprintf("stream_%s_behind=%dB", s.Slot, s.Behind))
+		}
 	}
 	return strings.Join(list, " ")
 }

@@ -23,6 +23,7 @@ type Report struct {
 	Unfinished  []Unfinished `json:"unfinished_backups"`
 	Timelines   []Timeline   `json:"timelines"`
 	Windows     []Window     `json:"windows"`
+	Streams     []Stream     `json:"streams"`
 	Standbys    []Standby    `json:"standbys"`
 	Leases      []Lease      `json:"leases"`
 	Damaged     []Damaged    `json:"damaged_segments"`
@@ -152,10 +153,11 @@ func Take(ctx context.Context, a *archive.Archive, o Options) (*Report, error) {
 	}
 	r := &Report{
 		Time: time.Now().UTC().Truncate(time.Millisecond), SystemID: inv.SystemID.String(), SegmentSize: int64(inv.SegmentSize),
-		Backups: []Backup{}, Unfinished: []Unfinished{}, Timelines: []Timeline{}, Windows: []Window{}, Standbys: []Standby{},
+		Backups: []Backup{}, Unfinished: []Unfinished{}, Timelines: []Timeline{}, Windows: []Window{}, Streams: []Stream{}, Standbys: []Standby{},
 		Leases: []Lease{}, Damaged: []Damaged{}, Faults: []Fault{},
 	}
 	r.takeNotes(inv)
+	r.takeStreams(inv)
 	for _, b := range inv.Backups {
 		r.takeBackup(inv, b)
 	}

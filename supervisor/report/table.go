@@ -150,6 +150,12 @@ func (r *Report) listOthers(p *page) {
 			p.line("%s: %s", u.ID, state)
 		}
 	}
+	if len(r.Streams) > 0 {
+		p.section("STREAMED")
+		for _, s := range r.Streams {
+			p.line("%s: %s", s.Slot, s.text())
+		}
+	}
 	if len(r.Standbys) > 0 {
 		p.section("STANDBYS")
 		for _, s := range r.Standbys {
@@ -223,6 +229,9 @@ func (r *Report) Status(to io.Writer, l Limits) error {
 			row("", fmt.Sprintf("to %s%s", w.ToLSN, last))
 		}
 		r.Server.rows(row, r.ServerError)
+		for _, s := range r.Streams {
+			row("stream "+s.Slot, s.text())
+		}
 		for _, s := range r.Standbys {
 			row("standby "+s.ID, s.text())
 		}
