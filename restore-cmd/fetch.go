@@ -94,6 +94,9 @@ func deliver(ctx context.Context, o options, name wal.Name, standby bool, msg *c
 	}
 	defer os.Remove(temp)
 	got, err := a.Fetch(ctx, name, cluster, durable.Pieces{File: f})
+	if standby && errors.Is(err, archive.ErrAbsent) {
+		got, err = a.Offered(ctx, name, dataDir, durable.Pieces{File: f})
+	}
 	if closed := f.Close(); err == nil {
 		err = closed
 	}

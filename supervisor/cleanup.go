@@ -18,8 +18,9 @@ const aboutCleanup = `Removes the backups that the retention rules do not keep, 
 kept backup, no standby and no running restore needs. Without a rule all
 backups stay. One backup that can be restored stays in any case.
 
-(walmgr's cleanup removed an installation, and its xpurgewals is what this
-does.)`
+(walmgr's cleanup removed its installation, with all backups, and its stop
+disabled archiving: see setup --undo for both. Its xpurgewals, and the
+rotation that its backup began with, is what this does.)`
 
 type cleanupOptions struct {
 	DryRun bool   `long:"dry-run" description:"remove nothing, and say what would be removed"`

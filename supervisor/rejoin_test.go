@@ -14,11 +14,14 @@ import (
 	"walkeep/common/pgtest"
 )
 
-// standby restores a standby with the tablespace moved, and starts it. It archives when it is promoted.
+// standby restores a standby, with the tablespace of fed moved, and starts it. It archives when it is promoted.
 func (r *rig) standby(name string, settings map[string]string, args ...string) *pgtest.Cluster {
 	r.t.Helper()
 	dir := filepath.Join(r.dir, name)
-	r.run(append([]string{"restore", "--standby", "--target-dir", dir, "--tablespace-map", r.space() + "=" + dir + "-space"}, args...)...)
+	if _, err := os.Stat(r.space()); err == nil {
+		args = append(args, "--tablespace-map", r.space()+"="+dir+"-space")
+	}
+	r.run(append([]string{"restore", "--standby", "--target-dir", dir}, args...)...)
 	r.verifyBackup(dir)
 	c, err := pgtest.Open(dir)
 	r.must(err)

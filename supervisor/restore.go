@@ -219,22 +219,15 @@ func (e *env) fromSpool(r *restore.Options, command string) error {
 
 // restoreCommand is the restore_command that calls the restore-cmd beside this program.
 func (e *env) restoreCommand(spool string) (string, error) {
-	self, err := os.Executable()
+	program, err := sibling("restore-cmd")
 	if err != nil {
-		return "", err
-	}
-	if self, err = filepath.EvalSymlinks(self); err != nil { // walkeep on the PATH is a link to supervisor
-		return "", err
+		return "", fmt.Errorf("%w; say with --restore-command what the server is to call", err)
 	}
 	file := ""
 	if e.File != "" {
 		if file, err = filepath.Abs(e.File); err != nil {
 			return "", err
 		}
-	}
-	program := filepath.Join(filepath.Dir(self), "restore-cmd"+filepath.Ext(self))
-	if _, err := os.Stat(program); err != nil {
-		return "", fmt.Errorf("restore-cmd is not beside this program: %w (say with --restore-command what the server is to call)", err)
 	}
 	return restore.Command(program, spool, file), nil
 }

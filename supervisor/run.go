@@ -21,8 +21,9 @@ import (
 	"walkeep/supervisor/service"
 )
 
-const aboutRun = `Does by itself, in the foreground, what the configuration schedules: backups,
-cleanup, verification, drills. It serves metrics where metrics-listen says so.
+const aboutRun = `Does by itself, in the foreground, what the configuration says: streams the
+segment that is being written (stream), and takes backups, cleans up, verifies
+and drills on schedule. It serves metrics where metrics-listen says so.
 A backup that was due while it did not run, or that the archive has never had,
 is taken at once, and so is one after WAL that was archived with broken records.
 
@@ -55,7 +56,7 @@ func runCommand() command {
 		Subcommand: config.Subcommand{
 			Name: "run", Short: "do all that is scheduled, in the foreground", About: aboutRun,
 			Parts: func(c *config.Config) []any {
-				return []any{&c.Schedule, &c.Backup, &c.Compression, &c.Effort, &c.Retention}
+				return []any{&c.Schedule, &c.Stream, &c.Backup, &c.Compression, &c.Effort, &c.Retention}
 			},
 		},
 		run: func(ctx context.Context, e *env) error { return keepRunning(ctx, e, os.Stderr, nil) },
@@ -157,9 +158,15 @@ func (r *runner) plan(c config.Config) (service.Plan, error) {
 	if c.MetricsListen != "" || c.BackupSchedule != "" {
 		p.Parts = append(p.Parts, r.watch(c))
 	}
+	if c.Streaming {
+		p.Parts = append(p.Parts, service.Part{Name: "stream", Settings: fmt.Sprint(c.Server, c.Stream, c.Compression), Run: func(ctx context.Context, log *slog.Logger) error {
+			e := &env{Config: c}
+			return explain(ctx, explainStream(e.stream(ctx, log)))
+		}})
+	}
 	if len(p.Tasks)+len(p.Parts) == 0 {
 		return p, cli.Fail(exitUsage, errors.New("there is nothing to do: nothing is scheduled"),
-			"set one of "+strings.Join(keys, ", ")+", or metrics-listen")
+			"set one of "+strings.Join(keys, ", ")+", or stream, or metrics-listen")
 	}
 	return p, nil
 }

@@ -9,11 +9,16 @@
 //	wal/<8 digits>.history<ending>                timelines' histories
 //	wal/<16 digits>/<24 digits>.partial.<hash><ending>
 //	                                              a second, different partial segment, by the XXH3-128 of its content
-//	partial/<name>.partial                        streamed bytes of the segment that is being written
+//	partial/<name>.partial                        streamed bytes of the segment that is being written; its length is valid
+//	partial/<name>                                a segment that was streamed to its end and waits to be stored above
+//	streams/<slot>.json                           how streaming goes; a note that is replaced about once a second
 //	backups/<id>/                                 base backups; see package backup
 //	standbys/<id>.json                            what a standby still needs; a note that is replaced as it moves on
+//	offers/<id>.json                              the streamed part of a segment that a standby gets before its promotion
 //	leases/<id>.json                              what a running backup or restore needs; renewed while it runs
 //	damaged/<name>.json                           a segment that was archived with broken records
+//	setup.json                                    what the server was set to before supervisor setup changed it, for
+//	                                              setup --undo; in a spool alone
 //
 // The ending says the codec. A name that is stored with one ending is not stored again with another.
 //

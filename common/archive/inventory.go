@@ -25,6 +25,7 @@ type Inventory struct {
 	// taken, or what is left of one.
 	Unfinished []string
 	Streamed   []storage.Entry // what partial/ holds: the segment that is being written, as far as it was streamed
+	Streams    []Stream
 	Leases     []Lease
 	Standbys   []Standby
 	Damages    []Damaged // segments that were archived with broken records
@@ -63,7 +64,7 @@ func (a *Archive) Inventory(ctx context.Context) (*Inventory, error) {
 	}
 	inv := &Inventory{Identity: id}
 	for _, take := range []func(context.Context, *Inventory) error{
-		a.takeLeases, a.takeStandbys, a.takeBackups, a.takeWAL, a.takeStreamed, a.takeDamages,
+		a.takeLeases, a.takeStandbys, a.takeBackups, a.takeWAL, a.takeStreamed, a.takeStreams, a.takeDamages,
 	} {
 		if err := take(ctx, inv); err != nil {
 			return nil, err
@@ -231,7 +232,7 @@ func nameOf(e storage.Entry) (wal.Name, bool) {
 }
 
 func (a *Archive) takeStreamed(ctx context.Context, inv *Inventory) (err error) {
-	inv.Streamed, err = a.b.List(ctx, "partial/")
+	inv.Streamed, err = a.b.List(ctx, partialDir)
 	return err
 }
 

@@ -296,6 +296,11 @@ func (a *Archive) Has(ctx context.Context, path string) (bool, error) {
 	if err != nil {
 		return false, err
 	}
+	return a.HasName(ctx, n)
+}
+
+// HasName is Has for a file's name.
+func (a *Archive) HasName(ctx context.Context, n wal.Name) (bool, error) {
 	found, err := a.find(ctx, n)
 	return len(found) > 0, err
 }

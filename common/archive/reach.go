@@ -194,3 +194,20 @@ func (w way) gap(number uint64) *Gap {
 func (w way) gapOf(first, last uint64) *Gap {
 	return &Gap{First: w.name(first), Last: w.name(last), Begin: wal.LSN(first * w.size), End: wal.LSN((last + 1) * w.size)}
 }
+
+// Contiguous is the number after the last segment that is there without a hole on the way to a timeline, from one number
+// on, and what is missing there although WAL goes on behind it.
+func (inv *Inventory) Contiguous(tli wal.Timeline, from uint64) (uint64, *Gap, error) {
+	w, err := inv.way(tli)
+	if err != nil {
+		return from, nil, err
+	}
+	next := w.contiguous(from)
+	return next, w.gap(next), nil
+}
+
+// NameOn is the name of the segment with a number on the way to a timeline.
+func (inv *Inventory) NameOn(tli wal.Timeline, number uint64) (wal.Name, error) {
+	w, err := inv.way(tli)
+	return w.name(number), err
+}

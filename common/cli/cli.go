@@ -114,6 +114,13 @@ func (m *Messages) Detail(format string, args ...any) {
 	}
 }
 
+// Next says what the person can do now that the program has succeeded.
+func (m *Messages) Next(hint string) {
+	if !m.Quiet {
+		m.hint(hint)
+	}
+}
+
 func (m *Messages) hint(hint string) {
 	if hint != "" {
 		m.print("hint: " + hint)

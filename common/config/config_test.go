@@ -94,6 +94,7 @@ var options = []struct {
 	{"flush-interval", "1s", "2s", "0s", func(c config.Config) any { return c.FlushInterval }, [4]any{50 * time.Millisecond, time.Second, 2 * time.Second, time.Duration(0)}},
 	{"synchronous", "true", "false", "", func(c config.Config) any { return c.Synchronous }, [4]any{false, true, false, true}},
 	{"primary-conninfo", "host=a", "host=b", "host=c", func(c config.Config) any { return c.PrimaryConninfo }, [4]any{"", "host=a", "host=b", "host=c"}},
+	{"backup-after-promote", "true", "false", "", func(c config.Config) any { return c.BackupAfter }, [4]any{false, true, false, true}},
 	{"metrics-listen", "127.0.0.1:1", ":2", "[::1]:3", func(c config.Config) any { return c.MetricsListen }, [4]any{"", "127.0.0.1:1", ":2", "[::1]:3"}},
 }
 

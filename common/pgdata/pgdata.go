@@ -76,11 +76,25 @@ func Setting(line string) (name, value string) {
 	name, value = line[:end], strings.TrimSpace(line[end:])
 	value = strings.TrimSpace(strings.TrimPrefix(value, "="))
 	if quoted, ok := strings.CutPrefix(value, "'"); ok {
-		value, _, _ = strings.Cut(quoted, "'")
-	} else {
-		value, _, _ = strings.Cut(value, "#")
+		return name, unquote(quoted)
 	}
+	value, _, _ = strings.Cut(value, "#")
 	return name, strings.TrimSpace(value)
+}
+
+// unquote reads a quoted value up to the quote that ends it (DeescapeQuotedString in src/backend/utils/misc/guc-file.l).
+func unquote(s string) string {
+	var b strings.Builder
+	for i := 0; i < len(s); i++ {
+		switch next := i + 1; {
+		case s[i] == '\'' && (next == len(s) || s[next] != '\''):
+			return b.String()
+		case (s[i] == '\'' || s[i] == '\\') && next < len(s):
+			i++
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
 }
 
 // isTrue reads a boolean as PostgreSQL does: true, yes, on, 1, and what begins one of them unambiguously.

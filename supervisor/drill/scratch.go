@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"walkeep/common/durable"
 	"walkeep/supervisor/pgserver"
 	"walkeep/supervisor/restore"
 )
@@ -53,7 +54,7 @@ func (s *scratch) fill() (err error) {
 	if err != nil {
 		return err
 	}
-	if locked, err := restore.Lock(s.lock); err != nil || !locked {
+	if locked, err := durable.Lock(s.lock); err != nil || !locked {
 		return errors.Join(err, fmt.Errorf("lock %s", s.lock.Name()))
 	}
 	return nil
@@ -130,7 +131,7 @@ func sweepOne(ctx context.Context, dir, bindir string) error {
 		return err
 	default:
 		defer f.Close()
-		if locked, err := restore.Lock(f); err != nil || !locked {
+		if locked, err := durable.Lock(f); err != nil || !locked {
 			return err
 		}
 	}

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -56,16 +55,6 @@ func ConnectReplication(ctx context.Context, conninfo string, notice func(*pgcon
 // ErrSecret says that a conninfo holds a secret where it must not.
 var ErrSecret = errors.New("it holds a password")
 
-// HasPassword tells whether a conninfo, as keywords or as a URL, holds a password.
-func HasPassword(conninfo string) bool {
-	found, err := keywords(conninfo)
-	if err != nil {
-		return strings.Contains(conninfo, "password")
-	}
-	_, has := found["password"]
-	return has
-}
-
 func prepare(c *pgconn.Config) {
 	if c.Database == "" {
 		c.Database = "postgres"
@@ -73,9 +62,20 @@ func prepare(c *pgconn.Config) {
 	if c.ConnectTimeout == 0 {
 		c.ConnectTimeout = connectTimeout
 	}
+	for _, word := range onlyLibpq {
+		delete(c.RuntimeParams, word)
+	}
 	if c.RuntimeParams["application_name"] == "" {
 		c.RuntimeParams["application_name"] = "walkeep"
 	}
+}
+
+// onlyLibpq are libpq's keywords that pgx does not know and would send as settings, which servers refuse. They stand in
+// each primary_conninfo that pg_basebackup has written.
+var onlyLibpq = []string{
+	"client_encoding", "fallback_application_name", "gssdelegation", "gssencmode", "gsslib", "keepalives", "keepalives_count",
+	"keepalives_idle", "keepalives_interval", "load_balance_hosts", "requirepeer", "requiressl",
+	"ssl_max_protocol_version", "ssl_min_protocol_version", "sslcompression", "sslcrl", "sslcrldir", "sslkeylogfile", "tcp_user_timeout",
 }
 
 // withoutPassword keeps a conninfo that cannot be read out of the logs.

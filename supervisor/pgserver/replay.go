@@ -30,7 +30,8 @@ type Replay struct {
 	Latest         bool // it goes on along the newest timeline, as far as that is known
 }
 
-// Replay asks a server in recovery how far it has come. [ErrNoRecovery]: it is not.
+// Replay asks a server in recovery how far it has come. With [ErrNoRecovery], because it is not, it says how far it had
+// come in a recovery since it was started.
 func (c *Conn) Replay(ctx context.Context, major int) (Replay, error) {
 	var r Replay
 	state := "CASE WHEN pg_is_wal_replay_paused() THEN 'paused' ELSE 'not paused' END"
@@ -46,10 +47,6 @@ func (c *Conn) Replay(ctx context.Context, major int) (Replay, error) {
 	if err != nil {
 		return r, noRecovery(fmt.Errorf("ask the server how far it has replayed: %w", err))
 	}
-	if pause == "" {
-		return r, ErrNoRecovery
-	}
-	r.Pausing, r.Paused = pause != "not paused", pause == "paused"
 	if r.Received, err = wal.ParseLSN(received); err != nil {
 		return r, err
 	}
@@ -59,6 +56,10 @@ func (c *Conn) Replay(ctx context.Context, major int) (Replay, error) {
 	if committed != nil {
 		r.Committed = *committed
 	}
+	if pause == "" {
+		return r, ErrNoRecovery
+	}
+	r.Pausing, r.Paused = pause != "not paused", pause == "paused"
 	c.askReceiver(ctx, &r)
 	if major >= 12 {
 		var timeline string

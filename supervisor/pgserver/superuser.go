@@ -63,6 +63,12 @@ func NotReady(err error) bool {
 	return true
 }
 
+// Answered tells whether it was the server that refused a connection: it runs.
+func Answered(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg)
+}
+
 // Strings gives the first column of all rows.
 func (c *Conn) Strings(ctx context.Context, sql string) ([]string, error) {
 	rows, err := c.Query(ctx, sql)

@@ -51,7 +51,7 @@ func mark(dir string, n note, o owner) (*marker, error) {
 }
 
 func (m *marker) write(n note, o owner) error {
-	locked, err := Lock(m.f)
+	locked, err := durable.Lock(m.f)
 	if err != nil {
 		return err
 	}
@@ -121,7 +121,7 @@ func readMarker(dir string) (*note, error) {
 		return nil, err
 	}
 	defer f.Close()
-	locked, err := Lock(f)
+	locked, err := durable.Lock(f)
 	if err != nil {
 		return nil, err
 	}

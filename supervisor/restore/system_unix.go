@@ -76,22 +76,6 @@ func GiveLike(dir string, files ...string) error {
 	return nil
 }
 
-// Lock locks an open file for as long as it is open, and tells whether it could.
-func Lock(f *os.File) (bool, error) {
-	for {
-		switch err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); {
-		case err == nil:
-			return true, nil
-		case errors.Is(err, unix.EWOULDBLOCK):
-			return false, nil
-		case errors.Is(err, unix.ENOTSUP), errors.Is(err, unix.ENOLCK), errors.Is(err, unix.ENOSYS):
-			return true, nil // this file system has no locks
-		case !errors.Is(err, unix.EINTR):
-			return false, fmt.Errorf("lock %s: %w", f.Name(), err)
-		}
-	}
-}
-
 // freeSpace gives a number for the file system that holds a directory, or will, and its free bytes.
 func freeSpace(dir string) (id uint64, free int64, err error) {
 	for !exists(dir) {

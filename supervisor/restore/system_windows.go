@@ -2,7 +2,6 @@ package restore
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -22,20 +21,6 @@ func checkNotServed(dir, data string) error { return nil }
 
 // GiveLike gives files to the owner of a directory, which they are here by inheritance.
 func GiveLike(string, ...string) error { return nil }
-
-// Lock locks an open file for as long as it is open, and tells whether it could.
-func Lock(f *os.File) (bool, error) {
-	// Only a byte far behind the content is locked, because locks keep others from reading here.
-	at := &windows.Overlapped{OffsetHigh: 1}
-	err := windows.LockFileEx(windows.Handle(f.Fd()), windows.LOCKFILE_EXCLUSIVE_LOCK|windows.LOCKFILE_FAIL_IMMEDIATELY, 0, 1, 0, at)
-	if errors.Is(err, windows.ERROR_LOCK_VIOLATION) {
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("lock %s: %w", f.Name(), err)
-	}
-	return true, nil
-}
 
 // freeSpace gives a number for the file system that holds a directory, or will, and its free bytes.
 func freeSpace(dir string) (id uint64, free int64, err error) {

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"walkeep/common/durable"
 )
 
 // ErrLocked says that another supervisor of this host works on the spool.
@@ -28,14 +30,13 @@ func Lock(spool string) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := lock(f); err != nil {
+	locked, err := durable.Lock(f)
+	if err == nil && !locked {
+		err = fmt.Errorf("%s: %w", spool, ErrLocked)
+	}
+	if err != nil {
 		f.Close()
-		if errors.Is(err, errHeld) {
-			return nil, fmt.Errorf("%s: %w", spool, ErrLocked)
-		}
-		return nil, fmt.Errorf("lock %s: %w", f.Name(), err)
+		return nil, err
 	}
 	return f, nil
 }
-
-var errHeld = errors.New("held by another process")

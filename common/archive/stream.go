@@ -1,0 +1,124 @@
+package archive
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"strings"
+	"time"
+
+	"walkeep/common/storage"
+	"walkeep/common/wal"
+)
+
+// A Stream is what the supervisor that streams a server's WAL into partial/ knows of it. Its note is replaced about once a
+// second, so what lies in partial/ may be newer.
+type Stream struct {
+	ID       string       `json:"-"` // names its note
+	Host     string       `json:"host"`
+	Slot     string       `json:"slot"`
+	Timeline wal.Timeline `json:"timeline"`
+	Flushed  wal.LSN      `json:"flushed"` // durable here up to this position
+	Sent     wal.LSN      `json:"sent"`    // the server had written up to this position when it was last heard
+	Heard    time.Time    `json:"heard"`   // by this host's clock; zero if it never was
+	// Synchronous: a commit that waits for this stream is durable here before its client hears of it.
+	Synchronous bool   `json:"synchronous"`
+	Ended       bool   `json:"ended"` // it was stopped in order
+	Trouble     string `json:"trouble,omitempty"`
+}
+
+// NoteStream records how a stream is doing.
+func (a *Archive) NoteStream(ctx context.Context, s Stream) error {
+	b, ok := a.b.(storage.Replacer)
+	if !ok {
+		return errors.New("this archive keeps no notes of streams")
+	}
+	content, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	return b.Replace(ctx, streamName(s.Slot), append(content, '\n'))
+}
+
+func streamName(slot string) string { return "streams/" + slot + ".json" }
+
+func (a *Archive) takeStreams(ctx context.Context, inv *Inventory) error {
+	return readNotes(ctx, a, inv, "streams/", func(name string, s Stream) error {
+		if streamName(s.Slot) != name {
+			return fmt.Errorf("%w: it is that of slot %q", ErrDamaged, s.Slot)
+		}
+		s.ID = strings.TrimSuffix(path.Base(name), ".json")
+		inv.Streams = append(inv.Streams, s)
+		return nil
+	})
+}
+
+// partialDir is the directory of what is streamed.
+const partialDir = "partial/"
+
+// StreamedObject is where the part of a segment is that was streamed so far.
+func StreamedObject(segment wal.Name) string {
+	return partialDir + segment.Segment().String() + ".partial"
+}
+
+// Streamed walks the records of the part of a segment that was streamed so far; storage.ErrNotExist if there is none.
+func (a *Archive) Streamed(ctx context.Context, segment wal.Name) (wal.Result, error) {
+	o, err := a.b.Open(ctx, StreamedObject(segment))
+	if err != nil {
+		return wal.Result{}, err
+	}
+	defer o.Close()
+	return WalkStreamed(o, o.Size(), segment)
+}
+
+// WalkStreamed walks the records of a part of a segment, of this many bytes; [ErrNotWAL] if it is none. Where its end is
+// not that of a record, what follows the last whole one may be anything.
+func WalkStreamed(r io.ReaderAt, size int64, segment wal.Name) (wal.Result, error) {
+	if size < wal.HeaderSize {
+		return wal.Result{}, nil
+	}
+	var w wal.Walker
+	partial := segment.Segment()
+	partial.Kind = wal.KindPartial
+	w.Reset(partial)
+	if _, err := io.Copy(&w, io.NewSectionReader(r, 0, size)); err != nil {
+		return wal.Result{}, err
+	}
+	found := w.Finish()
+	if found.HeaderErr != nil && !errors.Is(found.HeaderErr, wal.ErrSize) {
+		return found, fmt.Errorf("%w: %w", ErrNotWAL, found.HeaderErr)
+	}
+	return found, nil
+}
+
+// LastSegment finds the highest complete segment of a timeline whose number is below limit; false if there is none.
+func (a *Archive) LastSegment(ctx context.Context, tli wal.Timeline, size wal.SegmentSize, limit uint64) (wal.Name, bool, error) {
+	var last wal.Name
+	found := false
+	dirs, err := a.b.List(ctx, "wal/"+tli.String())
+	if err != nil {
+		return last, false, err
+	}
+	for i := len(dirs) - 1; i >= 0 && !found; i-- {
+		if !dirs[i].IsDir() {
+			continue
+		}
+		files, err := a.b.List(ctx, dirs[i].Name)
+		if err != nil {
+			return last, false, err
+		}
+		for _, f := range files {
+			n, ok := nameOf(f)
+			if !ok || n.Kind != wal.KindSegment {
+				continue
+			}
+			if number, err := n.Number(size); err == nil && number < limit {
+				last, found = n, true // listings are in the order of names
+			}
+		}
+	}
+	return last, found, nil
+}

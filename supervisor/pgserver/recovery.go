@@ -1,0 +1,78 @@
+package pgserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"walkeep/common/pgdata"
+	"walkeep/common/wal"
+)
+
+// WritesTo is the timeline and the position to which an open server writes.
+func (c *Conn) WritesTo(ctx context.Context) (wal.Timeline, wal.LSN, error) {
+	var file, at string
+	if err := c.QueryRow(ctx, `SELECT pg_walfile_name(lsn), lsn::text FROM pg_current_wal_lsn() AS lsn`).Scan(&file, &at); err != nil {
+		return 0, 0, fmt.Errorf("ask the server for its position: %w", err)
+	}
+	n, err := wal.ParseName(file)
+	if err != nil {
+		return 0, 0, err
+	}
+	lsn, err := wal.ParseLSN(at)
+	return n.Timeline, lsn, err
+}
+
+// EndStreaming ends the process of a standby that receives WAL, so that it looks at once for WAL elsewhere.
+func (c *Conn) EndStreaming(ctx context.Context) error {
+	_, err := c.Exec(ctx, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'walreceiver'`)
+	return err
+}
+
+// Nudge makes a standby that waits before it asks for WAL again do so at once, as the signal to reload does.
+func (c *Conn) Nudge(ctx context.Context) error {
+	_, err := c.Exec(ctx, `SELECT pg_reload_conf()`)
+	return err
+}
+
+// Promote asks a standby of version 12 or later to end its recovery, and does not wait for it.
+func (c *Conn) Promote(ctx context.Context) error {
+	if _, err := c.Exec(ctx, `SELECT pg_promote(false)`); err != nil {
+		return fmt.Errorf("promote: %w", err)
+	}
+	return nil
+}
+
+// RecoverySetting gives the value with which a standby was started: up to 11 it stands in recovery.conf.
+func (c *Conn) RecoverySetting(ctx context.Context, major int, name string) (value string, err error) {
+	if major < 12 {
+		text, err := c.Strings(ctx, `SELECT pg_read_file('recovery.conf')`)
+		if err != nil || len(text) == 0 {
+			return "", fmt.Errorf("read recovery.conf: %w", err)
+		}
+		for line := range strings.Lines(text[0]) { // the last one counts
+			if n, v := pgdata.Setting(line); strings.EqualFold(n, name) {
+				value = v
+			}
+		}
+		return value, nil
+	}
+	err = c.QueryRow(ctx, `SELECT setting FROM pg_settings WHERE name = $1`, name).Scan(&value)
+	if errors.Is(err, pgx.ErrNoRows) { // not shown to everybody
+		return "", fmt.Errorf("%s: %w", name, ErrNotShown)
+	}
+	return value, err
+}
+
+// ErrNotShown says that a setting is not shown to the role.
+var ErrNotShown = errors.New("the role may not see the setting; it needs pg_read_all_settings")
+
+// Denied tells whether the server refused because of missing rights.
+func Denied(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == "42501" // insufficient_privilege
+}

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"walkeep/common/archive"
+	"walkeep/common/cli"
+	"walkeep/common/config"
+	"walkeep/supervisor/pgserver"
+	"walkeep/supervisor/progress"
+	"walkeep/supervisor/promote"
+)
+
+const aboutPromote = `Brings the standby at --conninfo online, with the least possible loss, and says
+what was lost. Run it on the standby's host, as the server's user; the role must
+be a superuser.
+
+It refuses while the old primary answers: --primary-conninfo says where that is,
+or else the standby's own primary_conninfo does. The standby then replays all
+that the archive holds, and what was streamed of the segment that was being
+written. What keeps it from doing so is an error, and the standby stays one;
+--force promotes all the same. A promotion that was cut short is completed by
+repeating it.
+
+walmgr called this boot.`
+
+func promoteCommand() command {
+	var o struct {
+		Force   bool          `long:"force" description:"promote even if the old primary answers, or WAL that is there cannot be replayed"`
+		Timeout time.Duration `long:"timeout" value-name:"TIME" default:"1m" description:"how long all of it may take before the standby is left as it is"`
+	}
+	return command{
+		Subcommand: config.Subcommand{
+			Name: "promote", Aliases: []string{"boot"}, Short: "bring a standby online", About: aboutPromote, Options: &o,
+			Parts: func(c *config.Config) []any { return []any{&c.Standby, &c.Backup, &c.Compression, &c.Effort} },
+		},
+		run: func(ctx context.Context, e *env) error {
+			if o.Timeout <= 0 {
+				return cli.Fail(exitUsage, fmt.Errorf("--timeout is a time such as 1m, not %s", o.Timeout), "")
+			}
+			return e.promote(ctx, o.Force, o.Timeout)
+		},
+	}
+}
+
+func (e *env) promote(ctx context.Context, force bool, timeout time.Duration) error {
+	a, _, err := e.open()
+	if err != nil {
+		return err
+	}
+	store, err := e.archiver()
+	if err != nil {
+		return err
+	}
+	done, err := promote.Run(ctx, a, promote.Options{
+		Conninfo: e.Conninfo, Primary: e.PrimaryConninfo, PGData: e.PGData, Spool: e.Spool, Force: force, Timeout: timeout, Store: store,
+		Step: func(message string) { e.msg.Detail("%s", message) },
+		Warn: func(hint, message string) { e.msg.Warn(hint, "%s", message) },
+	})
+	if err != nil {
+		return explainPromote(err)
+	}
+	if err := e.reportPromotion(done); err != nil {
+		return err
+	}
+	if !e.BackupAfter || done.Already {
+		return nil
+	}
+	if err := takeBackup(ctx, e); err != nil {
+		return fmt.Errorf("the server is open for writing, but the backup after it failed: %w", err)
+	}
+	return nil
+}
+
+// reportPromotion says how it came out.
+func (e *env) reportPromotion(done *promote.Result) error {
+	if done.Already {
+		fmt.Fprintf(e.out, "the server is open for writing already, on timeline %d: nothing to do\n", done.Timeline)
+	} else {
+		fmt.Fprintf(e.out, "the server is open for writing, on timeline %d, in %s\n", done.Timeline, done.Took.Round(time.Millisecond))
+	}
+	if done.End != 0 {
+		commit := "none was replayed"
+		if !done.LastCommit.IsZero() {
+			commit = done.LastCommit.Format("2006-01-02 15:04:05.999999 MST")
+		}
+		fmt.Fprintf(e.out, "it has replayed up to %s; last commit: %s\n", done.End, commit)
+	}
+	if done.Offered > 0 {
+		fmt.Fprintf(e.out, "of that, %s had been streamed of the segment that was being written\n", progress.Bytes(done.Offered))
+	}
+	if done.Already && done.End == 0 {
+		return nil
+	}
+	_, err := fmt.Fprintf(e.out, "lost: %s\n", describeLoss(done))
+	return err
+}
+
+// describeLoss says what is known of what was lost, and no more than that.
+func describeLoss(done *promote.Result) string {
+	l := done.Loss
+	heard := l.Heard.Format("2006-01-02 15:04:05.000 MST")
+	switch {
+	case !l.Streamed:
+		return fmt.Sprintf("what the old primary wrote after %s, if anything; nothing streamed it, so that is not known", done.End)
+	case l.Bytes > 0 && l.Synchronous:
+		return fmt.Sprintf("%s that the old primary had written up to %s, of which no commit was confirmed to a client that waited for the stream", progress.Bytes(l.Bytes), l.Written)
+	case l.Bytes > 0:
+		return fmt.Sprintf("%s that the old primary had written up to %s, and what it wrote after %s, when it was last heard", progress.Bytes(l.Bytes), l.Written, heard)
+	case l.Synchronous:
+		return "nothing that was confirmed to a client that waited for the stream"
+	}
+	return fmt.Sprintf("nothing of what was streamed; what the old primary wrote after %s, when it was last heard, is not known", heard)
+}
+
+func explainPromote(err error) error {
+	hint := ""
+	switch {
+	case errors.Is(err, context.Canceled):
+		err, hint = errors.New("interrupted"), "repeat the promotion to complete it"
+	case errors.Is(err, promote.ErrPrimaryLives):
+		hint = "stop it, and see that it stays down; --force promotes beside it, and makes two primaries"
+	case errors.Is(err, promote.ErrBehind):
+		hint = "see the standby's log for what keeps it; --force promotes it without that WAL, --timeout gives it longer"
+	case errors.Is(err, promote.ErrNoOffer):
+		hint = "let its restore_command call restore-cmd with this spool (restart it up to version 13), or promote with --force, without what was streamed"
+	case errors.Is(err, promote.ErrRights):
+		hint = "connect as a superuser, and run this on the standby's host as the server's user"
+	case errors.Is(err, promote.ErrNotOpen):
+		hint = "the server was told to open: see its log, and repeat the promotion"
+	case errors.Is(err, archive.ErrForeign):
+		hint = "check --spool and --conninfo: they are of two different clusters"
+	case pgserver.Answered(err):
+		hint = "a standby must let someone ask it (hot_standby = on), and the role must be a superuser"
+	default:
+		return err
+	}
+	return cli.Fail(exitFailed, err, hint)
+}

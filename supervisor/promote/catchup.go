@@ -1,0 +1,169 @@
+package promote
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"walkeep/common/archive"
+	"walkeep/common/codec"
+	"walkeep/common/wal"
+	"walkeep/supervisor/receive"
+)
+
+// nudge is how often a standby is made to look for WAL at once, instead of when its wal_retrieve_retry_interval is over.
+const nudge = 250 * time.Millisecond
+
+// still is after how long without replay there is nothing more to replay.
+const still = 2 * nudge
+
+// storeComplete sees to it that segments that were streamed to their ends are in the archive.
+func (p *promoter) storeComplete(ctx context.Context) error {
+	err := receive.StoreComplete(ctx, p.a, p.Spool, p.Store)
+	if err != nil && p.Force {
+		p.Warn("", fmt.Sprintf("a streamed segment could not be archived, and the standby will lack it: %v", err))
+		return nil
+	}
+	return err
+}
+
+// catchUp waits until the standby has replayed what the archive holds and what it has received.
+func (p *promoter) catchUp(ctx context.Context) error {
+	s, err := p.replayed(ctx)
+	if err != nil {
+		return err
+	}
+	if s.Streaming != nil && *s.Streaming && !p.Force {
+		// Its primary is down: what the process waits for will not come.
+		if err := p.c.EndStreaming(ctx); err != nil {
+			return err
+		}
+	}
+	to, hole, err := p.archived(ctx, s.Timeline, max(s.Replayed, s.Received))
+	if err != nil {
+		return err
+	}
+	if hole != "" {
+		err := fmt.Errorf("%w: %s is missing from the archive, which holds what came after it", ErrBehind, hole)
+		if !p.Force {
+			return err
+		}
+		p.Warn("", err.Error())
+	}
+	if to > s.Replayed {
+		p.Step(fmt.Sprintf("waiting for replay to come from %s to %s, the end of the archive", s.Replayed, to))
+	}
+	if err := p.replay(ctx, max(to, s.Replayed)); err != nil {
+		return err
+	}
+	return p.settle(ctx)
+}
+
+// settle waits until nothing more is replayed of what was received: a record at its end may be there in part.
+func (p *promoter) settle(ctx context.Context) error {
+	var last wal.LSN
+	var since time.Time
+	for {
+		s, err := p.replayed(ctx)
+		if err != nil {
+			return err
+		}
+		if s.Replayed != last {
+			last, since = s.Replayed, time.Now()
+		}
+		if s.Replayed >= s.Received || time.Since(since) > still {
+			return nil
+		}
+		if err := sleep(ctx); err != nil {
+			return fmt.Errorf("%w: it is at %s, and has received up to %s", ErrBehind, s.Replayed, s.Received)
+		}
+	}
+}
+
+// replay waits until a position is replayed.
+func (p *promoter) replay(ctx context.Context, to wal.LSN) error {
+	var nudged time.Time
+	for {
+		s, err := p.replayed(ctx)
+		if ctx.Err() == nil && err != nil {
+			return err
+		}
+		if err == nil && s.Replayed >= to {
+			return nil
+		}
+		if time.Since(nudged) > nudge && ctx.Err() == nil {
+			if err := p.c.Nudge(ctx); err != nil {
+				return err
+			}
+			nudged = time.Now()
+		}
+		if sleep(ctx) != nil {
+			return fmt.Errorf("%w: it is at %s, and has not come to %s within %s", ErrBehind, s.Replayed, to, p.Timeout)
+		}
+	}
+}
+
+// archived is up to where the archive has WAL without a hole for a standby that has replayed up to a position of a
+// timeline: the end of the last whole record. It also names the segment that is missing although WAL goes on behind it.
+func (p *promoter) archived(ctx context.Context, tli wal.Timeline, replayed wal.LSN) (end wal.LSN, hole string, err error) {
+	inv, err := p.a.Inventory(ctx)
+	if err != nil {
+		return 0, "", err
+	}
+	size := uint64(inv.SegmentSize)
+	goal, err := p.goal(ctx, inv, tli, replayed)
+	if err != nil {
+		return 0, "", err
+	}
+	if inv.Line(goal) == nil {
+		return replayed, "", nil
+	}
+	next, gap, err := inv.Contiguous(goal, uint64(replayed)/size)
+	if err != nil {
+		return 0, "", err
+	}
+	if gap != nil {
+		hole = gap.First.String()
+	}
+	for number := next; wal.LSN(number*size) > replayed; number-- {
+		n, err := inv.NameOn(goal, number-1)
+		if err != nil {
+			return 0, hole, err
+		}
+		t, err := p.a.Trailer(ctx, n)
+		switch {
+		case err != nil:
+			return 0, hole, fmt.Errorf("%s: %w", n, err)
+		case t.WALCheck == codec.Damaged:
+			return wal.LSN(t.DamageLSN), hole, nil
+		case t.WALCheck != codec.Intact || t.End == 0:
+			return wal.LSN((number-1)*size) + 1, hole, nil // it does not say where records end: that it is begun must do
+		case t.End > t.Start:
+			return wal.LSN(t.End), hole, nil
+		}
+	}
+	return replayed, hole, nil
+}
+
+// goal is the timeline that the standby recovers along: its own, or the newest that comes from there, as it is set.
+func (p *promoter) goal(ctx context.Context, inv *archive.Inventory, tli wal.Timeline, replayed wal.LSN) (wal.Timeline, error) {
+	setting, err := p.c.RecoverySetting(ctx, p.info.Major, "recovery_target_timeline")
+	if err != nil {
+		return 0, err
+	}
+	if n, err := strconv.ParseUint(setting, 10, 32); err == nil {
+		return wal.Timeline(n), nil
+	}
+	if setting != "latest" {
+		return tli, nil
+	}
+	for _, l := range slices.Backward(inv.Lines) {
+		from := slices.IndexFunc(l.History.Entries, func(e wal.HistoryEntry) bool { return e.Timeline == tli && e.End >= replayed })
+		if from >= 0 {
+			return l.Timeline, nil
+		}
+	}
+	return tli, nil
+}

@@ -1,0 +1,102 @@
+package promote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/zeebo/xxh3"
+
+	"walkeep/common/archive"
+	"walkeep/common/storage"
+	"walkeep/common/wal"
+	"walkeep/supervisor/pgserver"
+)
+
+// offer hands the standby what was streamed of the segment that comes next, if that is more than it has, and waits until
+// it is replayed.
+func (p *promoter) offer(ctx context.Context) error {
+	s, err := p.replayed(ctx)
+	if err != nil {
+		return err
+	}
+	name, err := p.wanted(ctx, s)
+	if err != nil {
+		return err
+	}
+	found, err := p.a.Streamed(ctx, name)
+	if errors.Is(err, storage.ErrNotExist) || err == nil && found.End <= s.Replayed {
+		p.Step("nothing was streamed that the standby does not have")
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	err = p.mayOffer(ctx)
+	if err == nil {
+		err = p.makeOffer(ctx, name, found)
+	}
+	if err == nil {
+		p.Step(fmt.Sprintf("the standby gets what was streamed of %s, up to %s", name, found.End))
+		// The last record is known to be replayed when its beginning is passed.
+		err = p.replay(ctx, found.Last+1)
+	}
+	if err != nil && p.Force {
+		p.Warn("", fmt.Sprintf("the standby does not get what was streamed from %s to %s: %v", s.Replayed, found.End, err))
+		return nil
+	}
+	p.done.Offered = int64(found.End - s.Replayed)
+	return err
+}
+
+// wanted is the segment that the standby needs to go on: the one behind those that the archive holds, because the record at
+// which replay has stopped may go on there.
+func (p *promoter) wanted(ctx context.Context, s pgserver.Replay) (wal.Name, error) {
+	inv, err := p.a.Inventory(ctx)
+	if err != nil {
+		return wal.Name{}, err
+	}
+	size := p.info.SegmentSize
+	number := uint64(s.Replayed) / uint64(size)
+	for n := wal.SegmentAt(s.Timeline, s.Replayed, size); inv.Has(n); n = n.Next(size) {
+		number++
+	}
+	return wal.SegmentAt(s.Timeline, wal.LSN(number*uint64(size)), size), nil
+}
+
+// mayOffer tells whether the standby asks restore-cmd for WAL.
+func (p *promoter) mayOffer(ctx context.Context) error {
+	command, err := p.c.RecoverySetting(ctx, p.info.Major, "restore_command")
+	if err != nil {
+		return err
+	}
+	if !strings.Contains(command, "restore-cmd") {
+		return fmt.Errorf("%w: its restore_command is %q", ErrNoOffer, command)
+	}
+	return nil
+}
+
+func (p *promoter) makeOffer(ctx context.Context, name wal.Name, found wal.Result) error {
+	id, err := p.offerID()
+	if err != nil {
+		return err
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	return p.a.MakeOffer(ctx, archive.Offer{
+		ID: id, Host: host, Data: p.PGData, Segment: name.String(), Source: archive.StreamedObject(name), Length: int64(found.End - found.Start),
+	})
+}
+
+// offerID identifies the standby among those that may be offered something.
+func (p *promoter) offerID() (string, error) {
+	if p.PGData == "" {
+		return "", fmt.Errorf("%w: its data directory is not known", ErrNoOffer)
+	}
+	host, err := os.Hostname()
+	return fmt.Sprintf("%016x", xxh3.HashString(host+"\x00"+p.PGData)), err
+}

@@ -1,0 +1,218 @@
+// Package promote brings a standby online with the least possible loss, and says what was lost.
+//
+// The order is what matters. The old primary must not answer as one that can be written to. Replay goes on until the
+// standby has all that the archive holds, and what it has received by streaming. Then it is offered the segment that the
+// primary was writing when it was lost, as far as that was streamed into the archive: restore-cmd hands it out, to this
+// standby alone, with zeros behind the last whole record, where replay ends. Only then is the server told to open. Each step can be
+// repeated, so a promotion that was cut short anywhere is completed by the next call.
+package promote
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"walkeep/common/archive"
+	"walkeep/common/wal"
+	"walkeep/supervisor/pgserver"
+)
+
+// Errors of Run, to be found with errors.Is. All but ErrNotOpen come before the server was told to open.
+var (
+	// ErrPrimaryLives says that the old primary answers. To promote beside it would make two primaries.
+	ErrPrimaryLives = errors.New("the old primary still answers")
+	// ErrBehind says that the standby does not come to the end of the WAL that is there for it.
+	ErrBehind = errors.New("the standby has not replayed all WAL that is there for it")
+	// ErrNoOffer says that the standby cannot be given what was streamed.
+	ErrNoOffer = errors.New("the standby cannot be given what was streamed")
+	// ErrRights says that the role may not do what a promotion takes.
+	ErrRights = errors.New("the role may not promote the server")
+	// ErrNotOpen says that the server was told to open, and has not in time.
+	ErrNotOpen = errors.New("the server has not opened for writing in time")
+)
+
+// Options say what is promoted.
+type Options struct {
+	Conninfo string // of the standby
+	// Primary is how to reach the old primary. Empty: as the standby does, if it says how.
+	Primary string
+	PGData  string // the standby's data directory; empty: the one that the server names
+	Spool   string // the archive's directory
+	Force   bool   // promote whatever the old primary does and whatever would be lost
+	Timeout time.Duration
+	// Store archives a file, as archive-cmd does.
+	Store func(ctx context.Context, path string) error
+	// Step is called with what is done, Warn with what the user should know. Both are optional.
+	Step func(message string)
+	Warn func(hint, message string)
+}
+
+// A Result is what a promotion came to.
+type Result struct {
+	Already    bool // the server was open before
+	Timeline   wal.Timeline
+	End        wal.LSN   // where replay ended: the last position of the old timeline
+	LastCommit time.Time // of the last transaction that was replayed; zero if there was none
+	Offered    int64     // bytes that came from the segment that was being written
+	Took       time.Duration
+	Loss       Loss
+}
+
+// A promoter does one promotion.
+type promoter struct {
+	Options
+	a     *archive.Archive
+	c     *pgserver.Conn
+	info  pgserver.Info
+	begun time.Time
+	done  Result
+	// streams are those that followed the old timeline, as they were before the server opened: they may go on to the new one.
+	streams []archive.Stream
+}
+
+// poll is how often the server is looked at.
+const poll = 20 * time.Millisecond
+
+// Run promotes.
+func Run(ctx context.Context, a *archive.Archive, o Options) (*Result, error) {
+	p := &promoter{Options: o, a: a, begun: time.Now()}
+	if p.Step == nil {
+		p.Step = func(string) {}
+	}
+	if p.Warn == nil {
+		p.Warn = func(string, string) {}
+	}
+	err := p.run(ctx)
+	if p.c != nil {
+		p.c.Close(context.WithoutCancel(ctx))
+	}
+	p.done.Took = time.Since(p.begun)
+	if err != nil && pgserver.Denied(err) {
+		err = fmt.Errorf("%w: %w", ErrRights, err)
+	}
+	return &p.done, err
+}
+
+func (p *promoter) run(ctx context.Context) (err error) {
+	limited, cancel := context.WithTimeout(ctx, p.Timeout)
+	defer cancel()
+	if p.c, err = pgserver.Connect(limited, p.Conninfo); err != nil {
+		return err
+	}
+	if p.info, err = p.c.Info(limited); err != nil {
+		return err
+	}
+	if p.PGData == "" {
+		p.PGData = p.info.DataDir
+	}
+	id, err := p.a.Identity(limited)
+	if err != nil {
+		return err
+	}
+	if id.SystemID != p.info.SystemID {
+		return fmt.Errorf("the server is %w: its system identifier is %s, that of the archive %s", archive.ErrForeign, p.info.SystemID, id.SystemID)
+	}
+	_, err = p.replayed(limited)
+	standby := err == nil
+	if err != nil && !errors.Is(err, pgserver.ErrNoRecovery) {
+		return err
+	}
+	inv, err := p.a.Inventory(limited)
+	if err != nil {
+		return err
+	}
+	p.streams = inv.Streams
+	if standby {
+		if err := p.prepare(limited); err != nil {
+			return err
+		}
+		if err := p.open(limited); err != nil {
+			return err
+		}
+	}
+	p.done.Already = !standby
+	return p.conclude(ctx)
+}
+
+// replayed asks how far the standby has come; [pgserver.ErrNoRecovery] if it is none any more.
+func (p *promoter) replayed(ctx context.Context) (pgserver.Replay, error) {
+	return p.c.Replay(ctx, p.info.Major)
+}
+
+// prepare does all that comes before the server is told to open.
+func (p *promoter) prepare(ctx context.Context) error {
+	if err := p.fence(ctx); err != nil {
+		return err
+	}
+	s, err := p.replayed(ctx)
+	if err != nil {
+		return err
+	}
+	if s.Pausing {
+		p.Step("replay was paused, and goes on")
+		if err := p.c.ContinueReplay(ctx); err != nil {
+			return err
+		}
+	}
+	if err := p.storeComplete(ctx); err != nil {
+		return err
+	}
+	if err := p.catchUp(ctx); err != nil {
+		return err
+	}
+	return p.offer(ctx)
+}
+
+// open tells the server to open, and waits until it has.
+func (p *promoter) open(ctx context.Context) error {
+	p.Step("promoting")
+	if err := p.trigger(ctx); err != nil {
+		return err
+	}
+	for {
+		_, err := p.replayed(ctx)
+		switch {
+		case errors.Is(err, pgserver.ErrNoRecovery):
+			return nil
+		case ctx.Err() != nil:
+			return fmt.Errorf("%w (%s)", ErrNotOpen, p.Timeout)
+		case err != nil:
+			return err
+		}
+		if err := sleep(ctx); err != nil {
+			return fmt.Errorf("%w (%s)", ErrNotOpen, p.Timeout)
+		}
+	}
+}
+
+// conclude says how it came out, and takes the offer back.
+func (p *promoter) conclude(ctx context.Context) error {
+	s, err := p.replayed(ctx)
+	if err != nil && !errors.Is(err, pgserver.ErrNoRecovery) {
+		return err
+	}
+	p.done.End = s.Replayed
+	if !s.Committed.IsZero() {
+		p.done.LastCommit = s.Committed.UTC()
+	}
+	if p.done.Timeline, _, err = p.c.WritesTo(ctx); err != nil {
+		return err
+	}
+	if id, err := p.offerID(); err == nil {
+		if err := p.a.WithdrawOffer(ctx, id); err != nil {
+			return err
+		}
+	}
+	p.done.Loss = p.loss()
+	return nil
+}
+
+func sleep(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(poll):
+		return nil
+	}
+}

@@ -1,0 +1,197 @@
+package receive
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"walkeep/common/archive"
+	"walkeep/common/durable"
+	"walkeep/common/wal"
+)
+
+const (
+	// keepInterval is how often the keeper looks by itself.
+	keepInterval = time.Second
+	// patience is how long a server's own archiver has to store a segment before it is stored from here: compressing it
+	// twice would be a waste.
+	patience = 5 * time.Second
+	// differing is the ending of what was streamed and is not what the archive holds.
+	differing = ".differs"
+)
+
+// keep brings complete segments to the archive, and notes how it goes, until ctx ends. A segment that cannot be stored
+// stays, and does not stop the stream.
+func (r *receiver) keep(ctx context.Context) {
+	tick := time.NewTicker(keepInterval)
+	defer tick.Stop()
+	said := ""
+	for {
+		r.mu.Lock()
+		wait := time.Duration(0)
+		if r.archiving {
+			wait = patience
+		}
+		r.mu.Unlock()
+		err := storeComplete(ctx, r.a, r.dir, wait, r.Store)
+		if err == nil {
+			err = r.dropSuperseded(ctx)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		switch {
+		case err == nil:
+			said = ""
+		case err.Error() != said: // one that stays is reported once
+			said = err.Error()
+			r.Log.Error("a streamed segment cannot be archived; it stays in partial/", "error", said)
+		}
+		if err != nil {
+			r.update(func(s *archive.Stream) { s.Trouble = err.Error() })
+		}
+		r.note(ctx)
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-r.wake:
+		}
+	}
+}
+
+// StoreComplete brings the segments to the archive that were streamed to their ends, in their order. spool is the archive's
+// directory, and store as in [Options].
+func StoreComplete(ctx context.Context, a *archive.Archive, spool string, store func(context.Context, string) error) error {
+	return storeComplete(ctx, a, filepath.Join(spool, Dir), 0, store)
+}
+
+func storeComplete(ctx context.Context, a *archive.Archive, dir string, wait time.Duration, store func(context.Context, string) error) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var failed error
+	for _, e := range entries {
+		n, err := wal.ParseName(e.Name())
+		if err != nil || n.Kind != wal.KindSegment {
+			continue
+		}
+		if err := storeOne(ctx, a, filepath.Join(dir, e.Name()), n, wait, store); err != nil {
+			failed = errors.Join(failed, err) // one that is refused must not keep back those behind it
+		}
+	}
+	return failed
+}
+
+// storeOne stores one segment, unless the server's archiver still has time to, and removes it when the archive holds it.
+func storeOne(ctx context.Context, a *archive.Archive, path string, n wal.Name, wait time.Duration, store func(context.Context, string) error) error {
+	info, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // another one was quicker
+	}
+	if err != nil {
+		return err
+	}
+	there, err := a.HasName(ctx, n)
+	if err != nil || !there && time.Since(info.ModTime()) < wait {
+		return err
+	}
+	if err := store(ctx, path); err != nil { // which compares what is there already
+		if _, gone := os.Stat(path); errors.Is(gone, fs.ErrNotExist) {
+			return nil // a promotion and a stream both store, and the other one was quicker
+		}
+		return err
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+// dropSuperseded removes the partial segments of which the archive holds all: it has the complete segment, or that of a
+// later timeline, which goes on from behind the partial one's end.
+func (r *receiver) dropSuperseded(ctx context.Context) error {
+	entries, err := os.ReadDir(r.dir)
+	if err != nil {
+		return err
+	}
+	r.mu.Lock()
+	lineage, at := r.lineage, r.state.Flushed
+	r.mu.Unlock()
+	for _, e := range entries {
+		n, err := wal.ParseName(e.Name())
+		if err != nil || n.Kind != wal.KindPartial || r.size == 0 {
+			continue
+		}
+		start, err := n.Start(r.size)
+		if err != nil || start+wal.LSN(r.size) > at {
+			continue // it is being written, or comes later
+		}
+		path := filepath.Join(r.dir, e.Name())
+		in, err := r.holder(ctx, path, n, start, lineage)
+		if err != nil {
+			return err
+		}
+		if in == (wal.Name{}) {
+			continue
+		}
+		same, err := contains(ctx, r.a, in, path)
+		if err != nil {
+			return err
+		}
+		if same {
+			err = os.Remove(path)
+		} else {
+			r.Log.Error("what was streamed differs from what is archived, and is kept as it is", "file", path+differing, "archived", in.String())
+			err = durable.Replace(path, path+differing)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// holder is the archived segment that holds all bytes of a partial one; no name if there is none.
+func (r *receiver) holder(ctx context.Context, path string, n wal.Name, start wal.LSN, lineage wal.History) (wal.Name, error) {
+	full := n.Segment()
+	if there, err := r.a.HasName(ctx, full); err != nil || there {
+		return full, err
+	}
+	info, err := os.Stat(path)
+	if err != nil {
+		return wal.Name{}, err
+	}
+	for _, e := range lineage.Entries {
+		if e.Timeline != n.Timeline || start+wal.LSN(info.Size()) > e.End {
+			continue
+		}
+		w := way{lineage, uint64(r.size)}
+		later := w.name(uint64(start) / w.size)
+		if there, err := r.a.HasName(ctx, later); err != nil || there {
+			return later, err
+		}
+	}
+	return wal.Name{}, nil
+}
+
+// contains tells whether an archived segment begins with what a file holds.
+func contains(ctx context.Context, a *archive.Archive, n wal.Name, path string) (bool, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	c := &comparer{f: f}
+	if _, err := a.Fetch(ctx, n, 0, c); err != nil {
+		return false, err
+	}
+	return !c.differs.Load(), nil
+}

@@ -1,0 +1,63 @@
+package receive_test
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"walkeep/common/archive"
+	"walkeep/common/storage/mem"
+	"walkeep/supervisor/receive"
+)
+
+// Two may store the same segments: the one that comes second has nothing to complain about.
+func TestStoredByAnother(t *testing.T) {
+	spool := t.TempDir()
+	path := filepath.Join(spool, receive.Dir, "000000010000000000000007")
+	for _, err := range []error{os.Mkdir(filepath.Dir(path), 0o700), os.WriteFile(path, []byte("WAL"), 0o600)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	store := func(_ context.Context, path string) error {
+		if err := os.Remove(path); err != nil {
+			t.Error(err)
+		}
+		return errors.New("no such file")
+	}
+	if err := receive.StoreComplete(t.Context(), archive.New(new(mem.Backend)), spool, store); err != nil {
+		t.Errorf("got %v", err)
+	}
+}
+
+// A segment that is refused stays, and does not keep back those behind it.
+func TestStoreRefused(t *testing.T) {
+	spool := t.TempDir()
+	dir := filepath.Join(spool, receive.Dir)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	names := []string{"000000010000000000000007", "000000010000000000000008", "000000010000000000000009.partial"}
+	for _, name := range names {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte("WAL"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	refused := errors.New("refused")
+	err := receive.StoreComplete(t.Context(), archive.New(new(mem.Backend)), spool, func(_ context.Context, path string) error {
+		if filepath.Base(path) == names[0] {
+			return refused
+		}
+		return nil
+	})
+	if !errors.Is(err, refused) {
+		t.Errorf("got %v, want %v", err, refused)
+	}
+	for i, want := range []bool{true, false, true} {
+		if _, err := os.Stat(filepath.Join(dir, names[i])); (err == nil) != want {
+			t.Errorf("%s is there: %v, want %v", names[i], err == nil, want)
+		}
+	}
+}

@@ -1,0 +1,300 @@
+// Package receive streams the WAL that a server writes, over the replication protocol, into the archive: a segment while it
+// is being written, so that what is lost with the server is what was written since the last fsync here, or nothing.
+//
+// # What lies in partial/
+//
+// The segment that is being written is partial/NAME.partial. Its length is what has been received; bytes are only ever
+// appended. A position is reported to the server as flushed after an fsync and never before, so the server may recycle its
+// own copy, and a commit that waits for this stream is durable here. At the end of the segment the file is renamed to
+// partial/NAME, and is stored in the archive by archive-cmd, as the server's own archiver may have done already: the same
+// content meets, another is refused. It is removed when the archive holds it.
+//
+// When a stream begins again, the records of the last partial segment are walked. What follows the last one that is whole
+// cannot be told from what a power cut has left, and is received again.
+//
+// # Timelines
+//
+// Where the server changes to another timeline, the stream follows it as recovery would: a segment in which a timeline was
+// left is streamed once more, from its beginning, under the new timeline's name. What was streamed of the old timeline
+// behind that point exists nowhere else, and stays.
+package receive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+
+	"walkeep/common/archive"
+	"walkeep/common/durable"
+	"walkeep/common/storage"
+	"walkeep/common/wal"
+)
+
+// Errors of Run, to be found with errors.Is.
+var (
+	// ErrLocked says that another supervisor streams into this archive.
+	ErrLocked = errors.New("another supervisor streams into this archive")
+	// ErrSlot says that the slot is there, and is of no use.
+	ErrSlot = errors.New("the replication slot cannot be used")
+)
+
+// Dir is the directory of the archive that streamed segments are in.
+const Dir = "partial"
+
+// Options say what is streamed.
+type Options struct {
+	Conninfo      string
+	Slot          string // a physical one; it is made where it is missing
+	Spool         string // the archive's directory
+	FlushInterval time.Duration
+	Synchronous   bool // fsync whenever there is nothing more to receive
+	// Store archives the file at path, whose last element is the name of a segment or a history. It returns when the
+	// archive holds it, durably.
+	Store func(ctx context.Context, path string) error
+	Log   *slog.Logger
+}
+
+const (
+	// statusInterval is how often the server hears of the stream, and is asked to answer.
+	statusInterval = 5 * time.Second
+	// silence is how long a server may say nothing before the connection counts as broken.
+	silence = 3 * statusInterval
+	// stopTimeout bounds the farewell.
+	stopTimeout = 2 * time.Second
+)
+
+// A receiver streams from one server.
+type receiver struct {
+	Options
+	a    *archive.Archive
+	dir  string
+	size wal.SegmentSize
+	// skipTo is the number of the segment before which the server has nothing any more.
+	skipTo uint64
+
+	wake chan struct{} // tells the keeper that there is something to store
+
+	mu        sync.Mutex
+	state     archive.Stream
+	archiving bool // the server archives by itself
+	lineage   wal.History
+}
+
+// Run streams until ctx ends, and then returns nil. It connects again whenever the connection ends. An error is one that
+// does not pass by itself.
+func Run(ctx context.Context, a *archive.Archive, o Options) error {
+	host, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	r := &receiver{
+		Options: o, a: a, dir: filepath.Join(o.Spool, Dir), wake: make(chan struct{}, 1),
+		state: archive.Stream{Host: host, Slot: o.Slot, Synchronous: o.Synchronous},
+	}
+	if err := durable.MkdirAll(o.Spool, Dir); err != nil {
+		return err
+	}
+	if err := durable.SyncDir(o.Spool); err != nil { // or a power cut could take the directory with all that is in it
+		return err
+	}
+	lock, err := os.OpenFile(filepath.Join(r.dir, ".lock"), os.O_RDWR|os.O_CREATE, durable.FileMode)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	if locked, err := durable.Lock(lock); err != nil || !locked {
+		return errors.Join(err, fmt.Errorf("%s: %w", r.dir, ErrLocked))
+	}
+	keeping, stop := context.WithCancel(ctx)
+	kept := make(chan struct{})
+	go func() {
+		defer close(kept)
+		r.keep(keeping)
+	}()
+	err = r.streamAgain(ctx)
+	stop()
+	<-kept
+	r.update(func(s *archive.Stream) { s.Ended = true })
+	r.note(context.WithoutCancel(ctx))
+	return err
+}
+
+// streamAgain holds sessions, one after the other.
+func (r *receiver) streamAgain(ctx context.Context) error {
+	pauses := backoff.NewExponentialBackOff(backoff.WithInitialInterval(50*time.Millisecond), backoff.WithMaxInterval(time.Second),
+		backoff.WithMultiplier(2), backoff.WithRandomizationFactor(0.1), backoff.WithMaxElapsedTime(0))
+	last := ""
+	for {
+		streamed, err := r.session(ctx)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.Is(err, archive.ErrForeign), errors.Is(err, ErrSlot):
+			return err
+		case streamed:
+			pauses.Reset()
+			last = ""
+		}
+		if text := err.Error(); text != last { // a server that is down is reported once
+			r.Log.Warn("the stream has ended, and is begun again", "error", text)
+			last = text
+		}
+		r.update(func(s *archive.Stream) { s.Trouble = err.Error() })
+		select {
+		case <-time.After(pauses.NextBackOff()):
+		case <-ctx.Done():
+			return nil
+		}
+	}
+}
+
+// session streams over one connection, and tells whether it received anything.
+func (r *receiver) session(ctx context.Context) (streamed bool, err error) {
+	c, err := connect(ctx, r.Conninfo)
+	if err != nil {
+		return false, err
+	}
+	defer c.close()
+	id, err := c.identify(ctx)
+	if err != nil {
+		return false, err
+	}
+	if err := r.a.Bind(ctx, archive.Identity{SystemID: id.system, SegmentSize: id.size}); err != nil {
+		return false, err
+	}
+	r.size = id.size
+	lineage, err := r.learn(ctx, c, id.timeline)
+	if err != nil {
+		return false, err
+	}
+	slot, err := r.slot(ctx, c)
+	if err != nil {
+		return false, err
+	}
+	w := way{lineage, uint64(id.size)}
+	number, err := r.next(ctx, w)
+	if err != nil {
+		return false, err
+	}
+	if number == 0 {
+		if slot == 0 {
+			slot = id.end
+		}
+		number = uint64(slot) / w.size
+	}
+	return r.follow(ctx, c, w, max(number, r.skipTo))
+}
+
+// follow streams from the segment with this number on, along the way to the server's timeline and from there to those
+// that the server changes to.
+func (r *receiver) follow(ctx context.Context, c *conn, w way, number uint64) (streamed bool, err error) {
+	for {
+		s, err := openSegment(r.dir, w.name(number), r.size)
+		if err != nil {
+			return streamed, err
+		}
+		t := &tail{receiver: r, c: c, s: s}
+		end, err := t.stream(ctx)
+		streamed = streamed || t.received
+		if err == nil {
+			err = t.s.close()
+		} else {
+			t.s.abandon()
+		}
+		if gone := (*goneError)(nil); errors.As(err, &gone) {
+			return streamed, r.skip(ctx, w, gone)
+		}
+		if err != nil {
+			return streamed, err
+		}
+		lineage, err := r.learn(ctx, c, end.timeline)
+		if err != nil {
+			return streamed, err
+		}
+		r.Log.Info("the server has changed to another timeline", "timeline", end.timeline, "at", end.lsn.String())
+		w.lineage = lineage
+		number = uint64(end.lsn) / w.size
+	}
+}
+
+// learn reads the history of a timeline, and sees to it that the archive holds it and those of the timelines on the way.
+func (r *receiver) learn(ctx context.Context, c *conn, tli wal.Timeline) (wal.History, error) {
+	h := wal.History{Timeline: tli}
+	for of := tli; of > 1; {
+		name := wal.Name{Kind: wal.KindHistory, Timeline: of}
+		text, err := c.history(ctx, of)
+		if err != nil {
+			return h, err
+		}
+		parsed, err := wal.ParseHistory(of, text)
+		if err != nil {
+			return h, err
+		}
+		if of == tli {
+			h = parsed
+		}
+		if err := r.storeHistory(ctx, name, text); err != nil {
+			return h, err
+		}
+		of = parsed.Entries[len(parsed.Entries)-1].Timeline
+	}
+	r.mu.Lock()
+	r.lineage = h
+	r.mu.Unlock()
+	return h, nil
+}
+
+func (r *receiver) storeHistory(ctx context.Context, name wal.Name, text []byte) error {
+	if there, err := r.a.HasName(ctx, name); err != nil || there {
+		return err
+	}
+	path := filepath.Join(r.dir, name.String())
+	if err := durable.WriteFile(path, text); err != nil {
+		return err
+	}
+	if err := r.Store(ctx, path); err != nil {
+		return err
+	}
+	return os.Remove(path)
+}
+
+// skip makes the next session go on behind WAL that the server does not have any more, and says what is missing.
+func (r *receiver) skip(ctx context.Context, w way, gone *goneError) error {
+	slot, err := r.keptFrom(ctx)
+	if err != nil {
+		return errors.Join(gone, err)
+	}
+	number := uint64(slot) / w.size
+	if wal.LSN(number*w.size) <= gone.at {
+		return gone
+	}
+	r.skipTo = number
+	return fmt.Errorf("WAL from %s to %s is gone from the server before it was streamed; where its archiver has not stored it, take a new backup: %w",
+		gone.at, wal.LSN(number*w.size), gone)
+}
+
+func (r *receiver) update(change func(*archive.Stream)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	change(&r.state)
+}
+
+// note leaves the note of how it goes in the archive.
+func (r *receiver) note(ctx context.Context) {
+	r.mu.Lock()
+	s := r.state
+	r.mu.Unlock()
+	if s.Timeline == 0 {
+		return // it has never streamed
+	}
+	if err := r.a.NoteStream(ctx, s); err != nil && !errors.Is(err, storage.ErrUnavailable) {
+		r.Log.Debug("cannot note how streaming goes", "error", err.Error())
+	}
+}

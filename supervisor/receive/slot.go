@@ -1,0 +1,82 @@
+package receive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"walkeep/common/wal"
+	"walkeep/supervisor/pgserver"
+)
+
+// slot makes sure that the slot is there, and gives from where on the server keeps WAL for it; 0 if that is not known. It
+// also asks whether the server archives by itself.
+func (r *receiver) slot(ctx context.Context, c *conn) (wal.LSN, error) {
+	if row, err := c.row(ctx, "SHOW archive_mode", 1); err == nil {
+		r.mu.Lock()
+		r.archiving = row[0] != "off"
+		r.mu.Unlock()
+	}
+	sql, err := pgserver.Connect(ctx, r.Conninfo)
+	if err != nil {
+		return 0, err
+	}
+	defer sql.Close(context.WithoutCancel(ctx))
+	s, err := sql.FindSlot(ctx, r.Slot)
+	switch {
+	case err != nil:
+		return 0, err
+	case s == nil:
+		return r.createSlot(ctx, c, sql)
+	case !s.Physical:
+		return 0, fmt.Errorf("%w: %s is a logical one", ErrSlot, r.Slot)
+	}
+	return s.RestartLSN, nil
+}
+
+// createSlot makes the slot, which keeps WAL from the last checkpoint on.
+func (r *receiver) createSlot(ctx context.Context, c *conn, sql *pgserver.Conn) (wal.LSN, error) {
+	_, err := c.query(ctx, fmt.Sprintf("CREATE_REPLICATION_SLOT %s PHYSICAL RESERVE_WAL", r.Slot))
+	var pg *pgconn.PgError
+	switch {
+	case err == nil:
+		r.Log.Warn("the replication slot was missing, and is made anew", "slot", r.Slot)
+	case errors.As(err, &pg) && pg.Code == "42710": // another one has just made it
+	default:
+		return 0, fmt.Errorf("make replication slot %s: %w", r.Slot, err)
+	}
+	s, err := sql.FindSlot(ctx, r.Slot)
+	if err != nil || s == nil {
+		return 0, err
+	}
+	return s.RestartLSN, nil
+}
+
+// keptFrom is from where on the server keeps WAL for the slot. One for which it keeps nothing any more is made anew.
+func (r *receiver) keptFrom(ctx context.Context) (wal.LSN, error) {
+	sql, err := pgserver.Connect(ctx, r.Conninfo)
+	if err != nil {
+		return 0, err
+	}
+	defer sql.Close(context.WithoutCancel(ctx))
+	s, err := sql.FindSlot(ctx, r.Slot)
+	if err != nil {
+		return 0, err
+	}
+	if s != nil && s.RestartLSN != 0 {
+		return s.RestartLSN, nil
+	}
+	c, err := connect(ctx, r.Conninfo)
+	if err != nil {
+		return 0, err
+	}
+	defer c.close()
+	if s != nil {
+		if _, err := c.query(ctx, "DROP_REPLICATION_SLOT "+r.Slot); err != nil {
+			return 0, fmt.Errorf("drop replication slot %s, for which the server keeps no WAL any more: %w", r.Slot, err)
+		}
+	}
+	return r.createSlot(ctx, c, sql)
+}

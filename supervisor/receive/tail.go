@@ -1,0 +1,267 @@
+package receive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
+
+	"walkeep/common/archive"
+	"walkeep/common/wal"
+)
+
+// A tail streams one timeline, from a segment on, until the server leaves it.
+type tail struct {
+	*receiver
+	c        *conn
+	s        *segment
+	received bool // anything at all
+
+	at     wal.LSN   // of the next byte
+	sent   wal.LSN   // up to where the server has written
+	heard  time.Time // when it was heard last
+	synced time.Time // when the segment was made durable last
+}
+
+// A goneError says that the server does not have the WAL any more.
+type goneError struct {
+	at  wal.LSN
+	err error
+}
+
+func (e *goneError) Error() string { return e.err.Error() }
+func (e *goneError) Unwrap() error { return e.err }
+
+// gone are the codes of errors that say so: undefined_file, and object_not_in_prerequisite_state of a slot that was
+// invalidated.
+var gone = map[string]bool{"58P01": true, "55000": true}
+
+// explain tells WAL that is gone from other errors.
+func (t *tail) explain(err error) error {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && gone[pg.Code] {
+		return &goneError{t.at, err}
+	}
+	return err
+}
+
+const (
+	// buffered is how many messages, of at most 128 kB each, are received while what came before is made durable.
+	buffered = 32
+	// batch bounds what is written before the segment is made durable although more waits.
+	batch = 16 << 20
+)
+
+// stream receives until the timeline ends.
+func (t *tail) stream(ctx context.Context) (*timelineEnd, error) {
+	t.at = t.s.position()
+	t.sent = t.at
+	end, err := t.c.start(t.Slot, t.s.name.Timeline, t.at)
+	if end != nil || err != nil {
+		return end, t.explain(err)
+	}
+	t.Log.Info("streaming", "slot", t.Slot, "timeline", uint32(t.s.name.Timeline), "from", t.at.String())
+	t.heard = time.Now()
+	t.note()
+	in := make(chan message, buffered)
+	free := make(chan []byte, buffered)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- t.c.read(in, free)
+		close(in)
+	}()
+	err = t.loop(ctx, in, free)
+	if err == nil {
+		err = <-ended
+	}
+	if err != nil {
+		t.c.close() // ends the reader, where it is still at it
+		for range in {
+		}
+		return nil, t.explain(err)
+	}
+	if err := t.c.send(&pgproto3.CopyDone{}); err != nil {
+		return nil, err
+	}
+	return t.c.readEnd()
+}
+
+// read receives messages until the copy ends; then it returns nil. Data goes into buffers that come back through free.
+func (c *conn) read(in chan<- message, free <-chan []byte) error {
+	for {
+		received, err := c.receive()
+		if err != nil {
+			return err
+		}
+		switch received := received.(type) {
+		case *pgproto3.CopyData:
+			m, err := parse(received.Data)
+			if err != nil {
+				return err
+			}
+			if m.data != nil {
+				var b []byte
+				select {
+				case b = <-free:
+				default:
+				}
+				m.data = append(b[:0], m.data...) // the connection uses its own again
+			}
+			in <- m
+		case *pgproto3.CopyDone:
+			return nil
+		case *pgproto3.CommandComplete:
+			return errShutDown
+		}
+	}
+}
+
+// loop writes what comes, makes it durable, and tells the server. It returns nil when in is closed and all is durable.
+func (t *tail) loop(ctx context.Context, in <-chan message, free chan<- []byte) error {
+	status := time.NewTicker(statusInterval)
+	defer status.Stop()
+	due := time.NewTimer(time.Hour)
+	defer due.Stop()
+	for {
+		select {
+		case m, ok := <-in:
+			if !ok { // why, is for the reader to say
+				return t.s.flush()
+			}
+			if err := t.take(m, in, free); err != nil {
+				return err
+			}
+			if wait := t.FlushInterval - time.Since(t.synced); t.Synchronous || wait <= 0 {
+				if err := t.flush(); err != nil {
+					return err
+				}
+			} else {
+				due.Reset(wait)
+			}
+		case <-due.C:
+			if err := t.flush(); err != nil {
+				return err
+			}
+		case <-status.C:
+			if time.Since(t.heard) > silence {
+				return fmt.Errorf("the server has been silent for %s", time.Since(t.heard).Round(time.Second))
+			}
+			if err := t.report(true); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return t.farewell(ctx)
+		}
+	}
+}
+
+// take writes a message, and those that wait behind it.
+func (t *tail) take(m message, in <-chan message, free chan<- []byte) error {
+	answer, begun := false, t.at
+	for {
+		t.heard = time.Now()
+		t.sent = max(t.sent, m.end)
+		answer = answer || m.answer
+		if m.data != nil {
+			if err := t.write(m); err != nil {
+				return err
+			}
+			select {
+			case free <- m.data:
+			default:
+			}
+		}
+		if t.at-begun < batch {
+			select {
+			case next, ok := <-in:
+				if ok {
+					m = next
+					continue
+				}
+			default:
+			}
+		}
+		break
+	}
+	t.note()
+	if answer {
+		// A server that shuts down waits until it hears that all it has sent is durable.
+		return t.flushAndReport()
+	}
+	return nil
+}
+
+// write brings bytes to their segments.
+func (t *tail) write(m message) error {
+	if m.start != t.at {
+		return fmt.Errorf("the server sends WAL of %s where %s comes next", m.start, t.at)
+	}
+	t.received = true
+	for data := m.data; len(data) > 0; {
+		rest, err := t.s.append(data)
+		t.at += wal.LSN(len(data) - len(rest))
+		if err != nil {
+			return err
+		}
+		data = rest
+		if !t.s.full() {
+			continue
+		}
+		if err := t.s.complete(); err != nil {
+			return err
+		}
+		select {
+		case t.wake <- struct{}{}:
+		default:
+		}
+		next, err := openSegment(t.dir, t.s.name.Next(t.size), t.size)
+		if err != nil {
+			return err
+		}
+		t.s = next
+	}
+	return nil
+}
+
+// flush makes what was written durable and tells the server, if there is anything to tell.
+func (t *tail) flush() error {
+	if t.s.flushed == t.s.written && t.flushed() == t.s.durable() {
+		return nil
+	}
+	return t.flushAndReport()
+}
+
+func (t *tail) flushAndReport() error {
+	if err := t.s.flush(); err != nil {
+		return err
+	}
+	t.synced = time.Now()
+	return t.report(false)
+}
+
+// report tells the server what is durable.
+func (t *tail) report(answer bool) error {
+	t.update(func(s *archive.Stream) { s.Timeline, s.Flushed = t.s.name.Timeline, t.s.durable() })
+	return t.c.report(t.at, t.s.durable(), answer)
+}
+
+// flushed is what was last said to be durable.
+func (t *tail) flushed() wal.LSN {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.state.Flushed
+}
+
+// note keeps what is known of the server.
+func (t *tail) note() {
+	t.update(func(s *archive.Stream) { s.Sent, s.Heard, s.Trouble, s.Ended = t.sent, t.heard.UTC(), "", false })
+}
+
+// farewell ends the stream in order.
+func (t *tail) farewell(ctx context.Context) error {
+	t.c.pg.Conn().SetDeadline(time.Now().Add(stopTimeout))
+	return errors.Join(ctx.Err(), t.flushAndReport(), t.c.send(&pgproto3.CopyDone{}))
+}

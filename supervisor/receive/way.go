@@ -1,0 +1,87 @@
+package receive
+
+import (
+	"context"
+	"os"
+	"slices"
+
+	"walkeep/common/wal"
+)
+
+// A way is how recovery gets to the server's timeline: which segments lie on it, under which timeline's name.
+type way struct {
+	lineage wal.History
+	size    uint64 // of segments, bytes
+}
+
+// on is the timeline under whose name the segment with this number lies on the way: where a timeline is left in the middle
+// of a segment, that one is the next timeline's.
+func (w way) on(number uint64) wal.Timeline {
+	for _, e := range w.lineage.Entries {
+		if number < uint64(e.End)/w.size {
+			return e.Timeline
+		}
+	}
+	return w.lineage.Timeline
+}
+
+func (w way) name(number uint64) wal.Name {
+	return wal.SegmentAt(w.on(number), wal.LSN(number*w.size), wal.SegmentSize(w.size))
+}
+
+// next is the number of the segment to go on with: the one after the last that is here, or that one if it is a partial
+// one; 0 if none is here.
+func (r *receiver) next(ctx context.Context, w way) (uint64, error) {
+	entries, err := os.ReadDir(r.dir)
+	if err != nil {
+		return 0, err
+	}
+	var next uint64
+	for _, e := range entries {
+		n, err := wal.ParseName(e.Name())
+		if err != nil || n.Kind != wal.KindPartial && n.Kind != wal.KindSegment {
+			continue
+		}
+		number, err := n.Number(r.size)
+		if err != nil || w.on(number) != n.Timeline {
+			continue
+		}
+		if n.Kind == wal.KindSegment {
+			number++
+		}
+		next = max(next, number)
+	}
+	limit := ^uint64(0)
+	for _, tli := range append([]wal.Timeline{w.lineage.Timeline}, ancestors(w.lineage)...) {
+		if tli != w.lineage.Timeline {
+			limit = w.endOf(tli)
+		}
+		last, ok, err := r.a.LastSegment(ctx, tli, r.size, limit)
+		if err != nil {
+			return 0, err
+		}
+		if number, err := last.Number(r.size); ok && err == nil && w.on(number) == tli {
+			return max(next, number+1), nil
+		}
+	}
+	return next, nil
+}
+
+// ancestors are the timelines on the way to another, newest first.
+func ancestors(h wal.History) []wal.Timeline {
+	var all []wal.Timeline
+	for _, e := range slices.Backward(h.Entries) {
+		all = append(all, e.Timeline)
+	}
+	return all
+}
+
+// endOf is the number of the first segment on the way that lies behind a timeline.
+func (w way) endOf(tli wal.Timeline) uint64 {
+	for _, e := range w.lineage.Entries {
+		if e.Timeline == tli {
+			return uint64(e.End) / w.size
+		}
+	}
+	return ^uint64(0)
+}

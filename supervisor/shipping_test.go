@@ -1,0 +1,208 @@
+package main_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"walkeep/common/pgtest"
+)
+
+// A streamer is a running supervisor sync.
+type streamer struct {
+	r    *rig
+	cmd  *exec.Cmd
+	log  string
+	args []string
+}
+
+// sync starts supervisor sync for a server, and waits until it streams.
+func (r *rig) sync(c *pgtest.Cluster, args ...string) *streamer {
+	r.t.Helper()
+	s := &streamer{r: r, log: filepath.Join(r.dir, "sync.log"), args: append([]string{"sync", "--conninfo", c.ConnString()}, args...)}
+	s.start()
+	r.t.Cleanup(func() {
+		s.cmd.Process.Kill()
+		s.cmd.Wait()
+		if r.t.Failed() {
+			r.t.Logf("the log of sync:\n%s", s.said())
+		}
+	})
+	r.streaming(c)
+	return s
+}
+
+// streaming waits until a server's stream has caught up.
+func (r *rig) streaming(c *pgtest.Cluster) {
+	r.t.Helper()
+	r.must(c.WaitFor(r.ctx(), pgtest.Timeout, "the stream", func(ctx context.Context) (bool, error) {
+		n, err := c.QueryInt(ctx, "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND application_name = 'walkeep'")
+		return n > 0, err
+	}))
+}
+
+func (s *streamer) start() {
+	s.r.t.Helper()
+	s.cmd = s.r.command(s.args...)
+	log, err := os.OpenFile(s.log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+	s.r.must(err)
+	defer log.Close()
+	s.cmd.Stderr = log
+	s.r.must(s.cmd.Start())
+}
+
+// kill ends it as a power cut would end the program.
+func (s *streamer) kill() {
+	s.cmd.Process.Kill()
+	s.cmd.Wait()
+}
+
+// stop ends it in order.
+func (s *streamer) stop() {
+	s.r.t.Helper()
+	s.r.must(s.cmd.Process.Signal(syscall.SIGTERM))
+	if err := s.cmd.Wait(); err != nil {
+		s.r.t.Errorf("sync ended with %v:\n%s", err, s.said())
+	}
+}
+
+func (s *streamer) said() string {
+	text, _ := os.ReadFile(s.log)
+	return string(text)
+}
+
+// A ledger is a load of single inserts, which remembers what was committed, and when.
+type ledger struct {
+	mu      sync.Mutex
+	commits []commit
+	stop    context.CancelFunc
+	done    sync.WaitGroup
+}
+
+type commit struct {
+	id int64
+	at time.Time // when the client heard of it
+}
+
+const ledgerTable = "CREATE TABLE IF NOT EXISTS ledger (id bigint PRIMARY KEY, note text)"
+
+// ledger starts clients, each of which inserts numbers of its own until its server or the ledger ends.
+func (r *rig) ledger(c *pgtest.Cluster, clients int, from int64) *ledger {
+	r.t.Helper()
+	r.must(c.Exec(r.ctx(), ledgerTable))
+	ctx, stop := context.WithCancel(r.ctx())
+	l := &ledger{stop: stop}
+	for i := range clients {
+		conn, err := c.Conn(ctx)
+		r.must(err)
+		l.done.Go(func() {
+			defer conn.Close(context.Background())
+			l.insert(ctx, conn, from+int64(i), int64(clients))
+		})
+	}
+	return l
+}
+
+func (l *ledger) insert(ctx context.Context, conn *pgx.Conn, id, step int64) {
+	for ; ctx.Err() == nil; id += step {
+		if _, err := conn.Exec(ctx, fmt.Sprintf("INSERT INTO ledger VALUES (%d, repeat(md5('%[1]d'), 10))", id)); err != nil {
+			return
+		}
+		l.mu.Lock()
+		l.commits = append(l.commits, commit{id, time.Now()})
+		l.mu.Unlock()
+	}
+}
+
+// close ends the clients, and gives what was committed.
+func (l *ledger) close() []commit {
+	l.stop()
+	l.done.Wait()
+	return l.commits
+}
+
+// lost compares a server's rows with what its predecessor's clients know: no row may be there that nobody sent, and the
+// commits that are missing are returned, oldest first. The last insert of each of so many clients may be there although
+// nobody has heard of it.
+func (r *rig) lost(c *pgtest.Cluster, commits []commit, clients int) []commit {
+	r.t.Helper()
+	text, err := c.QueryString(r.ctx(), "SELECT coalesce(string_agg(id::text, ' '), '') FROM ledger")
+	r.must(err)
+	there := make(map[string]bool)
+	for id := range strings.FieldsSeq(text) {
+		there[id] = true
+	}
+	var missing []commit
+	for _, x := range commits {
+		id := fmt.Sprint(x.id)
+		if !there[id] {
+			missing = append(missing, x)
+		}
+		delete(there, id)
+	}
+	if len(there) > clients {
+		r.t.Errorf("%d rows are there that nobody has heard of: %v", len(there), there)
+	}
+	slices.SortFunc(missing, func(a, b commit) int { return a.at.Compare(b.at) })
+	return missing
+}
+
+// flushInterval is that of sync where nothing is said.
+const flushInterval = 50 * time.Millisecond
+
+// A primary is killed under load, and its disk is gone. What was streamed until then is on the standby that is promoted.
+func TestFailover(t *testing.T) {
+	t.Parallel()
+	pgtest.Each(t, func(t *testing.T, major int) {
+		r := newRig(t, major)
+		primary := r.start("primary", nil)
+		sync := r.sync(primary)
+		r.load(primary, 20, 1)
+		r.backup(primary)
+		standby := r.standby("standby", nil)
+		const clients = 3
+		l := r.ledger(primary, clients, 1)
+		late := lateness(700 * time.Millisecond)
+		r.must(primary.Kill())
+		killed := time.Now()
+		commits := l.close()
+		r.must(os.RemoveAll(primary.Dir))
+		out := r.run("promote", "--conninfo", standby.ConnString(), "--primary-conninfo", primary.ConnString(), "-v")
+		t.Logf("%d commits; promoted %s after the end: %s", len(commits), time.Since(killed), out)
+		missing := r.lost(standby, commits, clients)
+		if len(commits) < 20 {
+			t.Errorf("there were only %d commits", len(commits))
+		}
+		if len(missing) > 0 && killed.Sub(missing[0].at) > lossLimit(late) {
+			t.Errorf("%d commits are lost, the first of %s before the end", len(missing), killed.Sub(missing[0].at))
+		}
+		if !strings.Contains(out, "timeline 2") {
+			t.Errorf("promote says %q", out)
+		}
+		// The new primary goes on in the same archive, and whoever repeats the promotion hears that it is done.
+		r.must(standby.Exec(r.ctx(), "INSERT INTO ledger VALUES (-1, 'new')"))
+		r.cut(standby)
+		if out := r.run("boot", "--conninfo", standby.ConnString()); !strings.Contains(out, "already") {
+			t.Errorf("promote, repeated, says %q", out)
+		}
+		r.backup(standby)
+		sync.stop()
+		r.run("verify")
+		back := r.restore("back")
+		r.must(back.Start(r.ctx()))
+		r.must(back.WaitOpen(r.ctx()))
+		if n, err := back.QueryInt(r.ctx(), "SELECT count(*) FROM ledger WHERE id = -1"); err != nil || n != 1 {
+			t.Errorf("the new timeline's row: got %d, %v", n, err)
+		}
+	})
+}

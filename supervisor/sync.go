@@ -1,0 +1,105 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+
+	"walkeep/common/archive"
+	"walkeep/common/cli"
+	"walkeep/common/config"
+	"walkeep/supervisor/receive"
+)
+
+const aboutSync = `Streams the WAL segment that the server is writing, in the foreground, from a
+primary or a standby, so that no more is lost with the server than what was
+written since the last fsync here: --flush-interval. With --synchronous, and
+'walkeep' in the server's synchronous_standby_names, a commit is durable here
+before its client hears of it, and nothing is lost.
+
+Segments that are complete go into the archive, as archive_command's do. It can
+be the only archiver of a server. It goes on through restarts of the server and
+changes of its timeline. The slot is made where it is missing.
+
+supervisor run does the same by itself where stream = true is configured.
+The role needs REPLICATION and pg_monitor.`
+
+func syncCommand() command {
+	return command{
+		Subcommand: config.Subcommand{
+			Name: "sync", Aliases: []string{"syncdaemon"}, Short: "stream the segment that is being written", About: aboutSync,
+			Parts: func(c *config.Config) []any { return []any{&c.Stream, &c.Compression} },
+		},
+		run: func(ctx context.Context, e *env) error {
+			if _, _, err := e.open(); err != nil { // before the log begins
+				return err
+			}
+			return explainStream(e.stream(ctx, newLog(e.Config, os.Stderr)))
+		},
+	}
+}
+
+// stream streams until ctx ends.
+func (e *env) stream(ctx context.Context, log *slog.Logger) error {
+	a, _, err := e.open()
+	if err != nil {
+		return err
+	}
+	store, err := e.archiver()
+	if err != nil {
+		return err
+	}
+	return receive.Run(ctx, a, receive.Options{
+		Conninfo: e.Conninfo, Slot: e.Slot, Spool: e.Spool, FlushInterval: e.FlushInterval, Synchronous: e.Synchronous,
+		Store: store, Log: log,
+	})
+}
+
+// archiver makes what archives a file: archive-cmd, in a process of its own, which compresses without holding up who
+// calls it, and takes its memory along.
+func (e *env) archiver() (func(context.Context, string) error, error) {
+	program, err := sibling("archive-cmd")
+	if err != nil {
+		return nil, err
+	}
+	args := []string{"--spool", e.Spool, "--lookahead", "0", "--codec", e.Codec}
+	if e.Level != 0 {
+		args = append(args, "--level", strconv.Itoa(e.Level))
+	}
+	if e.File != "" {
+		args = append(args, "--config", e.File)
+	}
+	return func(ctx context.Context, path string) error {
+		var said bytes.Buffer
+		cmd := exec.CommandContext(ctx, program, append(args, path)...)
+		cmd.Stderr = &said
+		if err := cmd.Run(); err != nil {
+			if text := bytes.TrimSpace(said.Bytes()); len(text) > 0 {
+				return errors.New(string(bytes.ReplaceAll(text, []byte("\n"), []byte("; "))))
+			}
+			return fmt.Errorf("archive %s: %w", filepath.Base(path), err)
+		}
+		return nil
+	}, nil
+}
+
+func explainStream(err error) error {
+	hint := ""
+	switch {
+	case errors.Is(err, receive.ErrLocked):
+		hint = "stop that one first, or give each cluster a spool of its own"
+	case errors.Is(err, receive.ErrSlot):
+		hint = "name another one with --slot; it is made where it is missing"
+	case errors.Is(err, archive.ErrForeign):
+		hint = "check --spool and --conninfo: they are of two different clusters"
+	default:
+		return err
+	}
+	return cli.Fail(exitFailed, err, hint)
+}

@@ -1,0 +1,92 @@
+package walmgr
+
+// A side is the half of a walmgr pair whose file has a parameter.
+type side int
+
+const (
+	both side = iota
+	master
+	slave
+)
+
+// known are walmgr's parameters and those that SkyTools gives every program, with what becomes of those that are no key of
+// walkeep's. Tests hold the page docs/from-walmgr.md against the list.
+var known = []struct {
+	name string
+	side side
+	note string
+}{
+	{"job_name", both, "Nothing to do: messages carry the program's name."},
+	{"service_name", both, "Nothing to do: it was a name for SkyTools' log."},
+	{"host_name", both, "Nothing to do: it was there for other parameters to refer to."},
+	{"config_dir", both, "Nothing to do: it was there for other parameters to refer to."},
+	{"config_file", both, "Nothing to do: it was there for other parameters to refer to."},
+	{"logfile", both, logs},
+	{"use_skylog", both, logs},
+	{"skylog_locations", both, logs},
+	{"log_size", both, "Nothing to do: walkeep has no log file that must be rotated."},
+	{"log_count", both, "Nothing to do: walkeep has no log file that must be rotated."},
+	{"logfmt_file", both, logs},
+	{"logfmt_file_verbose", both, logs},
+	{"logdatefmt_file", both, logs},
+	{"logdatefmt_file_verbose", both, logs},
+	{"logfmt_console", both, logs},
+	{"logfmt_console_verbose", both, logs},
+	{"logdatefmt_console", both, logs},
+	{"logdatefmt_console_verbose", both, logs},
+	{"pidfile", both, "Nothing to do: `supervisor service install` makes a service of the operating system, which knows its processes."},
+	{"loop_delay", both, "Nothing to do here: syncdaemon read it, on the primary."},
+	{"exception_sleep", both, "Nothing to do: what fails is tried again, with growing delays."},
+	{"connection_lifetime", both, "Nothing to do: connections are made when they are needed."},
+
+	{"master_db", master, "The primary's own file has conninfo from it."},
+	{"master_data", master, "The file on the primary's host has pgdata from it."},
+	{"master_bin", master, "The file on the primary's host has bindir from it."},
+	{"master_config", master, "`supervisor setup` asks the server where its settings are. Take the archive_command that walmgr wrote out of this file."},
+	{"master_restart_cmd", master, "walkeep never restarts a primary. `supervisor setup` says whether a restart is needed, and you run this command when it suits you."},
+	{"slave", both, "See spool: it is a directory, and no host is logged in to."},
+	{"slave_config", master, "No host runs a program of another one, so none needs to know the other's file. Each host has a walkeep.ini: import the standby's file there."},
+	{"walmgr_data", both, "See spool."},
+	{"completed_wals", both, "Segments are in the spool, below wal/. Leave this directory until the last backup in walmgr's full_backup is not needed any more."},
+	{"partial_wals", both, "`supervisor sync`, or stream = true, keeps the segment that is being written in the spool, below partial/."},
+	{"full_backup", both, "Backups are in the spool, below backups/, each under an id of its own: `supervisor list` shows them, and none is moved away by a restore."},
+	{"config_backup", both, "A base backup holds the configuration files that are in the data directory. Files elsewhere, such as in /etc/postgresql, belong into the host's own backup."},
+	{"use_xlog_functions", master, "Nothing to do: stream = true receives records as the server writes them, by the replication protocol."},
+	{"compression", master, "rsync's -z is not needed: what is stored is compressed (codec = zstd, level = 1, unless you say otherwise)."},
+	{"keep_symlinks", master, "Nothing to do: a base backup comes over the replication protocol, and pg_wal is a directory in what is restored. For another disk, move it and link to it before the server is started; tablespaces go where `restore --tablespace-map OLD=NEW` says."},
+	{"hot_standby", master, "Nothing to do: `supervisor setup` sets wal_level, and standbys accept queries by default since PostgreSQL 10."},
+	{"command_interval", master, "Nothing runs at log switches: see periodic_command."},
+	{"periodic_command", master, "walkeep runs no commands of yours: put it into cron or a systemd timer. What walkeep does by itself has schedules: backup-schedule, cleanup-schedule, verify-schedule, drill-schedule."},
+
+	{"slave_data", slave, "The file on the standby's host has pgdata from it."},
+	{"slave_bin", slave, "The file on the standby's host has bindir from it."},
+	{"slave_stop_cmd", slave, "`supervisor restore` refuses a data directory that is in use: stop the server yourself, with this command."},
+	{"slave_start_cmd", slave, "`supervisor restore --start` starts the server by its own programs, or start it yourself, with this command, after `restore --standby`."},
+	{"slave_config_dir", slave, "restore puts back the configuration files that were in the data directory. Those elsewhere, as on Debian, stay as they are: see config_backup."},
+	{"slave_pg_xlog", slave, "pg_wal is a directory in what is restored: move it there and link to it before the server is started."},
+	{"backup_datadir", slave, "restore neither moves nor deletes an existing data directory. It wants an empty one, or with --delta writes only what differs."},
+	{"keep_backups", slave, "keep-backups is a number of backups."},
+	{"archive_command", slave, "Nothing runs before a backup expires. Copy backups away by what copies the spool, which is a complete archive in itself. (The server's own archive_command is another one: `supervisor setup` sets it.)"},
+	{"primary_conninfo", slave, "`supervisor restore --standby` writes the server's own primary_conninfo."},
+}
+
+const logs = "Nothing to do: messages go to standard error, so those of the service are in the journal, and those of archive-cmd and restore-cmd in the server's log."
+
+// Parameters lists the names of all parameters that are known.
+func Parameters() []string {
+	var names []string
+	for _, k := range known {
+		names = append(names, k.name)
+	}
+	return names
+}
+
+// noteOf tells what becomes of a parameter.
+func noteOf(name string) (note string, of side, ok bool) {
+	for _, k := range known {
+		if k.name == name {
+			return k.note, k.side, true
+		}
+	}
+	return "", both, false
+}
