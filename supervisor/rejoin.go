@@ -76,12 +76,18 @@ func rejoin(ctx context.Context, e *env, o *rejoinOptions) error {
 
 // reportRejoin says what the server was, and what it is now.
 func (e *env) reportRejoin(r restore.Options, done *restore.Result) error {
-	fmt.Fprintf(e.out, "%s\n", describeBefore(r, done))
+	fmt.Fprintln(e.out, describeBefore(r, done))
+	b := done.Before
+	if b != nil && b.Timeline == r.Plan.Timeline && (b.State == pgdata.ShutDown || b.State == pgdata.InProduction) {
+		e.msg.Warn("once the new primary has archived its timeline (00000002.history and the like), repeat this",
+			"the server was a primary, and the archive knows of no timeline that is newer than its own: as far as it tells, no other server was promoted")
+	}
 	return e.reportRestore(r, done)
 }
 
+// describeBefore says where the server was, and where the newest timeline parts from that.
 func describeBefore(r restore.Options, done *restore.Result) string {
-	b := done.Before
+	b, f, newest := done.Before, done.Fork, r.Plan.Timeline
 	if b == nil {
 		return "what the server had come to is not known: its control file was not there"
 	}
@@ -90,15 +96,15 @@ func describeBefore(r restore.Options, done *restore.Result) string {
 		how = "was shut down"
 	}
 	was := fmt.Sprintf("the server %s on timeline %d at %s", how, b.Timeline, b.LSN)
-	newest := r.Plan.Timeline
 	switch {
+	case f == nil:
+		return fmt.Sprintf("%s, and timeline %d is the newest", was, newest)
+	case done.Diverged() && f.Timeline == newest:
+		return fmt.Sprintf("%s, and had diverged: it had left timeline %d, the newest, at %s, %s before", was, newest, f.LSN, progress.Bytes(int64(b.LSN-f.LSN)))
 	case done.Diverged():
-		return fmt.Sprintf("%s, and had diverged: the way to timeline %d left timeline %d at %s, %s before", was, newest, done.Fork.Timeline,
-			done.Fork.LSN, progress.Bytes(int64(b.LSN-done.Fork.LSN)))
-	case done.Fork != nil:
-		return fmt.Sprintf("%s, which is not behind %s, where the way to timeline %d left timeline %d", was, done.Fork.LSN, newest, done.Fork.Timeline)
+		return fmt.Sprintf("%s, and had diverged: timeline %d, the newest, left timeline %d at %s, %s before", was, newest, f.Timeline, f.LSN, progress.Bytes(int64(b.LSN-f.LSN)))
 	}
-	return was + fmt.Sprintf(", and timeline %d is the newest", newest)
+	return fmt.Sprintf("%s, and had not diverged: timeline %d, the newest, left timeline %d at %s", was, newest, f.Timeline, f.LSN)
 }
 
 // explainRejoin adds what to do next.

@@ -107,7 +107,7 @@ func TestRejoin(t *testing.T) {
 
 		conf := r.read(old.Path("postgresql.conf"))
 		out := r.rejoined(old)
-		for _, word := range []string{"was not shut down on timeline 1", "had diverged", "left timeline 1 at", "delta: compared"} {
+		for _, word := range []string{"was not shut down on timeline 1", "had diverged: timeline 2, the newest, left timeline 1 at", "delta: compared"} {
 			if !strings.Contains(out, word) {
 				t.Errorf("rejoin does not say %q:\n%s", word, out)
 			}

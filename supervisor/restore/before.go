@@ -37,7 +37,9 @@ func (r *restorer) lookBack(left *note) {
 	if left != nil {
 		r.done.Before, r.keptBefore = left.Before, left.KeptBefore
 	} else {
-		r.keptBefore = r.keptNow()
+		if r.keptBefore = r.keptNow(); len(r.keptBefore) > maxKeptBefore {
+			r.keptBefore = nil
+		}
 		if c, err := pgdata.ReadControl(r.Dir); err == nil {
 			b := &Before{State: c.State}
 			b.LSN, b.Timeline = c.End()
@@ -55,6 +57,9 @@ func (r *restorer) lookBack(left *note) {
 
 // maxHistory bounds what of a history goes into the note of a restore, in bytes; beyond that nobody was promoted that often.
 const maxHistory = 256 << 10
+
+// maxKeptBefore bounds the names of files that go there as well. Where more were kept, they are reported once again.
+const maxKeptBefore = 10_000
 
 // fork finds where the server's timeline and the one that is gone to part; nil if that is not known, or if one is the
 // other.
