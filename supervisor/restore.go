@@ -125,9 +125,15 @@ func (e *env) restore(ctx context.Context, what restoring) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := e.storeStreamed(ctx, a); err != nil {
+		return err
+	}
 	p, err := plan(ctx, a, "restore", &what.target, what.backup)
 	if err != nil {
 		return what.explain(err)
+	}
+	if what.Recovery.Standby == nil {
+		e.warnStreamed(ctx, a, p)
 	}
 	// It is held until the server has recovered, where that is waited for: it reads from the archive.
 	defer func() { err = errors.Join(err, p.held.Release()) }()

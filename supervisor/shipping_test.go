@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -16,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"walkeep/common/pgtest"
+	"walkeep/supervisor/report"
 )
 
 // A streamer is a running supervisor sync.
@@ -205,4 +207,51 @@ func TestFailover(t *testing.T) {
 			t.Errorf("the new timeline's row: got %d, %v", n, err)
 		}
 	})
+}
+
+// How the stream goes is in status, check and list; a recovery says what it leaves out of what was streamed, and a
+// promotion gets it.
+func TestStreamIsReported(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 15)
+	c := r.start("primary", map[string]string{"synchronous_standby_names": "walkeep"})
+	s := r.sync(c, "--synchronous")
+	r.must(c.Exec(r.ctx(), ledgerTable))
+	r.backup(c)
+	r.must(c.Exec(r.ctx(), "INSERT INTO ledger VALUES (1, 'streamed only')"))
+	r.must(c.WaitFor(r.ctx(), pgtest.Timeout, "the note of the stream", func(context.Context) (bool, error) {
+		found := r.status("--conninfo", c.ConnString()).Streams
+		return len(found) == 1 && found[0].Running && found[0].Synchronous && found[0].Timeline == 1 && found[0].Behind == 0, nil
+	}))
+	r.check(c, report.OK, []string{"stream_walkeep_behind=0B"})
+	if out := r.run("list"); !strings.Contains(out, "STREAMED") {
+		t.Errorf("list says %s", out)
+	}
+	// A stream that has ended in order is no trouble, one that was killed is, when it has been silent for a while.
+	s.stop()
+	r.check(c, report.OK, nil)
+	s.start()
+	r.streaming(c)
+	s.kill()
+	note := filepath.Join(r.spool, "streams", "walkeep.json")
+	text, err := os.ReadFile(note)
+	r.must(err)
+	heard := regexp.MustCompile(`"heard":"[^"]*"`).ReplaceAllString(string(text), `"heard":"2020-01-01T00:00:00Z"`)
+	heard = strings.Replace(heard, `"ended":true`, `"ended":false`, 1)
+	r.must(os.WriteFile(note, []byte(heard), 0o600))
+	r.check(c, report.Critical, []string{"commits that wait for it do not return"})
+
+	r.must(c.Kill())
+	dir := filepath.Join(r.dir, "restored")
+	out, err := r.command("restore", "--target-dir", dir).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "the archive also holds what was streamed") {
+		t.Errorf("restore: %v\n%s", err, out)
+	}
+	standby := r.standby("standby", nil)
+	if out := r.run("promote", "--conninfo", standby.ConnString()); !strings.Contains(out, "had been streamed") {
+		t.Errorf("promote says %s", out)
+	}
+	if n, err := standby.QueryInt(r.ctx(), "SELECT count(*) FROM ledger"); err != nil || n != 1 {
+		t.Errorf("got %d rows, %v, want the one that was only streamed", n, err)
+	}
 }
