@@ -14,12 +14,13 @@
 //	supervisor/pgserver     pgdata wal | jackc/pgx
 //	supervisor/metrics      wal supervisor/report | prometheus/client_golang
 //	supervisor/progress     | schollz/progressbar x/term
-//	supervisor/promote      archive codec pgdata wal supervisor/pgserver supervisor/receive | zeebo/xxh3
+//	supervisor/promote      archive codec pgdata storage wal supervisor/pgserver supervisor/receive | zeebo/xxh3
 //	supervisor/receive      archive durable storage wal supervisor/pgserver | jackc/pgx cenkalti/backoff
 //	supervisor/report       archive backup pgdata wal supervisor/pgserver supervisor/progress
 //	supervisor/restore      archive backup codec durable pgdata storage wal supervisor/pgserver | x/sync x/sys zeebo/xxh3
 //	supervisor/retain       archive backup storage wal
 //	supervisor/service      cli durable | kardianos/service cenkalti/backoff robfig/cron x/sys
+//	supervisor/setup        archive config durable pgdata storage storage/local wal supervisor/pgserver supervisor/restore | x/sys
 //	supervisor/verify       archive backup codec storage wal | x/sync zeebo/xxh3
 //	supervisor/walmgr
 //	common/archive          backup codec durable storage wal | x/sync x/sys zeebo/xxh3

@@ -19,7 +19,8 @@ or one of PGHOST, PGHOSTADDR, PGPORT, PGSERVICE and PGDATABASE is given.
 Critical: the archive cannot be reached, no backup can be restored, the newest
 data cannot be recovered, archiving is off, fails or is behind. Warning: what
 limits recovery to older times, backups that cannot be restored or were left
-unfinished, old backups, files that wait, faults, a server that cannot be asked.
+unfinished, old backups, files that wait, a standby that is late, faults, a
+server that cannot be asked.
 
 Exit codes: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN, which is also that of wrong
 usage and configuration.`

@@ -5,8 +5,10 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 
@@ -47,6 +49,7 @@ type env struct {
 
 func commands() []command {
 	return []command{
+		setupCommand(),
 		backupCommand(),
 		listCommand(),
 		statusCommand(),
@@ -56,6 +59,9 @@ func commands() []command {
 		restoreCommand(),
 		syncCommand(),
 		promoteCommand(),
+		rejoinCommand(),
+		pauseCommand(),
+		continueCommand(),
 		drillCommand(),
 		runCommand(),
 		serviceCommand(),
@@ -136,4 +142,20 @@ func (e *env) jobs() int {
 		return e.Jobs
 	}
 	return runtime.GOMAXPROCS(0)
+}
+
+// sibling is the absolute path of the program that is installed beside this one.
+func sibling(name string) (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", err
+	}
+	if self, err = filepath.EvalSymlinks(self); err != nil { // walkeep on the PATH is a link to supervisor
+		return "", err
+	}
+	program := filepath.Join(filepath.Dir(self), name+filepath.Ext(self))
+	if _, err := os.Stat(program); err != nil {
+		return "", fmt.Errorf("%s is not beside this program: %w", name, err)
+	}
+	return program, nil
 }

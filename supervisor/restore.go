@@ -27,6 +27,13 @@ state of the same cluster, of which only what differs is written, and what the
 backup does not have is removed. A restore that was interrupted leaves a
 directory that does not start; repeat it with --delta.
 
+With --standby the server goes on replaying what is archived, along the newest
+timeline, until it is promoted; with --primary-conninfo it also streams from its
+primary, and finds its password in ~/.pgpass or passfile. With --delta, too, the
+directory's configuration files and tablespaces stay as they are. The archive
+keeps the WAL that the standby needs: cleanup --forget-standby lets go of one
+that is no more.
+
 At a target the server pauses, as is PostgreSQL's default: look at the data, and
 call pg_wal_replay_resume() to open the database, or restore again to another
 target. --target-action promote opens it at once.
@@ -39,10 +46,12 @@ type restoreOptions struct {
 	targetOptions
 	TargetDir      string   `long:"target-dir" value-name:"DIR" required:"yes" description:"data directory to restore"`
 	Action         string   `long:"target-action" choice:"pause" choice:"promote" choice:"shutdown" description:"what the server does at the target (else pause)"`
+	Standby        bool     `long:"standby" description:"set up a standby, which goes on replaying"`
+	Slot           string   `long:"primary-slot" value-name:"NAME" description:"replication slot of the primary that the standby streams from; it must be there"`
 	Delta          bool     `long:"delta" description:"write only what differs from what is in the directory"`
 	TablespaceMap  []string `long:"tablespace-map" value-name:"OLD=NEW" description:"restore the tablespace at OLD to NEW; can be repeated"`
 	RestoreCommand string   `long:"restore-command" value-name:"COMMAND" description:"restore_command for the server (else restore-cmd beside this program, with this spool)"`
-	Start          bool     `long:"start" description:"start the server, and wait until it has recovered"`
+	Start          bool     `long:"start" description:"start the server, and wait until it has recovered, or as a standby is consistent"`
 	Args           struct {
 		Backup string `positional-arg-name:"BACKUP" description:"the backup to restore, as list names it"`
 	} `positional-args:"yes"`
@@ -53,7 +62,7 @@ func restoreCommand() command {
 	return command{
 		Subcommand: config.Subcommand{
 			Name: "restore", Short: "restore a data directory", About: aboutRestore, Options: &o,
-			Parts: func(c *config.Config) []any { return []any{&c.Effort} },
+			Parts: func(c *config.Config) []any { return []any{&c.Effort, &c.Standby} },
 		},
 		run: func(ctx context.Context, e *env) error { return runRestore(ctx, e, &o) },
 	}
@@ -92,36 +101,64 @@ func plan(ctx context.Context, a *archive.Archive, kind string, o *targetOptions
 	return p, held.Change(ctx, func(l *archive.Lease) { l.Backup, l.Timeline, l.LSN = b.ID, b.Timeline, b.Start })
 }
 
-func runRestore(ctx context.Context, e *env, o *restoreOptions) (err error) {
+func runRestore(ctx context.Context, e *env, o *restoreOptions) error {
 	r, err := o.read(e)
 	if err != nil {
-		return cli.Fail(exitUsage, err, "")
+		return usage(err)
 	}
+	return e.restore(ctx, restoring{Options: r, target: o.targetOptions, backup: o.Args.Backup, start: o.Start, report: e.reportRestore, explain: explainRestore})
+}
+
+// A restoring is a restore as the commands restore and rejoin do it.
+type restoring struct {
+	restore.Options // but for the plan
+	target          targetOptions
+	backup          string // empty: the one that suits best
+	start           bool
+	report          func(r restore.Options, done *restore.Result) error
+	explain         func(err error) error
+}
+
+// restore finds the way to the target, restores, and starts the server if that is wanted.
+func (e *env) restore(ctx context.Context, what restoring) (err error) {
 	a, b, err := e.open()
 	if err != nil {
 		return err
 	}
-	p, err := plan(ctx, a, "restore", &o.targetOptions, o.Args.Backup)
+	if err := e.storeStreamed(ctx, a); err != nil {
+		return err
+	}
+	p, err := plan(ctx, a, "restore", &what.target, what.backup)
 	if err != nil {
-		return explainRestore(err)
+		return what.explain(err)
+	}
+	if what.Recovery.Standby == nil {
+		e.warnStreamed(ctx, a, p)
 	}
 	// It is held until the server has recovered, where that is waited for: it reads from the archive.
 	defer func() { err = errors.Join(err, p.held.Release()) }()
+	r := what.Options
 	r.Plan = p.plan
-	if o.Start { // what would be in the way is found before anything is copied
+	if s := r.Recovery.Standby; s != nil && what.target.Timeline != "latest" {
+		s.Timeline = p.plan.Timeline
+	}
+	if what.start { // what would be in the way is found before anything is copied
 		if _, err := restore.CheckStart(ctx, e.Bindir, p.plan.Backup.Major); err != nil {
 			return explainStart(err)
 		}
 	}
 	done, err := restoreWith(ctx, e, b, p, r)
 	if err != nil {
-		return explainRestore(err)
+		return what.explain(err)
 	}
 	r.Dir = done.Dir
-	if err := e.reportRestore(r, done); err != nil {
+	if err := e.register(ctx, a, r); err != nil {
 		return err
 	}
-	if o.Start {
+	if err := what.report(r, done); err != nil {
+		return err
+	}
+	if what.start {
 		return explainStart(e.startRestored(ctx, r))
 	}
 	_, err = fmt.Fprintf(e.out, "start it as the user who owns it: %s\n", startWith(e.Bindir, r))
@@ -133,11 +170,18 @@ func (o *restoreOptions) read(e *env) (r restore.Options, err error) {
 	if err := o.check(); err != nil {
 		return r, err
 	}
+	if o.follow = o.Standby; o.Standby {
+		if err := o.checkStandby(); err != nil {
+			return r, err
+		}
+	} else if o.Slot != "" || e.given("primary-conninfo") {
+		return r, errors.New("--primary-conninfo and --primary-slot are for --standby")
+	}
 	latest := o.Time == "" && o.XID == "" && o.LSN == "" && o.Name == "" && !o.Immediate
 	if latest && (o.Action == "pause" || o.Action == "shutdown") {
 		return r, fmt.Errorf("--target-action %s needs a target: at the end of the WAL the server always opens the database", o.Action)
 	}
-	r = restore.Options{Delta: o.Delta, Jobs: e.jobs(), Tablespaces: make(map[string]string)}
+	r = restore.Options{Delta: o.Delta, Keep: o.Standby && o.Delta, Jobs: e.jobs(), Tablespaces: make(map[string]string)}
 	if r.Dir, err = filepath.Abs(o.TargetDir); err != nil {
 		return r, err
 	}
@@ -154,26 +198,36 @@ func (o *restoreOptions) read(e *env) (r restore.Options, err error) {
 		}
 		r.Tablespaces[from] = to
 	}
-	spool, err := filepath.Abs(e.Spool)
-	if err != nil {
+	if o.Standby {
+		err = e.asStandby(&r, o.RestoreCommand, o.Slot)
 		return r, err
 	}
-	r.Avoid = []string{spool}
-	r.Recovery = restore.Recovery{Command: o.RestoreCommand, Action: o.Action}
+	r.Recovery.Action = o.Action
 	if r.Recovery.Action == "" {
 		r.Recovery.Action = "pause"
 	}
-	if r.Recovery.Command == "" {
+	err = e.fromSpool(&r, o.RestoreCommand)
+	return r, err
+}
+
+// fromSpool has the server recover from the spool, by the command that is given, or by the restore-cmd beside this program.
+func (e *env) fromSpool(r *restore.Options, command string) error {
+	spool, err := filepath.Abs(e.Spool)
+	if err != nil {
+		return err
+	}
+	r.Avoid = []string{spool}
+	if r.Recovery.Command = command; command == "" {
 		r.Recovery.Command, err = e.restoreCommand(spool)
 	}
-	return r, err
+	return err
 }
 
 // restoreCommand is the restore_command that calls the restore-cmd beside this program.
 func (e *env) restoreCommand(spool string) (string, error) {
 	program, err := sibling("restore-cmd")
 	if err != nil {
-		return "", fmt.Errorf("%w (say with --restore-command what the server is to call)", err)
+		return "", fmt.Errorf("%w; say with --restore-command what the server is to call", err)
 	}
 	file := ""
 	if e.File != "" {
@@ -208,14 +262,22 @@ func (e *env) reportRestore(r restore.Options, done *restore.Result) error {
 		fmt.Fprintf(e.out, "delta: compared %s, %s differed, wrote %s, removed %d files and directories\n",
 			progress.Bytes(done.Compared), progress.Bytes(done.Differed), progress.Bytes(done.Written), done.Removed)
 	}
-	if len(done.Kept) > 0 {
-		e.msg.Warn("archive-cmd can still archive it; remove it when you are sure that it is not needed",
-			"WAL that the archive does not hold was moved to %s: %s", done.KeptDir, strings.Join(done.Kept, " "))
+	e.reportKept(done)
+	if r.Recovery.Standby != nil {
+		return e.reportStandby(r)
 	}
 	_, err := fmt.Fprintf(e.out, "it will recover to %s\n", describeTarget(r))
 	e.msg.Warn("set archive_mode = off before it is started if this is only a copy to look at",
 		"where archive_mode and archive_command are set, the restored server archives to the same archive, on a new timeline")
 	return err
+}
+
+// reportKept says what WAL was put aside.
+func (e *env) reportKept(done *restore.Result) {
+	if len(done.Kept) > 0 {
+		e.msg.Warn("archive-cmd can still archive it; remove it when you are sure that it is not needed",
+			"WAL that the archive does not hold was moved to %s (%s): %s", done.KeptDir, progress.Bytes(done.KeptBytes), strings.Join(done.Kept, " "))
+	}
 }
 
 // describeTarget says where recovery will end.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -15,8 +16,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"walkeep/common/cmdtest"
 	"walkeep/common/pgtest"
+	"walkeep/supervisor/report"
 )
 
 // A streamer is a running supervisor sync.
@@ -39,11 +40,17 @@ func (r *rig) sync(c *pgtest.Cluster, args ...string) *streamer {
 			r.t.Logf("the log of sync:\n%s", s.said())
 		}
 	})
+	r.streaming(c)
+	return s
+}
+
+// streaming waits until a server's stream has caught up.
+func (r *rig) streaming(c *pgtest.Cluster) {
+	r.t.Helper()
 	r.must(c.WaitFor(r.ctx(), pgtest.Timeout, "the stream", func(ctx context.Context) (bool, error) {
 		n, err := c.QueryInt(ctx, "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND application_name = 'walkeep'")
 		return n > 0, err
 	}))
-	return s
 }
 
 func (s *streamer) start() {
@@ -74,22 +81,6 @@ func (s *streamer) stop() {
 func (s *streamer) said() string {
 	text, _ := os.ReadFile(s.log)
 	return string(text)
-}
-
-// standby restores a standby that is fed from the archive alone, and starts it.
-func (r *rig) standby(name string) *pgtest.Cluster {
-	r.t.Helper()
-	dir := filepath.Join(r.dir, name)
-	r.run("restore", "--target-dir", dir)
-	c, err := pgtest.Open(dir)
-	r.must(err)
-	pgtest.Attach(r.t, c)
-	r.must(c.Standby(map[string]string{
-		"restore_command":          fmt.Sprintf(`"%s" -c %s --spool "%s" %%f "%%p" %%r`, cmdtest.Path("restore-cmd"), os.DevNull, r.spool),
-		"recovery_target_timeline": "latest",
-	}))
-	r.must(c.Start(r.ctx()))
-	return c
 }
 
 // A ledger is a load of single inserts, which remembers what was committed, and when.
@@ -143,7 +134,8 @@ func (l *ledger) close() []commit {
 }
 
 // lost compares a server's rows with what its predecessor's clients know: no row may be there that nobody sent, and the
-// commits that are missing are returned. The last insert of each client may be there although nobody heard of it.
+// commits that are missing are returned, oldest first. The last insert of each of so many clients may be there although
+// nobody has heard of it.
 func (r *rig) lost(c *pgtest.Cluster, commits []commit, clients int) []commit {
 	r.t.Helper()
 	text, err := c.QueryString(r.ctx(), "SELECT coalesce(string_agg(id::text, ' '), '') FROM ledger")
@@ -179,10 +171,10 @@ func TestFailover(t *testing.T) {
 		sync := r.sync(primary)
 		r.load(primary, 20, 1)
 		r.backup(primary)
-		standby := r.standby("standby")
+		standby := r.standby("standby", nil)
 		const clients = 3
 		l := r.ledger(primary, clients, 1)
-		time.Sleep(700 * time.Millisecond)
+		late := lateness(700 * time.Millisecond)
 		r.must(primary.Kill())
 		killed := time.Now()
 		commits := l.close()
@@ -193,7 +185,7 @@ func TestFailover(t *testing.T) {
 		if len(commits) < 20 {
 			t.Errorf("there were only %d commits", len(commits))
 		}
-		if len(missing) > 0 && killed.Sub(missing[0].at) > flushInterval+200*time.Millisecond {
+		if len(missing) > 0 && killed.Sub(missing[0].at) > lossLimit(late) {
 			t.Errorf("%d commits are lost, the first of %s before the end", len(missing), killed.Sub(missing[0].at))
 		}
 		if !strings.Contains(out, "timeline 2") {
@@ -215,4 +207,51 @@ func TestFailover(t *testing.T) {
 			t.Errorf("the new timeline's row: got %d, %v", n, err)
 		}
 	})
+}
+
+// How the stream goes is in status, check and list; a recovery says what it leaves out of what was streamed, and a
+// promotion gets it.
+func TestStreamIsReported(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 15)
+	c := r.start("primary", map[string]string{"synchronous_standby_names": "walkeep"})
+	s := r.sync(c, "--synchronous")
+	r.must(c.Exec(r.ctx(), ledgerTable))
+	r.backup(c)
+	r.must(c.Exec(r.ctx(), "INSERT INTO ledger VALUES (1, 'streamed only')"))
+	r.must(c.WaitFor(r.ctx(), pgtest.Timeout, "the note of the stream", func(context.Context) (bool, error) {
+		found := r.status("--conninfo", c.ConnString()).Streams
+		return len(found) == 1 && found[0].Running && found[0].Synchronous && found[0].Timeline == 1 && found[0].Behind == 0, nil
+	}))
+	r.check(c, report.OK, []string{"stream_walkeep_behind=0B"})
+	if out := r.run("list"); !strings.Contains(out, "STREAMED") {
+		t.Errorf("list says %s", out)
+	}
+	// A stream that has ended in order is no trouble, one that was killed is, when it has been silent for a while.
+	s.stop()
+	r.check(c, report.OK, nil)
+	s.start()
+	r.streaming(c)
+	s.kill()
+	note := filepath.Join(r.spool, "streams", "walkeep.json")
+	text, err := os.ReadFile(note)
+	r.must(err)
+	heard := regexp.MustCompile(`"heard":"[^"]*"`).ReplaceAllString(string(text), `"heard":"2020-01-01T00:00:00Z"`)
+	heard = strings.Replace(heard, `"ended":true`, `"ended":false`, 1)
+	r.must(os.WriteFile(note, []byte(heard), 0o600))
+	r.check(c, report.Critical, []string{"commits that wait for it do not return"})
+
+	r.must(c.Kill())
+	dir := filepath.Join(r.dir, "restored")
+	out, err := r.command("restore", "--target-dir", dir).CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "the archive also holds what was streamed") {
+		t.Errorf("restore: %v\n%s", err, out)
+	}
+	standby := r.standby("standby", nil)
+	if out := r.run("promote", "--conninfo", standby.ConnString()); !strings.Contains(out, "had been streamed") {
+		t.Errorf("promote says %s", out)
+	}
+	if n, err := standby.QueryInt(r.ctx(), "SELECT count(*) FROM ledger"); err != nil || n != 1 {
+		t.Errorf("got %d rows, %v, want the one that was only streamed", n, err)
+	}
 }

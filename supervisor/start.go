@@ -39,12 +39,25 @@ func (e *env) startRestored(ctx context.Context, r restore.Options) error {
 	if err != nil {
 		return err
 	}
+	if outcome == restore.Hot || outcome == restore.Warm {
+		return e.reportStarted(outcome, at, begun)
+	}
 	what := map[string]string{
 		"open":      "the server has recovered, and the database is open",
 		"paused":    "the server has recovered to its target, and is paused there: look at the data, and open it with SELECT pg_wal_replay_resume()",
 		"shut down": "the server has recovered to its target, and has shut down",
 	}
 	_, err = fmt.Fprintf(e.out, "%s (in %s)\n", what[outcome], time.Since(begun).Round(100*time.Millisecond))
+	return err
+}
+
+// reportStarted says how far a standby has come.
+func (e *env) reportStarted(outcome string, at wal.LSN, begun time.Time) error {
+	what := "the standby runs, and replays; nobody can connect to it (hot_standby = off)"
+	if outcome == restore.Hot {
+		what = "the standby is consistent, and accepts connections"
+	}
+	_, err := fmt.Fprintf(e.out, "%s: replayed up to %s (in %s)\n", what, at, time.Since(begun).Round(100*time.Millisecond))
 	return err
 }
 

@@ -46,19 +46,20 @@ func statusCommand() command {
 
 // limits are what check calls well.
 type limits struct {
-	BackupAge time.Duration `long:"max-backup-age" value-name:"TIME" default:"192h" description:"warn if the newest backup that can be restored is older"`
-	Lag       time.Duration `long:"max-lag" value-name:"TIME" default:"10m" description:"critical if complete segments wait and none was archived for longer"`
-	Ready     int64         `long:"max-ready" value-name:"N" default:"32" description:"warn if more files wait to be archived"`
+	BackupAge  time.Duration `long:"max-backup-age" value-name:"TIME" default:"192h" description:"warn if the newest backup that can be restored is older"`
+	Lag        time.Duration `long:"max-lag" value-name:"TIME" default:"10m" description:"critical if complete segments wait and none was archived for longer"`
+	Ready      int64         `long:"max-ready" value-name:"N" default:"32" description:"warn if more files wait to be archived"`
+	StandbyLag time.Duration `long:"max-standby-lag" value-name:"TIME" default:"1h" description:"warn if a standby has more to replay, and the last transaction that it has replayed is older"`
 }
 
 func (l limits) report() report.Limits {
-	return report.Limits{BackupAge: l.BackupAge, Lag: l.Lag, Ready: l.Ready}
+	return report.Limits{BackupAge: l.BackupAge, Lag: l.Lag, Ready: l.Ready, StandbyLag: l.StandbyLag}
 }
 
 // validate refuses limits that cannot be.
 func (l limits) validate() error {
-	if l.BackupAge < 0 || l.Lag < 0 || l.Ready < 0 {
-		return errors.New("max-backup-age, max-lag and max-ready are not negative")
+	if l.BackupAge < 0 || l.Lag < 0 || l.Ready < 0 || l.StandbyLag < 0 {
+		return errors.New("max-backup-age, max-lag, max-ready and max-standby-lag are not negative")
 	}
 	return nil
 }

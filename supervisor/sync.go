@@ -14,6 +14,7 @@ import (
 	"walkeep/common/archive"
 	"walkeep/common/cli"
 	"walkeep/common/config"
+	"walkeep/common/wal"
 	"walkeep/supervisor/receive"
 )
 
@@ -87,6 +88,29 @@ func (e *env) archiver() (func(context.Context, string) error, error) {
 		}
 		return nil
 	}, nil
+}
+
+// storeStreamed sees to it that segments that were streamed to their ends are in the archive: nothing else may be at it.
+func (e *env) storeStreamed(ctx context.Context, a *archive.Archive) error {
+	return receive.StoreComplete(ctx, a, e.Spool, func(ctx context.Context, path string) error {
+		store, err := e.archiver() // which is needed then only
+		if err != nil {
+			return err
+		}
+		return store(ctx, path)
+	})
+}
+
+// warnStreamed says what a recovery to the end of the archive leaves out.
+func (e *env) warnStreamed(ctx context.Context, a *archive.Archive, p *planned) {
+	if p.plan.Target.Kind != archive.ToLatest {
+		return
+	}
+	next := wal.SegmentAt(p.plan.Timeline, p.plan.To, p.inv.SegmentSize)
+	if found, err := a.Streamed(ctx, next); err == nil && found.End > p.plan.To {
+		e.msg.Warn("restore with --standby instead, and promote it with supervisor promote, which hands it out",
+			"the archive also holds what was streamed of %s, up to %s; recovery alone does not use that", next, found.End)
+	}
 }
 
 func explainStream(err error) error {

@@ -19,6 +19,7 @@ type targetOptions struct {
 	Name      string `long:"target-name" value-name:"NAME" description:"recover to this restore point (pg_create_restore_point)"`
 	Immediate bool   `long:"target-immediate" description:"stop as soon as the backup is consistent"`
 	Exclusive bool   `long:"target-exclusive" description:"stop just before the time, transaction or position"`
+	follow    bool   // what is archived later is replayed as well
 	Timeline  string `long:"target-timeline" value-name:"TIMELINE" default:"latest" description:"timeline to recover along: a number, latest, or current for the backup's own"`
 }
 
@@ -27,7 +28,7 @@ const maxName = 63
 
 // target reads the options. The archive and the backup that is named, if any, tell what current means.
 func (o *targetOptions) target(inv *archive.Inventory, id string) (archive.Target, error) {
-	t := archive.Target{Kind: archive.ToLatest, Exclusive: o.Exclusive}
+	t := archive.Target{Kind: archive.ToLatest, Exclusive: o.Exclusive, Follow: o.follow}
 	var given []string
 	var err error
 	for _, kind := range []struct {

@@ -232,7 +232,7 @@ func nameOf(e storage.Entry) (wal.Name, bool) {
 }
 
 func (a *Archive) takeStreamed(ctx context.Context, inv *Inventory) (err error) {
-	inv.Streamed, err = a.b.List(ctx, "partial/")
+	inv.Streamed, err = a.b.List(ctx, partialDir)
 	return err
 }
 

@@ -101,7 +101,7 @@ func (a *Archive) deliverOffer(ctx context.Context, o Offer, got *Fetched, w io.
 	if err != nil {
 		return err
 	}
-	if !strings.HasPrefix(o.Source, "partial/") || o.Length <= 0 || o.Length > int64(id.SegmentSize) {
+	if !strings.HasPrefix(o.Source, partialDir) || o.Length <= 0 || o.Length > int64(id.SegmentSize) {
 		return fmt.Errorf("%w: an offer of %d bytes of %q", ErrDamaged, o.Length, o.Source)
 	}
 	source, err := a.b.Open(ctx, o.Source)

@@ -34,6 +34,9 @@ type Target struct {
 	Name      string       // for ToName
 	Exclusive bool         // stop before it (recovery_target_inclusive = off)
 	Timeline  wal.Timeline // along which recovery goes; 0: the newest
+	// Follow says that what is archived later is replayed as well, as a standby does: a timeline will do of which there is
+	// nothing yet but where it begins.
+	Follow bool
 }
 
 // String describes the target in messages.
@@ -183,7 +186,7 @@ func (p *planner) latest() (Plan, error) {
 	if r.Gap != nil {
 		return Plan{}, p.refuse("%s", r.Gap)
 	}
-	if r.To < p.way.begin() {
+	if r.To < p.way.begin() && !p.target.Follow {
 		return Plan{}, p.refuse("timeline %d begins at %s, and none of its WAL is in the archive", p.target.Timeline, p.way.begin())
 	}
 	for _, later := range p.inv.onWay(p.way) {

@@ -108,6 +108,8 @@ func TestPlanByListing(t *testing.T) {
 		{"a backup that is not on the way", fork, archive.Target{Kind: archive.ToLatest}, two, "", "is not on the way to that timeline (2)"},
 		{"a consistent state off the way", fork, archive.Target{Kind: archive.ToImmediate}, two, two + " 1 " + name(1, 15), ""},
 		{"a timeline of which there is only the history", begun, archive.Target{Kind: archive.ToLatest}, "", "", "none of its WAL is in the archive"},
+		{"the same for a standby", begun, archive.Target{Kind: archive.ToLatest, Follow: true}, "", one + " 2 " + name(1, 11), ""},
+		{"a gap for a standby", gap, archive.Target{Kind: archive.ToLatest, Follow: true}, "", "", name(1, 13) + " to " + name(1, 14) + " are missing"},
 		{"its parent", begun, archive.Target{Kind: archive.ToLatest, Timeline: 1}, "", one + " 1 " + name(1, 11), ""},
 		{"a newest timeline without a backup", stranger, archive.Target{Kind: archive.ToLatest}, "", "", "no backup leads to timeline 3, the newest; name the timeline that is meant with --target-timeline"},
 		{"an older one named", stranger, archive.Target{Kind: archive.ToLatest, Timeline: 1}, "", one + " 1 " + name(1, 20), ""},

@@ -33,7 +33,7 @@ func (a *Archive) NoteStandby(ctx context.Context, s Standby) error {
 	if _, err := wal.ParseName(s.Restartpoint); err != nil {
 		return nil // not known yet: before its first checkpoint a server hands in zeros
 	}
-	name := standbyName(fmt.Sprintf("%016x", xxh3.HashString(s.Host+"\x00"+s.Data)))
+	name := standbyName(StandbyID(s.Host, s.Data))
 	if old, err := storage.ReadAll(ctx, a.b, name, maxNote); err == nil {
 		var before Standby
 		if json.Unmarshal(old, &before) == nil && before.Restartpoint == s.Restartpoint {
@@ -45,6 +45,11 @@ func (a *Archive) NoteStandby(ctx context.Context, s Standby) error {
 		return err
 	}
 	return b.Replace(ctx, name, append(content, '\n'))
+}
+
+// StandbyID names the note of the standby with this data directory, an absolute path without symbolic links.
+func StandbyID(host, data string) string {
+	return fmt.Sprintf("%016x", xxh3.HashString(host+"\x00"+data))
 }
 
 func standbyName(id string) string { return "standbys/" + id + ".json" }

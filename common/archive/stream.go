@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"path"
 	"strings"
 	"time"
@@ -60,6 +61,44 @@ func (a *Archive) takeStreams(ctx context.Context, inv *Inventory) error {
 		inv.Streams = append(inv.Streams, s)
 		return nil
 	})
+}
+
+// partialDir is the directory of what is streamed.
+const partialDir = "partial/"
+
+// StreamedObject is where the part of a segment is that was streamed so far.
+func StreamedObject(segment wal.Name) string {
+	return partialDir + segment.Segment().String() + ".partial"
+}
+
+// Streamed walks the records of the part of a segment that was streamed so far; storage.ErrNotExist if there is none.
+func (a *Archive) Streamed(ctx context.Context, segment wal.Name) (wal.Result, error) {
+	o, err := a.b.Open(ctx, StreamedObject(segment))
+	if err != nil {
+		return wal.Result{}, err
+	}
+	defer o.Close()
+	return WalkStreamed(o, o.Size(), segment)
+}
+
+// WalkStreamed walks the records of a part of a segment, of this many bytes; [ErrNotWAL] if it is none. Where its end is
+// not that of a record, what follows the last whole one may be anything.
+func WalkStreamed(r io.ReaderAt, size int64, segment wal.Name) (wal.Result, error) {
+	if size < wal.HeaderSize {
+		return wal.Result{}, nil
+	}
+	var w wal.Walker
+	partial := segment.Segment()
+	partial.Kind = wal.KindPartial
+	w.Reset(partial)
+	if _, err := io.Copy(&w, io.NewSectionReader(r, 0, size)); err != nil {
+		return wal.Result{}, err
+	}
+	found := w.Finish()
+	if found.HeaderErr != nil && !errors.Is(found.HeaderErr, wal.ErrSize) {
+		return found, fmt.Errorf("%w: %w", ErrNotWAL, found.HeaderErr)
+	}
+	return found, nil
 }
 
 // LastSegment finds the highest complete segment of a timeline whose number is below limit; false if there is none.

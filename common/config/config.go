@@ -129,7 +129,10 @@ func Default() Config {
 const section = "walkeep"
 
 // Load fills c, which holds the defaults, from the file and the environment. file is that of the option --config.
-func (c *Config) Load(file string) error {
+func (c *Config) Load(file string) error { return c.load(file, false) }
+
+// load is Load, for which a file that is named may be missing.
+func (c *Config) load(file string, missing bool) error {
 	all := flags.NewParser(nil, flags.None)
 	if _, err := all.AddGroup(section, "", c); err != nil {
 		return err
@@ -139,7 +142,7 @@ func (c *Config) Load(file string) error {
 	if err == nil {
 		err = parseFile(all, content)
 	}
-	if err != nil && (wanted || !errors.Is(err, os.ErrNotExist)) {
+	if err != nil && (wanted && !missing || !errors.Is(err, os.ErrNotExist)) {
 		return fmt.Errorf("read configuration: %w", describe(path, content, err))
 	}
 	return fromEnvironment(all)

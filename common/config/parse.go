@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/jessevdk/go-flags"
 )
@@ -27,6 +28,7 @@ type Subcommand struct {
 	Parts   func(c *Config) []any // the structs of c whose fields are its options; may be nil
 	Options any                   // a struct with options and arguments of its own, as go-flags has them; may be nil
 	NoSpool bool                  // it can do without a spool
+	NoFile  bool                  // it may make the configuration file, so one that is named can be missing
 }
 
 // ErrHelp says that what was asked for is done: the help was written.
@@ -53,7 +55,7 @@ func (cmd Command) ParseCommand(args []string, help io.Writer) (Config, string, 
 		return first, name, cmd.validate(&first, name)
 	}
 	c := Default()
-	if err := c.Load(first.File); err != nil {
+	if err := c.load(first.File, cmd.makesFile(name)); err != nil {
 		return c, name, err
 	}
 	if name, err = cmd.parse(&c, args, help); err != nil {
@@ -69,6 +71,11 @@ func (cmd Command) ParseInto(c *Config, args []string) (string, error) {
 		return name, err
 	}
 	return name, cmd.validate(c, name)
+}
+
+// makesFile tells whether a subcommand can do without the configuration file that is named.
+func (cmd Command) makesFile(name string) bool {
+	return slices.ContainsFunc(cmd.Commands, func(sub Subcommand) bool { return sub.Name == name && sub.NoFile })
 }
 
 func (cmd Command) validate(c *Config, name string) error {

@@ -14,6 +14,7 @@ type DBState uint32
 
 // The states that are looked for (DBState in src/include/catalog/pg_control.h, the same in all releases).
 const (
+	ShutDown           DBState = 1
 	ShutDownInRecovery DBState = 2
 	InProduction       DBState = 6
 )

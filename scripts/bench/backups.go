@@ -57,7 +57,37 @@ func (b *bench) runTaker(ctx context.Context, t *taker, round int) (err error) {
 			return fmt.Errorf("what was restored: %w", err)
 		}
 	}
+	if t.rejoin != nil {
+		if err := b.diverge(ctx, a.data); err != nil {
+			return fmt.Errorf("diverging: %w", err)
+		}
+		if s, err = b.measureRestoring(ctx, t, a, t.rejoin(a)); err != nil {
+			return fmt.Errorf("rejoining: %w", err)
+		}
+		b.rejoined[t.name] = append(b.rejoined[t.name], s)
+		tellTook(round, "rejoin", t.name, s)
+	}
 	return nil
+}
+
+// diverge changes what was restored at random, on a timeline of its own, and loses the server.
+func (b *bench) diverge(ctx context.Context, data string) error {
+	if err := os.RemoveAll(data + ".log"); err != nil { // of the start before, which was ready as well
+		return err
+	}
+	s, err := b.place.startServer(data, append([]string{"archive_mode=off"}, clusterSettings...)...)
+	if err != nil {
+		return err
+	}
+	defer s.end()
+	if _, err := s.ready(ctx); err != nil {
+		return s.failed(err)
+	}
+	if err := b.place.sql(ctx, divergeSQL); err != nil {
+		return s.failed(err)
+	}
+	_, err = s.stop(ctx, stopImmediate)
+	return err
 }
 
 func tellTook(round int, what, name string, s sample) {
@@ -133,7 +163,7 @@ func (b *bench) measureCall(ctx context.Context, reads []string, log, command st
 	if err != nil {
 		return sample{}, withLog(err, log)
 	}
-	result := sample{took: u.Wall[0][0], cpu: u.CPU, server: served() - before, peak: u.MaxRSS}
+	result := sample{took: u.Wall[0][0], cpu: u.CPU, server: served() - before, peak: u.MaxRSS, wrote: u.Wrote}
 	result.others = watch.others(result.cpu + result.server)
 	return result, nil
 }

@@ -116,10 +116,10 @@ func TestRivalsExist(t *testing.T) {
 		}
 	}
 	b := &bench{}
-	for _, samples := range []*map[string][]sample{&b.archived, &b.restored, &b.taken, &b.laidOut, &b.compared} {
+	for _, samples := range []*map[string][]sample{&b.archived, &b.restored, &b.taken, &b.laidOut, &b.compared, &b.rejoined} {
 		*samples = map[string][]sample{}
 		for _, name := range union(contestantNames(), names) {
-			(*samples)[name] = []sample{{rate: 1, calls: 1, stored: 1, took: time.Second, known: []time.Duration{1}}}
+			(*samples)[name] = []sample{{rate: 1, calls: 1, stored: 1, wrote: 1, took: time.Second, known: []time.Duration{1}}}
 		}
 	}
 	for _, target := range targets {
@@ -148,7 +148,7 @@ func TestReportOfBackups(t *testing.T) {
 	for _, want := range []string{
 		"a machine.\nPostgreSQL 15, 1, 2. 1 round, in turn.\n",
 		"| walkeep zstd | 2.00 | 3.00 | 1.00 | 100.0 | 7.00 | 38 |\n",
-		"| walkeep zstd | 1.00 | 2.00 | 20 |\n| walkeep zstd, delta | failed | | |\n| pgBackRest zst | failed | | |\n\n",
+		"| walkeep zstd | 1.00 | 2.00 | 0.0 | 20 |\n| walkeep zstd, delta | failed | | | |\n| pgBackRest zst | failed | | | |\n\n",
 		"at most 1.00 x | 0.50 x | reached |\n",
 		"at most 1.0000 x | 0.5000 x | reached |\n",
 	} {

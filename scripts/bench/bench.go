@@ -26,6 +26,7 @@ type bench struct {
 	taken    map[string][]sample
 	laidOut  map[string][]sample // restored into an empty directory
 	compared map[string][]sample // restored again where nothing differs
+	rejoined map[string][]sample // restored again where a server has diverged
 }
 
 // newBench chooses the contestants and prepares what they work on.
@@ -35,7 +36,7 @@ func newBench(ctx context.Context, p *place, o options) (*bench, error) {
 		return nil, err
 	}
 	b := &bench{place: p, rounds: o.rounds, keep: o.keep}
-	for _, samples := range []*map[string][]sample{&b.archived, &b.restored, &b.taken, &b.laidOut, &b.compared} {
+	for _, samples := range []*map[string][]sample{&b.archived, &b.restored, &b.taken, &b.laidOut, &b.compared, &b.rejoined} {
 		*samples = map[string][]sample{}
 	}
 	t := newTools(p, o)

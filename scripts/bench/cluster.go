@@ -35,6 +35,10 @@ const countRows = "SET enable_indexonlyscan = off; SET enable_indexscan = off; S
 // wantRows is what countRows finds: of documents, each helping adds 3000 (text.sql).
 var wantRows = fmt.Sprintf("%d %d", clusterScale*100_000, clusterHelpings*3000)
 
+// divergeSQL changes about one page of a hundred, of the table and its index together.
+var divergeSQL = fmt.Sprintf("SELECT setseed(0.5); UPDATE pgbench_accounts SET abalance = abalance + 1 "+
+	"WHERE aid IN (SELECT (1 + random() * %d)::int FROM generate_series(1, 450)); CHECKPOINT", clusterScale*100_000-1)
+
 // clusterSettings keep the server's pg_wal small; what a contestant needs of it is in its archive.
 var clusterSettings = []string{"wal_keep_size=0", "min_wal_size=32MB", "max_wal_size=1GB", "wal_recycle=off"}
 

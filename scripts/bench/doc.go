@@ -57,6 +57,9 @@
 //     the same directory, which then does not differ.
 //   - What walkeep and pgBackRest restored is started, recovers with the restore_command that they have set, and must hold
 //     the right number of rows, which reads the tables' pages with their checksums. That is not measured.
+//   - The same server is then started once more, on the timeline of its own that it has by now, changes rows at random, which
+//     makes about a page in a hundred differ, and is lost. It is made a standby of the archive's timeline again: by rejoin, and
+//     with pgBackRest by a delta restore.
 //
 // The time is that of the call, from fork to exit. All of it is durable: the tools' own fsyncs are on, and
 // where a tool has none, as cp and tar, "sync -f" follows and is part of the time. "cp -a" of a running server is no

@@ -19,6 +19,7 @@ type sample struct {
 	cpu    time.Duration   // of the server and all that it started; of base backups, of the tool and all that it started
 	others float64         // share of all cores that others used meanwhile
 	stored int64           // bytes
+	wrote  int64           // bytes that a call wrote to the disk
 	peak   int64           // bytes: the largest process of one call by hand
 	took   time.Duration   // base backups: wall time
 	server time.Duration   // base backups: CPU of the server and its archive_command meanwhile

@@ -74,6 +74,7 @@ func (r *pgBackRest) taker(ctx context.Context, codec string) (*taker, error) {
 		aim:     func(a archive) error { return r.configure(a, codec, "n") },
 		restore: func(a archive) string { return r.call(a) + "restore" },
 		delta:   func(a archive) string { return r.call(a) + "--delta restore" },
+		rejoin:  func(a archive) string { return r.call(a) + "--delta --type=standby restore" },
 	}, nil
 }
 

@@ -30,6 +30,7 @@ type job struct {
 type usage struct {
 	CPU    time.Duration     // user and system
 	MaxRSS int64             // bytes, of the largest single process
+	Wrote  int64             // bytes of pages that were made dirty for the disk
 	Wall   [][]time.Duration // per command, per repetition, until the command itself ended
 	Exit   int               // of the last command that failed, 128 and more for a signal
 	Killed int               // processes that had to be killed, as they did not end by themselves
@@ -154,6 +155,7 @@ func (u *usage) reapOne() (int, syscall.WaitStatus, error) {
 		if err == nil {
 			u.CPU += time.Duration(r.Utime.Nano() + r.Stime.Nano())
 			u.MaxRSS = max(u.MaxRSS, r.Maxrss*1024)
+			u.Wrote += r.Oublock * 512
 		}
 		return pid, status, err
 	}

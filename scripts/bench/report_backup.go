@@ -25,7 +25,8 @@ func writeBackups(w io.Writer, b *bench) {
 	}
 }
 
-// writeLayingOut reports the restores: into an empty directory, and into one where nothing differs.
+// writeLayingOut reports the restores: into an empty directory, into one where nothing differs, and into one of a server
+// that has diverged.
 func writeLayingOut(w io.Writer, b *bench) {
 	var table strings.Builder
 	for _, t := range b.takers {
@@ -36,19 +37,20 @@ func writeLayingOut(w io.Writer, b *bench) {
 		}{
 			{t.label, t.restore != nil, b.laidOut[t.name]},
 			{t.label + ", delta", t.delta != nil, b.compared[t.name]},
+			{t.label + ", diverged", t.rejoin != nil, b.rejoined[t.name]},
 		} {
 			switch {
 			case !kind.run:
 			case len(kind.samples) == 0:
-				fmt.Fprintf(&table, "| %s | failed | | |\n", kind.label)
+				fmt.Fprintf(&table, "| %s | failed | | | |\n", kind.label)
 			default:
-				fmt.Fprintf(&table, "| %s | %s | %s | %s |\n", kind.label, spread(column(kind.samples, tookOf), "%.2f"),
-					spread(column(kind.samples, cpuOf), "%.2f"), peak(kind.samples, nil))
+				fmt.Fprintf(&table, "| %s | %s | %s | %.1f | %s |\n", kind.label, spread(column(kind.samples, tookOf), "%.2f"),
+					spread(column(kind.samples, cpuOf), "%.2f"), median(column(kind.samples, wroteOf))/1e6, peak(kind.samples, nil))
 			}
 		}
 	}
 	if table.Len() > 0 {
-		fmt.Fprint(w, "\n### Restoring it into an empty directory, and into the same again (delta)\n\n"+
-			"| contestant | s | CPU s | peak MB |\n|---|--:|--:|--:|\n"+table.String())
+		fmt.Fprint(w, "\n### Restoring it into an empty directory, into the same again (delta), and where a server has diverged\n\n"+
+			"| contestant | s | CPU s | written MB | peak MB |\n|---|--:|--:|--:|--:|\n"+table.String())
 	}
 }

@@ -25,6 +25,7 @@ type taker struct {
 	aim     func(archive) error  // makes ready to restore to another directory; nil: nothing to be done
 	restore func(archive) string // nil: that is not measured
 	delta   func(archive) string // nil likewise
+	rejoin  func(archive) string // makes a standby of a server that has diverged; nil likewise
 }
 
 func takerNames() []string {

@@ -83,6 +83,8 @@ var targets = []target{
 	{"walkeep s2, restoring a backup, against pgBackRest's quicker one: time", "%.2f x", 0, 1, layingOutAgainst("walkeep-s2")},
 	{"walkeep zstd, delta restore of what is unchanged, against pgBackRest's quicker one: time", "%.2f x", 0, 1, deltaAgainst("walkeep-zstd")},
 	{"walkeep s2, delta restore of what is unchanged, against pgBackRest's quicker one: time", "%.2f x", 0, 1, deltaAgainst("walkeep-s2")},
+	{"walkeep zstd, rejoin where a page in a hundred differs, against its own restore: time", "%.2f x", 0, 0.5, rejoiningAgainst("walkeep-zstd", tookOf)},
+	{"the same: bytes written", "%.3f x", 0, 0.2, rejoiningAgainst("walkeep-zstd", wroteOf)},
 }
 
 // judge says what is wanted, and whether a value reaches it.

@@ -49,6 +49,15 @@ func layingOutAgainst(name string) func(b *bench) []float64 {
 	return func(b *bench) []float64 { return againstBest(b.laidOut, name, restoreRivals, tookOf) }
 }
 
+// rejoiningAgainst relates a figure of a rejoin to that of the same contestant's whole restore.
+func rejoiningAgainst(name string, figure func(sample) float64) func(b *bench) []float64 {
+	return func(b *bench) []float64 {
+		return paired(b.rejoined[name], b.laidOut[name], func(a, b sample) float64 { return figure(a) / figure(b) })
+	}
+}
+
+func wroteOf(s sample) float64 { return float64(s.wrote) }
+
 func deltaAgainst(name string) func(b *bench) []float64 {
 	return func(b *bench) []float64 { return againstBest(b.compared, name, restoreRivals, tookOf) }
 }

@@ -55,6 +55,7 @@ func (w *walkeep) taker(ctx context.Context, codec string) (*taker, error) {
 		take:    func(a archive) string { return supervisor(a, "backup --checkpoint fast --codec "+codec) },
 		restore: func(a archive) string { return supervisor(a, "restore --target-dir "+a.data) },
 		delta:   func(a archive) string { return supervisor(a, "restore --delta --target-dir "+a.data) },
+		rejoin:  func(a archive) string { return supervisor(a, "rejoin --pgdata "+a.data) },
 	}, nil
 }
 

@@ -32,6 +32,10 @@ type looks struct {
 	windowFrom, windowTo, windowBegin, windowEnd         *prometheus.Desc
 	windowBroken                                         *prometheus.Desc
 	damaged, faults, leases                              *prometheus.Desc
+	restartpoint                                         *prometheus.Desc
+	streamUp, streamBehind, streamFlushed, streamHeard   *prometheus.Desc
+	paused, streaming, received, replayed                *prometheus.Desc
+	standbyBytes, standbySeconds                         *prometheus.Desc
 	serverUp, archived, failed, lastArchived, lag, ready *prometheus.Desc
 }
 
@@ -68,6 +72,20 @@ func newLooks() *looks {
 		faults:  d("faults", "Objects of the archive that cannot be read, or are not what they should be."),
 		leases:  d("leases", "Running backups, restores and drills that hold something of the archive."),
 
+		restartpoint: d("standby_restartpoint_segments", "How many segments the restartpoint of a standby is behind the end of the WAL.", "standby", "host"),
+
+		streamUp:      d("stream_up", "Whether the segment that is being written is streamed.", "slot", "host"),
+		streamBehind:  d("stream_behind_bytes", "WAL that the server had written and that was not durable in the archive.", "slot", "host"),
+		streamFlushed: d("stream_flushed_lsn_bytes", "Up to where what was streamed is durable in the archive.", "slot", "host"),
+		streamHeard:   d("stream_heard_timestamp_seconds", "When the streaming server was heard last.", "slot", "host"),
+
+		paused:         d("standby_replay_paused", "Whether the server, which is a standby, has paused its replay."),
+		streaming:      d("standby_streaming", "Whether it streams from its primary."),
+		received:       d("standby_received_lsn_bytes", "Up to where it has received WAL by streaming."),
+		replayed:       d("standby_replayed_lsn_bytes", "Up to where it has replayed."),
+		standbyBytes:   d("standby_lag_bytes", "WAL that the archive holds and the standby has not replayed."),
+		standbySeconds: d("standby_lag_seconds", "Time since the last transaction ended that it has replayed, while there is more to replay; else 0."),
+
 		serverUp:     d("server_up", "Whether the server could be asked."),
 		archived:     d("archiver_archived_total", "Files that the server has archived."),
 		failed:       d("archiver_failed_total", "Attempts of the server to archive that failed."),
@@ -103,6 +121,17 @@ func (l *looks) take(look Look) {
 		s.gauge(l.damaged, float64(len(r.Damaged)))
 		s.gauge(l.faults, float64(len(r.Faults)))
 		s.gauge(l.leases, float64(len(r.Leases)))
+		for _, one := range r.Streams {
+			s.gauge(l.streamUp, truth(one.Running), one.Slot, one.Host)
+			s.gauge(l.streamBehind, float64(one.Behind), one.Slot, one.Host)
+			s.position(l.streamFlushed, one.FlushedLSN, one.Slot, one.Host)
+			s.gauge(l.streamHeard, seconds(one.Heard), one.Slot, one.Host)
+		}
+		for _, one := range r.Standbys {
+			if one.Behind != nil {
+				s.gauge(l.restartpoint, float64(*one.Behind), one.ID, one.Host)
+			}
+		}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -171,6 +200,25 @@ func (l *looks) takeServer(s *figures, v *report.Server) {
 	}
 	if v.Ready != nil {
 		s.gauge(l.ready, float64(*v.Ready))
+	}
+	l.takeReplay(s, v.Replay)
+}
+
+func (l *looks) takeReplay(s *figures, r *report.Replay) {
+	if r == nil {
+		return
+	}
+	s.gauge(l.paused, truth(r.Paused))
+	if r.Streaming != nil {
+		s.gauge(l.streaming, truth(*r.Streaming))
+	}
+	s.position(l.received, r.Received)
+	s.position(l.replayed, r.Replayed)
+	if r.Lag != nil {
+		s.gauge(l.standbyBytes, float64(r.Lag.Bytes))
+		if r.Lag.Seconds != nil {
+			s.gauge(l.standbySeconds, *r.Lag.Seconds)
+		}
 	}
 }
 

@@ -58,7 +58,8 @@ func found() *report.Report {
 		}
 	}
 	end := began.Add(3 * time.Hour)
-	ready := int64(3)
+	ready, behind := int64(3), int64(9)
+	streaming, late := true, 2.5
 	return &report.Report{
 		Backups:    []report.Backup{b(0, true), b(time.Hour, true), b(2*time.Hour, false)},
 		Unfinished: []report.Unfinished{{}},
@@ -72,7 +73,10 @@ func found() *report.Report {
 			{Timeline: 2, FromTime: began, FromLSN: "0/10", ToLSN: "0/20", Gap: &report.Gap{}},
 		},
 		Faults: []report.Fault{{}}, Damaged: []report.Damaged{{}, {}}, Leases: []report.Lease{{}},
-		Server: &report.Server{Archived: 5, Failed: 2, LastArchivedTime: &began, Lag: &report.Lag{Bytes: 12345}, Ready: &ready},
+		Streams:  []report.Stream{{Slot: "w", Host: "h", Running: true, Behind: 4, FlushedLSN: "0/30", Heard: began}},
+		Standbys: []report.Standby{{ID: "s1", Host: "h", Behind: &behind}, {ID: "s2"}},
+		Server: &report.Server{Archived: 5, Failed: 2, LastArchivedTime: &began, Lag: &report.Lag{Bytes: 12345}, Ready: &ready,
+			Replay: &report.Replay{Received: "0/20", Replayed: "0/10", Paused: true, Streaming: &streaming, Lag: &report.ReplayLag{Bytes: 77, Seconds: &late}}},
 	}
 }
 
@@ -102,10 +106,15 @@ func TestMetrics(t *testing.T) {
 		`walkeep_window_broken{timeline="1"} 0`,
 		`walkeep_window_begin_timestamp_seconds{timeline="2"} 1.772600767e+09`, `walkeep_window_begin_lsn_bytes{timeline="2"} 16`,
 		`walkeep_window_end_lsn_bytes{timeline="2"} 32`, `walkeep_window_broken{timeline="2"} 1`,
-		"walkeep_damaged_segments 2", "walkeep_faults 1", "walkeep_leases 1")
+		"walkeep_damaged_segments 2", "walkeep_faults 1", "walkeep_leases 1",
+		`walkeep_stream_up{host="h",slot="w"} 1`, `walkeep_stream_behind_bytes{host="h",slot="w"} 4`,
+		`walkeep_stream_flushed_lsn_bytes{host="h",slot="w"} 48`, `walkeep_stream_heard_timestamp_seconds{host="h",slot="w"} 1.772600767e+09`,
+		`walkeep_standby_restartpoint_segments{host="h",standby="s1"} 9`)
 	expect(t, scrape(t, m), append(slices.Clone(figures),
 		"walkeep_server_up 1", "walkeep_archiver_archived_total 5", "walkeep_archiver_failed_total 2",
 		"walkeep_archiver_last_archived_timestamp_seconds 1.772600767e+09", "walkeep_archiver_lag_bytes 12345", "walkeep_ready_files 3",
+		"walkeep_standby_replay_paused 1", "walkeep_standby_streaming 1", "walkeep_standby_received_lsn_bytes 32",
+		"walkeep_standby_replayed_lsn_bytes 16", "walkeep_standby_lag_bytes 77", "walkeep_standby_lag_seconds 2.5",
 	)...)
 
 	// What is not known is not told, and old figures least of all.

@@ -6,10 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
-	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -55,16 +52,8 @@ func ConnectReplication(ctx context.Context, conninfo string, notice func(*pgcon
 	return conn, nil
 }
 
-// HasPassword tells whether a conninfo, as keywords or as a URL, holds a password.
-func HasPassword(conninfo string) bool {
-	if u, err := url.Parse(conninfo); err == nil && u.Scheme != "" {
-		_, set := u.User.Password()
-		return set || u.Query().Has("password")
-	}
-	return slices.ContainsFunc(strings.Fields(conninfo), func(word string) bool {
-		return word == "password" || strings.HasPrefix(word, "password=")
-	})
-}
+// ErrSecret says that a conninfo holds a secret where it must not.
+var ErrSecret = errors.New("it holds a password")
 
 func prepare(c *pgconn.Config) {
 	if c.Database == "" {

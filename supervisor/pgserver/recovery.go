@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -13,48 +12,6 @@ import (
 	"walkeep/common/pgdata"
 	"walkeep/common/wal"
 )
-
-// A Recovery is how far a server has recovered.
-type Recovery struct {
-	Running    bool // false: the server is open for writing, and what follows is where it was at the end
-	Paused     bool
-	Replayed   wal.LSN   // end of the last record that was replayed; 0 if none was
-	Received   wal.LSN   // up to where its primary's WAL was received by streaming; 0 if none was
-	LastCommit time.Time // by the primary's clock, of the last transaction that was replayed; zero if none was
-	Timeline   wal.Timeline
-}
-
-// Recovery asks how far the server has recovered.
-func (c *Conn) Recovery(ctx context.Context) (Recovery, error) {
-	var r Recovery
-	var replayed, received string
-	var commit *time.Time
-	var tli int64
-	err := c.QueryRow(ctx, `SELECT in_recovery, CASE WHEN in_recovery THEN pg_is_wal_replay_paused() ELSE false END,
-		coalesce(pg_last_wal_replay_lsn()::text, ''), coalesce(pg_last_wal_receive_lsn()::text, ''), pg_last_xact_replay_timestamp(),
-		(SELECT greatest(timeline_id, (SELECT min_recovery_end_timeline FROM pg_control_recovery())) FROM pg_control_checkpoint())
-		FROM pg_is_in_recovery() AS in_recovery`).
-		Scan(&r.Running, &r.Paused, &replayed, &received, &commit, &tli)
-	if err != nil {
-		return r, fmt.Errorf("ask the server how far it has recovered: %w", err)
-	}
-	r.Timeline = wal.Timeline(tli)
-	if commit != nil {
-		r.LastCommit = commit.UTC()
-	}
-	for _, p := range []struct {
-		text string
-		to   *wal.LSN
-	}{{replayed, &r.Replayed}, {received, &r.Received}} {
-		if p.text == "" {
-			continue
-		}
-		if *p.to, err = wal.ParseLSN(p.text); err != nil {
-			return r, err
-		}
-	}
-	return r, nil
-}
 
 // WritesTo is the timeline and the position to which an open server writes.
 func (c *Conn) WritesTo(ctx context.Context) (wal.Timeline, wal.LSN, error) {
@@ -70,29 +27,14 @@ func (c *Conn) WritesTo(ctx context.Context) (wal.Timeline, wal.LSN, error) {
 	return n.Timeline, lsn, err
 }
 
-// Streams tells whether a standby receives WAL from its primary by streaming.
-func (c *Conn) Streams(ctx context.Context) (bool, error) {
-	var n int
-	err := c.QueryRow(ctx, `SELECT count(*) FROM pg_stat_wal_receiver WHERE status = 'streaming'`).Scan(&n)
-	return n > 0, err
-}
-
 // EndStreaming ends the process of a standby that receives WAL, so that it looks at once for WAL elsewhere.
 func (c *Conn) EndStreaming(ctx context.Context) error {
 	_, err := c.Exec(ctx, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'walreceiver'`)
 	return err
 }
 
-// Resume lets a paused replay go on.
-func (c *Conn) Resume(ctx context.Context) error {
-	if _, err := c.Exec(ctx, `SELECT pg_wal_replay_resume()`); err != nil {
-		return fmt.Errorf("resume replay: %w", err)
-	}
-	return nil
-}
-
-// Reload makes the server read its configuration anew. A standby that waits before it asks for WAL again does so at once.
-func (c *Conn) Reload(ctx context.Context) error {
+// Nudge makes a standby that waits before it asks for WAL again do so at once, as the signal to reload does.
+func (c *Conn) Nudge(ctx context.Context) error {
 	_, err := c.Exec(ctx, `SELECT pg_reload_conf()`)
 	return err
 }

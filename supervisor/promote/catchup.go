@@ -31,15 +31,15 @@ func (p *promoter) storeComplete(ctx context.Context) error {
 
 // catchUp waits until the standby has replayed what the archive holds and what it has received.
 func (p *promoter) catchUp(ctx context.Context) error {
-	if streams, err := p.c.Streams(ctx); err == nil && streams && !p.Force {
+	s, err := p.replayed(ctx)
+	if err != nil {
+		return err
+	}
+	if s.Streaming != nil && *s.Streaming && !p.Force {
 		// Its primary is down: what the process waits for will not come.
 		if err := p.c.EndStreaming(ctx); err != nil {
 			return err
 		}
-	}
-	s, err := p.c.Recovery(ctx)
-	if err != nil {
-		return err
 	}
 	to, hole, err := p.archived(ctx, s.Timeline, max(s.Replayed, s.Received))
 	if err != nil {
@@ -66,7 +66,7 @@ func (p *promoter) settle(ctx context.Context) error {
 	var last wal.LSN
 	var since time.Time
 	for {
-		s, err := p.c.Recovery(ctx)
+		s, err := p.replayed(ctx)
 		if err != nil {
 			return err
 		}
@@ -86,7 +86,7 @@ func (p *promoter) settle(ctx context.Context) error {
 func (p *promoter) replay(ctx context.Context, to wal.LSN) error {
 	var nudged time.Time
 	for {
-		s, err := p.c.Recovery(ctx)
+		s, err := p.replayed(ctx)
 		if ctx.Err() == nil && err != nil {
 			return err
 		}
@@ -94,7 +94,7 @@ func (p *promoter) replay(ctx context.Context, to wal.LSN) error {
 			return nil
 		}
 		if time.Since(nudged) > nudge && ctx.Err() == nil {
-			if err := p.c.Reload(ctx); err != nil {
+			if err := p.c.Nudge(ctx); err != nil {
 				return err
 			}
 			nudged = time.Now()

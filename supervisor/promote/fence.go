@@ -19,7 +19,11 @@ func (p *promoter) fence(ctx context.Context) error {
 		// What the standby does not say, or not to this role, is as if nothing said it.
 		primary, _ = p.c.RecoverySetting(ctx, p.info.Major, "primary_conninfo")
 	}
-	if streams, err := p.c.Streams(ctx); primary == "" && err == nil && streams {
+	s, err := p.replayed(ctx)
+	if err != nil {
+		return err
+	}
+	if primary == "" && s.Streaming != nil && *s.Streaming {
 		if !p.Force {
 			return fmt.Errorf("%w: the standby streams from it", ErrPrimaryLives)
 		}
@@ -28,7 +32,7 @@ func (p *promoter) fence(ctx context.Context) error {
 			"nothing says where the old primary is, so nobody has looked whether it still runs")
 		return nil
 	}
-	err := p.checkDown(ctx, primary)
+	err = p.checkDown(ctx, primary)
 	if err != nil && p.Force {
 		p.Warn("stop it now: what is written there from here on is on another timeline", err.Error()+"; it is left alone, because of --force")
 		return nil

@@ -4,23 +4,21 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"github.com/zeebo/xxh3"
 
 	"walkeep/common/archive"
+	"walkeep/common/storage"
 	"walkeep/common/wal"
 	"walkeep/supervisor/pgserver"
-	"walkeep/supervisor/receive"
 )
 
 // offer hands the standby what was streamed of the segment that comes next, if that is more than it has, and waits until
 // it is replayed.
 func (p *promoter) offer(ctx context.Context) error {
-	s, err := p.c.Recovery(ctx)
+	s, err := p.replayed(ctx)
 	if err != nil {
 		return err
 	}
@@ -28,9 +26,8 @@ func (p *promoter) offer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(p.Spool, receive.Dir, name.String()+".partial")
-	end, last, err := receive.ValidEnd(path, name)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && end <= s.Replayed {
+	found, err := p.a.Streamed(ctx, name)
+	if errors.Is(err, storage.ErrNotExist) || err == nil && found.End <= s.Replayed {
 		p.Step("nothing was streamed that the standby does not have")
 		return nil
 	}
@@ -39,24 +36,24 @@ func (p *promoter) offer(ctx context.Context) error {
 	}
 	err = p.mayOffer(ctx)
 	if err == nil {
-		err = p.makeOffer(ctx, name, path, end)
+		err = p.makeOffer(ctx, name, found)
 	}
 	if err == nil {
-		p.Step(fmt.Sprintf("the standby gets what was streamed of %s, up to %s", name, end))
+		p.Step(fmt.Sprintf("the standby gets what was streamed of %s, up to %s", name, found.End))
 		// The last record is known to be replayed when its beginning is passed.
-		err = p.replay(ctx, last+1)
+		err = p.replay(ctx, found.Last+1)
 	}
 	if err != nil && p.Force {
-		p.Warn("", fmt.Sprintf("the standby does not get what was streamed from %s to %s: %v", s.Replayed, end, err))
+		p.Warn("", fmt.Sprintf("the standby does not get what was streamed from %s to %s: %v", s.Replayed, found.End, err))
 		return nil
 	}
-	p.done.Offered = int64(end - s.Replayed)
+	p.done.Offered = int64(found.End - s.Replayed)
 	return err
 }
 
 // wanted is the segment that the standby needs to go on: the one behind those that the archive holds, because the record at
 // which replay has stopped may go on there.
-func (p *promoter) wanted(ctx context.Context, s pgserver.Recovery) (wal.Name, error) {
+func (p *promoter) wanted(ctx context.Context, s pgserver.Replay) (wal.Name, error) {
 	inv, err := p.a.Inventory(ctx)
 	if err != nil {
 		return wal.Name{}, err
@@ -81,7 +78,7 @@ func (p *promoter) mayOffer(ctx context.Context) error {
 	return nil
 }
 
-func (p *promoter) makeOffer(ctx context.Context, name wal.Name, path string, end wal.LSN) error {
+func (p *promoter) makeOffer(ctx context.Context, name wal.Name, found wal.Result) error {
 	id, err := p.offerID()
 	if err != nil {
 		return err
@@ -90,12 +87,8 @@ func (p *promoter) makeOffer(ctx context.Context, name wal.Name, path string, en
 	if err != nil {
 		return err
 	}
-	start, err := name.Start(p.info.SegmentSize)
-	if err != nil {
-		return err
-	}
 	return p.a.MakeOffer(ctx, archive.Offer{
-		ID: id, Host: host, Data: p.PGData, Segment: name.String(), Source: receive.Dir + "/" + filepath.Base(path), Length: int64(end - start),
+		ID: id, Host: host, Data: p.PGData, Segment: name.String(), Source: archive.StreamedObject(name), Length: int64(found.End - found.Start),
 	})
 }
 

@@ -113,8 +113,9 @@ func (p *promoter) run(ctx context.Context) (err error) {
 	if id.SystemID != p.info.SystemID {
 		return fmt.Errorf("the server is %w: its system identifier is %s, that of the archive %s", archive.ErrForeign, p.info.SystemID, id.SystemID)
 	}
-	s, err := p.c.Recovery(limited)
-	if err != nil {
+	_, err = p.replayed(limited)
+	standby := err == nil
+	if err != nil && !errors.Is(err, pgserver.ErrNoRecovery) {
 		return err
 	}
 	inv, err := p.a.Inventory(limited)
@@ -122,7 +123,7 @@ func (p *promoter) run(ctx context.Context) (err error) {
 		return err
 	}
 	p.streams = inv.Streams
-	if s.Running {
+	if standby {
 		if err := p.prepare(limited); err != nil {
 			return err
 		}
@@ -130,8 +131,13 @@ func (p *promoter) run(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	p.done.Already = !s.Running
+	p.done.Already = !standby
 	return p.conclude(ctx)
+}
+
+// replayed asks how far the standby has come; [pgserver.ErrNoRecovery] if it is none any more.
+func (p *promoter) replayed(ctx context.Context) (pgserver.Replay, error) {
+	return p.c.Replay(ctx, p.info.Major)
 }
 
 // prepare does all that comes before the server is told to open.
@@ -139,13 +145,13 @@ func (p *promoter) prepare(ctx context.Context) error {
 	if err := p.fence(ctx); err != nil {
 		return err
 	}
-	s, err := p.c.Recovery(ctx)
+	s, err := p.replayed(ctx)
 	if err != nil {
 		return err
 	}
-	if s.Paused {
+	if s.Pausing {
 		p.Step("replay was paused, and goes on")
-		if err := p.c.Resume(ctx); err != nil {
+		if err := p.c.ContinueReplay(ctx); err != nil {
 			return err
 		}
 	}
@@ -165,14 +171,14 @@ func (p *promoter) open(ctx context.Context) error {
 		return err
 	}
 	for {
-		s, err := p.c.Recovery(ctx)
+		_, err := p.replayed(ctx)
 		switch {
+		case errors.Is(err, pgserver.ErrNoRecovery):
+			return nil
 		case ctx.Err() != nil:
 			return fmt.Errorf("%w (%s)", ErrNotOpen, p.Timeout)
 		case err != nil:
 			return err
-		case !s.Running:
-			return nil
 		}
 		if err := sleep(ctx); err != nil {
 			return fmt.Errorf("%w (%s)", ErrNotOpen, p.Timeout)
@@ -182,11 +188,14 @@ func (p *promoter) open(ctx context.Context) error {
 
 // conclude says how it came out, and takes the offer back.
 func (p *promoter) conclude(ctx context.Context) error {
-	s, err := p.c.Recovery(ctx)
-	if err != nil {
+	s, err := p.replayed(ctx)
+	if err != nil && !errors.Is(err, pgserver.ErrNoRecovery) {
 		return err
 	}
-	p.done.End, p.done.LastCommit = s.Replayed, s.LastCommit
+	p.done.End = s.Replayed
+	if !s.Committed.IsZero() {
+		p.done.LastCommit = s.Committed.UTC()
+	}
 	if p.done.Timeline, _, err = p.c.WritesTo(ctx); err != nil {
 		return err
 	}

@@ -205,7 +205,7 @@ func contains(ctx context.Context, a *archive.Archive, n wal.Name, path string) 
 	}
 	length, err := validLength(f, partial)
 	if err != nil {
-		if errors.Is(err, errNotSegment) {
+		if errors.Is(err, archive.ErrNotWAL) {
 			return false, nil
 		}
 		return false, err

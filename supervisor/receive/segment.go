@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"walkeep/common/archive"
 	"walkeep/common/durable"
 	"walkeep/common/wal"
 )
@@ -42,7 +43,7 @@ func openSegment(dir string, name wal.Name, size wal.SegmentSize) (*segment, err
 			return s, nil
 		}
 		s.f.Close()
-		if !errors.Is(err, errNotSegment) {
+		if !errors.Is(err, archive.ErrNotWAL) {
 			return nil, fmt.Errorf("go on with %s: %w", s.partialPath(), err)
 		}
 		if err := s.putAside(); err != nil { // whatever it is, it is not for us to remove
@@ -84,46 +85,14 @@ func (s *segment) rewrite() error {
 	return err
 }
 
-// errNotSegment says that a file in partial/ is not what its name says.
-var errNotSegment = errors.New("it is no segment of this name")
-
 // validLength is how many bytes of a partial segment are whole records; 0 where there is none.
 func validLength(f *os.File, name wal.Name) (int64, error) {
-	found, size, err := walk(f, name)
-	return min(int64(found.End-found.Start), size), err
-}
-
-// ValidEnd finds the end of the last whole record of a streamed segment, and where that record begins.
-func ValidEnd(path string, name wal.Name) (end, last wal.LSN, err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return 0, 0, err
-	}
-	defer f.Close()
-	found, _, err := walk(f, name)
-	if err != nil || found.Records == 0 {
-		return 0, 0, err
-	}
-	return found.End, found.Last, nil
-}
-
-// walk walks the records of a streamed segment, and gives its length as well.
-func walk(f *os.File, name wal.Name) (found wal.Result, size int64, err error) {
 	info, err := f.Stat()
-	if err != nil || info.Size() < wal.HeaderSize {
-		return found, 0, err
+	if err != nil {
+		return 0, err
 	}
-	var w wal.Walker
-	name.Kind = wal.KindPartial
-	w.Reset(name)
-	if _, err := io.Copy(&w, io.NewSectionReader(f, 0, info.Size())); err != nil {
-		return found, 0, err
-	}
-	found = w.Finish()
-	if found.HeaderErr != nil && !errors.Is(found.HeaderErr, wal.ErrSize) {
-		return found, 0, fmt.Errorf("%w: %w", errNotSegment, found.HeaderErr)
-	}
-	return found, info.Size(), nil
+	found, err := archive.WalkStreamed(f, info.Size(), name)
+	return min(int64(found.End-found.Start), info.Size()), err
 }
 
 // position is where the next byte belongs.

@@ -26,12 +26,12 @@ func (r *receiver) slot(ctx context.Context, c *conn) (wal.LSN, error) {
 		return 0, err
 	}
 	defer sql.Close(context.WithoutCancel(ctx))
-	s, err := sql.Slot(ctx, r.Slot)
+	s, err := sql.FindSlot(ctx, r.Slot)
 	switch {
-	case errors.Is(err, pgserver.ErrNoSlot):
-		return r.createSlot(ctx, c, sql)
 	case err != nil:
 		return 0, err
+	case s == nil:
+		return r.createSlot(ctx, c, sql)
 	case !s.Physical:
 		return 0, fmt.Errorf("%w: %s is a logical one", ErrSlot, r.Slot)
 	}
@@ -49,8 +49,11 @@ func (r *receiver) createSlot(ctx context.Context, c *conn, sql *pgserver.Conn) 
 	default:
 		return 0, fmt.Errorf("make replication slot %s: %w", r.Slot, err)
 	}
-	s, err := sql.Slot(ctx, r.Slot)
-	return s.RestartLSN, err
+	s, err := sql.FindSlot(ctx, r.Slot)
+	if err != nil || s == nil {
+		return 0, err
+	}
+	return s.RestartLSN, nil
 }
 
 // keptFrom is from where on the server keeps WAL for the slot. One for which it keeps nothing any more is made anew.
@@ -62,16 +65,19 @@ func (r *receiver) keptFrom(ctx context.Context) (wal.LSN, error) {
 		return 0, err
 	}
 	defer sql.Close(context.WithoutCancel(ctx))
-	s, err := sql.Slot(ctx, r.Slot)
-	if err == nil && s.RestartLSN != 0 || err != nil && !errors.Is(err, pgserver.ErrNoSlot) {
-		return s.RestartLSN, err
+	s, err := sql.FindSlot(ctx, r.Slot)
+	if err != nil {
+		return 0, err
+	}
+	if s != nil && s.RestartLSN != 0 {
+		return s.RestartLSN, nil
 	}
 	c, err := connect(ctx, r.Conninfo)
 	if err != nil {
 		return 0, err
 	}
 	defer c.close()
-	if s.Physical {
+	if s != nil {
 		if _, err := c.query(ctx, fmt.Sprintf(`DROP_REPLICATION_SLOT "%s"`, r.Slot)); err != nil {
 			return 0, fmt.Errorf("drop replication slot %s, for which the server keeps no WAL any more: %w", r.Slot, err)
 		}

@@ -26,6 +26,8 @@ type Limits struct {
 	BackupAge time.Duration // of the newest backup that can be restored
 	Lag       time.Duration // since the last segment was archived while complete ones wait
 	Ready     int64         // files that wait to be archived
+	// StandbyLag is how long ago the last transaction ended that a standby has replayed, while there is more to replay.
+	StandbyLag time.Duration
 }
 
 // A Finding is something that is not well.
@@ -40,6 +42,7 @@ func (r *Report) Findings(l Limits) []Finding {
 	f.backups(l)
 	f.windows()
 	f.server(l)
+	f.streams()
 	f.rest()
 	slices.SortStableFunc(f.found, func(a, b Finding) int { return cmp.Compare(b.State, a.State) })
 	return f.found
@@ -144,7 +147,8 @@ func (f *findings) server(l Limits) {
 	if s == nil {
 		return
 	}
-	if s.ArchiveMode == "off" {
+	f.replay(l)
+	if s.ArchiveMode == "off" && !s.Standby && !f.r.streams() {
 		f.add(Critical, "archive_mode is off")
 		return
 	}
@@ -236,7 +240,13 @@ func (r *Report) figures(l Limits) string {
 		if s.Ready != nil {
 			list = append(list, fmt.Sprintf("ready=%d;%d", *s.Ready, l.Ready))
 		}
+		list = append(list, s.Replay.figures(l)...)
 		list = append(list, fmt.Sprintf("failed=%dc", s.Failed))
+	}
+	for _, s := range r.Streams {
+		if s.Running {
+			list = append(list, fmt.Sprintf("stream_%s_behind=%dB", s.Slot, s.Behind))
+		}
 	}
 	return strings.Join(list, " ")
 }

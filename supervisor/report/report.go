@@ -23,6 +23,7 @@ type Report struct {
 	Unfinished  []Unfinished `json:"unfinished_backups"`
 	Timelines   []Timeline   `json:"timelines"`
 	Windows     []Window     `json:"windows"`
+	Streams     []Stream     `json:"streams"`
 	Standbys    []Standby    `json:"standbys"`
 	Leases      []Lease      `json:"leases"`
 	Damaged     []Damaged    `json:"damaged_segments"`
@@ -108,6 +109,8 @@ type Standby struct {
 	DataDirectory string    `json:"data_directory"`
 	Restartpoint  string    `json:"restartpoint"`
 	Noted         time.Time `json:"noted"`
+	// Behind is how many segments the restartpoint is behind the end of the WAL; null if that is not known.
+	Behind *int64 `json:"segments_behind"`
 }
 
 // A Lease is held by a running backup, restore or drill.
@@ -150,10 +153,11 @@ func Take(ctx context.Context, a *archive.Archive, o Options) (*Report, error) {
 	}
 	r := &Report{
 		Time: time.Now().UTC().Truncate(time.Millisecond), SystemID: inv.SystemID.String(), SegmentSize: int64(inv.SegmentSize),
-		Backups: []Backup{}, Unfinished: []Unfinished{}, Timelines: []Timeline{}, Windows: []Window{}, Standbys: []Standby{},
+		Backups: []Backup{}, Unfinished: []Unfinished{}, Timelines: []Timeline{}, Windows: []Window{}, Streams: []Stream{}, Standbys: []Standby{},
 		Leases: []Lease{}, Damaged: []Damaged{}, Faults: []Fault{},
 	}
 	r.takeNotes(inv)
+	r.takeStreams(inv)
 	for _, b := range inv.Backups {
 		r.takeBackup(inv, b)
 	}
@@ -164,7 +168,7 @@ func Take(ctx context.Context, a *archive.Archive, o Options) (*Report, error) {
 		return nil, err
 	}
 	if o.Ask {
-		if r.Server, err = ask(ctx, inv, o); err != nil {
+		if r.Server, err = ask(ctx, inv, r.Windows, o); err != nil {
 			r.ServerError = err.Error()
 		}
 	}
@@ -183,7 +187,7 @@ func (r *Report) takeNotes(inv *archive.Inventory) {
 		r.Unfinished = append(r.Unfinished, Unfinished{id, running[id]})
 	}
 	for _, s := range inv.Standbys {
-		r.Standbys = append(r.Standbys, Standby{s.ID, s.Host, s.Data, s.Restartpoint, s.Noted.UTC()})
+		r.Standbys = append(r.Standbys, Standby{s.ID, s.Host, s.Data, s.Restartpoint, s.Noted.UTC(), behind(inv, s.Restartpoint)})
 	}
 	for _, d := range inv.Damages {
 		r.Damaged = append(r.Damaged, Damaged{d.Segment.String(), d.LSN.String(), d.Reason})

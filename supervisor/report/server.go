@@ -2,6 +2,7 @@ package report
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"time"
@@ -28,6 +29,8 @@ type Server struct {
 	Failing          bool       `json:"failing"` // the last attempt to archive failed
 	// Lag is what the archive lacks of what the server has written; null on a standby, and where it is not known.
 	Lag *Lag `json:"lag"`
+	// Replay is how far a standby has come; null on a primary.
+	Replay *Replay `json:"replay"`
 	// Ready is how many files wait to be archived; null if it is not known.
 	Ready *int64 `json:"ready"`
 }
@@ -42,7 +45,7 @@ type Lag struct {
 // askTimeout is how long the server has to answer.
 const askTimeout = 10 * time.Second
 
-func ask(ctx context.Context, inv *archive.Inventory, o Options) (*Server, error) {
+func ask(ctx context.Context, inv *archive.Inventory, windows []Window, o Options) (*Server, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	conn, err := pgserver.Connect(ctx, o.Conninfo)
@@ -68,7 +71,9 @@ func ask(ctx context.Context, inv *archive.Inventory, o Options) (*Server, error
 		Failing: stat.LastFailedTime.After(stat.LastArchivedTime),
 	}
 	if s.Standby {
-		conn.QueryRow(ctx, `SELECT coalesce(pg_last_wal_replay_lsn()::text, '')`).Scan(&s.LSN)
+		if err := s.takeReplay(ctx, conn, info.Major, inv, windows); err != nil && !errors.Is(err, pgserver.ErrNoRecovery) {
+			return nil, err
+		}
 	} else if err := s.takeLag(ctx, conn, inv, stat.LastArchivedTime); err != nil {
 		return nil, err
 	}

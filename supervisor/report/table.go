@@ -150,10 +150,16 @@ func (r *Report) listOthers(p *page) {
 			p.line("%s: %s", u.ID, state)
 		}
 	}
+	if len(r.Streams) > 0 {
+		p.section("STREAMED")
+		for _, s := range r.Streams {
+			p.line("%s: %s", s.Slot, s.text())
+		}
+	}
 	if len(r.Standbys) > 0 {
 		p.section("STANDBYS")
 		for _, s := range r.Standbys {
-			p.line("%s: %s on %s needs WAL from %s on (%s)", s.ID, s.DataDirectory, s.Host, s.Restartpoint, s.Noted.Format(second))
+			p.line("%s: %s", s.ID, s.text())
 		}
 	}
 	if len(r.Leases) > 0 {
@@ -178,6 +184,15 @@ func (r *Report) listOthers(p *page) {
 			p.line("%s: %s", f.Object, f.Error)
 		}
 	}
+}
+
+// text says what a standby needs.
+func (s Standby) text() string {
+	far := ""
+	if s.Behind != nil {
+		far = fmt.Sprintf(", %s behind the end", count(int(*s.Behind), "segment"))
+	}
+	return fmt.Sprintf("%s on %s needs WAL from %s on%s (%s)", s.DataDirectory, s.Host, s.Restartpoint, far, s.Noted.Format(second))
 }
 
 // Status writes all of it in short, with what is not well first.
@@ -214,6 +229,12 @@ func (r *Report) Status(to io.Writer, l Limits) error {
 			row("", fmt.Sprintf("to %s%s", w.ToLSN, last))
 		}
 		r.Server.rows(row, r.ServerError)
+		for _, s := range r.Streams {
+			row("stream "+s.Slot, s.text())
+		}
+		for _, s := range r.Standbys {
+			row("standby "+s.ID, s.text())
+		}
 	})
 	return p.write(to)
 }
@@ -231,6 +252,7 @@ func (s *Server) rows(row func(...any), failed string) {
 		role = "standby"
 	}
 	row("server", fmt.Sprintf("PostgreSQL %s, %s on timeline %d at %s", s.Version, role, s.Timeline, s.LSN))
+	s.Replay.rows(row)
 	archiving := fmt.Sprintf("archive_mode %s, %d archived, %d failed", s.ArchiveMode, s.Archived, s.Failed)
 	row("archiving", archiving)
 	if s.LastArchivedTime != nil {

@@ -17,7 +17,7 @@ import (
 
 // reconcile finds out what there is of the backup's files, removes what does not belong to them, and compares the rest.
 func (r *restorer) reconcile(ctx context.Context) error {
-	if err := r.keepWAL(); err != nil {
+	if err := r.keepWAL(ctx); err != nil {
 		return err
 	}
 	byPlace := make(map[*place]map[string]*item)
@@ -68,6 +68,8 @@ func (r *restorer) clear(ctx context.Context, p *place, items map[string]*item) 
 			}
 			it.old = info
 			return nil
+		case e.IsDir() && r.leadsToOwn(path.Join(p.prefix, name)):
+			return nil
 		}
 		r.done.Removed++
 		if err := p.root.RemoveAll(name); err != nil {
@@ -81,14 +83,14 @@ func (r *restorer) clear(ctx context.Context, p *place, items map[string]*item) 
 }
 
 // spares tells what clear leaves alone: in the data directory the marker, the links of tablespaces, pg_wal where it is a
-// link, and the WAL that was kept; in a tablespace's location what PostgreSQL did not make for this cluster.
+// link, the host's own configuration, and the WAL that was kept; in a tablespace's location what PostgreSQL did not make for this cluster.
 func (r *restorer) spares(p *place, name string, inBackup bool) bool {
 	if p.oid != "" {
 		return path.Dir(name) == "." && !inBackup
 	}
 	full := path.Join(p.prefix, name)
 	switch {
-	case full == markerName, full == "pg_wal/"+keptName, path.Dir(full) == "." && isHarmless(full):
+	case full == markerName, full == "pg_wal/"+keptName, path.Dir(full) == "." && isHarmless(full), r.isOwn(full):
 		return true
 	}
 	for _, other := range r.places[1:] {

@@ -69,7 +69,7 @@ func (r *restorer) assign(files []backup.File) error {
 		return nil
 	}
 	for i := range files {
-		if slices.Contains(leftOut, files[i].Path) {
+		if slices.Contains(leftOut, files[i].Path) || r.isOwn(files[i].Path) {
 			continue
 		}
 		if err := add(&files[i]); err != nil {

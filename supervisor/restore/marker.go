@@ -20,6 +20,9 @@ type note struct {
 	Backup      string            `json:"backup"`
 	SystemID    wal.SystemID      `json:"system_identifier,string"`
 	Tablespaces map[string]string `json:"tablespaces"` // locations by OID
+	Own         []string          `json:"own,omitempty"`
+	Before      *Before           `json:"before,omitempty"`
+	KeptBefore  []string          `json:"kept_before,omitempty"`
 }
 
 // A marker is the locked file of a restore that runs.

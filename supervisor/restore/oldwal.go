@@ -1,12 +1,18 @@
 package restore
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
+	"os"
 	"path/filepath"
 	"slices"
+	"sync"
+
+	"github.com/zeebo/xxh3"
 
 	"walkeep/common/archive"
 	"walkeep/common/durable"
@@ -18,7 +24,7 @@ import (
 const keptName = "walkeep.kept"
 
 // keepWAL moves the WAL of an existing data directory aside that the archive does not hold.
-func (r *restorer) keepWAL() error {
+func (r *restorer) keepWAL(ctx context.Context) error {
 	p, dir := r.places[0], "pg_wal"
 	if last := r.places[len(r.places)-1]; last.prefix == "pg_wal" {
 		p, dir = last, "."
@@ -31,30 +37,176 @@ func (r *restorer) keepWAL() error {
 		return err
 	}
 	at := filepath.Join(p.dir, filepath.FromSlash(dir))
+	moved := false
 	for _, e := range entries {
 		n, err := wal.ParseName(e.Name())
-		if err != nil || !e.Type().IsRegular() || n.Kind == wal.KindBackup || archived(r.inv, n) {
+		if err != nil || !e.Type().IsRegular() || n.Kind == wal.KindBackup {
 			continue
 		}
-		if n.Kind != wal.KindHistory {
-			used, err := r.isUsed(p, filepath.ToSlash(filepath.Join(dir, e.Name())), n)
-			if err != nil {
-				return err
-			}
-			if !used {
-				continue
-			}
+		file := filepath.Join(at, e.Name())
+		wanted, err := r.isOnlyCopy(ctx, p, filepath.ToSlash(filepath.Join(dir, e.Name())), n)
+		if err != nil {
+			return fmt.Errorf("compare %s with the archive's: %w", file, err)
+		}
+		if !wanted {
+			continue
 		}
 		if err := r.keep(at, e.Name()); err != nil {
-			return fmt.Errorf("keep %s: %w", filepath.Join(at, e.Name()), err)
+			return fmt.Errorf("keep %s: %w", file, err)
 		}
-	}
-	if len(r.done.Kept) == 0 {
-		return nil
+		moved = true
 	}
 	r.done.KeptDir = filepath.Join(at, keptName)
+	if err := r.countKept(); err != nil || !moved {
+		return err
+	}
 	// The only copies must not be lost between the two directories.
 	return errors.Join(durable.SyncDir(r.done.KeptDir), durable.SyncDir(at))
+}
+
+// countKept finds what was kept since the restore was begun, the first time if it was interrupted, and up to where its
+// records go.
+func (r *restorer) countKept() error {
+	for _, name := range r.keptNow() {
+		if slices.Contains(r.keptBefore, name) {
+			continue
+		}
+		file := filepath.Join(r.done.KeptDir, name)
+		info, err := os.Stat(file)
+		if err != nil {
+			return err
+		}
+		r.done.Kept = append(r.done.Kept, name)
+		r.done.KeptBytes += info.Size()
+	}
+	before := r.done.Before
+	if before == nil {
+		return nil
+	}
+	var last wal.Name
+	file := ""
+	for _, name := range r.done.Kept {
+		n, err := wal.ParseName(name)
+		if err == nil && n.Kind == wal.KindSegment && n.Timeline == before.Timeline && (file == "" || wal.Compare(n, last) > 0) {
+			last, file = n, filepath.Join(r.done.KeptDir, name)
+		}
+	}
+	if file == "" {
+		return nil
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	end, err := endOfRecords(f, last)
+	before.LSN = max(before.LSN, end)
+	return err
+}
+
+// isOnlyCopy tells whether a file of pg_wal holds what the archive does not.
+func (r *restorer) isOnlyCopy(ctx context.Context, p *place, file string, n wal.Name) (bool, error) {
+	there := archived(r.inv, n)
+	if there && r.shared(n) {
+		return false, nil
+	}
+	if n.Kind != wal.KindHistory {
+		if used, err := r.isUsed(p, file, n); err != nil || !used {
+			return false, err
+		}
+	}
+	if !there {
+		return true, nil
+	}
+	f, err := p.root.Open(file)
+	if err != nil {
+		return false, err
+	}
+	defer f.Close()
+	return r.differs(ctx, f, n)
+}
+
+// differs tells whether a file has records that the archive's file of this name has not. Behind its last record a segment
+// that was not completed has what was there before.
+func (r *restorer) differs(ctx context.Context, f *os.File, n wal.Name) (bool, error) {
+	a := archive.New(r.b)
+	if t, err := a.Trailer(ctx, n); err == nil && t.PlainSize > 0 {
+		h := xxh3.New()
+		size, err := io.Copy(h, f)
+		if err != nil {
+			return false, err
+		}
+		if uint64(size) == t.PlainSize && h.Sum128().Bytes() == t.PlainHash {
+			return false, nil
+		}
+	}
+	end, start := wal.LSN(0), wal.LSN(0)
+	if n.Kind != wal.KindHistory {
+		_, err := f.Seek(0, io.SeekStart)
+		if err == nil {
+			end, err = endOfRecords(f, n)
+		}
+		if err == nil {
+			start, err = n.Start(r.inv.SegmentSize)
+		}
+		if err != nil || end <= start {
+			return false, err
+		}
+	}
+	c := &comparison{file: f, first: math.MaxInt64}
+	if _, err := a.Fetch(ctx, n, r.m.SystemID, c); err != nil {
+		return true, ctx.Err() // then this may be the only sound copy
+	}
+	differs := c.first < math.MaxInt64
+	return differs && (n.Kind == wal.KindHistory || end > start+wal.LSN(c.first)), c.err
+}
+
+// A comparison is written what a file should hold, and finds the first byte that it does not.
+type comparison struct {
+	file io.ReaderAt
+
+	mu    sync.Mutex // guards what follows
+	buf   []byte
+	first int64
+	err   error
+}
+
+// WriteAt implements [io.WriterAt].
+func (c *comparison) WriteAt(p []byte, at int64) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if at >= c.first || c.err != nil {
+		return len(p), nil
+	}
+	if cap(c.buf) < len(p) {
+		c.buf = make([]byte, len(p))
+	}
+	own := c.buf[:len(p)]
+	n, err := c.file.ReadAt(own, at)
+	if err != nil && !errors.Is(err, io.EOF) {
+		c.err = err
+	}
+	for i, b := range own[:n] {
+		if b != p[i] {
+			c.first = at + int64(i)
+			return len(p), nil
+		}
+	}
+	if n < len(p) {
+		c.first = at + int64(n)
+	}
+	return len(p), nil
+}
+
+// endOfRecords is the end of the last sound record of a segment.
+func endOfRecords(f io.Reader, n wal.Name) (wal.LSN, error) {
+	n.Kind = wal.KindPartial // what follows the records is of no account
+	w := new(wal.Walker)
+	w.Reset(n)
+	if _, err := io.Copy(w, f); err != nil {
+		return 0, err
+	}
+	return w.Finish().End, nil
 }
 
 func (r *restorer) keep(dir, name string) error {
@@ -69,7 +221,6 @@ func (r *restorer) keep(dir, name string) error {
 	for i := 2; exists(to); i++ {
 		to = filepath.Join(kept, fmt.Sprintf("%s.%d", name, i))
 	}
-	r.done.Kept = append(r.done.Kept, filepath.Base(to))
 	return durable.Replace(filepath.Join(dir, name), to)
 }
 

@@ -127,6 +127,10 @@ func (r *restorer) examine() error {
 	} else if left, err = r.examineContent(); err != nil {
 		return err
 	}
+	if !p.empty {
+		r.findOwn(left)
+		r.lookBack(left)
+	}
 	if err := r.examineTablespaces(left); err != nil {
 		return err
 	}
@@ -209,6 +213,9 @@ func (r *restorer) examineTablespaces(left *note) error {
 	for _, ts := range r.m.Tablespaces {
 		oid := strconv.FormatUint(uint64(ts.OID), 10)
 		to, mapped := r.Tablespaces[ts.Location]
+		if !mapped && r.Keep && r.Delta {
+			to, mapped = r.placeOf(oid, left)
+		}
 		switch {
 		case !mapped && !IsAbs(ts.Location):
 			continue // it lies in the data directory, and goes there with all else
@@ -232,6 +239,17 @@ func (r *restorer) examineTablespaces(left *note) error {
 		r.places = append(r.places, p)
 	}
 	return nil
+}
+
+// placeOf finds where the directory has a tablespace.
+func (r *restorer) placeOf(oid string, left *note) (string, bool) {
+	if to, err := os.Readlink(filepath.Join(r.Dir, "pg_tblspc", oid)); err == nil {
+		return to, filepath.IsAbs(to)
+	}
+	if left != nil && left.Tablespaces[oid] != "" {
+		return left.Tablespaces[oid], true
+	}
+	return "", false
 }
 
 func (r *restorer) locations() string {

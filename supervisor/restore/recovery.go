@@ -13,12 +13,16 @@ import (
 type Recovery struct {
 	Command string // restore_command
 	Action  string // at the target: pause, promote or shutdown
+	// Standby makes it a server that goes on replaying; nil for one that opens the database, or stops at a target.
+	Standby *Standby
 }
 
 func (c Recovery) check() error {
 	switch {
 	case c.Command == "":
 		return errors.New("no restore_command is given")
+	case c.Standby != nil:
+		return nil
 	case c.Action != "pause" && c.Action != "promote" && c.Action != "shutdown":
 		return fmt.Errorf("the action at the target is pause, promote or shutdown, not %q", c.Action)
 	}
@@ -61,6 +65,9 @@ func target(t archive.Target) setting {
 // settings are what the server needs to know to recover as planned. Those of elsewhere are the names that have a value in
 // the user's own configuration, which must not count.
 func (r *restorer) settings(elsewhere map[string]bool) []setting {
+	if r.Recovery.Standby != nil {
+		return r.standbySettings(elsewhere)
+	}
 	t := target(r.Plan.Target)
 	all := []setting{{"restore_command", r.Recovery.Command}}
 	// The one that counts comes last, because setting another one after it is an error, even to nothing.

@@ -16,7 +16,11 @@
 //
 // The WAL that is left in pg_wal is of no use to the restored cluster: recovery takes all from the archive, and old
 // segments could be taken for newer ones of the same name. What the archive does not hold, though, may be the only copy of
-// the last transactions. It is moved to pg_wal/walkeep.kept, where PostgreSQL does not look.
+// the last transactions. It is moved to pg_wal/walkeep.kept, where PostgreSQL does not look. That is told by content: two
+// servers that have parted write different WAL under the same names.
+//
+// With Keep the directory stays that of a server of this host: its configuration files are not those of the backup, which
+// may come from another host.
 package restore
 
 import (
@@ -48,6 +52,9 @@ type Options struct {
 	Plan  archive.Plan
 	Dir   string // the data directory; absolute
 	Delta bool
+	// Keep leaves the configuration files of an existing directory as they are, but for what recovery needs, and its
+	// tablespaces where they are.
+	Keep bool
 	// Tablespaces are where tablespaces go instead, by their location in the backup.
 	Tablespaces map[string]string
 	// Avoid are directories that the restored ones must not overlap, such as the archive.
@@ -70,9 +77,14 @@ type Result struct {
 	Differed int64 // bytes of the blocks that were missing or differed
 	Written  int64 // bytes
 	Removed  int   // files and directories
-	Kept     []string
-	KeptDir  string
-	Took     time.Duration
+	// Kept are the files of WAL that the archive does not hold, in KeptDir, with those that an interrupted restore has put
+	// there which this one has completed.
+	Kept      []string
+	KeptDir   string
+	KeptBytes int64
+	Before    *Before // what was there; nil for an empty directory, and where that is not known
+	Fork      *Fork   // nil if nothing parts, or it is not known where
+	Took      time.Duration
 }
 
 // A restorer does one restore.
@@ -89,6 +101,9 @@ type restorer struct {
 	owner  owner
 	// control is the content of global/pg_control.
 	control []byte
+	// own are the paths of what Keep leaves as it is, and keptBefore is what was in KeptDir at the beginning.
+	own        []string
+	keptBefore []string
 }
 
 // Run restores. The caller holds a lease on the backup.
@@ -201,7 +216,8 @@ func (r *restorer) mark() error {
 		}
 	}
 	var err error
-	if r.marker, err = mark(r.Dir, note{r.m.ID, r.m.SystemID, locations}, r.owner); err != nil {
+	n := note{r.m.ID, r.m.SystemID, locations, r.own, r.done.Before, r.keptBefore}
+	if r.marker, err = mark(r.Dir, n, r.owner); err != nil {
 		return err
 	}
 	if err := removeControl(r.Dir); err != nil {

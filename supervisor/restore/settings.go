@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"walkeep/common/durable"
 	"walkeep/common/pgdata"
 )
 
@@ -30,6 +31,9 @@ func (r *restorer) configure() error {
 	if r.m.Major < 12 {
 		var b strings.Builder
 		fmt.Fprintf(&b, "# Written by walkeep restore for backup %s.\n", r.m.ID)
+		if r.Recovery.Standby != nil {
+			fmt.Fprintln(&b, setting{"standby_mode", "on"})
+		}
 		for _, s := range r.settings(nil) {
 			fmt.Fprintln(&b, s)
 		}
@@ -57,7 +61,7 @@ func (r *restorer) configure() error {
 	if err := r.writeFile(autoConf, withBlock(auto, r.settings(elsewhere))); err != nil {
 		return err
 	}
-	return r.writeFile("recovery.signal", nil)
+	return r.writeFile(signals[r.Recovery.Standby != nil], nil)
 }
 
 // withBlock replaces the block of an earlier restore, and disables what could contradict it.
@@ -89,30 +93,28 @@ func withBlock(auto []byte, settings []setting) []byte {
 	return []byte(b.String())
 }
 
-// writeFile writes a small file of the data directory.
+// writeFile writes a small file of the data directory. It replaces at once what is there, which with Keep may be the only
+// copy.
 func (r *restorer) writeFile(name string, content []byte) error {
-	p := r.places[0]
 	mode := fs.FileMode(0o600)
 	if r.groupAccess() {
 		mode = 0o640
 	}
-	if err := p.root.Remove(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	file := filepath.Join(r.Dir, name)
+	if err := durable.WriteFile(file, content); err != nil {
 		return err
 	}
-	f, err := p.root.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
+	if err := os.Chmod(file, mode); err != nil {
 		return err
 	}
-	_, err = f.Write(content)
-	err = errors.Join(err, p.sync.finish(f), r.owner.giveFile(f), f.Close())
-	if err == nil && mode != 0o600 {
-		err = p.root.Chmod(name, mode)
-	}
-	return err
+	return r.owner.give(file)
 }
 
 // A confReader finds the settings of configuration files, as PostgreSQL would: the last one counts.
-type confReader struct{ found map[string]string }
+type confReader struct {
+	found map[string]string
+	files []string // that were read
+}
 
 // maxDepth is how deep configuration files may include each other (CONF_FILE_MAX_DEPTH in guc-file.l).
 const maxDepth = 10
@@ -125,6 +127,7 @@ func (c *confReader) read(file string, depth int) error {
 	if err != nil {
 		return err
 	}
+	c.files = append(c.files, file)
 	for line := range strings.Lines(string(content)) {
 		if trimmed := strings.TrimSpace(line); trimmed == "" || trimmed[0] == '#' {
 			continue

@@ -55,7 +55,8 @@ func CheckStart(ctx context.Context, bindir string, major int) (string, error) {
 	return pgserver.Bindir(ctx, bindir, major)
 }
 
-// Start starts the server, waits until it has recovered, and says how it ended: open, paused or shut down. When ctx ends
+// Start starts the server, waits until it has recovered, and says how it ended: open, paused or shut down; a standby is
+// waited for until it is [Hot] or [Warm]. When ctx ends
 // before, the server goes on.
 func Start(ctx context.Context, s Starting) (string, error) {
 	bindir, err := CheckStart(ctx, s.Bindir, s.Plan.Backup.Major)
@@ -130,6 +131,9 @@ func (s *Starting) outcome(ctx context.Context) (string, error) {
 	if state == pgdata.InProduction {
 		return "open", nil
 	}
+	if s.Recovery.Standby != nil {
+		return s.following(ctx, p)
+	}
 	if s.Plan.Target.Kind == archive.ToLatest || s.Recovery.Action != "pause" {
 		return "", nil
 	}
@@ -171,9 +175,17 @@ func (s *Starting) stopped(ctx context.Context) (string, error) {
 // mayShutDown tells whether the server shuts down at its target: also where it is to pause, but lets nobody look
 // (hot_standby = off).
 func (s *Starting) mayShutDown() bool {
+	if s.Recovery.Standby != nil {
+		return false
+	}
 	if s.Plan.Target.Kind == archive.ToLatest || s.Recovery.Action != "pause" {
 		return s.Recovery.Action == "shutdown"
 	}
+	return s.isWarm()
+}
+
+// isWarm tells whether the server lets nobody look before recovery has ended.
+func (s *Starting) isWarm() bool {
 	c := confReader{found: make(map[string]string)}
 	for _, file := range []string{"postgresql.conf", autoConf} {
 		c.read(filepath.Join(s.Dir, file), 0) // what cannot be read leaves the default, which is on

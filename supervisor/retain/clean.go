@@ -305,7 +305,7 @@ func (c *cleaner) cleanNotes(ctx context.Context, inv *archive.Inventory, d *Dec
 	}
 	for _, e := range inv.Streamed {
 		n, err := wal.ParseName(path.Base(e.Name))
-		if err != nil || n.Kind != wal.KindPartial || !inv.Has(n.Segment()) {
+		if err != nil || n.Kind != wal.KindPartial || !inv.Has(n.Segment()) && d.Needs(n.Segment(), inv.SegmentSize) {
 			continue
 		}
 		if err := c.remove(ctx, &c.report.Streamed, e); err != nil {

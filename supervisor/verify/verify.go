@@ -21,6 +21,7 @@ import (
 	"walkeep/common/archive"
 	"walkeep/common/backup"
 	"walkeep/common/storage"
+	"walkeep/common/wal"
 )
 
 // A Severity says what a problem means.
@@ -133,6 +134,9 @@ func (v *verifier) run(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := v.streamed(ctx); err != nil {
+		return err
+	}
 	if err := v.recheck(ctx); err != nil {
 		return err
 	}
@@ -177,6 +181,30 @@ func (v *verifier) inventory() {
 		}
 	}
 	checkHistories(v.inv, v.problem)
+}
+
+// streamed looks at what was streamed and is not in the archive proper. What its own writer has put aside is named so.
+func (v *verifier) streamed(ctx context.Context) error {
+	for _, e := range v.inv.Streamed {
+		n, err := wal.ParseName(path.Base(e.Name))
+		switch {
+		case e.IsDir():
+		case err != nil:
+			v.problem(Problem{Severity: Damage, Object: e.Name, Text: "it was streamed, and is not what the archive holds under its name, or no WAL; look at it, and remove it", listed: true})
+		case v.Deep && n.Kind == wal.KindPartial:
+			found, err := v.a.Streamed(ctx, n)
+			if errors.Is(err, storage.ErrNotExist) {
+				continue
+			}
+			if errors.Is(err, archive.ErrNotWAL) {
+				v.problem(Problem{Severity: Damage, Object: e.Name, Text: err.Error(), listed: true})
+			} else if err != nil {
+				return err
+			}
+			v.read(int64(found.End - found.Start))
+		}
+	}
+	return nil
 }
 
 // identity holds archive.json against what the inventory has understood of it.

@@ -66,6 +66,12 @@ func TestProblems(t *testing.T) {
 			[]string{"damaged wal/00000003.history"}},
 		{"unreadable lease", func(t *testing.T, b *mem.Backend) { put(t, b, "leases/one.json", []byte("{")) }, false,
 			[]string{"damaged leases/one.json"}},
+		{"a streamed segment that was put aside", func(t *testing.T, b *mem.Backend) {
+			put(t, b, "partial/00000001000000000000000B.partial.differs", []byte("x"))
+		}, false, []string{"damaged partial/00000001000000000000000B.partial.differs"}},
+		{"a streamed segment that is none", func(t *testing.T, b *mem.Backend) {
+			put(t, b, "partial/00000001000000000000000B.partial", make([]byte, 10_000))
+		}, true, []string{"damaged partial/00000001000000000000000B.partial"}},
 		{"unfinished backup", func(t *testing.T, b *mem.Backend) {
 			put(t, b, "backups/20261122T130000Z/data-0001.tar.zst", []byte("x"))
 		}, false,

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"walkeep/common/cli"
+	"walkeep/common/config"
+	"walkeep/common/wal"
+	"walkeep/supervisor/pgserver"
+)
+
+const aboutPause = `Has the standby at --conninfo stop replaying, so that what it shows stays as it is,
+and waits until it has stopped. It goes on receiving WAL. supervisor continue has
+it go on. Servers before 14 do not say when they have stopped; there it is waited
+until the position stays the same.
+
+The role needs EXECUTE on pg_wal_replay_pause() and pg_wal_replay_resume().`
+
+const aboutContinue = `Has the standby at --conninfo go on with replaying after supervisor pause. A
+server that has paused at the target of a recovery opens its database.`
+
+type pauseOptions struct {
+	Wait time.Duration `long:"wait" value-name:"TIME" default:"1m" description:"how long to wait until it has happened"`
+}
+
+func pauseCommand() command {
+	var o pauseOptions
+	return command{
+		Subcommand: config.Subcommand{Name: "pause", Short: "pause replay on a standby", About: aboutPause, Options: &o},
+		run: func(ctx context.Context, e *env) error {
+			return e.tellReplay(ctx, o, "paused", (*pgserver.Conn).PauseReplay, func(r, before pgserver.Replay) bool {
+				return r.Paused && r.Replayed == before.Replayed
+			})
+		},
+	}
+}
+
+func continueCommand() command {
+	var o pauseOptions
+	return command{
+		Subcommand: config.Subcommand{Name: "continue", Short: "go on with replay on a standby", About: aboutContinue, Options: &o},
+		run: func(ctx context.Context, e *env) error {
+			return e.tellReplay(ctx, o, goingOn, (*pgserver.Conn).ContinueReplay, func(r, _ pgserver.Replay) bool { return !r.Pausing })
+		},
+	}
+}
+
+const goingOn = "going on"
+
+// replayPoll is how often a standby is asked whether it has done what it was told.
+const replayPoll = 100 * time.Millisecond
+
+// tellReplay tells a standby something, and waits until it is done, as two looks, one after the other, judge.
+func (e *env) tellReplay(ctx context.Context, o pauseOptions, state string, tell func(*pgserver.Conn, context.Context) error,
+	done func(now, before pgserver.Replay) bool) error {
+	if o.Wait <= 0 {
+		return usage(fmt.Errorf("--wait is a time such as 1m, not %s", o.Wait))
+	}
+	limited, cancel := context.WithTimeout(ctx, o.Wait)
+	defer cancel()
+	c, err := pgserver.Connect(limited, e.Conninfo)
+	if err != nil {
+		return err
+	}
+	defer c.Close(context.WithoutCancel(ctx))
+	info, err := c.Info(limited)
+	if err != nil {
+		return err
+	}
+	if !info.InRecovery {
+		return explainReplay(pgserver.ErrNoRecovery)
+	}
+	before, err := c.Replay(limited, info.Major)
+	if err != nil {
+		return explainReplay(err)
+	}
+	told := before.Paused
+	if err := tell(c, limited); err != nil {
+		return explainReplay(err)
+	}
+	for {
+		select {
+		case <-time.After(replayPoll):
+		case <-limited.Done():
+			if ctx.Err() != nil {
+				return ctx.Err()
+			}
+			return cli.Fail(exitFailed, fmt.Errorf("replay is not %s within %s, at %s", state, o.Wait, before.Replayed),
+				"the server was told, and will do it: it may be waiting for restore_command; --wait says how long to wait")
+		}
+		now, err := c.Replay(limited, info.Major)
+		if errors.Is(err, pgserver.ErrNoRecovery) && state == goingOn {
+			_, err := fmt.Fprintln(e.out, "recovery has gone on to its end, and the database is open")
+			return err
+		}
+		if err != nil && limited.Err() == nil {
+			return explainReplay(err)
+		}
+		if err == nil && done(now, before) {
+			return e.reportReplay(state, told == now.Paused, now.Replayed)
+		}
+		if err == nil {
+			before = now
+		}
+	}
+}
+
+func (e *env) reportReplay(state string, already bool, at wal.LSN) error {
+	if already {
+		state = "already " + state
+	}
+	_, err := fmt.Fprintf(e.out, "replay is %s, at %s\n", state, at)
+	return err
+}
+
+// explainReplay adds what to do next.
+func explainReplay(err error) error {
+	var right *pgserver.MissingRight
+	switch {
+	case errors.As(err, &right):
+		return cli.Fail(exitFailed, err, "as a superuser, on the primary: "+right.Grant())
+	case errors.Is(err, pgserver.ErrNoRecovery):
+		return cli.Fail(exitFailed, err, "--conninfo says which server is meant; only a standby, or one that is recovering, replays")
+	}
+	return err
+}

@@ -1,0 +1,75 @@
+package pgserver
+
+import (
+	"regexp"
+	"runtime"
+	"strings"
+)
+
+var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./:=@,+-]+$`)
+
+// CommandWord quotes a path for the shell, and its percent signs for PostgreSQL, which replaces those, so that it can stand
+// in archive_command or restore_command.
+func CommandWord(path string) string {
+	if !plainWord.MatchString(path) {
+		if runtime.GOOS == "windows" {
+			path = `"` + path + `"`
+		} else {
+			path = "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
+		}
+	}
+	return strings.ReplaceAll(path, "%", "%%")
+}
+
+// CommandWords is the inverse for all words of a command: what the shell makes of it, with percent signs as PostgreSQL
+// reads them. It is false for a command that does more than to call a program with arguments that are known.
+func CommandWords(command string) ([]string, bool) {
+	var words []string
+	var word strings.Builder
+	inWord, quote := false, rune(0)
+	escaped := false
+	windows := runtime.GOOS == "windows"
+	for _, r := range command {
+		switch {
+		case escaped:
+			if quote == '"' && !strings.ContainsRune("\\\"$`", r) {
+				word.WriteRune('\\')
+			}
+			word.WriteRune(r)
+			escaped = false
+		case r == '\\' && quote != '\'' && !windows:
+			escaped, inWord = true, true
+		case quote != 0:
+			if r == quote {
+				quote = 0
+			} else if quote == '"' && !windows && (r == '$' || r == '`') {
+				return nil, false
+			} else {
+				word.WriteRune(r)
+			}
+		case r == '"' || r == '\'' && !windows:
+			quote, inWord = r, true
+		case r == ' ' || r == '\t':
+			if inWord {
+				words = append(words, word.String())
+			}
+			word.Reset()
+			inWord = false
+		case strings.ContainsRune("|&;<>()$`\n*?[]{}~#!", r):
+			return nil, false
+		default:
+			word.WriteRune(r)
+			inWord = true
+		}
+	}
+	if quote != 0 || escaped {
+		return nil, false
+	}
+	if inWord {
+		words = append(words, word.String())
+	}
+	for i := range words {
+		words[i] = strings.ReplaceAll(words[i], "%%", "%")
+	}
+	return words, true
+}

@@ -1,0 +1,131 @@
+package pgserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"walkeep/common/wal"
+)
+
+// ErrNoRecovery says that a server replays nothing: it is no standby, or none any more.
+var ErrNoRecovery = errors.New("the server is not in recovery: it is a primary")
+
+// Replay is how far a server in recovery has come.
+type Replay struct {
+	Received wal.LSN // by streaming; 0 if it never did
+	Replayed wal.LSN // 0 if nothing was replayed yet
+	Pausing  bool    // it is told to pause
+	// Paused says that it has done so. Servers before 14 do not tell, and show Paused when they are told to.
+	Paused bool
+	// Streaming says whether a WAL receiver streams; nil if the role may not see.
+	Streaming *bool
+	Timeline  wal.Timeline // the newest of which it has something; 0 if that is not known
+	// Committed is when the last transaction that was replayed has ended; zero if none was. Now is the server's time.
+	Committed, Now time.Time
+	Latest         bool // it goes on along the newest timeline, as far as that is known
+}
+
+// Replay asks a server in recovery how far it has come. With [ErrNoRecovery], because it is not, it says how far it had
+// come in a recovery since it was started.
+func (c *Conn) Replay(ctx context.Context, major int) (Replay, error) {
+	var r Replay
+	state := "CASE WHEN pg_is_wal_replay_paused() THEN 'paused' ELSE 'not paused' END"
+	if major >= 14 {
+		state = "pg_get_wal_replay_pause_state()"
+	}
+	var received, replayed, pause string
+	var committed *time.Time
+	// In one CASE, because these functions fail where recovery has ended.
+	err := c.QueryRow(ctx, `SELECT coalesce(pg_last_wal_receive_lsn()::text, '0/0'), coalesce(pg_last_wal_replay_lsn()::text, '0/0'),
+		CASE WHEN pg_is_in_recovery() THEN `+state+` ELSE '' END, pg_last_xact_replay_timestamp(), clock_timestamp()`).
+		Scan(&received, &replayed, &pause, &committed, &r.Now)
+	if err != nil {
+		return r, noRecovery(fmt.Errorf("ask the server how far it has replayed: %w", err))
+	}
+	if r.Received, err = wal.ParseLSN(received); err != nil {
+		return r, err
+	}
+	if r.Replayed, err = wal.ParseLSN(replayed); err != nil {
+		return r, err
+	}
+	if committed != nil {
+		r.Committed = *committed
+	}
+	if pause == "" {
+		return r, ErrNoRecovery
+	}
+	r.Pausing, r.Paused = pause != "not paused", pause == "paused"
+	c.askReceiver(ctx, &r)
+	if major >= 12 {
+		var timeline string
+		c.QueryRow(ctx, `SELECT current_setting('recovery_target_timeline')`).Scan(&timeline)
+		r.Latest = timeline == "latest" || timeline == ""
+	} else {
+		r.Latest = true // those settings are not shown
+	}
+	return r, nil
+}
+
+// askReceiver asks for what not every role may see.
+func (c *Conn) askReceiver(ctx context.Context, r *Replay) {
+	var streams *bool
+	var timeline, minimum int64
+	if c.QueryRow(ctx, `SELECT min_recovery_end_timeline::bigint, (SELECT timeline_id::bigint FROM pg_control_checkpoint()) FROM pg_control_recovery()`).
+		Scan(&minimum, &timeline) == nil {
+		r.Timeline = wal.Timeline(max(minimum, timeline))
+	}
+	// A role without the right sees the row, if there is one, but nothing of it.
+	if c.QueryRow(ctx, `SELECT CASE WHEN count(*) = 0 THEN false WHEN count(status) = 0 THEN NULL ELSE bool_or(status = 'streaming') END,
+		coalesce(max(received_tli), 0)::bigint FROM pg_stat_wal_receiver`).Scan(&streams, &timeline) == nil {
+		r.Streaming = streams
+		r.Timeline = max(r.Timeline, wal.Timeline(timeline))
+	}
+}
+
+// PauseReplay tells a server in recovery to pause, and ContinueReplay to go on.
+func (c *Conn) PauseReplay(ctx context.Context) error {
+	return c.tellReplay(ctx, "pg_wal_replay_pause()")
+}
+func (c *Conn) ContinueReplay(ctx context.Context) error {
+	return c.tellReplay(ctx, "pg_wal_replay_resume()")
+}
+
+// A MissingRight says what to grant to a role.
+type MissingRight struct {
+	Function, Role string
+	err            error
+}
+
+func (m *MissingRight) Error() string {
+	return fmt.Sprintf("role %q may not call %s: %v", m.Role, m.Function, m.err)
+}
+
+// Grant is the command that gives the right.
+func (m *MissingRight) Grant() string {
+	return "GRANT EXECUTE ON FUNCTION " + m.Function + " TO " + pgx.Identifier{m.Role}.Sanitize()
+}
+
+func (m *MissingRight) Unwrap() error { return m.err }
+
+func (c *Conn) tellReplay(ctx context.Context, function string) error {
+	_, err := c.Exec(ctx, "SELECT "+function)
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && pg.Code == "42501" { // insufficient_privilege
+		return &MissingRight{function, c.Config().User, err}
+	}
+	return noRecovery(err)
+}
+
+// noRecovery recognises what the functions of recovery say to a primary.
+func noRecovery(err error) error {
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && pg.Code == "55000" { // object_not_in_prerequisite_state
+		return ErrNoRecovery
+	}
+	return err
+}

@@ -1,0 +1,64 @@
+package pgserver
+
+import (
+	"context"
+	"fmt"
+
+	"walkeep/common/wal"
+)
+
+// A Slot is a replication slot of the server.
+type Slot struct {
+	Name      string
+	Physical  bool
+	Temporary bool
+	Active    bool // somebody streams from it
+	// RestartLSN is from where on the server keeps WAL for it; 0 where it keeps none.
+	RestartLSN wal.LSN
+}
+
+// FindSlot looks for a slot; nil if there is none of that name.
+func (c *Conn) FindSlot(ctx context.Context, name string) (*Slot, error) {
+	rows, err := c.Query(ctx, `SELECT slot_type = 'physical', temporary, active, coalesce(restart_lsn::text, '0/0') FROM pg_replication_slots WHERE slot_name = $1`, name)
+	if err != nil {
+		return nil, fmt.Errorf("look for the replication slot %s: %w", name, err)
+	}
+	defer rows.Close()
+	var s *Slot
+	for rows.Next() {
+		s = &Slot{Name: name}
+		var restart string
+		err := rows.Scan(&s.Physical, &s.Temporary, &s.Active, &restart)
+		if err == nil {
+			s.RestartLSN, err = wal.ParseLSN(restart)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("look for the replication slot %s: %w", name, err)
+		}
+	}
+	return s, rows.Err()
+}
+
+// CountSlots counts the server's slots.
+func (c *Conn) CountSlots(ctx context.Context) (n int, err error) {
+	if err := c.QueryRow(ctx, `SELECT count(*)::int FROM pg_replication_slots`).Scan(&n); err != nil {
+		return 0, fmt.Errorf("count the replication slots: %w", err)
+	}
+	return n, nil
+}
+
+// MakeSlot makes a physical slot that keeps the WAL from now on.
+func (c *Conn) MakeSlot(ctx context.Context, name string) error {
+	if _, err := c.Exec(ctx, `SELECT pg_create_physical_replication_slot($1, true)`, name); err != nil {
+		return fmt.Errorf("make the replication slot %s: %w", name, err)
+	}
+	return nil
+}
+
+// DropSlot removes a slot. One that is in use stays, with an error.
+func (c *Conn) DropSlot(ctx context.Context, name string) error {
+	if _, err := c.Exec(ctx, `SELECT pg_drop_replication_slot($1)`, name); err != nil {
+		return fmt.Errorf("drop the replication slot %s: %w", name, err)
+	}
+	return nil
+}

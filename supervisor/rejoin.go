@@ -1,0 +1,132 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"walkeep/common/archive"
+	"walkeep/common/cli"
+	"walkeep/common/config"
+	"walkeep/common/pgdata"
+	"walkeep/supervisor/progress"
+	"walkeep/supervisor/restore"
+)
+
+const aboutRejoin = `Makes the stopped server of --pgdata a standby of the newest timeline: the old
+primary after a failover, or a standby that was promoted for a test. It need not
+have been shut down cleanly, and is not started for this. From the backup BACKUP,
+or the newest that leads to the newest timeline, only the blocks are copied that
+differ; the rest is replayed.
+
+WAL that the archive does not hold, such as the last transactions of the old
+primary, is kept in pg_wal/walkeep.kept, and it is said where the timelines
+parted. What the data directory has by way of configuration stays: postgresql.conf
+and what it includes, postgresql.auto.conf but for the settings of recovery,
+pg_hba.conf, pg_ident.conf, conf.d, and the certificates and keys that they name.
+So do its log and the places of tablespaces. All else becomes what it is on the newest timeline.
+
+When it was interrupted, the server does not start; repeat the command. (walmgr
+restored again.)`
+
+func rejoinCommand() command {
+	var o rejoinOptions
+	return command{
+		Subcommand: config.Subcommand{
+			Name: "rejoin", Short: "make a promoted or diverged server a standby again", About: aboutRejoin, Options: &o,
+			Parts: func(c *config.Config) []any { return []any{&c.Effort, &c.Standby} },
+		},
+		run: func(ctx context.Context, e *env) error { return rejoin(ctx, e, &o) },
+	}
+}
+
+// rejoinOptions are those of the command rejoin.
+type rejoinOptions struct {
+	Slot           string `long:"primary-slot" value-name:"NAME" description:"replication slot of the primary that the standby streams from; it must be there"`
+	RestoreCommand string `long:"restore-command" value-name:"COMMAND" description:"restore_command for the server (else restore-cmd beside this program, with this spool)"`
+	Start          bool   `long:"start" description:"start the server, and wait until it is consistent"`
+	Args           struct {
+		Backup string `positional-arg-name:"BACKUP" description:"the backup to go by, as list names it"`
+	} `positional-args:"yes"`
+}
+
+func rejoin(ctx context.Context, e *env, o *rejoinOptions) error {
+	if e.PGData == "" {
+		return usage(errors.New("which server is to rejoin is not said: --pgdata names its data directory"))
+	}
+	r := restore.Options{Delta: true, Keep: true, Jobs: e.jobs()}
+	var err error
+	if r.Dir, err = filepath.Abs(e.PGData); err != nil {
+		return err
+	}
+	if err := e.asStandby(&r, o.RestoreCommand, o.Slot); err != nil {
+		return usage(err)
+	}
+	if entries, err := os.ReadDir(r.Dir); err != nil || len(entries) == 0 {
+		return cli.Fail(exitFailed, fmt.Errorf("%s is no data directory: it is empty, or not there (%v)", r.Dir, err),
+			"supervisor restore --standby --target-dir makes a new standby")
+	}
+	return e.restore(ctx, restoring{
+		Options: r, target: targetOptions{Timeline: "latest", follow: true}, backup: o.Args.Backup, start: o.Start,
+		report: e.reportRejoin, explain: explainRejoin,
+	})
+}
+
+// reportRejoin says what the server was, and what it is now.
+func (e *env) reportRejoin(r restore.Options, done *restore.Result) error {
+	fmt.Fprintln(e.out, describeBefore(r, done))
+	b := done.Before
+	if b != nil && b.Timeline == r.Plan.Timeline && (b.State == pgdata.ShutDown || b.State == pgdata.InProduction) {
+		e.msg.Warn("once the new primary has archived its timeline (00000002.history and the like), repeat this",
+			"the server was a primary, and the archive knows of no timeline that is newer than its own: as far as it tells, no other server was promoted")
+	}
+	return e.reportRestore(r, done)
+}
+
+// describeBefore says where the server was, and where the newest timeline parts from that.
+func describeBefore(r restore.Options, done *restore.Result) string {
+	b, f, newest := done.Before, done.Fork, r.Plan.Timeline
+	if b == nil {
+		return "what the server had come to is not known: its control file was not there"
+	}
+	how := "was not shut down"
+	if b.State == pgdata.ShutDown || b.State == pgdata.ShutDownInRecovery {
+		how = "was shut down"
+	}
+	was := fmt.Sprintf("the server %s on timeline %d at %s", how, b.Timeline, b.LSN)
+	switch {
+	case f == nil:
+		return fmt.Sprintf("%s, and timeline %d is the newest", was, newest)
+	case done.Diverged() && f.Timeline == newest:
+		return fmt.Sprintf("%s, and had diverged: it had left timeline %d, the newest, at %s, %s before", was, newest, f.LSN, progress.Bytes(int64(b.LSN-f.LSN)))
+	case done.Diverged():
+		return fmt.Sprintf("%s, and had diverged: timeline %d, the newest, left timeline %d at %s, %s before", was, newest, f.Timeline, f.LSN, progress.Bytes(int64(b.LSN-f.LSN)))
+	}
+	return fmt.Sprintf("%s, and had not diverged: timeline %d, the newest, left timeline %d at %s", was, newest, f.Timeline, f.LSN)
+}
+
+// explainRejoin adds what to do next.
+func explainRejoin(err error) error {
+	hint := ""
+	switch {
+	case errors.Is(err, context.Canceled):
+		err, hint = errors.New("interrupted"), "the server does not start as it is; repeat the command, which goes on where this one was"
+	case errors.Is(err, restore.ErrInUse):
+		hint = "stop the server (pg_ctl stop) or the restore that uses it; where neither runs, remove postmaster.pid"
+	case errors.Is(err, restore.ErrNotData):
+		hint = "give the right directory; supervisor restore --standby makes a new standby in an empty one"
+	case errors.Is(err, archive.ErrForeign):
+		hint = "check --pgdata and --spool: they are of two different clusters"
+	case errors.Is(err, archive.ErrUnreachable):
+		hint = "supervisor list shows what can be recovered; take a backup of the new primary"
+	case errors.Is(err, restore.ErrNotEmpty):
+		hint = "a tablespace that the server does not have goes where the backup had it: make room there"
+	case errors.Is(err, restore.ErrPlace):
+		return cli.Fail(exitUsage, err, "the spool and the data directory must be apart")
+	default:
+		return explainRestore(err)
+	}
+	return cli.Fail(exitFailed, err, hint)
+}

@@ -1,0 +1,149 @@
+package report
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"walkeep/common/archive"
+	"walkeep/common/wal"
+	"walkeep/supervisor/pgserver"
+	"walkeep/supervisor/progress"
+)
+
+// A Replay is how far a server in recovery has come.
+type Replay struct {
+	Received  string `json:"received_lsn"` // by streaming; empty if it never did
+	Replayed  string `json:"replayed_lsn"` // empty if nothing was yet
+	Paused    bool   `json:"paused"`
+	Streaming *bool  `json:"streaming"` // null if the role may not see
+	// Lag is what the archive holds and the server has not replayed, along the timeline that it follows; null if that is not
+	// known.
+	Lag *ReplayLag `json:"lag"`
+}
+
+// A ReplayLag is how far a standby is behind the archive.
+type ReplayLag struct {
+	Bytes    int64 `json:"bytes"`
+	Segments int64 `json:"segments"` // whole ones
+	// Seconds are those since the last transaction ended that was replayed, or 0 if nothing waits to be replayed; null if
+	// none was.
+	Seconds *float64 `json:"seconds"`
+}
+
+// takeReplay asks a server in recovery.
+func (s *Server) takeReplay(ctx context.Context, conn *pgserver.Conn, major int, inv *archive.Inventory, windows []Window) error {
+	found, err := conn.Replay(ctx, major)
+	if err != nil {
+		return err
+	}
+	s.Replay = &Replay{Received: position(found.Received), Replayed: position(found.Replayed), Paused: found.Paused, Streaming: found.Streaming}
+	s.LSN = s.Replay.Replayed
+	if found.Timeline > wal.Timeline(s.Timeline) {
+		s.Timeline = uint32(found.Timeline)
+	}
+	along, end, ok := inv.Follow(wal.Timeline(s.Timeline), found.Latest)
+	if !ok || found.Replayed == 0 {
+		return nil
+	}
+	if n := len(windows); n > 0 && windows[n-1].Timeline == uint32(along) && windows[n-1].Gap == nil {
+		// The last segment may end in a part of a record, which cannot be replayed yet.
+		if records, err := wal.ParseLSN(windows[n-1].ToLSN); err == nil {
+			end = min(end, records)
+		}
+	}
+	lag := &ReplayLag{Bytes: int64(max(end, found.Replayed) - found.Replayed)}
+	lag.Segments = lag.Bytes / int64(inv.SegmentSize)
+	var seconds float64
+	switch {
+	case lag.Bytes == 0 && found.Received <= found.Replayed:
+		lag.Seconds = &seconds
+	case !found.Committed.IsZero():
+		seconds = max(0, found.Now.Sub(found.Committed).Seconds())
+		lag.Seconds = &seconds
+	}
+	s.Replay.Lag = lag
+	return nil
+}
+
+func position(lsn wal.LSN) string {
+	if lsn == 0 {
+		return ""
+	}
+	return lsn.String()
+}
+
+// behind is how many segments a standby's restartpoint is behind the end of the WAL that it follows; nil if that is not
+// known.
+func behind(inv *archive.Inventory, restartpoint string) *int64 {
+	n, err := wal.ParseName(restartpoint)
+	if err != nil {
+		return nil
+	}
+	start, err := n.Start(inv.SegmentSize)
+	if err != nil {
+		return nil
+	}
+	_, end, ok := inv.Follow(n.Timeline, true)
+	if !ok {
+		return nil
+	}
+	segments := int64(max(end, start)-start) / int64(inv.SegmentSize)
+	return &segments
+}
+
+func (f *findings) replay(l Limits) {
+	r := f.r.Server.Replay
+	if r == nil || r.Lag == nil || r.Lag.Seconds == nil || *r.Lag.Seconds <= l.StandbyLag.Seconds() {
+		return
+	}
+	why := ""
+	if r.Paused {
+		why = "; its replay is paused"
+	}
+	f.add(Warning, "the standby is %s behind, for %s, more than %s%s", count(int(r.Lag.Segments), "segment"), round(fromSeconds(*r.Lag.Seconds)), round(l.StandbyLag), why)
+}
+
+func fromSeconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+
+// figures are those of monitoring plugins.
+func (r *Replay) figures(l Limits) []string {
+	if r == nil || r.Lag == nil {
+		return nil
+	}
+	list := []string{fmt.Sprintf("standby_lag_bytes=%dB", r.Lag.Bytes)}
+	if r.Lag.Seconds != nil {
+		list = append(list, fmt.Sprintf("standby_lag=%.0fs;%.0f", *r.Lag.Seconds, l.StandbyLag.Seconds()))
+	}
+	return list
+}
+
+func (r *Replay) rows(row func(...any)) {
+	if r == nil {
+		return
+	}
+	how := "not known whether it streams"
+	if r.Streaming != nil {
+		how = map[bool]string{true: "streaming", false: "not streaming"}[*r.Streaming]
+	}
+	if r.Received != "" {
+		how += ", received up to " + r.Received
+	}
+	state := "replaying"
+	if r.Paused {
+		state = "PAUSED"
+	}
+	replayed := r.Replayed
+	if replayed == "" {
+		replayed = "nothing yet"
+	}
+	row("replay", fmt.Sprintf("%s, up to %s; %s", state, replayed, how))
+	if r.Lag == nil {
+		return
+	}
+	text := fmt.Sprintf("%s (%s) of what the archive holds", progress.Bytes(r.Lag.Bytes), count(int(r.Lag.Segments), "segment"))
+	if r.Lag.Seconds != nil {
+		text += ", for " + round(fromSeconds(*r.Lag.Seconds))
+	}
+	row("behind", text)
+}

@@ -1,0 +1,80 @@
+package report
+
+import (
+	"fmt"
+	"time"
+
+	"walkeep/common/archive"
+	"walkeep/supervisor/progress"
+)
+
+// A Stream is how the streaming of the segment that is being written goes, as it last said itself.
+type Stream struct {
+	Slot        string    `json:"slot"`
+	Host        string    `json:"host"` // on which it runs
+	Timeline    uint32    `json:"timeline"`
+	FlushedLSN  string    `json:"flushed_lsn"` // durable in the archive up to here
+	SentLSN     string    `json:"server_lsn"`  // the server had written up to here
+	Behind      int64     `json:"behind_bytes"`
+	Heard       time.Time `json:"heard"` // when the server was heard last
+	Synchronous bool      `json:"synchronous"`
+	Running     bool      `json:"running"` // it was not ended, and has heard its server just now
+	Ended       bool      `json:"ended"`   // it was ended in order
+	Trouble     string    `json:"trouble"` // what keeps it from doing its work; empty if nothing does
+}
+
+// silence is after how long a stream that has not heard its server counts as broken. The server is asked for a sign of
+// life every few seconds.
+const silence = 30 * time.Second
+
+func (r *Report) takeStreams(inv *archive.Inventory) {
+	for _, s := range inv.Streams {
+		r.Streams = append(r.Streams, Stream{
+			Slot: s.Slot, Host: s.Host, Timeline: uint32(s.Timeline), FlushedLSN: s.Flushed.String(), SentLSN: s.Sent.String(),
+			Behind: int64(max(s.Sent, s.Flushed) - s.Flushed), Heard: s.Heard.UTC(), Synchronous: s.Synchronous,
+			Running: !s.Ended && r.Time.Sub(s.Heard) < silence, Ended: s.Ended, Trouble: s.Trouble,
+		})
+	}
+}
+
+// streams tells whether the server's WAL is streamed.
+func (r *Report) streams() bool {
+	for _, s := range r.Streams {
+		if s.Running {
+			return true
+		}
+	}
+	return false
+}
+
+func (f *findings) streams() {
+	for _, s := range f.r.Streams {
+		why := ""
+		if s.Trouble != "" {
+			why = ": " + s.Trouble
+		}
+		switch {
+		case s.Ended:
+		case !s.Running && s.Synchronous:
+			f.add(Critical, "stream %s has not heard its server for %s, so commits that wait for it do not return%s", s.Slot, round(f.r.Time.Sub(s.Heard)), why)
+		case !s.Running:
+			f.add(Warning, "stream %s has not heard its server for %s%s", s.Slot, round(f.r.Time.Sub(s.Heard)), why)
+		case s.Trouble != "":
+			f.add(Warning, "stream %s is in trouble%s", s.Slot, why)
+		}
+	}
+}
+
+// text says it in a line.
+func (s Stream) text() string {
+	state := "heard " + s.Heard.Format(second)
+	switch {
+	case s.Ended:
+		state = "ended, " + state
+	case !s.Running:
+		state = "BROKEN, " + state
+	case s.Synchronous:
+		state = "synchronous, " + state
+	}
+	return fmt.Sprintf("timeline %d up to %s, %s behind the server (%s, on %s)", s.Timeline, s.FlushedLSN, progress.Bytes(s.Behind), state, s.Host)
+}

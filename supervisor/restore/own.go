@@ -1,0 +1,88 @@
+package restore
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// ownNames are the files of a data directory that are its host's configuration, if they are there.
+var ownNames = []string{"postgresql.conf", autoConf, "pg_hba.conf", "pg_ident.conf", "conf.d", "server.crt", "server.key"}
+
+// ownSettings name more of them.
+var ownSettings = []string{"hba_file", "ident_file", "ssl_cert_file", "ssl_key_file", "ssl_ca_file", "ssl_crl_file", "ssl_crl_dir", "ssl_dh_params_file", "log_directory"}
+
+// findOwn finds what stays as it is: what the server is set by on this host, which the backup has as another host had it,
+// and the log in which one may want to read what became of it. What an interrupted restore has left is that only where it was so at its beginning: it may have
+// written half of a file.
+func (r *restorer) findOwn(left *note) {
+	if !r.Keep {
+		return
+	}
+	if left != nil {
+		r.own = left.Own
+		return
+	}
+	for _, name := range ownNames {
+		r.addOwn(filepath.Join(r.Dir, name))
+	}
+	c := confReader{found: map[string]string{"log_directory": "log"}}
+	for _, name := range []string{"postgresql.conf", autoConf} {
+		if err := c.read(filepath.Join(r.Dir, name), 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			r.Notice("compare it with what was backed up", fmt.Sprintf("the server's configuration was not read to its end, and what it includes may not have been kept: %v", err))
+		}
+	}
+	for _, name := range ownSettings {
+		if file := c.found[name]; file != "" {
+			if !filepath.IsAbs(file) {
+				file = filepath.Join(r.Dir, file)
+			}
+			r.addOwn(file)
+		}
+	}
+	hba := confReader{found: make(map[string]string)} // its lines are no settings, but since 16 it may include others
+	hba.read(filepath.Join(r.Dir, "pg_hba.conf"), 0)
+	for _, file := range slices.Concat(c.files, hba.files) {
+		r.addOwn(file)
+	}
+	slices.Sort(r.own)
+	r.own = slices.Compact(r.own)
+}
+
+// addOwn adds a file that is in the data directory, and is not the database's.
+func (r *restorer) addOwn(file string) {
+	rel, err := filepath.Rel(r.Dir, file)
+	if err != nil || !filepath.IsLocal(rel) || rel == "." {
+		return
+	}
+	if _, err := os.Lstat(file); err != nil {
+		return
+	}
+	rel = filepath.ToSlash(rel)
+	top, _, _ := strings.Cut(rel, "/")
+	isData := top == "base" || top == "global" || strings.HasPrefix(top, "pg_")
+	if isData && !slices.Contains([]string{"pg_hba.conf", "pg_ident.conf", "pg_log"}, top) {
+		return
+	}
+	r.own = append(r.own, rel)
+}
+
+// isOwn tells whether a path of the data directory is the host's own, or lies in a directory that is.
+func (r *restorer) isOwn(name string) bool {
+	for ; name != "." && name != "/"; name = path.Dir(name) {
+		if slices.Contains(r.own, name) {
+			return true
+		}
+	}
+	return false
+}
+
+// leadsToOwn tells whether something of the host's own lies below a directory.
+func (r *restorer) leadsToOwn(dir string) bool {
+	return slices.ContainsFunc(r.own, func(name string) bool { return strings.HasPrefix(name, dir+"/") })
+}

@@ -1,0 +1,136 @@
+package setup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+
+	"walkeep/supervisor/pgserver"
+)
+
+// apply does what was planned. The note of what was there comes first.
+func (s *setup) apply(ctx context.Context) error {
+	if s.plan.Empty() {
+		return s.completeReload(ctx)
+	}
+	if err := s.writeNote(ctx); err != nil {
+		return err
+	}
+	if f := s.plan.file; f != nil {
+		switch err := f.make(s.user); {
+		case errors.Is(err, fs.ErrExist):
+			s.notice("call setup again to see whether it says what it should",
+				"somebody else has written %s meanwhile; it stays as it is", f.path)
+		case err != nil:
+			return err
+		default:
+			s.say("done: wrote %s", f.path)
+		}
+	}
+	if err := s.makeRole(ctx); err != nil {
+		return err
+	}
+	if s.plan.slot {
+		if _, err := s.makeSlot(ctx); err != nil {
+			return err
+		}
+	}
+	for _, c := range s.plan.changes {
+		if err := s.conn.AlterSystem(ctx, c.Name, c.to); err != nil {
+			return err
+		}
+		s.say("done: set %s", c.Name)
+	}
+	if len(s.plan.changes) > 0 {
+		return s.reload(ctx)
+	}
+	return s.completeReload(ctx)
+}
+
+// completeReload reloads the server if a setup that was killed has not come to it.
+func (s *setup) completeReload(ctx context.Context) error {
+	for _, name := range []string{archiveCommand, syncNames} {
+		if have := s.settings[name]; have.Running != have.Next && have.Running != "(disabled)" {
+			return s.reload(ctx)
+		}
+	}
+	return nil
+}
+
+func (s *setup) reload(ctx context.Context) error {
+	err := s.conn.Reload(ctx)
+	if errors.Is(err, pgserver.ErrNotReloaded) {
+		return problem("the server's log says which line of its configuration is wrong; correct it and call this again", "%w", err)
+	}
+	return err
+}
+
+// writeNote writes down what is about to change.
+func (s *setup) writeNote(ctx context.Context) error {
+	n := s.note
+	if n == nil {
+		n = &note{Version: noteVersion, SystemID: s.info.SystemID}
+	}
+	n.SpoolMade = n.SpoolMade || s.plan.spool
+	for _, c := range s.plan.changes {
+		n.setting(c.Name, c.Auto, c.to)
+	}
+	if s.plan.slot {
+		n.slot(s.Slot)
+	}
+	if s.plan.role || len(s.plan.grants) > 0 {
+		n.role(s.Role, s.plan.role, s.plan.grants)
+	}
+	if f := s.plan.file; f != nil {
+		n.file(notedFile{f.path, sum(f.content())})
+	}
+	s.note = n
+	if !s.plan.spool {
+		return n.write(ctx, s.Spool, s.user)
+	}
+	if err := removePassing(s.Spool); err != nil {
+		return err
+	}
+	if err := makeSpool(ctx, s.Spool, n, s.user); err != nil {
+		return errors.Join(fmt.Errorf("make the spool: %w", err), removePassing(s.Spool))
+	}
+	s.say("done: made the spool %s", s.Spool)
+	return nil
+}
+
+func (s *setup) makeRole(ctx context.Context) error {
+	if s.plan.role {
+		if err := s.conn.MakeRole(ctx, s.Role); err != nil {
+			return err
+		}
+		s.say("done: made the role %s", s.Role)
+	}
+	if len(s.plan.grants) > 0 {
+		if err := s.conn.Grant(ctx, s.Role, s.plan.grants); err != nil {
+			return err
+		}
+		s.say("done: gave the role %s what it lacked", s.Role)
+	}
+	return nil
+}
+
+// makeSlot makes the slot if the server as it runs can have it, and tells whether it is there.
+func (s *setup) makeSlot(ctx context.Context) (bool, error) {
+	have, err := s.conn.FindSlot(ctx, s.Slot)
+	if have != nil || err != nil {
+		return have != nil, err
+	}
+	used, err := s.conn.CountSlots(ctx)
+	if err != nil {
+		return false, err
+	}
+	if s.settings[walLevel].Running == "minimal" || number(s.settings[maxSlots].Running) <= used {
+		return false, nil
+	}
+	if err := s.conn.MakeSlot(ctx, s.Slot); err != nil {
+		return false, err
+	}
+	s.say("done: made the replication slot %s", s.Slot)
+	return true, nil
+}

@@ -1,0 +1,327 @@
+package setup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"walkeep/common/archive"
+	"walkeep/common/pgdata"
+	"walkeep/common/storage/local"
+	"walkeep/supervisor/pgserver"
+	"walkeep/supervisor/restore"
+)
+
+// The versions of PostgreSQL that can be set up.
+const firstMajor, lastMajor = 10, 18
+
+func (s *setup) ok(format string, args ...any) { s.say("ok: "+format, args...) }
+
+// refuse says what is in the way. The other checks go on, so that all is said at once.
+func (s *setup) refuse(hint, format string, args ...any) {
+	p := &Problem{hint, fmt.Errorf(format, args...)}
+	s.problems = append(s.problems, p)
+	s.say("refused: %s", p)
+	if hint != "" {
+		s.say("  hint: %s", hint)
+	}
+}
+
+// refused is the error for what was refused.
+func (s *setup) refused() error {
+	if len(s.problems) == 0 {
+		return nil
+	}
+	first := s.problems[0]
+	if more := len(s.problems) - 1; more > 0 {
+		return problem(first.Hint, "%w (and %d more)", first.err, more)
+	}
+	return first
+}
+
+// check looks whether the server can be set up, and plans what is to be done.
+func (s *setup) check(ctx context.Context) error {
+	if err := s.checkServer(ctx); err != nil {
+		return err
+	}
+	if err := s.refresh(ctx); err != nil {
+		return err
+	}
+	for _, step := range []func(context.Context) error{
+		s.checkProgram, s.checkSpool, s.checkSpace, s.planSettings, s.planSlot, s.planRole, s.planFile, s.checkRestart,
+	} {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return s.refused()
+}
+
+// checkServer makes the checks that the others depend on.
+func (s *setup) checkServer(ctx context.Context) error {
+	i := s.info
+	if i.Major < firstMajor || i.Major > lastMajor {
+		s.refuse("use a walkeep that knows this version",
+			"PostgreSQL %s is not among the versions %d to %d", i.Version, firstMajor, lastMajor)
+		return s.refused()
+	}
+	s.ok("PostgreSQL %s, system identifier %s", i.Version, i.SystemID)
+	if i.InRecovery {
+		s.refuse("call it for the primary; a standby gets its settings from what it was made of",
+			"the server is in recovery: setup is for a primary")
+	} else {
+		s.ok("it is a primary")
+	}
+	if err := s.checkRights(ctx); err != nil {
+		return err
+	}
+	if len(s.problems) > 0 {
+		return s.refused()
+	}
+	return s.checkDirectory(ctx)
+}
+
+// checkRights looks whether the role may do what is to be done. From 15 on that can be granted.
+func (s *setup) checkRights(ctx context.Context) error {
+	var user string
+	var super bool
+	if err := s.conn.QueryRow(ctx, `SELECT current_user::text, rolsuper FROM pg_roles WHERE rolname = current_user`).Scan(&user, &super); err != nil {
+		return fmt.Errorf("ask for the rights of the role: %w", err)
+	}
+	if super {
+		s.ok("role %s is superuser", user)
+		return nil
+	}
+	hint := "say with --conninfo how to connect as a superuser, such as user=postgres"
+	if s.info.Major < 15 {
+		s.refuse(hint, "role %s is not superuser", user)
+		return nil
+	}
+	missing, err := s.conn.Strings(ctx, `SELECT what FROM (VALUES
+		('ALTER SYSTEM ON PARAMETER wal_level', has_parameter_privilege('wal_level', 'ALTER SYSTEM')),
+		('ALTER SYSTEM ON PARAMETER max_wal_senders', has_parameter_privilege('max_wal_senders', 'ALTER SYSTEM')),
+		('ALTER SYSTEM ON PARAMETER max_replication_slots', has_parameter_privilege('max_replication_slots', 'ALTER SYSTEM')),
+		('ALTER SYSTEM ON PARAMETER archive_mode', has_parameter_privilege('archive_mode', 'ALTER SYSTEM')),
+		('ALTER SYSTEM ON PARAMETER archive_command', has_parameter_privilege('archive_command', 'ALTER SYSTEM')),
+		('ALTER SYSTEM ON PARAMETER synchronous_standby_names', has_parameter_privilege('synchronous_standby_names', 'ALTER SYSTEM')),
+		('SELECT ON pg_file_settings', has_table_privilege('pg_file_settings', 'SELECT')),
+		('EXECUTE ON FUNCTION pg_show_all_file_settings()', has_function_privilege('pg_show_all_file_settings()', 'EXECUTE')),
+		('EXECUTE ON FUNCTION pg_reload_conf()', has_function_privilege('pg_reload_conf()', 'EXECUTE')),
+		('pg_read_all_settings', pg_has_role('pg_read_all_settings', 'USAGE')),
+		('REPLICATION', (SELECT rolreplication FROM pg_roles WHERE rolname = current_user))) AS rights (what, granted) WHERE NOT granted`)
+	if err != nil {
+		return fmt.Errorf("ask for the rights of the role: %w", err)
+	}
+	if len(missing) > 0 {
+		s.refuse(hint, "role %s is not superuser, nor may it do what is needed: it lacks %s", user, strings.Join(missing, ", "))
+		return nil
+	}
+	s.ok("role %s may change the settings", user)
+	return nil
+}
+
+// checkDirectory sees to it that the server is on this host, and finds out whom it runs as.
+func (s *setup) checkDirectory(ctx context.Context) error {
+	s.data = s.PGData
+	if s.data == "" {
+		s.data = s.info.DataDir
+	}
+	here := "call it on the server's host, as root or as the server's user; --pgdata says where the data directory is, if the server sees it elsewhere"
+	user, err := serverUser(s.data)
+	if err != nil {
+		s.refuse(here, "the data directory cannot be looked at: %v", err)
+		return s.refused()
+	}
+	if s.user = user; !user.ours() {
+		s.refuse(here, "the server runs as the user %s, and this program does not", user.name)
+		return s.refused()
+	}
+	switch id, err := pgdata.SystemID(s.data); {
+	case err != nil:
+		s.refuse(here, "the data directory cannot be read: %v", err)
+	case id == 0:
+		s.refuse(here, "%s is no data directory", s.data)
+	case id != s.info.SystemID:
+		s.refuse(here, "%s is the data directory of another cluster, with the system identifier %s", s.data, id)
+	case !s.runsHere(ctx):
+		s.refuse(here, "%s is the data directory of another server of this cluster, such as a standby", s.data)
+	default:
+		s.ok("its data directory is %s, its user %s", s.data, user.name)
+	}
+	return s.refused()
+}
+
+// runsHere tells whether the server that is connected to is the one that runs on the data directory, by its postmaster.pid.
+// Where the role may not read that through the server, nothing speaks against it.
+func (s *setup) runsHere(ctx context.Context) bool {
+	var theirs string
+	if err := s.conn.QueryRow(ctx, `SELECT pg_read_file('postmaster.pid')`).Scan(&theirs); err != nil {
+		return true
+	}
+	ours, err := os.ReadFile(filepath.Join(s.data, "postmaster.pid"))
+	// Process, directory, time of its start and port; what follows may change.
+	begin := func(text string) []string {
+		lines := strings.Split(strings.ReplaceAll(text, "\r", ""), "\n")
+		return lines[:min(4, len(lines))]
+	}
+	return err == nil && slices.Equal(begin(theirs), begin(string(ours)))
+}
+
+// checkProgram has the server's user call archive-cmd, in the directory that the spool is in, or will be.
+func (s *setup) checkProgram(ctx context.Context) error {
+	dir := s.Spool
+	if !exists(dir) {
+		dir = filepath.Dir(dir)
+	}
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return nil // the check of the spool will tell
+	}
+	cmd := exec.CommandContext(ctx, s.Program, "--version")
+	cmd.Dir = dir
+	s.user.use(cmd)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		s.refuse("see that the user may enter all directories on the way to both", "the server's user %s cannot call %s in %s: %v %s",
+			s.user.name, s.Program, dir, err, strings.TrimSpace(string(out)))
+		return nil
+	}
+	s.ok("archive-cmd is %s", s.Program)
+	return nil
+}
+
+// checkSpool looks whether the spool can be this cluster's.
+func (s *setup) checkSpool(ctx context.Context) error {
+	if strings.ContainsAny(s.Spool+s.File+s.Program, "\r\n") {
+		s.refuse("choose other names",
+			"a line break is in the name of the spool, the configuration file or archive-cmd, which PostgreSQL does not take in a setting")
+		return nil
+	}
+	if within(s.Spool, s.data) {
+		s.refuse("choose another one with --spool, best on another host's disk",
+			"the spool %s is in the data directory, with which it would be lost", s.Spool)
+		return nil
+	}
+	info, err := os.Stat(s.Spool)
+	if errors.Is(err, fs.ErrNotExist) {
+		return s.checkParent()
+	}
+	if err != nil || !info.IsDir() {
+		if err == nil {
+			err = fmt.Errorf("%s is not a directory", s.Spool)
+		}
+		s.refuse("choose another one with --spool", "the spool cannot be used: %v", err)
+		return nil
+	}
+	if !s.user.owns(info) {
+		s.refuse("chown it to "+s.user.name+", or choose another one with --spool",
+			"the spool %s does not belong to the server's user %s, who is to archive into it", s.Spool, s.user.name)
+		return nil
+	}
+	b, err := local.Open(s.Spool)
+	if err != nil {
+		s.refuse("see that it can be read", "the spool cannot be used: %v", err)
+		return nil
+	}
+	id, err := archive.New(b).Identity(ctx)
+	if err == nil && (id.SystemID != s.info.SystemID || id.SegmentSize != s.info.SegmentSize) {
+		err = fmt.Errorf("%w, with the system identifier %s", archive.ErrForeign, id.SystemID)
+	}
+	if err == nil || errors.Is(err, archive.ErrUnbound) {
+		if s.note, err = readNote(ctx, s.Spool); err == nil && s.note != nil && s.note.SystemID != s.info.SystemID {
+			err = fmt.Errorf("%w, with the system identifier %s", archive.ErrForeign, s.note.SystemID)
+		}
+	}
+	if err != nil {
+		hint := "see what is wrong with it, or choose another one with --spool"
+		if errors.Is(err, archive.ErrForeign) {
+			hint = "choose a spool for each cluster with --spool"
+		}
+		s.refuse(hint, "the spool %s is refused: %v", s.Spool, err)
+		return nil
+	}
+	if othersRead(info) {
+		s.notice("chmod 700 "+s.Spool, "other users of this host may look into the spool")
+	}
+	s.ok("the spool is %s", s.Spool)
+	return nil
+}
+
+// checkParent looks whether the spool can be made.
+func (s *setup) checkParent() error {
+	parent := filepath.Dir(s.Spool)
+	info, err := os.Stat(parent)
+	switch {
+	case err != nil:
+		s.refuse("mount its file system, or make the directory "+parent, "the spool %s cannot be made: %v", s.Spool, err)
+	case !info.IsDir():
+		s.refuse("choose another one with --spool", "the spool %s cannot be made: %s is not a directory", s.Spool, parent)
+	default:
+		if err := writable(parent); err != nil {
+			s.refuse("make the spool as root (install -d -m 700 -o "+s.user.name+" "+s.Spool+"), or call this as root",
+				"the spool %s cannot be made: %s: %v", s.Spool, parent, err)
+			return nil
+		}
+		s.plan.spool = true
+		s.ok("the spool %s can be made", s.Spool)
+	}
+	return nil
+}
+
+// checkSpace warns of a file system that will soon be full.
+func (s *setup) checkSpace(ctx context.Context) error {
+	if len(s.problems) > 0 {
+		return nil
+	}
+	var size int64
+	if err := s.conn.QueryRow(ctx, `SELECT coalesce(sum(pg_database_size(oid)), 0)::bigint FROM pg_database WHERE datallowconn`).Scan(&size); err != nil {
+		s.notice("", "the size of the databases is not known: %v", err)
+		return nil
+	}
+	free, err := restore.FreeSpace(s.Spool)
+	if err != nil {
+		s.notice("", "the free space of the spool is not known: %v", err)
+		return nil
+	}
+	const MB = 1 << 20
+	if free/2 < size {
+		s.notice("use a larger file system, or plan a short retention",
+			"the spool's file system has %d MB free, less than twice the databases' %d MB", free/MB, size/MB)
+		return nil
+	}
+	s.ok("the spool's file system has %d MB free, the databases have %d MB", free/MB, size/MB)
+	return nil
+}
+
+// checkRestart looks whether the server can be restarted, if that is asked for.
+func (s *setup) checkRestart(ctx context.Context) error {
+	if !s.Restart {
+		return nil
+	}
+	if unit := s.unit(); unit != "" {
+		s.refuse("leave --restart out, and call systemctl restart "+unit,
+			"the server belongs to the service manager, from which pg_ctl would take it away")
+	} else if _, err := pgserver.Bindir(ctx, s.Bindir, s.info.Major); err != nil {
+		s.refuse("say where PostgreSQL's programs are with --bindir, or restart the server by hand",
+			"the server cannot be restarted: %v", err)
+	}
+	return nil
+}
+
+// within tells whether a path leads into a directory.
+func within(path, dir string) bool {
+	for {
+		if sameFile(path, dir) {
+			return true
+		}
+		up := filepath.Dir(path)
+		if up == path {
+			return false
+		}
+		path = up
+	}
+}

@@ -1,0 +1,141 @@
+package setup
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"walkeep/common/config"
+	"walkeep/common/durable"
+	"walkeep/supervisor/pgserver"
+)
+
+// A file is the configuration file as setup writes it.
+type file struct {
+	path  string
+	role  string // who is to connect; empty: anyone
+	lines []line
+}
+
+type line struct{ key, value string }
+
+// configuration is the file for this setup.
+func (s *setup) configuration() (file, error) {
+	f := file{path: s.File, role: s.Role}
+	given, err := pgserver.ParseConninfo(s.Conninfo)
+	if err != nil {
+		return f, err
+	}
+	conninfo, secret := append(pgserver.EnvironmentConninfo(), given...).WithoutPasswords()
+	if secret {
+		s.notice("put it into the password file (~/.pgpass) of who runs walkeep",
+			"the password in conninfo is not written to %s", s.File)
+	}
+	if s.Role != "" {
+		conninfo = conninfo.With("user", s.Role)
+	}
+	f.lines = append(f.lines, line{"spool", s.Spool})
+	if len(conninfo) > 0 {
+		f.lines = append(f.lines, line{"conninfo", conninfo.String()})
+	}
+	f.lines = append(f.lines, line{"pgdata", s.data}, line{"slot", s.Slot}, line{"stream", "true"})
+	if s.Synchronous {
+		f.lines = append(f.lines, line{"synchronous", "true"})
+	}
+	return f, nil
+}
+
+func (f file) content() []byte {
+	var b strings.Builder
+	b.WriteString("# Written by walkeep setup.\n")
+	for _, l := range f.lines {
+		b.WriteString(config.Line(l.key, l.value) + "\n")
+	}
+	return []byte(b.String())
+}
+
+func sum(content []byte) string {
+	h := sha256.Sum256(content)
+	return hex.EncodeToString(h[:])
+}
+
+// missing lists the lines that an existing file lacks, and those that say something else.
+func (f file) missing() (lacks, differs []string, err error) {
+	c, keys, err := config.ReadFile(f.path)
+	if err != nil {
+		return nil, nil, err
+	}
+	have := map[string]string{"spool": c.Spool, "pgdata": c.PGData, "slot": c.Slot}
+	have["stream"], have["synchronous"] = truth(c.Streaming), truth(c.Stream.Synchronous)
+	for _, l := range f.lines {
+		switch {
+		case !keys[l.key]:
+			lacks = append(lacks, config.Line(l.key, l.value))
+		case l.key == "conninfo": // it may be said in many ways
+			if !connectsAs(c.Conninfo, f.role) {
+				differs = append(differs, config.Line(l.key, l.value))
+			}
+		case have[l.key] != l.value:
+			differs = append(differs, config.Line(l.key, l.value))
+		}
+	}
+	return lacks, differs, nil
+}
+
+func connectsAs(conninfo, role string) bool {
+	c, err := pgserver.ParseConninfo(conninfo)
+	user := pgserver.Keyword{Name: "user", Value: role}
+	return err != nil || role == "" || slices.Contains(c, user)
+}
+
+func truth(b bool) string {
+	if b {
+		return "true"
+	}
+	return "false"
+}
+
+// make writes the file, unless there is one by now.
+func (f file) make(user account) error {
+	n, err := durable.Create(f.path)
+	if err != nil {
+		return err
+	}
+	defer n.Discard()
+	if _, err := n.Write(f.content()); err != nil {
+		return err
+	}
+	if err := user.giveFile(n.File); err != nil {
+		return err
+	}
+	return n.Commit(nil)
+}
+
+// remove removes a file that setup has made, and what was left when it was killed while it made it. It is kept where
+// it is not as setup has made it.
+func (n notedFile) remove() error {
+	dir, base := filepath.Split(n.Path)
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, e := range entries {
+		if strings.HasPrefix(e.Name(), "."+base+".") && durable.IsTemp(e.Name()) {
+			os.Remove(filepath.Join(dir, e.Name()))
+		}
+	}
+	if !n.unchanged() {
+		return nil
+	}
+	return removeFile(n.Path)
+}
+
+func (n notedFile) unchanged() bool {
+	content, err := os.ReadFile(n.Path)
+	return err == nil && sum(content) == n.SHA256
+}

@@ -1,0 +1,141 @@
+package setup
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+
+	"walkeep/common/archive"
+	"walkeep/common/storage"
+	"walkeep/common/storage/local"
+	"walkeep/common/wal"
+)
+
+const (
+	noteName    = "setup.json"
+	noteVersion = 1
+	maxNote     = 1 << 20 // bytes
+)
+
+// A note says what was there before, and what setup made, or was about to make when it was killed.
+type note struct {
+	Version   int          `json:"version"`
+	SystemID  wal.SystemID `json:"system_identifier,string"`
+	Settings  []noted      `json:"settings"`
+	Slots     []string     `json:"slots"` // made
+	Roles     []notedRole  `json:"roles"`
+	Files     []notedFile  `json:"files"`
+	SpoolMade bool         `json:"spool_made"`
+}
+
+// A noted setting is an entry of postgresql.auto.conf.
+type noted struct {
+	Name string   `json:"name"`
+	Was  *string  `json:"was"` // before; null: there was no entry
+	Set  []string `json:"set"` // by setup, the latest last
+}
+
+type notedRole struct {
+	Name    string   `json:"name"`
+	Made    bool     `json:"made"`
+	Granted []string `json:"granted"` // to a role that was there
+}
+
+// A notedFile is a configuration file that was made.
+type notedFile struct {
+	Path   string `json:"path"`
+	SHA256 string `json:"sha256"`
+}
+
+// readNote reads the note in a spool; nil if there is none, or no spool.
+func readNote(ctx context.Context, spool string) (*note, error) {
+	b, err := local.Open(spool)
+	if err != nil {
+		if !exists(spool) {
+			return nil, nil
+		}
+		return nil, err
+	}
+	content, err := storage.ReadAll(ctx, b, noteName, maxNote)
+	if errors.Is(err, storage.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	n := &note{}
+	if err := json.Unmarshal(content, n); err != nil {
+		return nil, fmt.Errorf("read %s: %w: %v", noteName, archive.ErrDamaged, err)
+	}
+	if n.Version != noteVersion {
+		return nil, fmt.Errorf("%s has version %d, this program knows %d: %w", noteName, n.Version, noteVersion, archive.ErrNoFormat)
+	}
+	return n, nil
+}
+
+// write puts the note into a directory, as a file of the server's user.
+func (n *note) write(ctx context.Context, dir string, user account) error {
+	content, err := json.MarshalIndent(n, "", "  ")
+	if err != nil {
+		return err
+	}
+	b, err := local.Open(dir)
+	if err != nil {
+		return err
+	}
+	if err := b.Replace(ctx, noteName, append(content, '\n')); err != nil {
+		return fmt.Errorf("write %s: %w", noteName, err)
+	}
+	return user.give(filepath.Join(dir, noteName))
+}
+
+// setting notes that a setting is about to be changed. What was set by setup itself is not what was there before.
+func (n *note) setting(name string, now *string, to string) {
+	i := slices.IndexFunc(n.Settings, func(s noted) bool { return s.Name == name })
+	if i < 0 {
+		n.Settings, i = append(n.Settings, noted{Name: name, Was: now}), len(n.Settings)
+	}
+	s := &n.Settings[i]
+	if !s.ours(now) {
+		s.Was, s.Set = now, nil
+	}
+	if !slices.Contains(s.Set, to) {
+		s.Set = append(s.Set, to)
+	}
+}
+
+// ours tells whether an entry is one that setup has made.
+func (s *noted) ours(now *string) bool { return now != nil && slices.Contains(s.Set, *now) }
+
+// role notes what a role is about to get.
+func (n *note) role(name string, made bool, granted []string) {
+	i := slices.IndexFunc(n.Roles, func(r notedRole) bool { return r.Name == name })
+	if i < 0 {
+		n.Roles = append(n.Roles, notedRole{name, made, granted})
+		return
+	}
+	r := &n.Roles[i]
+	if r.Made = r.Made || made; r.Made {
+		r.Granted = nil
+		return
+	}
+	for _, g := range granted {
+		if !slices.Contains(r.Granted, g) {
+			r.Granted = append(r.Granted, g)
+		}
+	}
+}
+
+func (n *note) slot(name string) {
+	if !slices.Contains(n.Slots, name) {
+		n.Slots = append(n.Slots, name)
+	}
+}
+
+func (n *note) file(f notedFile) {
+	n.Files = slices.DeleteFunc(n.Files, func(have notedFile) bool { return have.Path == f.Path })
+	n.Files = append(n.Files, f)
+}

@@ -1,0 +1,324 @@
+package setup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"walkeep/supervisor/pgserver"
+)
+
+// A plan is what is to be done.
+type plan struct {
+	spool   bool
+	changes []change
+	slot    bool
+	role    bool     // made
+	grants  []string // to a role that is there
+	file    *file
+}
+
+// A change of a setting.
+type change struct {
+	pgserver.Setting
+	to string
+}
+
+// Empty tells whether nothing is to be done.
+func (p plan) Empty() bool {
+	return !p.spool && len(p.changes) == 0 && !p.slot && !p.role && len(p.grants) == 0 && p.file == nil
+}
+
+func (p plan) print(s *setup) {
+	if p.Empty() {
+		s.say("nothing to do: the server is set up")
+		return
+	}
+	if p.spool {
+		s.say("plan: make the spool %s, for the user %s alone", s.Spool, s.user.name)
+	}
+	if p.file != nil {
+		s.say("plan: write %s", p.file.path)
+		for _, l := range strings.Split(strings.TrimSpace(string(p.file.content())), "\n") {
+			s.say("        %s", l)
+		}
+	}
+	if p.role {
+		s.say("plan: make the role %s, which may log in and replicate, and is a member of pg_monitor; without a password", s.Role)
+	}
+	if len(p.grants) > 0 {
+		s.say("plan: give the role %s %s", s.Role, strings.Join(p.grants, ", "))
+	}
+	if p.slot {
+		s.say("plan: make the physical replication slot %s", s.Slot)
+	}
+	for _, c := range p.changes {
+		restart := ""
+		if c.Restart {
+			restart = " (needs a restart)"
+		}
+		s.say("plan: set %s: %s -> %s%s", c.Name, shown(c.Next), shown(c.to), restart)
+	}
+}
+
+func shown(value string) string {
+	if value == "" {
+		return "(empty)"
+	}
+	return value
+}
+
+// set plans a change.
+func (s *setup) set(name, to string) {
+	have := s.settings[name]
+	if have.Fixed {
+		s.refuse(fmt.Sprintf("set %s = %s there, or remove it from there", name, to),
+			"%s is given on the server's command line, which beats ALTER SYSTEM", name)
+		return
+	}
+	s.plan.changes = append(s.plan.changes, change{have, to})
+}
+
+// planSettings plans the settings that need a change, in the order in which they can be changed.
+func (s *setup) planSettings(ctx context.Context) error {
+	if s.settings[walLevel].Next == "minimal" {
+		s.set(walLevel, "replica")
+	}
+	s.planSenders()
+	slots, err := s.conn.CountSlots(ctx)
+	if err != nil {
+		return err
+	}
+	have, err := s.conn.FindSlot(ctx, s.Slot)
+	if err != nil {
+		return err
+	}
+	if have == nil {
+		slots++
+	}
+	if number(s.settings[maxSlots].Next) < slots {
+		s.set(maxSlots, strconv.Itoa(max(10, slots)))
+	}
+	if library := s.settings[archiveLibrary].Next; library != "" {
+		s.refuse("reset archive_library first (ALTER SYSTEM RESET archive_library, or in postgresql.conf)",
+			"archive_library is set, to %q: PostgreSQL does not take an archive_command beside it", library)
+	}
+	s.planCommand()
+	if s.settings[archiveMode].Next == "off" {
+		s.set(archiveMode, "on")
+	}
+	if s.Synchronous {
+		s.planSynchronous()
+	}
+	return nil
+}
+
+func number(text string) int {
+	n, _ := strconv.Atoi(text)
+	return n
+}
+
+// leastSenders is for the stream, and a backup that is two connections.
+const leastSenders = 3
+
+// planSenders sees to it that the stream and a backup can connect. Up to PostgreSQL 11 their connections are among
+// max_connections.
+func (s *setup) planSenders() {
+	if number(s.settings[maxSenders].Next) >= leastSenders {
+		return
+	}
+	to := 10
+	if s.info.Major < 12 {
+		to = min(to, number(s.settings[maxConnections].Next)-number(s.settings[reserved].Next)-1)
+	}
+	if to < leastSenders {
+		s.refuse("raise max_connections by a few, and restart the server",
+			"max_wal_senders must be %d at least, for which max_connections = %s is too low", leastSenders, s.settings[maxConnections].Next)
+		return
+	}
+	s.set(maxSenders, strconv.Itoa(to))
+}
+
+// command is the archive_command that calls archive-cmd for this spool.
+func (s *setup) command() string {
+	words := []string{pgserver.CommandWord(s.Program), "--spool", pgserver.CommandWord(s.Spool)}
+	if s.FileArg {
+		words = append(words, "--config", pgserver.CommandWord(s.File))
+	}
+	return strings.Join(append(words, `"%p"`), " ")
+}
+
+// planCommand leaves a command alone that does what it should, whatever options it has besides.
+func (s *setup) planCommand() {
+	have := s.settings[archiveCommand].Next
+	want := s.command()
+	if have == "" || have == want {
+		if have == "" {
+			s.set(archiveCommand, want)
+		}
+		return
+	}
+	words, plain := pgserver.CommandWords(have)
+	ours := plain && len(words) > 0 && sameFile(words[0], s.Program)
+	if !ours && !s.Replace {
+		s.refuse("--replace replaces it, and setup --undo puts it back; two archivers at once are not possible",
+			"archive_command is that of another archiver: %s", have)
+		return
+	}
+	spool := ""
+	if ours {
+		spool = optionOf(words, "--spool")
+	}
+	if spool != "" && (filepath.Clean(spool) == s.Spool || sameFile(spool, s.Spool)) {
+		return
+	}
+	if spool != "" && !s.Replace {
+		s.refuse("give that spool with --spool, or --replace to archive into another from now on",
+			"archive_command archives into another spool, %s", spool)
+		return
+	}
+	s.set(archiveCommand, want)
+}
+
+// optionOf is the value of an option among the words of a command.
+func optionOf(words []string, name string) string {
+	for i, w := range words {
+		if value, ok := strings.CutPrefix(w, name+"="); ok {
+			return value
+		}
+		if w == name && i+1 < len(words) {
+			return words[i+1]
+		}
+	}
+	return ""
+}
+
+func sameFile(a, b string) bool {
+	x, err := os.Stat(a)
+	if err != nil {
+		return false
+	}
+	y, err := os.Stat(b)
+	return err == nil && os.SameFile(x, y)
+}
+
+// streamer is the name that the stream has for the server.
+const streamer = "walkeep"
+
+func (s *setup) planSynchronous() {
+	have := s.settings[syncNames].Next
+	if have == "" {
+		s.notice("start it before the next commit matters (supervisor run, or sync)",
+			"with synchronous_standby_names every commit waits for the stream that supervisor run or sync makes")
+		s.set(syncNames, streamer)
+		return
+	}
+	if !strings.Contains(strings.ToLower(have), streamer) && have != "*" {
+		s.notice("add walkeep to it by hand, if commits are to wait for the archive",
+			"synchronous_standby_names is %q, and stays as it is: commits do not wait for walkeep", have)
+	}
+}
+
+// planSlot plans the slot, unless it is there.
+func (s *setup) planSlot(ctx context.Context) error {
+	have, err := s.conn.FindSlot(ctx, s.Slot)
+	switch {
+	case err != nil:
+		return err
+	case have == nil:
+		s.plan.slot = true
+	case !have.Physical:
+		s.refuse("choose another name with --slot", "the replication slot %s is a logical one", s.Slot)
+	case have.Temporary:
+		s.refuse("choose another name with --slot", "the replication slot %s is a temporary one, of another session", s.Slot)
+	default:
+		s.ok("the replication slot %s is there", s.Slot)
+	}
+	return nil
+}
+
+// planRole plans the role, or what it lacks.
+func (s *setup) planRole(ctx context.Context) error {
+	if s.Role == "" {
+		return nil
+	}
+	have, err := s.conn.FindRole(ctx, s.Role)
+	if err != nil {
+		return err
+	}
+	if have == nil {
+		if strings.HasPrefix(s.Role, "pg_") {
+			s.refuse("choose another name with --role",
+				"the role %s cannot be made: names that begin with pg_ are PostgreSQL's own", s.Role)
+			return nil
+		}
+		s.plan.role = true
+		return nil
+	}
+	if !have.Login {
+		s.plan.grants = append(s.plan.grants, pgserver.GrantLogin)
+	}
+	if !have.Replication && !have.Superuser {
+		s.plan.grants = append(s.plan.grants, pgserver.GrantReplication)
+	}
+	if !have.Monitor {
+		s.plan.grants = append(s.plan.grants, pgserver.GrantMonitor)
+	}
+	if len(s.plan.grants) == 0 {
+		s.ok("the role %s has what it needs", s.Role)
+	}
+	return nil
+}
+
+// planFile plans the configuration file. One that is there stays as it is.
+func (s *setup) planFile(context.Context) error {
+	f, err := s.configuration()
+	if err != nil {
+		return err
+	}
+	info, err := os.Stat(s.File)
+	if errors.Is(err, fs.ErrNotExist) {
+		dir := filepath.Dir(s.File)
+		if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+			s.refuse("make that directory, or name another file with --config",
+				"the configuration file %s cannot be written: %s is no directory that is there", s.File, dir)
+			return nil
+		}
+		if err := writable(dir); err != nil {
+			s.refuse("call this as root, or name another file with --config",
+				"the configuration file %s cannot be written: %s: %v", s.File, dir, err)
+			return nil
+		}
+		s.plan.file = &f
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if !s.user.reads(info) {
+		s.refuse("give it to "+s.user.name,
+			"the server's user %s cannot read the configuration file %s, which archive-cmd reads", s.user.name, s.File)
+		return nil
+	}
+	lacks, differs, err := f.missing()
+	if err != nil {
+		return err
+	}
+	if len(lacks)+len(differs) == 0 {
+		s.ok("the configuration file is %s", s.File)
+		return nil
+	}
+	s.ok("the configuration file %s is there, and stays as it is", s.File)
+	for _, l := range lacks {
+		s.say("  add the line: %s", l)
+	}
+	for _, l := range differs {
+		s.say("  it says something else than: %s", l)
+	}
+	return nil
+}

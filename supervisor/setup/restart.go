@@ -1,0 +1,158 @@
+package setup
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"walkeep/common/pgdata"
+	"walkeep/supervisor/pgserver"
+	"walkeep/supervisor/restore"
+)
+
+const (
+	// restartPatience is how long, in seconds, the server may take to stop and to start again.
+	restartPatience = "3600"
+	// connectPatience is how long a server that has started may refuse connections.
+	connectPatience = time.Minute
+)
+
+// restartIfNeeded restarts the server where settings wait for it, or says how that is done.
+func (s *setup) restartIfNeeded(ctx context.Context, command string) error {
+	names := s.pending()
+	if len(names) == 0 {
+		return nil
+	}
+	if !s.Restart {
+		s.say("restart needed, for %s: %s", strings.Join(names, ", "), s.restartBy(command))
+		return nil
+	}
+	if err := s.sayOthers(ctx); err != nil {
+		return err
+	}
+	if err := s.restart(ctx); err != nil {
+		return err
+	}
+	for _, name := range order {
+		if have := s.settings[name]; have.Pending() {
+			return problem("see the server's log", "the server was restarted, and %s is still %s, not %s", name, have.Running, have.Next)
+		}
+	}
+	s.say("done: restarted the server")
+	return nil
+}
+
+// sayOthers warns of what a restart changes besides.
+func (s *setup) sayOthers(ctx context.Context) error {
+	others, err := s.conn.Strings(ctx, `SELECT name FROM pg_settings WHERE pending_restart ORDER BY name`)
+	if err != nil {
+		return err
+	}
+	others = slices.DeleteFunc(others, func(name string) bool { return slices.Contains(order, name) })
+	if len(others) > 0 {
+		s.notice("", "the restart makes other settings take effect, too: %s", strings.Join(others, ", "))
+	}
+	return nil
+}
+
+// restartBy says how the server is restarted by hand.
+func (s *setup) restartBy(command string) string {
+	ctl := "pg_ctl"
+	if s.Bindir != "" {
+		ctl = pgserver.Program(s.Bindir, ctl)
+	}
+	how := fmt.Sprintf("%s restart -D %s -m fast, as %s", ctl, s.data, s.user.name)
+	if unit := s.unit(); unit != "" {
+		return "systemctl restart " + unit
+	}
+	return how + "; or " + command + " --restart"
+}
+
+// unit is the systemd unit that the server runs in, if it is one of PostgreSQL's own (Linux).
+func (s *setup) unit() string {
+	p, err := pgdata.ReadPostmaster(s.data)
+	if err != nil {
+		return ""
+	}
+	groups, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", p.PID))
+	if err != nil {
+		return ""
+	}
+	for line := range strings.Lines(string(groups)) {
+		unit := filepath.Base(strings.TrimSpace(line))
+		if strings.HasSuffix(unit, ".service") && (strings.Contains(unit, "postgres") || strings.Contains(unit, "pgsql")) {
+			return unit
+		}
+	}
+	return ""
+}
+
+// restart restarts the server as its user, with the command line that it has, and connects again.
+func (s *setup) restart(ctx context.Context) error {
+	bindir, err := pgserver.Bindir(ctx, s.Bindir, s.info.Major)
+	if err != nil {
+		return err
+	}
+	log, err := s.openLog()
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	s.conn.Close(ctx)
+	// An interrupt must not leave the server down.
+	cmd := exec.Command(pgserver.Program(bindir, "pg_ctl"), "restart", "-D", s.data, "-m", "fast", "-w", "-t", restartPatience)
+	cmd.Dir = s.data
+	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PG") || strings.HasPrefix(v, "WALKEEP_") })
+	cmd.Stdout, cmd.Stderr = log, log // not a pipe, which the server would hold open
+	s.user.use(cmd)
+	apart(cmd)
+	if err := cmd.Run(); err != nil {
+		return problem("the reason is in "+log.Name()+"; if a setting is the reason, it is in postgresql.auto.conf",
+			"restart the server: %v", err)
+	}
+	return s.reconnect(ctx)
+}
+
+// openLog opens the file that takes what the server writes to its standard error: that to which it goes now, if it is a
+// file (Linux), or else one in the data directory.
+func (s *setup) openLog() (*os.File, error) {
+	if p, err := pgdata.ReadPostmaster(s.data); err == nil {
+		if path, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/2", p.PID)); err == nil {
+			if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
+				if f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0); err == nil {
+					return f, nil
+				}
+			}
+		}
+	}
+	path := filepath.Join(s.data, restore.LogName)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.user.giveFile(f); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// reconnect connects to the server that was started again.
+func (s *setup) reconnect(ctx context.Context) error {
+	for end := time.Now().Add(connectPatience); ; {
+		err := s.begin(ctx)
+		if err == nil {
+			return s.refresh(ctx)
+		}
+		s.close(ctx)
+		if ctx.Err() != nil || time.Now().After(end) || !pgserver.NotReady(err) {
+			return problem("see the server's log", "the server was restarted: %w", err)
+		}
+		time.Sleep(100 * time.Millisecond)
+	}
+}

@@ -1,0 +1,182 @@
+package main_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"walkeep/common/cmdtest"
+	"walkeep/common/pgtest"
+)
+
+// Where the settings were changed between two setups, it is that which undo puts back.
+func TestSetupAgain(t *testing.T) {
+	t.Parallel()
+	r := newSetupRig(t, setupMajor, nil)
+	r.setup()
+	set := func(setting string) {
+		t.Helper()
+		r.must(r.c.Exec(r.ctx(), "ALTER SYSTEM "+setting))
+		r.must(r.c.Reload(r.ctx()))
+	}
+	set("SET archive_command = 'cp %p /new/%f'")
+	set("RESET archive_mode")
+	r.says("set archive_command: cp %p /new/%f -> ", "--replace")
+	r.says("nothing to do")
+	r.setup("--undo")
+	if auto := r.autoConf(); !strings.Contains(auto, "'cp %p /new/%f'") || strings.Contains(auto, "archive_mode") {
+		t.Errorf("postgresql.auto.conf is\n%s", auto)
+	}
+
+	// A command that does what it should is left alone, whatever its options.
+	command := fmt.Sprintf("%s --codec lz4 -v --spool=%q %%p", cmdtest.Path("archive-cmd"), filepath.Join(r.dir, "here"))
+	set("SET archive_command = '" + command + "'")
+	r.refuses("archives into another spool")
+	r.spool = filepath.Join(r.dir, "here")
+	r.setup()
+	if auto := r.autoConf(); !strings.Contains(auto, command) {
+		t.Errorf("postgresql.auto.conf is\n%s", auto)
+	}
+	r.setup("--undo")
+	if auto := r.autoConf(); !strings.Contains(auto, command) {
+		t.Errorf("postgresql.auto.conf is\n%s", auto)
+	}
+}
+
+// What somebody else has changed since is not undone, and an active slot is not dropped.
+func TestSetupUndoLeaves(t *testing.T) {
+	t.Parallel()
+	r := newSetupRig(t, setupMajor, nil)
+	before := r.state()
+	r.setup("--synchronous")
+	r.must(r.c.Exec(r.ctx(), "ALTER SYSTEM SET archive_command = 'true'"))
+	r.must(r.c.Reload(r.ctx()))
+	receiver, err := pgtest.ClientTool("pg_receivewal")
+	r.must(err)
+	r.mkdir(filepath.Join(r.dir, "received"))
+	cmd := pgtest.Command(r.ctx(), receiver, "-D", filepath.Join(r.dir, "received"), "-S", "walkeep", "-d", r.c.ConnString())
+	r.must(cmd.Start())
+	r.must(r.c.WaitFor(r.ctx(), pgtest.Timeout, "the slot to be in use", func(ctx context.Context) (bool, error) {
+		n, err := r.c.QueryInt(ctx, "SELECT count(*) FROM pg_replication_slots WHERE active")
+		return n == 1, err
+	}))
+	r.refuses("is in use", "--undo")
+	r.must(cmd.Process.Signal(os.Interrupt))
+	cmd.Wait()
+	r.must(os.RemoveAll(filepath.Join(r.dir, "received")))
+	r.must(r.c.WaitFor(r.ctx(), pgtest.Timeout, "the slot to be free", func(ctx context.Context) (bool, error) {
+		n, err := r.c.QueryInt(ctx, "SELECT count(*) FROM pg_replication_slots WHERE active")
+		return n == 0, err
+	}))
+	r.says("archive_command was changed since, and stays", "--undo")
+	r.must(r.c.Exec(r.ctx(), "ALTER SYSTEM RESET archive_command"))
+	r.same(before, "undo")
+}
+
+// Root sets up a server of another user, to whom all belongs that is made.
+func TestSetupAsRoot(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	r := newSetupRig(t, setupMajor, minimal)
+	before := r.state()
+	call := func(more ...string) {
+		t.Helper()
+		cmd := exec.CommandContext(r.ctx(), cmdtest.Path("supervisor"), r.args(more...)...)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%q: %v\n%s", more, err, out)
+		}
+	}
+	call("--restart")
+	r.load(r.c, 5, 1)
+	r.cut(r.c)
+	r.run("status", "--conninfo", r.c.ConnString()) // as the servers' user
+	out, err := pgtest.Command(r.ctx(), "cat", r.ini, filepath.Join(r.spool, "setup.json")).CombinedOutput()
+	if err != nil {
+		t.Errorf("the servers' user cannot read what root has made: %s", out)
+	}
+	r.says("nothing to do")
+	call("--undo", "--restart")
+	r.must(r.c.Exec(r.ctx(), "DROP TABLE load_history, load_account, load_teller"))
+	r.same(before+"\n"+r.spool+"\n"+filepath.Join(r.spool, "archive.json"), "undo")
+}
+
+// A setup, or an undo, that is killed at any time can be undone.
+func TestSetupKilled(t *testing.T) {
+	t.Parallel()
+	r := newSetupRig(t, setupMajor, minimal)
+	r.must(r.c.Exec(r.ctx(), "CREATE ROLE walker"))
+	r.must(r.c.Exec(r.ctx(), "ALTER SYSTEM SET max_wal_senders = 0"))
+	before := r.state()
+	random := cmdtest.Rand(t)
+	for _, made := range []bool{false, true} {
+		if made { // now the slot can be made at once, and the spool is there
+			r.must(r.c.Configure(map[string]string{"wal_level": "replica", "max_replication_slots": "5"}))
+			r.must(r.c.Restart(r.ctx()))
+			r.mkdir(r.spool)
+			before = r.state()
+		}
+		begun := time.Now()
+		r.setup("--role", "walker")
+		took := time.Since(begun)
+		r.setup("--undo")
+		r.same(before, "undo")
+		killed := 0
+		for range 30 {
+			if r.kill(random, took, "--role", "walker") {
+				killed++
+			}
+			if random.IntN(2) == 0 {
+				r.setup("--role", "walker") // completes it
+			}
+			r.kill(random, took, "--undo")
+			r.setup("--undo")
+			r.same(before, "a setup that was killed, and undo")
+			if t.Failed() {
+				return
+			}
+		}
+		t.Logf("killed %d setups, in up to %s", killed, took)
+		if killed < 10 {
+			t.Errorf("only %d setups were killed", killed)
+		}
+	}
+}
+
+// kill calls setup, and kills it after up to the time that it takes.
+func (r *setupRig) kill(random *rand.Rand, took time.Duration, more ...string) bool {
+	r.t.Helper()
+	cmd := pgtest.Command(r.ctx(), cmdtest.Path("supervisor"), r.args(more...)...)
+	r.must(cmd.Start())
+	timer := time.AfterFunc(time.Duration(random.Int64N(int64(took))), func() { cmd.Process.Kill() })
+	defer timer.Stop()
+	return cmd.Wait() != nil
+}
+
+// Several setups, and undos, at once do what one does.
+func TestSetupTogether(t *testing.T) {
+	t.Parallel()
+	r := newSetupRig(t, setupMajor, nil)
+	before := r.state()
+	for _, args := range [][]string{{"--role", "walker"}, {"--undo"}} {
+		var calls []*exec.Cmd
+		for range 4 {
+			cmd := pgtest.Command(r.ctx(), cmdtest.Path("supervisor"), r.args(args...)...)
+			r.must(cmd.Start())
+			calls = append(calls, cmd)
+		}
+		for _, cmd := range calls {
+			if err := cmd.Wait(); err != nil {
+				t.Errorf("%q: %v", args, err)
+			}
+		}
+	}
+	r.same(before, "undo")
+}

@@ -1,0 +1,108 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"walkeep/common/archive"
+	"walkeep/common/cli"
+	"walkeep/supervisor/pgserver"
+	"walkeep/supervisor/restore"
+)
+
+// checkStandby refuses what contradicts --standby.
+func (o *restoreOptions) checkStandby() error {
+	t, err := o.target(nil, "")
+	switch {
+	case err != nil:
+		return err
+	case t.Kind != archive.ToLatest:
+		return errors.New("--standby has no target: a standby replays all that is archived")
+	case o.Action != "":
+		return errors.New("--target-action is for a target, which --standby has not")
+	}
+	return nil
+}
+
+// asStandby makes a restore one of a standby that is fed from the spool, and from its primary if there is one.
+func (e *env) asStandby(r *restore.Options, command, slot string) error {
+	switch err := pgserver.CheckPrimary(e.PrimaryConninfo); {
+	case errors.Is(err, pgserver.ErrSecret):
+		return cli.Fail(exitUsage, fmt.Errorf("primary-conninfo is refused: %w, and the standby's configuration would show it", err),
+			"put the password into the password file of the server's user (~/.pgpass), or into another one that passfile=FILE in primary-conninfo names")
+	case err != nil:
+		return fmt.Errorf("primary-conninfo: %w", err)
+	case slot != "" && !slotForm.MatchString(slot):
+		return fmt.Errorf("--primary-slot: %q is not the name of a replication slot", slot)
+	case slot != "" && e.PrimaryConninfo == "":
+		return errors.New("--primary-slot needs --primary-conninfo")
+	}
+	s := &restore.Standby{Primary: e.PrimaryConninfo, Slot: slot}
+	if host, err := os.Hostname(); err == nil && s.Primary != "" {
+		s.Primary = pgserver.WithApplication(s.Primary, host)
+	}
+	r.Recovery.Standby = s
+	return e.fromSpool(r, command)
+}
+
+var slotForm = regexp.MustCompile(`^[a-z0-9_]{1,63}$`)
+
+// given tells whether an option stands on the command line, not only in the configuration.
+func (e *env) given(option string) bool {
+	return slices.ContainsFunc(e.args, func(arg string) bool { return arg == "--"+option || strings.HasPrefix(arg, "--"+option+"=") })
+}
+
+// usage is the failure of wrong options.
+func usage(err error) error {
+	var f *cli.Failure
+	if errors.As(err, &f) {
+		return err
+	}
+	return cli.Fail(exitUsage, err, "")
+}
+
+// register has the archive keep the WAL that a restored standby needs, until restore-cmd says how far it has come. A
+// server that is no standby may have been one before, which is no more then.
+func (e *env) register(ctx context.Context, a *archive.Archive, r restore.Options) error {
+	host, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	id := archive.StandbyID(host, r.Dir)
+	if r.Recovery.Standby == nil {
+		if err := a.ForgetStandby(ctx, id); err != nil && !errors.Is(err, archive.ErrAbsent) {
+			e.msg.Warn("supervisor cleanup --forget-standby "+id+" removes it", "the note of the standby that %s was could not be removed: %v", r.Dir, err)
+		}
+		return nil
+	}
+	err = a.NoteStandby(ctx, archive.Standby{Host: host, Data: r.Dir, Restartpoint: r.Plan.Backup.FirstSegment().String(), Noted: time.Now().UTC()})
+	if err != nil {
+		return fmt.Errorf("note what the standby needs in the archive: %w", err)
+	}
+	notes := filepath.Join(e.Spool, "standbys")
+	return restore.GiveLike(e.Spool, notes, filepath.Join(notes, id+".json"))
+}
+
+// reportStandby says what a restored standby will do.
+func (e *env) reportStandby(r restore.Options) error {
+	s := r.Recovery.Standby
+	along := "the newest timeline"
+	if s.Timeline != 0 {
+		along = fmt.Sprintf("timeline %d", s.Timeline)
+	}
+	from := "the archive"
+	if s.Primary != "" {
+		from += ", and streams from its primary"
+	}
+	host, _ := os.Hostname()
+	_, err := fmt.Fprintf(e.out, "it is a standby, follows %s from %s, and needs WAL from %s on (supervisor cleanup --forget-standby %s when it is no more)\n",
+		along, from, r.Plan.Backup.FirstSegment(), archive.StandbyID(host, r.Dir))
+	return err
+}
