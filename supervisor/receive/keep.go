@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"walkeep/common/archive"
@@ -45,15 +46,13 @@ func (r *receiver) keep(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		switch {
-		case err == nil:
-			said = ""
-		case err.Error() != said: // one that stays is reported once
-			said = err.Error()
-			r.Log.Error("a streamed segment cannot be archived; it stays in partial/", "error", said)
+		first, trouble := inShort(err)
+		if first != "" && first != said { // one that stays is reported once
+			r.Log.Error("a streamed segment cannot be archived; it stays in partial/", "error", trouble)
 		}
+		said = first
 		r.mu.Lock()
-		r.trouble = said
+		r.trouble = trouble
 		r.mu.Unlock()
 		r.note(ctx)
 		select {
@@ -63,6 +62,18 @@ func (r *receiver) keep(ctx context.Context) {
 		case <-r.wake:
 		}
 	}
+}
+
+// inShort gives the first of the errors that are joined, and the same with how many more there are.
+func inShort(err error) (first, text string) {
+	if err == nil {
+		return "", ""
+	}
+	first, rest, more := strings.Cut(err.Error(), "\n")
+	if !more {
+		return first, first
+	}
+	return first, fmt.Sprintf("%s; and %d more", first, strings.Count(rest, "\n")+1)
 }
 
 // StoreComplete brings the segments to the archive that were streamed to their ends, in their order. spool is the archive's

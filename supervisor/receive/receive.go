@@ -271,11 +271,7 @@ func (r *receiver) learn(ctx context.Context, c *conn, tli wal.Timeline) (wal.Hi
 // was streamed of a timeline and what comes would not belong together.
 func (r *receiver) storeHistory(ctx context.Context, h wal.History, text []byte) error {
 	name := wal.Name{Kind: wal.KindHistory, Timeline: h.Timeline}
-	there, err := r.a.HasName(ctx, name)
-	if err != nil {
-		return err
-	}
-	if there {
+	if there, err := r.a.HasName(ctx, name); err == nil && there { // where that is not known, archive-cmd will compare
 		archived, err := r.a.History(ctx, h.Timeline)
 		if err == nil && !slices.Equal(archived.Entries, h.Entries) {
 			err = fmt.Errorf("the server came to its timeline %d in another way than the archive's, which was another server's", h.Timeline)

@@ -52,9 +52,10 @@ func (r *receiver) next(ctx context.Context, w way) (uint64, error) {
 		next = max(next, number)
 	}
 	if next != 0 {
-		// The archive may have later ones, but nobody is known to archive those from here on.
+		// The archive may have later ones, but nobody is known to archive those from here on. One that cannot be read must
+		// not end the stream.
 		if there, err := r.a.HasName(ctx, w.name(next)); err != nil || !there {
-			return next, err
+			return next, nil
 		}
 	}
 	limit := ^uint64(0)
