@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -197,7 +198,10 @@ func TestSyncKilled(t *testing.T) {
 		for i := range 40 {
 			time.Sleep(time.Duration(rand.IntN(120)) * time.Millisecond)
 			if i%3 == 0 {
-				sync.stop()
+				r.must(sync.cmd.Process.Signal(syscall.SIGTERM))
+				if end := cmdtest.Ended(sync.cmd, sync.cmd.Wait()); end.Code != 0 && end.Signal != syscall.SIGTERM { // it may hardly have begun
+					t.Errorf("SIGTERM ended it with %d", end.Code)
+				}
 			} else {
 				sync.kill()
 			}

@@ -152,3 +152,77 @@ func TestSyncLeavesNothingOut(t *testing.T) {
 	r.compare(c, 1, end)
 	r.run("verify")
 }
+
+// A partial segment whose segment the archive has by now is removed, even if a power cut has left something else behind
+// its records; and kept aside if the records are others.
+func TestSyncSuperseded(t *testing.T) {
+	t.Parallel()
+	for name, differs := range map[string]bool{"torn": false, "differs": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, 15)
+			c := r.start("primary", r.keepAll(map[string]string{"archive_mode": "off"}))
+			sync := r.sync(c)
+			r.load(c, 5, 1)
+			r.flushed(c)
+			sync.stop()
+			partial := filepath.Join(r.spool, "partial", r.streamedFiles()[0])
+			content, err := os.ReadFile(partial)
+			r.must(err)
+			if differs { // an older content of the database, as it were: undamaged, and another
+				content = content[:len(content)/2]
+				copy(content[24:32], "another!") // the system identifier, which no record's checksum covers
+			} else {
+				content = append(content, "what a power cut leaves"...)
+			}
+			r.must(os.WriteFile(partial, content, 0o600))
+			segment, err := c.SwitchWAL(r.ctx())
+			r.must(err)
+			r.must(pgtest.Command(r.ctx(), cmdtest.Path("archive-cmd"), "-c", os.DevNull, "--spool", r.spool, "--lookahead", "0", c.Path("pg_wal/"+segment)).Run())
+			sync.start()
+			r.load(c, 5, 2)
+			end := r.flushed(c)
+			r.until("the partial segment to be removed", func() bool { return r.streamedFile(filepath.Base(partial)) == nil })
+			aside, err := filepath.Glob(partial + ".differs-*")
+			r.must(err)
+			if differs != (len(aside) == 1) || differs != strings.Contains(sync.said(), "differs from what is archived") {
+				t.Errorf("%d files were put aside:\n%s", len(aside), sync.said())
+			}
+			if differs {
+				if kept, err := os.ReadFile(aside[0]); err != nil || string(kept) != string(content) {
+					t.Errorf("what differs was not kept: %v", err)
+				}
+			}
+			r.settled()
+			sync.stop()
+			r.compare(c, 1, end)
+		})
+	}
+}
+
+// A server that came to its timeline in another way than the one whose history is archived is not streamed from.
+func TestSyncOtherHistory(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 15)
+	primary := r.start("primary", r.keepAll(map[string]string{"archive_mode": "off"}))
+	r.load(primary, 5, 1)
+	sync := r.sync(primary)
+	r.flushed(primary)
+	standby := r.cascade(primary, "standby", "off")
+	sync.stop()
+	r.must(primary.Kill())
+	r.must(standby.Promote(r.ctx()))
+	history := filepath.Join(r.dir, "00000002.history")
+	r.must(os.WriteFile(history, []byte("1\t0/400028\tanother promotion\n"), 0o644))
+	r.must(pgtest.Command(r.ctx(), cmdtest.Path("archive-cmd"), "-c", os.DevNull, "--spool", r.spool, history).Run())
+	second := &streamer{r: r, log: filepath.Join(r.dir, "sync2.log"), args: []string{"sync", "--conninfo", standby.ConnString()}}
+	second.start()
+	defer second.cmd.Process.Kill()
+	second.says("came to its timeline 2 in another way")
+	for _, name := range r.streamedFiles() {
+		if strings.HasPrefix(name, "00000002") {
+			t.Errorf("%s was streamed", name)
+		}
+	}
+	second.stop()
+}

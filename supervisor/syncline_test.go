@@ -24,7 +24,7 @@ func (r *rig) cascade(primary *pgtest.Cluster, name string, archiving string) *p
 	pgtest.Attach(r.t, c)
 	r.must(c.Standby(map[string]string{
 		"primary_conninfo": primary.ConnString(), "recovery_target_timeline": "latest", "archive_mode": archiving, "hot_standby": "on",
-		"restore_command": fmt.Sprintf(`"%s" -c %s --spool "%s" %%f "%%p" %%r`, cmdtest.Path("restore-cmd"), os.DevNull, r.spool),
+		"restore_command": fmt.Sprintf(`"%s" -c %s --spool "%s" --retry-time 100ms %%f "%%p" %%r`, cmdtest.Path("restore-cmd"), os.DevNull, r.spool),
 	}))
 	r.must(c.Start(r.ctx()))
 	r.must(c.WaitFor(r.ctx(), pgtest.Timeout, "the standby to stream", func(ctx context.Context) (bool, error) {
