@@ -83,6 +83,9 @@ type receiver struct {
 	size wal.SegmentSize
 	// skipTo is the number of the segment before which the server has nothing any more.
 	skipTo uint64
+	standby bool // the server was one when the session began
+	// settled is the segment that was received anew because a standby may have sent what it had not received itself.
+	settled wal.Name
 	// doubtful holds bytes of which nobody knows whether they are durable, until it can be cut off before them.
 	doubtful *segment
 
@@ -142,6 +145,9 @@ func (r *receiver) streamAgain(ctx context.Context) error {
 	for {
 		begun := time.Now()
 		streamed, err := r.session(ctx)
+		if errors.Is(err, errUnsettled) {
+			continue
+		}
 		streamed = streamed && time.Since(begun) > pauses.MaxInterval // or one that cannot write would be begun again without a pause
 		switch {
 		case ctx.Err() != nil:

@@ -26,6 +26,9 @@ func (r *receiver) slot(ctx context.Context, c *conn) (wal.LSN, error) {
 		return 0, err
 	}
 	defer sql.Close(context.WithoutCancel(ctx))
+	if err := sql.QueryRow(ctx, `SELECT pg_is_in_recovery()`).Scan(&r.standby); err != nil {
+		return 0, fmt.Errorf("ask the server whether it is a standby: %w", err)
+	}
 	s, err := sql.FindSlot(ctx, r.Slot)
 	switch {
 	case err != nil:

@@ -136,7 +136,7 @@ func (t *tail) loop(ctx context.Context, in <-chan message, free chan<- []byte) 
 			if !ok { // why, is for the reader to say
 				return t.s.flush()
 			}
-			if err := t.take(m, in, free); err != nil {
+			if err := t.take(ctx, m, in, free); err != nil {
 				return err
 			}
 			if wait := t.FlushInterval - time.Since(t.synced); t.Synchronous || wait <= 0 {
@@ -164,14 +164,14 @@ func (t *tail) loop(ctx context.Context, in <-chan message, free chan<- []byte) 
 }
 
 // take writes a message, and those that wait behind it.
-func (t *tail) take(m message, in <-chan message, free chan<- []byte) error {
+func (t *tail) take(ctx context.Context, m message, in <-chan message, free chan<- []byte) error {
 	answer, begun := false, t.at
 	for {
 		t.heard = time.Now()
 		t.sent = max(t.sent, m.end)
 		answer = answer || m.answer
 		if m.data != nil {
-			if err := t.write(m); err != nil {
+			if err := t.write(ctx, m); err != nil {
 				return err
 			}
 			select {
@@ -200,7 +200,7 @@ func (t *tail) take(m message, in <-chan message, free chan<- []byte) error {
 }
 
 // write brings bytes to their segments.
-func (t *tail) write(m message) error {
+func (t *tail) write(ctx context.Context, m message) error {
 	if m.start != t.at {
 		return fmt.Errorf("the server sends WAL of %s where %s comes next", m.start, t.at)
 	}
@@ -214,6 +214,9 @@ func (t *tail) write(m message) error {
 		data = rest
 		if !t.s.full() {
 			continue
+		}
+		if err := t.settle(ctx); err != nil {
+			return err
 		}
 		if err := t.s.complete(); err != nil {
 			return err

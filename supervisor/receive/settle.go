@@ -1,0 +1,61 @@
+package receive
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"walkeep/common/archive"
+	"walkeep/common/wal"
+	"walkeep/supervisor/pgserver"
+)
+
+// errUnsettled says that the end of a segment must be received anew.
+var errUnsettled = errors.New("the end of the segment is received anew")
+
+// settleTimeout is how long a standby has to receive the rest of a segment that it has replayed to its end.
+const settleTimeout = 2 * time.Second
+
+// settle looks at a segment that was received to its end and in which a switch record leaves the rest unused. As soon as a
+// standby has replayed that record, it sends the whole segment, although it may not have received the rest yet: what its
+// file holds there may be of an earlier use. That is of no use to recovery, but not what the primary's archiver stores
+// under the same name. So the rest is received once more when the standby has it; openSegment cuts it off.
+//
+// Source: GetStandbyFlushRecPtr in [walsender.c].
+//
+// [walsender.c]: https://github.com/postgres/postgres/blob/REL_18_STABLE/src/backend/replication/walsender.c
+func (t *tail) settle(ctx context.Context) error {
+	if !t.standby || t.settled == t.s.name {
+		return nil
+	}
+	found, err := archive.WalkStreamed(t.s.f, t.s.size, t.s.name)
+	if err != nil || !found.Switched || int64(found.End-found.Start) == t.s.size {
+		return nil // archive-cmd judges it
+	}
+	ctx, cancel := context.WithTimeout(ctx, silence)
+	defer cancel()
+	sql, err := pgserver.Connect(ctx, t.Conninfo)
+	if err != nil {
+		return err
+	}
+	defer sql.Close(context.WithoutCancel(ctx))
+	for begun := time.Now(); ; {
+		var standby, received bool
+		err := sql.QueryRow(ctx, `SELECT pg_is_in_recovery(), coalesce(pg_last_wal_receive_lsn() >= $1::pg_lsn, true)`, (t.s.start+wal.LSN(t.s.size)).String()).
+			Scan(&standby, &received)
+		switch {
+		case err != nil:
+			return err
+		case !standby:
+			return nil
+		case received || time.Since(begun) > settleTimeout: // or its primary is gone
+			t.settled = t.s.name
+			return errUnsettled
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
