@@ -230,6 +230,9 @@ func (r *receiver) learn(ctx context.Context, c *conn, tli wal.Timeline) (wal.Hi
 	for of := tli; of > 1; {
 		name := wal.Name{Kind: wal.KindHistory, Timeline: of}
 		text, err := c.history(ctx, of)
+		if of != tli && isMissing(err) {
+			break // the server began on a later timeline, and never had it
+		}
 		if err != nil {
 			return h, err
 		}
