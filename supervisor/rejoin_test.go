@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -11,6 +12,7 @@ import (
 
 	"walkeep/common/cmdtest"
 	"walkeep/common/pgtest"
+	"walkeep/common/wal"
 )
 
 // diverge loses the primary with WAL that was never archived, and promotes the standby.
@@ -103,25 +105,44 @@ func (r *rig) read(file string) string {
 	return string(content)
 }
 
-// A standby that was promoted to try something, and has archived what it did then, comes back to the timeline that is named
-// the newest by its primary's promotion, also where it was booted on a timeline of the same number.
+// A standby that was promoted to try something comes back to the timeline of its primary's promotion, which has the same
+// number as the one that it made, also where both began at the same position.
 func TestRejoinBooted(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, restoreMajor)
+	for _, together := range []bool{false, true} {
+		t.Run(fmt.Sprintf("together=%t", together), func(t *testing.T) { newRig(t, restoreMajor).booted(together) })
+	}
+}
+
+func (r *rig) booted(together bool) {
 	primary := r.fed()
 	second, booted := r.standby("second", nil), r.standby("booted", map[string]string{"archive_mode": "off"})
 	r.follows(booted, primary)
 	r.follows(second, primary)
+	want := "had diverged: timeline 2, the newest, left timeline 1 at"
+	if together {
+		r.must(primary.Kill())
+		at, err := second.CurrentLSN(r.ctx())
+		r.must(err)
+		r.must(booted.WaitReplayed(r.ctx(), at))
+		want = "had diverged: the archive holds WAL of another server under the same names (00000002"
+	}
 	r.must(booted.Promote(r.ctx()))
 	r.load(booted, 30, 10)
 	r.must(booted.Stop(r.ctx(), pgtest.Fast))
-	r.diverge(primary, second) // both are on a timeline 2 now
-	out := r.rejoined(booted, "--primary-conninfo", second.ConnString())
-	if !strings.Contains(out, "was shut down on timeline 2") {
-		t.Errorf("rejoin says\n%s", out)
+	if together {
+		r.must(second.Promote(r.ctx()))
+		r.load(second, 30, 9)
+		r.cut(second)
+	} else {
+		r.diverge(primary, second)
 	}
-	if kept, err := filepath.Glob(booted.Path("pg_wal/walkeep.kept/00000002*")); err != nil || len(kept) < 2 {
-		t.Errorf("its own timeline 2 was not kept: %v, %v", kept, err)
+	out := r.rejoined(booted, "--primary-conninfo", second.ConnString())
+	if !strings.Contains(out, "was shut down on timeline 2") || !strings.Contains(out, want) {
+		r.t.Errorf("rejoin does not say %q:\n%s", want, out)
+	}
+	if kept, err := filepath.Glob(booted.Path("pg_wal/walkeep.kept/00000002*")); err != nil || len(kept) == 0 {
+		r.t.Errorf("its own timeline 2 was not kept: %v, %v", kept, err)
 	}
 	// What comes now comes by streaming.
 	r.load(second, 10, 11)
@@ -129,12 +150,12 @@ func TestRejoinBooted(t *testing.T) {
 	r.must(err)
 	r.must(booted.WaitReplayed(r.ctx(), at))
 	if got, want := r.sum(booted), r.sum(second); got != want {
-		t.Error("the rows differ")
+		r.t.Error("the rows differ")
 	}
 	host, err := os.Hostname()
 	r.must(err)
 	if got, err := second.QueryString(r.ctx(), "SELECT application_name FROM pg_stat_replication"); err != nil || got != host {
-		t.Errorf("the standby streams as %q, %v, want %s", got, err, host)
+		r.t.Errorf("the standby streams as %q, %v, want %s", got, err, host)
 	}
 }
 
@@ -205,10 +226,26 @@ func TestRejoinKilled(t *testing.T) {
 	if _, err := os.Stat(old.Path("conf.d/own.conf")); err != nil {
 		t.Error(err)
 	}
+	wanted := 0
+	for _, file := range walBefore {
+		n, err := wal.ParseName(filepath.Base(file))
+		r.must(err)
+		own, err := os.ReadFile(filepath.Join(scratch, "pg_wal", n.String()))
+		r.must(err)
+		h, err := wal.ParseHeader(own[:wal.HeaderSize])
+		stored, _ := filepath.Glob(filepath.Join(r.spool, "wal", "*", n.String()+".zst"))
+		if err != nil || h.Check(n) != nil || len(stored) > 0 {
+			continue // made ready for later use, or in the archive
+		}
+		wanted++
+		if kept, err := os.ReadFile(old.Path("pg_wal/walkeep.kept/" + n.String())); err != nil || !bytes.Equal(kept, own) {
+			t.Errorf("%s was not kept as it was (%v)", n, err)
+		}
+	}
 	kept, err := filepath.Glob(old.Path("pg_wal/walkeep.kept/*"))
 	r.must(err)
-	if len(kept) == 0 || len(kept) > len(walBefore) {
-		t.Errorf("kept %v of %v", kept, walBefore)
+	if wanted < 2 || len(kept) != wanted {
+		t.Errorf("kept %v of %v, wanted %d", kept, walBefore, wanted)
 	}
 	r.follows(old, next)
 }

@@ -182,3 +182,45 @@ func TestRestoreStandbyRefuses(t *testing.T) {
 		}
 	}
 }
+
+// Root restores for the server's user, and what it notes in the archive is that user's, who must be able to change it.
+func TestRootRestoresStandby(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("this needs root")
+	}
+	r := newRig(t, restoreMajor)
+	c := r.start("primary", nil)
+	r.must(c.Exec(r.ctx(), "CREATE TABLE elsewhere (n int)"))
+	r.load(c, 10, 1)
+	r.backup(c)
+	dir := filepath.Join(r.dir, "standby")
+	r.mkdir(dir)
+	cmd := exec.CommandContext(r.ctx(), r.command().Path, "-c", os.DevNull, "--spool", r.spool, "restore", "--standby", "--target-dir", dir)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("restore by root: %v\n%s", err, out)
+	}
+	r.noteOf(dir, "")
+	to, err := pgtest.Open(dir)
+	r.must(err)
+	pgtest.Attach(t, to)
+	r.must(to.Start(r.ctx()))
+	r.follows(to, c)
+	foreign, err := pgtest.Command(r.ctx(), "find", r.spool, dir, "-user", "root").Output()
+	if err != nil || len(foreign) > 0 {
+		t.Errorf("root's own are\n%s(%v)", foreign, err)
+	}
+	r.must(to.Stop(r.ctx(), pgtest.Fast))
+	for _, user := range []string{"root", "its own"} {
+		cmd := r.command("rejoin", "--pgdata", dir)
+		if user == "root" {
+			cmd = exec.CommandContext(r.ctx(), cmd.Args[0], "-c", os.DevNull, "--spool", r.spool, "rejoin", "--pgdata", dir)
+		}
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("rejoin by %s: %v\n%s", user, err, out)
+		}
+		if foreign, err := pgtest.Command(r.ctx(), "find", dir, "-user", "root").Output(); err != nil || len(foreign) > 0 {
+			t.Errorf("root's own are\n%s(%v)", foreign, err)
+		}
+	}
+}
