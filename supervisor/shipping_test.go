@@ -248,7 +248,8 @@ func TestStreamIsReported(t *testing.T) {
 		t.Errorf("restore: %v\n%s", err, out)
 	}
 	standby := r.standby("standby", nil)
-	if out := r.run("promote", "--conninfo", standby.ConnString()); !strings.Contains(out, "had been streamed") {
+	// The configuration that was made for the primary names its data directory.
+	if out := r.run("promote", "--conninfo", standby.ConnString(), "--pgdata", c.Dir); !strings.Contains(out, "had been streamed") {
 		t.Errorf("promote says %s", out)
 	}
 	if n, err := standby.QueryInt(r.ctx(), "SELECT count(*) FROM ledger"); err != nil || n != 1 {

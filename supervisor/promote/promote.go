@@ -39,7 +39,7 @@ type Options struct {
 	Conninfo string // of the standby
 	// Primary is how to reach the old primary. Empty: as the standby does, if it says how.
 	Primary string
-	PGData  string // the standby's data directory; empty: the one that the server names
+	PGData  string // the standby's data directory, for a server that does not name it
 	Spool   string // the archive's directory
 	Force   bool   // promote whatever the old primary does and whatever would be lost
 	Timeout time.Duration
@@ -105,7 +105,7 @@ func (p *promoter) run(ctx context.Context) (err error) {
 	if p.info, err = p.c.Info(limited); err != nil {
 		return err
 	}
-	if p.PGData == "" {
+	if p.info.DataDir != "" { // what is configured may be that of the primary that was lost
 		p.PGData = p.info.DataDir
 	}
 	id, err := p.a.Identity(limited)
