@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"walkeep/common/archive"
 	"walkeep/common/cli"
@@ -78,7 +79,7 @@ func rejoin(ctx context.Context, e *env, o *rejoinOptions) error {
 func (e *env) reportRejoin(r restore.Options, done *restore.Result) error {
 	fmt.Fprintln(e.out, describeBefore(r, done))
 	b := done.Before
-	if b != nil && b.Timeline == r.Plan.Timeline && (b.State == pgdata.ShutDown || b.State == pgdata.InProduction) {
+	if b != nil && b.Timeline == r.Plan.Timeline && len(done.Conflicts) == 0 && (b.State == pgdata.ShutDown || b.State == pgdata.InProduction) {
 		e.msg.Warn("once the new primary has archived its timeline (00000002.history and the like), repeat this",
 			"the server was a primary, and the archive knows of no timeline that is newer than its own: as far as it tells, no other server was promoted")
 	}
@@ -97,6 +98,8 @@ func describeBefore(r restore.Options, done *restore.Result) string {
 	}
 	was := fmt.Sprintf("the server %s on timeline %d at %s", how, b.Timeline, b.LSN)
 	switch {
+	case f == nil && len(done.Conflicts) > 0:
+		return fmt.Sprintf("%s, and had diverged: the archive holds WAL of another server under the same names (%s)", was, strings.Join(done.Conflicts, " "))
 	case f == nil:
 		return fmt.Sprintf("%s, and timeline %d is the newest", was, newest)
 	case done.Diverged() && f.Timeline == newest:

@@ -11,6 +11,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"time"
 
 	"walkeep/common/archive"
@@ -204,7 +206,29 @@ func (p *promoter) conclude(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := p.forget(ctx); err != nil {
+		p.Warn("supervisor cleanup --forget-standby does it", fmt.Sprintf("the archive goes on keeping WAL for the standby that this server was: %v", err))
+	}
 	p.done.Loss = p.loss()
+	return nil
+}
+
+// forget has the archive let go of the WAL that the server needed as a standby.
+func (p *promoter) forget(ctx context.Context) error {
+	if p.PGData == "" {
+		return nil
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	dir := p.PGData
+	if real, err := filepath.EvalSymlinks(dir); err == nil {
+		dir = real // as restore-cmd finds it
+	}
+	if err := p.a.ForgetStandby(ctx, archive.StandbyID(host, dir)); err != nil && !errors.Is(err, archive.ErrAbsent) {
+		return err
+	}
 	return nil
 }
 
