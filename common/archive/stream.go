@@ -45,6 +45,13 @@ func (a *Archive) NoteStream(ctx context.Context, s Stream) error {
 
 func streamName(slot string) string { return "streams/" + slot + ".json" }
 
+// Streams reads the notes of all streams.
+func (a *Archive) Streams(ctx context.Context) ([]Stream, error) {
+	var inv Inventory
+	err := a.takeStreams(ctx, &inv)
+	return inv.Streams, err
+}
+
 func (a *Archive) takeStreams(ctx context.Context, inv *Inventory) error {
 	return readNotes(ctx, a, inv, "streams/", func(name string, s Stream) error {
 		if streamName(s.Slot) != name {

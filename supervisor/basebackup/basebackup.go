@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -22,8 +23,8 @@ import (
 
 // Errors of Take, to be found with errors.Is.
 var (
-	// ErrArchivingOff says that the server does not archive, so that no backup of it could be restored.
-	ErrArchivingOff = errors.New("archive_mode is off on the server, so the WAL that a backup needs would never be archived")
+	// ErrArchivingOff says that the server does not archive and nobody streams, so that no backup of it could be restored.
+	ErrArchivingOff = errors.New("archive_mode is off on the server and no supervisor streams from it, so the WAL that a backup needs would never be archived")
 	// ErrNotArchived says that the WAL that the backup needs did not come into the archive in time.
 	ErrNotArchived = errors.New("the WAL that the backup needs is not in the archive")
 	// ErrChecksum says that pages are damaged on the server.
@@ -105,7 +106,9 @@ func (t *taker) prepare(ctx context.Context) error {
 		return err
 	}
 	if t.server.ArchiveMode == "off" && !t.server.InRecovery {
-		return ErrArchivingOff
+		if streams, err := t.streams(ctx); err != nil || !streams {
+			return errors.Join(err, ErrArchivingOff)
+		}
 	}
 	if err := t.a.Bind(ctx, archive.Identity{SystemID: t.server.SystemID, SegmentSize: t.server.SegmentSize}); err != nil {
 		return err
@@ -121,6 +124,15 @@ func (t *taker) prepare(ctx context.Context) error {
 	}
 	t.id = t.held.Lease().Backup
 	return nil
+}
+
+// streamAge is how old the last word of a stream may be that counts as running.
+const streamAge = time.Minute
+
+// streams tells whether a supervisor streams the server's WAL into the archive.
+func (t *taker) streams(ctx context.Context) (bool, error) {
+	streams, err := t.a.Streams(ctx)
+	return slices.ContainsFunc(streams, func(s archive.Stream) bool { return !s.Ended && time.Since(s.Heard) < streamAge }), err
 }
 
 func (t *taker) take(ctx context.Context) (*backup.Manifest, error) {

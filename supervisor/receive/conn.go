@@ -23,6 +23,8 @@ import (
 type conn struct{ pg *pgconn.PgConn }
 
 func connect(ctx context.Context, conninfo string) (*conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, silence)
+	defer cancel()
 	pg, err := pgserver.ConnectReplication(ctx, conninfo, func(*pgconn.Notice) {})
 	if err != nil {
 		return nil, err
@@ -33,8 +35,10 @@ func connect(ctx context.Context, conninfo string) (*conn, error) {
 // close ends the connection without waiting for the server.
 func (c *conn) close() { c.pg.Conn().Close() }
 
-// query runs a command that answers with rows.
+// query runs a command that answers with rows, and at once.
 func (c *conn) query(ctx context.Context, command string) ([][]string, error) {
+	ctx, cancel := context.WithTimeout(ctx, silence)
+	defer cancel()
 	results, err := c.pg.Exec(ctx, command).ReadAll()
 	if err != nil {
 		return nil, err
@@ -117,14 +121,16 @@ func isMissing(err error) bool {
 }
 
 // start begins to stream. If the timeline ends at the position already, it gives where the server goes on instead.
-func (c *conn) start(slot string, tli wal.Timeline, at wal.LSN) (*timelineEnd, error) {
-	command := fmt.Sprintf("START_REPLICATION SLOT %s PHYSICAL %s TIMELINE %d", slot, at, tli)
+func (c *conn) start(ctx context.Context, slot string, tli wal.Timeline, at wal.LSN) (*timelineEnd, error) {
+	ctx, cancel := context.WithTimeout(ctx, silence)
+	defer cancel()
+	command := fmt.Sprintf(`START_REPLICATION SLOT "%s" PHYSICAL %s TIMELINE %d`, slot, at, tli)
 	c.pg.Frontend().Send(&pgproto3.Query{String: command})
 	if err := c.pg.Frontend().Flush(); err != nil {
 		return nil, err
 	}
 	for {
-		m, err := c.receive()
+		m, err := c.receive(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -132,16 +138,15 @@ func (c *conn) start(slot string, tli wal.Timeline, at wal.LSN) (*timelineEnd, e
 		case *pgproto3.CopyBothResponse:
 			return nil, nil
 		case *pgproto3.RowDescription:
-			return c.readEnd()
+			return c.readEnd(ctx)
 		}
 	}
 }
 
 // receive gives the next message, and turns the server's errors into Go's.
-func (c *conn) receive() (pgproto3.BackendMessage, error) {
+func (c *conn) receive(ctx context.Context) (pgproto3.BackendMessage, error) {
 	for {
-		// The end of the connection ends the wait: to watch a context for each message would cost more than its content.
-		m, err := c.pg.ReceiveMessage(context.Background())
+		m, err := c.pg.ReceiveMessage(ctx)
 		if err != nil {
 			return nil, err
 		}
@@ -166,10 +171,12 @@ var errShutDown = errors.New("the server has shut down")
 
 // readEnd reads what follows the end of the copy: the next timeline and where it begins. A server that shuts down sends
 // none.
-func (c *conn) readEnd() (*timelineEnd, error) {
+func (c *conn) readEnd(ctx context.Context) (*timelineEnd, error) {
+	ctx, cancel := context.WithTimeout(ctx, silence)
+	defer cancel()
 	var end *timelineEnd
 	for {
-		m, err := c.receive()
+		m, err := c.receive(ctx)
 		if err != nil {
 			return nil, err
 		}

@@ -3,9 +3,12 @@ package receive
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"walkeep/common/archive"
@@ -43,16 +46,14 @@ func (r *receiver) keep(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		switch {
-		case err == nil:
-			said = ""
-		case err.Error() != said: // one that stays is reported once
-			said = err.Error()
-			r.Log.Error("a streamed segment cannot be archived; it stays in partial/", "error", said)
+		first, trouble := inShort(err)
+		if first != "" && first != said { // one that stays is reported once
+			r.Log.Error("a streamed segment cannot be archived; it stays in partial/", "error", trouble)
 		}
-		if err != nil {
-			r.update(func(s *archive.Stream) { s.Trouble = err.Error() })
-		}
+		said = first
+		r.mu.Lock()
+		r.trouble = trouble
+		r.mu.Unlock()
 		r.note(ctx)
 		select {
 		case <-ctx.Done():
@@ -61,6 +62,18 @@ func (r *receiver) keep(ctx context.Context) {
 		case <-r.wake:
 		}
 	}
+}
+
+// inShort gives the first of the errors that are joined, and the same with how many more there are.
+func inShort(err error) (first, text string) {
+	if err == nil {
+		return "", ""
+	}
+	first, rest, more := strings.Cut(err.Error(), "\n")
+	if !more {
+		return first, first
+	}
+	return first, fmt.Sprintf("%s; and %d more", first, strings.Count(rest, "\n")+1)
 }
 
 // StoreComplete brings the segments to the archive that were streamed to their ends, in their order. spool is the archive's
@@ -80,10 +93,14 @@ func storeComplete(ctx context.Context, a *archive.Archive, dir string, wait tim
 	var failed error
 	for _, e := range entries {
 		n, err := wal.ParseName(e.Name())
-		if err != nil || n.Kind != wal.KindSegment {
+		if err != nil || n.Kind != wal.KindSegment && n.Kind != wal.KindHistory {
 			continue
 		}
-		if err := storeOne(ctx, a, filepath.Join(dir, e.Name()), n, wait, store); err != nil {
+		patience := wait
+		if n.Kind == wal.KindHistory {
+			patience = 0 // segments of the timeline are of no use without it
+		}
+		if err := storeOne(ctx, a, filepath.Join(dir, e.Name()), n, patience, store); err != nil {
 			failed = errors.Join(failed, err) // one that is refused must not keep back those behind it
 		}
 	}
@@ -123,19 +140,22 @@ func (r *receiver) dropSuperseded(ctx context.Context) error {
 		return err
 	}
 	r.mu.Lock()
-	lineage, at := r.lineage, r.state.Flushed
+	w, at := r.way, r.state.Flushed
 	r.mu.Unlock()
+	if w.size == 0 {
+		return nil // nothing is known of the server yet
+	}
 	for _, e := range entries {
 		n, err := wal.ParseName(e.Name())
-		if err != nil || n.Kind != wal.KindPartial || r.size == 0 {
+		if err != nil || n.Kind != wal.KindPartial {
 			continue
 		}
-		start, err := n.Start(r.size)
-		if err != nil || start+wal.LSN(r.size) > at {
+		start, err := n.Start(wal.SegmentSize(w.size))
+		if err != nil || start+wal.LSN(w.size) > at {
 			continue // it is being written, or comes later
 		}
 		path := filepath.Join(r.dir, e.Name())
-		in, err := r.holder(ctx, path, n, start, lineage)
+		in, err := r.holder(ctx, path, n, start, w)
 		if err != nil {
 			return err
 		}
@@ -149,8 +169,9 @@ func (r *receiver) dropSuperseded(ctx context.Context) error {
 		if same {
 			err = os.Remove(path)
 		} else {
-			r.Log.Error("what was streamed differs from what is archived, and is kept as it is", "file", path+differing, "archived", in.String())
-			err = durable.Replace(path, path+differing)
+			aside := fmt.Sprintf("%s%s-%d", path, differing, time.Now().UnixNano())
+			r.Log.Error("what was streamed differs from what is archived, and is kept as it is", "file", aside, "archived", in.String())
+			err = durable.Replace(path, aside)
 		}
 		if err != nil {
 			return err
@@ -160,7 +181,7 @@ func (r *receiver) dropSuperseded(ctx context.Context) error {
 }
 
 // holder is the archived segment that holds all bytes of a partial one; no name if there is none.
-func (r *receiver) holder(ctx context.Context, path string, n wal.Name, start wal.LSN, lineage wal.History) (wal.Name, error) {
+func (r *receiver) holder(ctx context.Context, path string, n wal.Name, start wal.LSN, w way) (wal.Name, error) {
 	full := n.Segment()
 	if there, err := r.a.HasName(ctx, full); err != nil || there {
 		return full, err
@@ -169,11 +190,10 @@ func (r *receiver) holder(ctx context.Context, path string, n wal.Name, start wa
 	if err != nil {
 		return wal.Name{}, err
 	}
-	for _, e := range lineage.Entries {
+	for _, e := range w.lineage.Entries {
 		if e.Timeline != n.Timeline || start+wal.LSN(info.Size()) > e.End {
 			continue
 		}
-		w := way{lineage, uint64(r.size)}
 		later := w.name(uint64(start) / w.size)
 		if there, err := r.a.HasName(ctx, later); err != nil || there {
 			return later, err
@@ -182,14 +202,26 @@ func (r *receiver) holder(ctx context.Context, path string, n wal.Name, start wa
 	return wal.Name{}, nil
 }
 
-// contains tells whether an archived segment begins with what a file holds.
+// contains tells whether an archived segment begins with what a partial one holds: its whole records, for what follows them
+// may be anything after a power cut.
 func contains(ctx context.Context, a *archive.Archive, n wal.Name, path string) (bool, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return false, err
 	}
 	defer f.Close()
-	c := &comparer{f: f}
+	partial, err := wal.ParseName(filepath.Base(path))
+	if err != nil {
+		return false, err
+	}
+	length, err := validLength(f, partial)
+	if err != nil {
+		if errors.Is(err, archive.ErrNotWAL) {
+			return false, nil
+		}
+		return false, err
+	}
+	c := &comparer{f: io.NewSectionReader(f, 0, length)}
 	if _, err := a.Fetch(ctx, n, 0, c); err != nil {
 		return false, err
 	}

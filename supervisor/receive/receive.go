@@ -26,6 +26,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -73,18 +75,24 @@ const (
 // A receiver streams from one server.
 type receiver struct {
 	Options
-	a    *archive.Archive
-	dir  string
+	a   *archive.Archive
+	dir string
+
+	// What follows is the sessions'.
+
 	size wal.SegmentSize
 	// skipTo is the number of the segment before which the server has nothing any more.
 	skipTo uint64
+	// doubtful holds bytes of which nobody knows whether they are durable, until it can be cut off before them.
+	doubtful *segment
 
 	wake chan struct{} // tells the keeper that there is something to store
 
 	mu        sync.Mutex
 	state     archive.Stream
-	archiving bool // the server archives by itself
-	lineage   wal.History
+	trouble   string // the keeper's
+	archiving bool   // the server archives by itself
+	way       way    // to the server's timeline
 }
 
 // Run streams until ctx ends, and then returns nil. It connects again whenever the connection ends. An error is one that
@@ -132,7 +140,9 @@ func (r *receiver) streamAgain(ctx context.Context) error {
 		backoff.WithMultiplier(2), backoff.WithRandomizationFactor(0.1), backoff.WithMaxElapsedTime(0))
 	last := ""
 	for {
+		begun := time.Now()
 		streamed, err := r.session(ctx)
+		streamed = streamed && time.Since(begun) > pauses.MaxInterval // or one that cannot write would be begun again without a pause
 		switch {
 		case ctx.Err() != nil:
 			return nil
@@ -157,6 +167,12 @@ func (r *receiver) streamAgain(ctx context.Context) error {
 
 // session streams over one connection, and tells whether it received anything.
 func (r *receiver) session(ctx context.Context) (streamed bool, err error) {
+	if r.doubtful != nil {
+		if err := r.doubtful.cutBack(); err != nil {
+			return false, err
+		}
+		r.doubtful = nil
+	}
 	c, err := connect(ctx, r.Conninfo)
 	if err != nil {
 		return false, err
@@ -205,8 +221,9 @@ func (r *receiver) follow(ctx context.Context, c *conn, w way, number uint64) (s
 		streamed = streamed || t.received
 		if err == nil {
 			err = t.s.close()
-		} else {
-			t.s.abandon()
+		}
+		if err != nil {
+			r.abandon(t.s)
 		}
 		if gone := (*goneError)(nil); errors.As(err, &gone) {
 			return streamed, r.skip(ctx, w, gone)
@@ -228,7 +245,6 @@ func (r *receiver) follow(ctx context.Context, c *conn, w way, number uint64) (s
 func (r *receiver) learn(ctx context.Context, c *conn, tli wal.Timeline) (wal.History, error) {
 	h := wal.History{Timeline: tli}
 	for of := tli; of > 1; {
-		name := wal.Name{Kind: wal.KindHistory, Timeline: of}
 		text, err := c.history(ctx, of)
 		if of != tli && isMissing(err) {
 			break // the server began on a later timeline, and never had it
@@ -243,29 +259,47 @@ func (r *receiver) learn(ctx context.Context, c *conn, tli wal.Timeline) (wal.Hi
 		if of == tli {
 			h = parsed
 		}
-		if err := r.storeHistory(ctx, name, text); err != nil {
+		if err := r.storeHistory(ctx, parsed, text); err != nil {
 			return h, err
 		}
 		of = parsed.Entries[len(parsed.Entries)-1].Timeline
 	}
 	r.mu.Lock()
-	r.lineage = h
+	r.way = way{h, uint64(r.size)}
 	r.mu.Unlock()
 	return h, nil
 }
 
-func (r *receiver) storeHistory(ctx context.Context, name wal.Name, text []byte) error {
-	if there, err := r.a.HasName(ctx, name); err != nil || there {
+// storeHistory has the keeper bring a history to the archive, if it is not there. What is there must be the same, or what
+// was streamed of a timeline and what comes would not belong together.
+func (r *receiver) storeHistory(ctx context.Context, h wal.History, text []byte) error {
+	name := wal.Name{Kind: wal.KindHistory, Timeline: h.Timeline}
+	if there, err := r.a.HasName(ctx, name); err == nil && there { // where that is not known, archive-cmd will compare
+		archived, err := r.a.History(ctx, h.Timeline)
+		if err == nil && !slices.Equal(archived.Entries, h.Entries) {
+			err = fmt.Errorf("the server came to its timeline %d in another way than the archive's, which was another server's", h.Timeline)
+		}
 		return err
 	}
-	path := filepath.Join(r.dir, name.String())
-	if err := durable.WriteFile(path, text); err != nil {
+	if err := durable.WriteFile(filepath.Join(r.dir, name.String()), text); err != nil {
 		return err
 	}
-	if err := r.Store(ctx, path); err != nil {
-		return err
+	r.wakeKeeper()
+	return nil
+}
+
+func (r *receiver) wakeKeeper() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
 	}
-	return os.Remove(path)
+}
+
+// abandon leaves a segment after a failure.
+func (r *receiver) abandon(s *segment) {
+	if s.abandon() {
+		r.doubtful = s
+	}
 }
 
 // skip makes the next session go on behind WAL that the server does not have any more, and says what is missing.
@@ -293,6 +327,9 @@ func (r *receiver) update(change func(*archive.Stream)) {
 func (r *receiver) note(ctx context.Context) {
 	r.mu.Lock()
 	s := r.state
+	if r.trouble != "" {
+		s.Trouble = strings.TrimPrefix(s.Trouble+"; "+r.trouble, "; ")
+	}
 	r.mu.Unlock()
 	if s.Timeline == 0 {
 		return // it has never streamed

@@ -3,6 +3,8 @@ package receive
 import (
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"time"
@@ -21,6 +23,7 @@ type segment struct {
 	start wal.LSN
 	// written and flushed are lengths: what the file holds, and what is durable of it.
 	written, flushed int64
+	failed           bool // an fsync failed
 }
 
 // openSegment opens a segment's file, and cuts it off behind the last whole record. A new one is empty.
@@ -70,10 +73,16 @@ func (s *segment) resume() error {
 	}
 	// Whoever wrote it may have been killed before its fsync; and the name may be new.
 	if err := s.f.Sync(); err != nil {
-		return err
+		return errors.Join(err, s.rewrite())
 	}
 	s.flushed = s.written
 	return durable.SyncDir(s.dir)
+}
+
+// rewrite writes all that the file holds once more: after an fsync that failed, the next one would succeed and do nothing.
+func (s *segment) rewrite() error {
+	_, err := io.Copy(io.NewOffsetWriter(s.f, 0), io.NewSectionReader(s.f, 0, s.written))
+	return err
 }
 
 // validLength is how many bytes of a partial segment are whole records; 0 where there is none.
@@ -106,6 +115,7 @@ func (s *segment) flush() error {
 		return nil
 	}
 	if err := s.f.Sync(); err != nil {
+		s.failed = true
 		return fmt.Errorf("fsync %s: %w", s.f.Name(), err)
 	}
 	s.flushed = s.written
@@ -131,13 +141,21 @@ func (s *segment) complete() error {
 func (s *segment) close() error { return errors.Join(s.flush(), s.f.Close()) }
 
 // abandon leaves what is known to be durable. After an fsync that failed, what was written since the one before may be
-// lost, although it can still be read.
-func (s *segment) abandon() {
-	if s.f == nil {
-		return
+// lost, although it can still be read and the next fsync would succeed: it must be received and written anew. cutBack says
+// whether that is still to be seen to.
+func (s *segment) abandon() (cutBack bool) {
+	if !s.failed {
+		s.flush()
 	}
-	if s.flush() != nil {
-		s.f.Truncate(s.flushed) // if that fails as well, the walk at the next beginning finds what is left
-	}
+	cutBack = s.failed && s.f.Truncate(s.flushed) != nil
 	s.f.Close()
+	return cutBack
+}
+
+// cutBack cuts a file off that was abandoned, behind what is durable of it.
+func (s *segment) cutBack() error {
+	if err := os.Truncate(s.partialPath(), s.flushed); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }

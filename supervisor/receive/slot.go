@@ -19,6 +19,8 @@ func (r *receiver) slot(ctx context.Context, c *conn) (wal.LSN, error) {
 		r.archiving = row[0] != "off"
 		r.mu.Unlock()
 	}
+	ctx, cancel := context.WithTimeout(ctx, silence)
+	defer cancel()
 	sql, err := pgserver.Connect(ctx, r.Conninfo)
 	if err != nil {
 		return 0, err
@@ -38,7 +40,7 @@ func (r *receiver) slot(ctx context.Context, c *conn) (wal.LSN, error) {
 
 // createSlot makes the slot, which keeps WAL from the last checkpoint on.
 func (r *receiver) createSlot(ctx context.Context, c *conn, sql *pgserver.Conn) (wal.LSN, error) {
-	_, err := c.query(ctx, fmt.Sprintf("CREATE_REPLICATION_SLOT %s PHYSICAL RESERVE_WAL", r.Slot))
+	_, err := c.query(ctx, fmt.Sprintf(`CREATE_REPLICATION_SLOT "%s" PHYSICAL RESERVE_WAL`, r.Slot))
 	var pg *pgconn.PgError
 	switch {
 	case err == nil:
@@ -56,6 +58,8 @@ func (r *receiver) createSlot(ctx context.Context, c *conn, sql *pgserver.Conn) 
 
 // keptFrom is from where on the server keeps WAL for the slot. One for which it keeps nothing any more is made anew.
 func (r *receiver) keptFrom(ctx context.Context) (wal.LSN, error) {
+	ctx, cancel := context.WithTimeout(ctx, silence)
+	defer cancel()
 	sql, err := pgserver.Connect(ctx, r.Conninfo)
 	if err != nil {
 		return 0, err
@@ -74,7 +78,7 @@ func (r *receiver) keptFrom(ctx context.Context) (wal.LSN, error) {
 	}
 	defer c.close()
 	if s != nil {
-		if _, err := c.query(ctx, "DROP_REPLICATION_SLOT "+r.Slot); err != nil {
+		if _, err := c.query(ctx, fmt.Sprintf(`DROP_REPLICATION_SLOT "%s"`, r.Slot)); err != nil {
 			return 0, fmt.Errorf("drop replication slot %s, for which the server keeps no WAL any more: %w", r.Slot, err)
 		}
 	}

@@ -59,13 +59,17 @@ const (
 func (t *tail) stream(ctx context.Context) (*timelineEnd, error) {
 	t.at = t.s.position()
 	t.sent = t.at
-	end, err := t.c.start(t.Slot, t.s.name.Timeline, t.at)
+	end, err := t.c.start(ctx, t.Slot, t.s.name.Timeline, t.at)
 	if end != nil || err != nil {
 		return end, t.explain(err)
 	}
 	t.Log.Info("streaming", "slot", t.Slot, "timeline", uint32(t.s.name.Timeline), "from", t.at.String())
 	t.heard = time.Now()
 	t.note()
+	if err := t.report(false); err != nil { // a commit may wait for what is here already
+		return nil, err
+	}
+	t.wakeKeeper() // to note it
 	in := make(chan message, buffered)
 	free := make(chan []byte, buffered)
 	ended := make(chan error, 1)
@@ -86,13 +90,14 @@ func (t *tail) stream(ctx context.Context) (*timelineEnd, error) {
 	if err := t.c.send(&pgproto3.CopyDone{}); err != nil {
 		return nil, err
 	}
-	return t.c.readEnd()
+	return t.c.readEnd(ctx)
 }
 
 // read receives messages until the copy ends; then it returns nil. Data goes into buffers that come back through free.
 func (c *conn) read(in chan<- message, free <-chan []byte) error {
 	for {
-		received, err := c.receive()
+		// The end of the connection ends the wait: to watch a context for each message would cost more than its content.
+		received, err := c.receive(context.Background())
 		if err != nil {
 			return err
 		}
@@ -146,7 +151,7 @@ func (t *tail) loop(ctx context.Context, in <-chan message, free chan<- []byte) 
 				return err
 			}
 		case <-status.C:
-			if time.Since(t.heard) > silence {
+			if len(in) == 0 && time.Since(t.heard) > silence { // else it is the disk that takes so long
 				return fmt.Errorf("the server has been silent for %s", time.Since(t.heard).Round(time.Second))
 			}
 			if err := t.report(true); err != nil {
@@ -213,10 +218,7 @@ func (t *tail) write(m message) error {
 		if err := t.s.complete(); err != nil {
 			return err
 		}
-		select {
-		case t.wake <- struct{}{}:
-		default:
-		}
+		t.wakeKeeper()
 		next, err := openSegment(t.dir, t.s.name.Next(t.size), t.size)
 		if err != nil {
 			return err

@@ -30,7 +30,7 @@ func (w way) name(number uint64) wal.Name {
 }
 
 // next is the number of the segment to go on with: the one after the last that is here, or that one if it is a partial
-// one; 0 if none is here.
+// one and the archive does not have it; 0 if none is here.
 func (r *receiver) next(ctx context.Context, w way) (uint64, error) {
 	entries, err := os.ReadDir(r.dir)
 	if err != nil {
@@ -50,6 +50,13 @@ func (r *receiver) next(ctx context.Context, w way) (uint64, error) {
 			number++
 		}
 		next = max(next, number)
+	}
+	if next != 0 {
+		// The archive may have later ones, but nobody is known to archive those from here on. One that cannot be read must
+		// not end the stream.
+		if there, err := r.a.HasName(ctx, w.name(next)); err != nil || !there {
+			return next, nil
+		}
 	}
 	limit := ^uint64(0)
 	for _, tli := range append([]wal.Timeline{w.lineage.Timeline}, ancestors(w.lineage)...) {

@@ -1,0 +1,318 @@
+package main_test
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"walkeep/common/cmdtest"
+	"walkeep/common/pgtest"
+	"walkeep/common/wal"
+)
+
+// trace starts sync below strace, which writes what it does with files and connections to a file.
+func (r *rig) trace(c *pgtest.Cluster, to, inject string, args ...string) *streamer {
+	r.t.Helper()
+	s := &streamer{r: r, log: filepath.Join(r.dir, "sync.log"), args: append([]string{"sync", "--conninfo", c.ConnString()}, args...)}
+	s.cmd = r.command(s.args...)
+	// Only the program itself: archive-cmd has tests of its own. With -D it is our child, and not strace's.
+	strace := []string{"-D", "-f", "-qq", "-y", "-x", "-s", "64", "-o", to, "-e", "trace=pwrite64,write,fsync,fdatasync,ftruncate,execve", "-e", "signal=none"}
+	if inject != "" {
+		strace = append(strace, "-e", "inject="+inject)
+	}
+	s.cmd = cmdtest.Through(s.cmd, "strace", strace...)
+	log, err := os.OpenFile(s.log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
+	r.must(err)
+	defer log.Close()
+	s.cmd.Stderr = log
+	r.must(s.cmd.Start())
+	r.t.Cleanup(func() {
+		s.cmd.Process.Kill()
+		s.cmd.Wait()
+		if r.t.Failed() {
+			r.t.Logf("the log of sync:\n%s", s.said())
+		}
+	})
+	return s
+}
+
+// A file of partial/, as a disk would have it that keeps only what it must.
+type traced struct {
+	written int64 // from the beginning on, without a hole; what an fsync that failed may have lost is not counted
+	durable int64
+}
+
+// A verdict is what a trace shows.
+type verdict struct {
+	reports, fsyncs, failed int
+	wrong                   []string
+}
+
+var (
+	tracedLine = regexp.MustCompile(`^(\d+) +(?:<\.\.\. (\w+) resumed>)?(.*)$`)
+	tracedFile = regexp.MustCompile(`^\w+\(\d+<[^>]*/partial/([0-9A-F]{24})\.partial>`)
+	tracedHex  = regexp.MustCompile(`"((?:\\x[0-9a-f]{2})+)"`)
+	tracedEnd  = regexp.MustCompile(`, (\d+)\) += (-?\d+)`)
+)
+
+// judgeTrace follows what was written and fsynced, and holds each position that was reported as flushed against it.
+func judgeTrace(t *testing.T, path string, size int64) (v verdict) {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	files := make(map[string]*traced)
+	begun := make(map[string]string)   // by process, the first part of a call's line
+	snapshot := make(map[string]int64) // by process, what was written when its fsync began
+	lines := bufio.NewScanner(f)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		m := tracedLine.FindStringSubmatch(lines.Text())
+		if m == nil {
+			continue
+		}
+		pid, resumed, text := m[1], m[2] != "", m[3]
+		if resumed {
+			text = begun[pid] + text
+		}
+		unfinished := strings.HasSuffix(text, "<unfinished ...>")
+		if unfinished {
+			text = strings.TrimSpace(strings.TrimSuffix(text, "<unfinished ...>"))
+			begun[pid] = text
+		}
+		file := ""
+		if m := tracedFile.FindStringSubmatch(text); m != nil {
+			file = m[1]
+		}
+		call, _, _ := strings.Cut(text, "(")
+		switch {
+		case call == "write" && file == "" && !resumed: // at its beginning: the server may have it at once
+			v.report(text, files, size)
+		case file == "":
+		case call == "fsync" || call == "fdatasync":
+			if files[file] == nil {
+				files[file] = new(traced)
+			}
+			x := files[file]
+			if !resumed {
+				snapshot[pid] = x.written
+			}
+			if unfinished {
+				continue
+			}
+			if v.fsyncs++; strings.Contains(text, "= 0") {
+				x.durable = max(x.durable, snapshot[pid])
+			} else {
+				v.failed++
+				x.written = x.durable
+			}
+		case unfinished:
+		case call == "pwrite64":
+			m := tracedEnd.FindStringSubmatch(text)
+			if m == nil || files[file] == nil {
+				v.wrong = append(v.wrong, "cannot read "+text)
+				continue
+			}
+			at, _ := strconv.ParseInt(m[1], 10, 64)
+			n, _ := strconv.ParseInt(m[2], 10, 64)
+			if x := files[file]; at <= x.written && n > 0 {
+				x.written = max(x.written, at+n)
+			}
+		case call == "ftruncate":
+			m := tracedEnd.FindStringSubmatch(text)
+			if m == nil {
+				continue
+			}
+			to, _ := strconv.ParseInt(m[1], 10, 64)
+			if files[file] == nil { // the file as it was found
+				files[file] = &traced{written: to}
+			}
+			x := files[file]
+			x.written, x.durable = min(x.written, to), min(x.durable, to)
+		}
+	}
+	return v
+}
+
+// report judges a standby status update: a CopyData message of 38 bytes that begins with r.
+func (v *verdict) report(text string, files map[string]*traced, size int64) {
+	m := tracedHex.FindStringSubmatch(text)
+	if m == nil {
+		return
+	}
+	var b []byte
+	for _, hex := range strings.Split(m[1][2:], `\x`) {
+		n, _ := strconv.ParseUint(hex, 16, 8)
+		b = append(b, byte(n))
+	}
+	if len(b) < 39 || b[0] != 'd' || binary.BigEndian.Uint32(b[1:]) != 38 || b[5] != 'r' {
+		return
+	}
+	v.reports++
+	flushed := binary.BigEndian.Uint64(b[14:])
+	within := int64(flushed % uint64(size))
+	name := wal.SegmentAt(1, wal.LSN(flushed), wal.SegmentSize(size)).String()
+	if within == 0 { // the end of the one before; the file of the next has just been made
+		name, within = wal.SegmentAt(1, wal.LSN(flushed-1), wal.SegmentSize(size)).String(), size
+	}
+	x := files[name]
+	if x == nil && within == size {
+		return // it was complete before this run
+	}
+	if x == nil || x.durable < within {
+		v.wrong = append(v.wrong, fmt.Sprintf("%s was reported, of whose segment %s no more than %+v is durable", wal.LSN(flushed), name, x))
+	}
+}
+
+// Nothing is reported as flushed before it is.
+func TestSyncReportsAfterFsync(t *testing.T) {
+	t.Parallel()
+	cmdtest.NeedStrace(t)
+	for name, args := range map[string][]string{"interval": nil, "always": {"--synchronous"}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, 15)
+			c := r.start("primary", r.keepAll(map[string]string{"archive_mode": "off"}))
+			log := filepath.Join(r.dir, "trace")
+			var reports, fsyncs int
+			for range 2 { // the second goes on with what the first leaves
+				sync := r.trace(c, log, "", args...)
+				r.streams(c)
+				r.writeWhile(c, func() { time.Sleep(1500 * time.Millisecond) })
+				r.flushed(c)
+				sync.stop()
+				v := judgeTrace(t, log, 1<<20)
+				for _, wrong := range v.wrong {
+					t.Error(wrong)
+				}
+				reports, fsyncs = reports+v.reports, fsyncs+v.fsyncs
+			}
+			t.Logf("%d reports, %d fsyncs", reports, fsyncs)
+			if reports < 10 || fsyncs < 10 {
+				t.Errorf("saw only %d reports and %d fsyncs", reports, fsyncs)
+			}
+		})
+	}
+}
+
+// streams waits until the stream runs.
+func (r *rig) streams(c *pgtest.Cluster) {
+	r.t.Helper()
+	r.must(c.WaitFor(r.ctx(), pgtest.Timeout, "the stream", func(ctx context.Context) (bool, error) {
+		n, err := c.QueryInt(ctx, "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND application_name = 'walkeep'")
+		return n > 0, err
+	}))
+}
+
+// After an fsync that failed nothing is reported that was not written anew, and the stream goes on by itself.
+func TestSyncFsyncFails(t *testing.T) {
+	t.Parallel()
+	cmdtest.NeedStrace(t)
+	for _, when := range []string{"4..6", "7+5", "12..13"} {
+		t.Run(when, func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, 15)
+			c := r.start("primary", r.keepAll(map[string]string{"archive_mode": "off"}))
+			log := filepath.Join(r.dir, "trace")
+			sync := r.trace(c, log, "fsync:error=EIO:when="+when)
+			r.writeWhile(c, func() { time.Sleep(3 * time.Second) })
+			sync.says("input/output error")
+			if when != "7+5" { // which fails for ever
+				r.flushed(c)
+			}
+			sync.stop()
+			v := judgeTrace(t, log, 1<<20)
+			t.Logf("%d reports, %d fsyncs, %d of which failed", v.reports, v.fsyncs, v.failed)
+			if v.failed == 0 {
+				t.Error("no fsync of a partial segment has failed")
+			}
+			for _, wrong := range v.wrong {
+				t.Error(wrong)
+			}
+			sync = r.sync(c)
+			end := r.flushed(c)
+			r.settled()
+			sync.stop()
+			r.compare(c, 1, end)
+		})
+	}
+}
+
+// A disk that is full takes nothing that is not there, and the stream goes on when there is space.
+func TestSyncDiskFull(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 15)
+	disk := cmdtest.SmallDisk(t, 6<<20)
+	r.must(os.Chmod(disk, 0o777))
+	r.spool = filepath.Join(disk, "spool")
+	r.mkdir(r.spool)
+	c := r.start("primary", r.keepAll(map[string]string{"archive_mode": "off"}))
+	sync := r.sync(c)
+	r.flushed(c)
+	ballast := cmdtest.FillDisk(t, disk, 1200<<10)
+	r.write(c, 4, 500_000)
+	sync.says("no space left on device")
+	time.Sleep(2 * time.Second)
+	reported, err := c.QueryString(r.ctx(), "SELECT restart_lsn FROM pg_replication_slots")
+	r.must(err)
+	at, err := wal.ParseLSN(reported)
+	r.must(err)
+	r.holds(at)
+	if n := strings.Count(sync.said(), "the stream has ended"); n > 5 {
+		t.Errorf("it says %d times that the disk is full:\n%s", n, sync.said())
+	}
+	r.must(os.Remove(ballast))
+	end := r.flushed(c)
+	r.settled()
+	sync.stop()
+	r.compare(c, 1, end)
+	r.run("verify")
+}
+
+// The service streams, and goes on with another interval when it reads its configuration anew.
+func TestRunStreams(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 15)
+	c := r.start("primary", r.keepAll(map[string]string{"archive_mode": "off"}))
+	settings := fmt.Sprintf("conninfo = %s\nstream = true\n", conninfo(c))
+	d := r.daemon(settings)
+	d.await(`msg=streaming part=stream slot=walkeep`)
+	r.load(c, 10, 1)
+	r.flushed(c)
+	before := slices.Clone(r.streamedFiles())
+	d.configure(settings + "flush-interval = 300ms\n")
+	r.writeWhile(c, func() {
+		d.must(d.cmd.Process.Signal(syscall.SIGHUP))
+		d.await(`msg="configuration reloaded"`)
+		d.await(`msg=streaming part=stream slot=walkeep`)
+		time.Sleep(500 * time.Millisecond)
+	})
+	end := r.flushed(c)
+	if len(before) == 0 {
+		t.Error("nothing was streamed before")
+	}
+	r.settled()
+	for buffer := make([]byte, 4096); ; { // nobody has read what the service manager is told, and its queue is short
+		d.notify.SetReadDeadline(time.Now().Add(20 * time.Millisecond))
+		if _, err := d.notify.Read(buffer); err != nil {
+			break
+		}
+	}
+	d.stop(syscall.SIGTERM)
+	r.compare(c, 1, end)
+	if !r.streamNote().Ended {
+		t.Error("the note does not say that the stream has ended")
+	}
+}
