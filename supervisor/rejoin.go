@@ -17,20 +17,21 @@ import (
 )
 
 const aboutRejoin = `Makes the stopped server of --pgdata a standby of the newest timeline: the old
-primary after a failover, or a standby that was promoted for a test. It need not
-have been shut down cleanly, and is not started for this. From the backup BACKUP,
-or the newest that leads to the newest timeline, only the blocks are copied that
-differ; the rest is replayed.
+primary after a failover, or a standby that was promoted for a test. It need
+not have been shut down cleanly, and is not started for this. From the backup
+BACKUP, or the newest that leads to the newest timeline, only the blocks are
+copied that differ; the rest is replayed.
 
 WAL that the archive does not hold, such as the last transactions of the old
 primary, is kept in pg_wal/walkeep.kept, and it is said where the timelines
-parted. What the data directory has by way of configuration stays: postgresql.conf
-and what it includes, postgresql.auto.conf but for the settings of recovery,
-pg_hba.conf, pg_ident.conf, conf.d, and the certificates and keys that they name.
-So do its log and the places of tablespaces. All else becomes what it is on the newest timeline.
+parted. What the data directory has by way of configuration stays:
+postgresql.conf and what it includes, postgresql.auto.conf but for the
+settings of recovery, pg_hba.conf, pg_ident.conf, conf.d, and the certificates
+and keys that they name. So do its log and the places of tablespaces. All else
+becomes what it is on the newest timeline.
 
-When it was interrupted, the server does not start; repeat the command. (walmgr
-restored again.)`
+When it was interrupted, the server does not start; repeat the command.
+(walmgr restored again.)`
 
 func rejoinCommand() command {
 	var o rejoinOptions
