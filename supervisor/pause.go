@@ -12,10 +12,10 @@ import (
 	"walkeep/supervisor/pgserver"
 )
 
-const aboutPause = `Has the standby at --conninfo stop replaying, so that what it shows stays as it is,
-and waits until it has stopped. It goes on receiving WAL. supervisor continue has
-it go on. Servers before 14 do not say when they have stopped; there it is waited
-until the position stays the same.
+const aboutPause = `Has the standby at --conninfo stop replaying, so that what it shows stays as
+it is, and waits until it has stopped. It goes on receiving WAL. supervisor
+continue has it go on. Servers before 14 do not say when they have stopped;
+there it is waited until the position stays the same.
 
 The role needs EXECUTE on pg_wal_replay_pause() and pg_wal_replay_resume().`
 

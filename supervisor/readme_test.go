@@ -33,9 +33,12 @@ func TestQuickStart(t *testing.T) {
 		r.must(c.Exec(r.ctx(), "CREATE TABLE elsewhere (n int)"))
 		r.load(c, 20, 1)
 		r.must(os.Chmod(r.dir, 0o755))
-		here := strings.NewReplacer("PREFIX=/usr", "-C .. PREFIX="+r.dir, "/usr/lib", r.dir+"/lib", "/srv/wal", filepath.Join(r.dir, "quick"))
+		here := strings.NewReplacer("PREFIX=/usr", "-C .. PREFIX="+r.dir, "/usr/lib", r.dir+"/lib", "/srv/wal", filepath.Join(r.dir, "quick"), "/etc/walkeep", filepath.Join(r.dir, "etc"))
 		for _, command := range commands {
 			r.quick(c, here.Replace(command))
+		}
+		if _, err := os.Stat(filepath.Join(r.dir, "etc", "walkeep.ini")); err != nil {
+			r.t.Errorf("setup has written no configuration: %v", err)
 		}
 		r.load(c, 20, 2)
 		want := r.sum(c)
@@ -58,7 +61,7 @@ func (r *rig) quick(c *pgtest.Cluster, command string) {
 		cmd = pgtest.Command(r.ctx(), "sh", "-ec", script)
 	}
 	cmd.Env = append(cmd.Environ(), "PATH="+filepath.Join(r.dir, "bin")+":"+os.Getenv("PATH"),
-		"PGHOST="+c.RunDir(), "PGUSER=postgres", "PGDATABASE=postgres", "WALKEEP_CONFIG="+os.DevNull)
+		"PGHOST="+c.RunDir(), "PGUSER=postgres", "PGDATABASE=postgres", "WALKEEP_CONFIG="+filepath.Join(r.dir, "etc", "walkeep.ini"))
 	if out, err := cmd.CombinedOutput(); err != nil {
 		r.t.Fatalf("%s: %v\n%s", command, err, out)
 	}

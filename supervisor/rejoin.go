@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"walkeep/common/archive"
 	"walkeep/common/cli"
@@ -16,20 +17,21 @@ import (
 )
 
 const aboutRejoin = `Makes the stopped server of --pgdata a standby of the newest timeline: the old
-primary after a failover, or a standby that was promoted for a test. It need not
-have been shut down cleanly, and is not started for this. From the backup BACKUP,
-or the newest that leads to the newest timeline, only the blocks are copied that
-differ; the rest is replayed.
+primary after a failover, or a standby that was promoted for a test. It need
+not have been shut down cleanly, and is not started for this. From the backup
+BACKUP, or the newest that leads to the newest timeline, only the blocks are
+copied that differ; the rest is replayed.
 
 WAL that the archive does not hold, such as the last transactions of the old
 primary, is kept in pg_wal/walkeep.kept, and it is said where the timelines
-parted. What the data directory has by way of configuration stays: postgresql.conf
-and what it includes, postgresql.auto.conf but for the settings of recovery,
-pg_hba.conf, pg_ident.conf, conf.d, and the certificates and keys that they name.
-So do its log and the places of tablespaces. All else becomes what it is on the newest timeline.
+parted. What the data directory has by way of configuration stays:
+postgresql.conf and what it includes, postgresql.auto.conf but for the
+settings of recovery, pg_hba.conf, pg_ident.conf, conf.d, and the certificates
+and keys that they name. So do its log and the places of tablespaces. All else
+becomes what it is on the newest timeline.
 
-When it was interrupted, the server does not start; repeat the command. (walmgr
-restored again.)`
+When it was interrupted, the server does not start; repeat the command.
+(walmgr restored again.)`
 
 func rejoinCommand() command {
 	var o rejoinOptions
@@ -78,7 +80,7 @@ func rejoin(ctx context.Context, e *env, o *rejoinOptions) error {
 func (e *env) reportRejoin(r restore.Options, done *restore.Result) error {
 	fmt.Fprintln(e.out, describeBefore(r, done))
 	b := done.Before
-	if b != nil && b.Timeline == r.Plan.Timeline && (b.State == pgdata.ShutDown || b.State == pgdata.InProduction) {
+	if b != nil && b.Timeline == r.Plan.Timeline && len(done.Conflicts) == 0 && (b.State == pgdata.ShutDown || b.State == pgdata.InProduction) {
 		e.msg.Warn("once the new primary has archived its timeline (00000002.history and the like), repeat this",
 			"the server was a primary, and the archive knows of no timeline that is newer than its own: as far as it tells, no other server was promoted")
 	}
@@ -97,6 +99,8 @@ func describeBefore(r restore.Options, done *restore.Result) string {
 	}
 	was := fmt.Sprintf("the server %s on timeline %d at %s", how, b.Timeline, b.LSN)
 	switch {
+	case f == nil && len(done.Conflicts) > 0:
+		return fmt.Sprintf("%s, and had diverged: the archive holds WAL of another server under the same names (%s)", was, strings.Join(done.Conflicts, " "))
 	case f == nil:
 		return fmt.Sprintf("%s, and timeline %d is the newest", was, newest)
 	case done.Diverged() && f.Timeline == newest:

@@ -1,10 +1,10 @@
 package main_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -12,57 +12,8 @@ import (
 
 	"walkeep/common/cmdtest"
 	"walkeep/common/pgtest"
+	"walkeep/common/wal"
 )
-
-// standby restores a standby, with the tablespace of fed moved, and starts it. It archives when it is promoted.
-func (r *rig) standby(name string, settings map[string]string, args ...string) *pgtest.Cluster {
-	r.t.Helper()
-	dir := filepath.Join(r.dir, name)
-	if _, err := os.Stat(r.space()); err == nil {
-		args = append(args, "--tablespace-map", r.space()+"="+dir+"-space")
-	}
-	r.run(append([]string{"restore", "--standby", "--target-dir", dir}, args...)...)
-	r.verifyBackup(dir)
-	c, err := pgtest.Open(dir)
-	r.must(err)
-	more := map[string]string{"wal_retrieve_retry_interval": "100ms"}
-	for key, value := range settings {
-		more[key] = value
-	}
-	r.must(c.Configure(more))
-	pgtest.Attach(r.t, c)
-	r.must(c.Start(r.ctx()))
-	return c
-}
-
-func (r *rig) space() string { return filepath.Join(r.dir, "space") }
-
-// fed starts a cluster with a tablespace and takes a backup of it.
-func (r *rig) fed() *pgtest.Cluster {
-	r.t.Helper()
-	c := r.start("primary", nil)
-	r.mkdir(r.space())
-	r.must(c.Exec(r.ctx(), "CREATE TABLESPACE aside LOCATION '"+r.space()+"'"))
-	r.must(c.Exec(r.ctx(), "CREATE TABLE elsewhere (n int) TABLESPACE aside"))
-	r.must(c.Exec(r.ctx(), "INSERT INTO elsewhere SELECT generate_series(1, 1000)"))
-	r.load(c, 20, 1)
-	r.backup(c)
-	r.load(c, 20, 2)
-	return c
-}
-
-// follows waits until a standby has what its primary has, by the archive alone, and compares the rows.
-func (r *rig) follows(standby, primary *pgtest.Cluster) {
-	r.t.Helper()
-	at, err := primary.CurrentLSN(r.ctx())
-	r.must(err)
-	want := r.sum(primary)
-	r.cut(primary)
-	r.must(standby.WaitReplayed(r.ctx(), at))
-	if got := r.sum(standby); got != want {
-		r.t.Errorf("the standby's rows are not the primary's\n%s", standby.LogTail(20))
-	}
-}
 
 // diverge loses the primary with WAL that was never archived, and promotes the standby.
 func (r *rig) diverge(primary, standby *pgtest.Cluster) {
@@ -154,25 +105,44 @@ func (r *rig) read(file string) string {
 	return string(content)
 }
 
-// A standby that was promoted to try something, and has archived what it did then, comes back to the timeline that is named
-// the newest by its primary's promotion, also where it was booted on a timeline of the same number.
+// A standby that was promoted to try something comes back to the timeline of its primary's promotion, which has the same
+// number as the one that it made, also where both began at the same position.
 func TestRejoinBooted(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, restoreMajor)
+	for _, together := range []bool{false, true} {
+		t.Run(fmt.Sprintf("together=%t", together), func(t *testing.T) { newRig(t, restoreMajor).booted(together) })
+	}
+}
+
+func (r *rig) booted(together bool) {
 	primary := r.fed()
 	second, booted := r.standby("second", nil), r.standby("booted", map[string]string{"archive_mode": "off"})
 	r.follows(booted, primary)
 	r.follows(second, primary)
+	want := "had diverged: timeline 2, the newest, left timeline 1 at"
+	if together {
+		r.must(primary.Kill())
+		at, err := second.CurrentLSN(r.ctx())
+		r.must(err)
+		r.must(booted.WaitReplayed(r.ctx(), at))
+		want = "had diverged: the archive holds WAL of another server under the same names (00000002"
+	}
 	r.must(booted.Promote(r.ctx()))
 	r.load(booted, 30, 10)
 	r.must(booted.Stop(r.ctx(), pgtest.Fast))
-	r.diverge(primary, second) // both are on a timeline 2 now
-	out := r.rejoined(booted, "--primary-conninfo", second.ConnString())
-	if !strings.Contains(out, "was shut down on timeline 2") {
-		t.Errorf("rejoin says\n%s", out)
+	if together {
+		r.must(second.Promote(r.ctx()))
+		r.load(second, 30, 9)
+		r.cut(second)
+	} else {
+		r.diverge(primary, second)
 	}
-	if kept, err := filepath.Glob(booted.Path("pg_wal/walkeep.kept/00000002*")); err != nil || len(kept) < 2 {
-		t.Errorf("its own timeline 2 was not kept: %v, %v", kept, err)
+	out := r.rejoined(booted, "--primary-conninfo", second.ConnString())
+	if !strings.Contains(out, "was shut down on timeline 2") || !strings.Contains(out, want) {
+		r.t.Errorf("rejoin does not say %q:\n%s", want, out)
+	}
+	if kept, err := filepath.Glob(booted.Path("pg_wal/walkeep.kept/00000002*")); err != nil || len(kept) == 0 {
+		r.t.Errorf("its own timeline 2 was not kept: %v, %v", kept, err)
 	}
 	// What comes now comes by streaming.
 	r.load(second, 10, 11)
@@ -180,12 +150,12 @@ func TestRejoinBooted(t *testing.T) {
 	r.must(err)
 	r.must(booted.WaitReplayed(r.ctx(), at))
 	if got, want := r.sum(booted), r.sum(second); got != want {
-		t.Error("the rows differ")
+		r.t.Error("the rows differ")
 	}
 	host, err := os.Hostname()
 	r.must(err)
 	if got, err := second.QueryString(r.ctx(), "SELECT application_name FROM pg_stat_replication"); err != nil || got != host {
-		t.Errorf("the standby streams as %q, %v, want %s", got, err, host)
+		r.t.Errorf("the standby streams as %q, %v, want %s", got, err, host)
 	}
 }
 
@@ -256,10 +226,26 @@ func TestRejoinKilled(t *testing.T) {
 	if _, err := os.Stat(old.Path("conf.d/own.conf")); err != nil {
 		t.Error(err)
 	}
+	wanted := 0
+	for _, file := range walBefore {
+		n, err := wal.ParseName(filepath.Base(file))
+		r.must(err)
+		own, err := os.ReadFile(filepath.Join(scratch, "pg_wal", n.String()))
+		r.must(err)
+		h, err := wal.ParseHeader(own[:wal.HeaderSize])
+		stored, _ := filepath.Glob(filepath.Join(r.spool, "wal", "*", n.String()+".zst"))
+		if err != nil || h.Check(n) != nil || len(stored) > 0 {
+			continue // made ready for later use, or in the archive
+		}
+		wanted++
+		if kept, err := os.ReadFile(old.Path("pg_wal/walkeep.kept/" + n.String())); err != nil || !bytes.Equal(kept, own) {
+			t.Errorf("%s was not kept as it was (%v)", n, err)
+		}
+	}
 	kept, err := filepath.Glob(old.Path("pg_wal/walkeep.kept/*"))
 	r.must(err)
-	if len(kept) == 0 || len(kept) > len(walBefore) {
-		t.Errorf("kept %v of %v", kept, walBefore)
+	if wanted < 2 || len(kept) != wanted {
+		t.Errorf("kept %v of %v, wanted %d", kept, walBefore, wanted)
 	}
 	r.follows(old, next)
 }
@@ -306,123 +292,36 @@ func TestRejoinRefuses(t *testing.T) {
 	}
 }
 
-// started calls pg_ctl to stop what --start has started.
-func (r *rig) stopStarted(c *pgtest.Cluster, dir string) {
-	r.t.Helper()
-	r.must(pgtest.Command(r.ctx(), filepath.Join(c.Bindir(), "pg_ctl"), "-D", dir, "-m", "immediate", "-w", "stop").Run())
-}
-
-// With --start a standby is waited for, hot or warm, and it is said how far it has replayed.
-func TestRestoreStandby(t *testing.T) {
-	t.Parallel()
-	pgtest.Each(t, func(t *testing.T, major int) {
-		r := newRig(t, major)
-		c := r.fed()
-		want := r.sum(c)
-		r.cut(c)
-		r.must(c.Stop(r.ctx(), pgtest.Fast)) // the standby listens where this one did
-		dir := filepath.Join(r.dir, "standby")
-		args := []string{"restore", "--conninfo", "user=postgres", "--bindir", c.Bindir(), "--start", "--target-dir", dir, "--tablespace-map", r.space() + "=" + dir + "-space"}
-		hot := append(args, "--standby", "--delta")
-		out := r.run(hot...)
-		if !strings.Contains(out, "accepts connections: replayed up to 0/") || !strings.Contains(out, "is a standby, follows the newest timeline") {
-			t.Errorf("restore --standby --start says\n%s", out)
-		}
-		to, err := pgtest.Open(dir)
-		r.must(err)
-		r.must(to.WaitFor(r.ctx(), pgtest.Timeout, "all rows", func(context.Context) (bool, error) { return r.sum(to) == want, nil }))
-		id := r.noteOf(dir, "")
-		r.stopStarted(c, dir)
-
-		// The directory's own configuration stays, and so do its tablespaces where they are.
-		r.must(to.Configure(map[string]string{"hot_standby": "off"}))
-		if out := r.run(append(append([]string{}, args[:len(args)-2]...), "--standby", "--delta")...); !strings.Contains(out, "nobody can connect to it (hot_standby = off): replayed up to 0/") {
-			t.Errorf("a warm standby: restore says\n%s", out)
-		}
-		r.stopStarted(c, dir)
-
-		// What was a standby is none after it was restored to a target, and the other way round.
-		r.must(to.Configure(map[string]string{"hot_standby": "on"}))
-		if out := r.run(append(args, "--delta", "--target-timeline", "1")...); !strings.Contains(out, "the database is open") {
-			t.Errorf("restored to the end: restore says\n%s", out)
-		}
-		if files, err := filepath.Glob(filepath.Join(r.spool, "standbys", "*")); err != nil || len(files) > 0 {
-			t.Errorf("notes of a standby that is none: %v, %v", files, err)
-		}
-		r.stopStarted(c, dir)
-		if out := r.run(hot...); !strings.Contains(out, "accepts connections") {
-			t.Errorf("a standby again: restore says\n%s", out)
-		}
-		if got := r.noteOf(dir, ""); got != id {
-			t.Errorf("the standby has the note %s, and had %s", got, id)
-		}
-		r.stopStarted(c, dir)
-	})
-}
-
-// noteOf finds the note of the only standby, and checks which directory it is of, and from where on it needs WAL if that is
-// given.
-func (r *rig) noteOf(dir, segment string) (id string) {
-	r.t.Helper()
-	got := r.status().Standbys
-	if len(got) != 1 || got[0].DataDirectory != dir || segment != "" && got[0].Restartpoint != segment {
-		r.t.Fatalf("standbys: got %+v, want %s in %s", got, segment, dir)
-	}
-	return got[0].ID
-}
-
-// The WAL that a restored standby needs stays, before it was ever started.
-func TestStandbyHoldsWAL(t *testing.T) {
+// The whole story by walkeep's own commands: a standby that streams is promoted, the old primary rejoins and is started, and
+// streams from there. The archive holds WAL for the one that is a standby, and for no other.
+func TestFailedOver(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, restoreMajor)
-	c := r.fed()
-	first := r.status().Backups[0]
-	dir := filepath.Join(r.dir, "standby")
-	// A note of an earlier life that is further on must not count.
-	host, err := os.Hostname()
+	old := r.fed()
+	next := r.standby("next", nil, "--primary-conninfo", old.ConnString())
+	r.load(old, 10, 3)
+	at, err := old.CurrentLSN(r.ctx())
 	r.must(err)
-	r.must(pgtest.Command(r.ctx(), "mkdir", filepath.Join(r.spool, "standbys")).Run())
-	args := []string{"restore", "--standby", "--target-dir", dir, "--tablespace-map", r.space() + "=" + dir + "-space"}
-	r.run(args...)
-	id := r.noteOf(dir, first.FirstSegment)
-	note := filepath.Join(r.spool, "standbys", id+".json")
-	r.must(os.WriteFile(note, []byte(fmt.Sprintf(`{"host":%q,"data_directory":%q,"restartpoint":"0000000100000000000000F0"}`, host, dir)), 0o600))
-	r.run(append(args, "--delta")...)
-	r.noteOf(dir, first.FirstSegment)
-
-	r.load(c, 20, 4)
-	r.backup(c)
-	r.cut(c)
-	r.run("cleanup", "--keep-backups", "1")
-	got := r.status()
-	if len(got.Backups) != 1 || got.Timelines[0].Ranges[0].First != first.FirstSegment {
-		t.Fatalf("%d backups, and WAL from %s on; the standby needs it from %s on", len(got.Backups), got.Timelines[0].Ranges[0].First, first.FirstSegment)
+	r.must(next.WaitReplayed(r.ctx(), at))
+	r.noteOf(next.Dir, "")
+	r.must(old.Kill())
+	r.run("promote", "--conninfo", next.ConnString(), "--primary-conninfo", old.ConnString())
+	if got := r.status().Standbys; len(got) > 0 {
+		t.Errorf("a standby that was promoted holds WAL: %+v", got)
 	}
-	to, err := pgtest.Open(dir)
+	r.load(next, 10, 4)
+	r.cut(next)
+	out := r.run("rejoin", "--pgdata", old.Dir, "--primary-conninfo", next.ConnString(), "--start", "--conninfo", "user=postgres", "--bindir", old.Bindir())
+	if !strings.Contains(out, "the standby is consistent, and accepts connections: replayed up to") {
+		t.Errorf("rejoin --start says\n%s", out)
+	}
+	defer r.stopStarted(old, old.Dir)
+	r.noteOf(old.Dir, "")
+	r.load(next, 10, 5)
+	at, err = next.CurrentLSN(r.ctx())
 	r.must(err)
-	pgtest.Attach(t, to)
-	r.must(to.Start(r.ctx()))
-	r.follows(to, c)
-	r.must(to.Stop(r.ctx(), pgtest.Fast))
-	r.run("cleanup", "--keep-backups", "1", "--forget-standby", id)
-	if got := r.status(); len(got.Standbys) > 0 || got.Timelines[0].Ranges[0].First <= first.FirstSegment {
-		t.Errorf("forgotten: standbys %+v, and WAL from %s on", got.Standbys, got.Timelines[0].Ranges[0].First)
-	}
-}
-
-// What contradicts --standby is wrong usage.
-func TestRestoreStandbyRefuses(t *testing.T) {
-	t.Parallel()
-	r := newRig(t, restoreMajor)
-	for _, args := range [][]string{
-		{"--standby", "--target-name", "x"}, {"--standby", "--target-immediate"}, {"--standby", "--target-action", "promote"},
-		{"--standby", "--target-time", "2026-01-01"}, {"--standby", "--primary-conninfo", "host=a password=b"},
-		{"--standby", "--primary-slot", "a"}, {"--primary-conninfo", "host=a"}, {"--primary-slot", "a"},
-	} {
-		cmd := r.command(append([]string{"restore", "--target-dir", filepath.Join(r.dir, "x")}, args...)...)
-		out, err := cmd.CombinedOutput()
-		if _, ok := err.(*exec.ExitError); !ok || cmd.ProcessState.ExitCode() != 2 {
-			t.Errorf("%q: got %v\n%s", args, err, out)
-		}
+	r.must(old.WaitReplayed(r.ctx(), at))
+	if got, want := r.sum(old), r.sum(next); got != want {
+		t.Error("the rows differ")
 	}
 }

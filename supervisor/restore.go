@@ -28,18 +28,18 @@ backup does not have is removed. A restore that was interrupted leaves a
 directory that does not start; repeat it with --delta.
 
 With --standby the server goes on replaying what is archived, along the newest
-timeline, until it is promoted; with --primary-conninfo it also streams from its
-primary, and finds its password in ~/.pgpass or passfile. With --delta, too, the
-directory's configuration files and tablespaces stay as they are. The archive
-keeps the WAL that the standby needs: cleanup --forget-standby lets go of one
-that is no more.
+timeline, until it is promoted; with --primary-conninfo it also streams from
+its primary, and finds its password in ~/.pgpass or passfile. With --delta,
+too, the directory's configuration files and tablespaces stay as they are. The
+archive keeps the WAL that the standby needs: cleanup --forget-standby lets go
+of one that is no more.
 
-At a target the server pauses, as is PostgreSQL's default: look at the data, and
-call pg_wal_replay_resume() to open the database, or restore again to another
-target. --target-action promote opens it at once.
+At a target the server pauses, as is PostgreSQL's default: look at the data,
+and call pg_wal_replay_resume() to open the database, or restore again to
+another target. --target-action promote opens it at once.
 
-The files belong to who calls this. Root must make the directory first, and give
-it to the server's user.`
+The files belong to who calls this. Root must make the directory first, and
+give it to the server's user.`
 
 // restoreOptions are those of the command restore.
 type restoreOptions struct {

@@ -57,7 +57,7 @@ func runSetup(ctx context.Context, e *env, o *setupOptions) error {
 		return cli.Fail(exitUsage, errors.New("--undo goes with none of --role and --replace"), "what setup has made is in its note")
 	}
 	s := setup.Options{
-		Conninfo: e.Conninfo, Spool: e.Spool, PGData: e.PGData, Bindir: e.Bindir, Slot: e.Slot, Role: o.Role, Synchronous: e.Synchronous,
+		Conninfo: e.Conninfo, Spool: e.Spool, PGData: e.PGData, Bindir: e.Bindir, Slot: e.Slot, Role: o.Role, Synchronous: e.Synchronous, FlushInterval: e.FlushInterval,
 		Replace: o.Replace, DryRun: o.DryRun, Restart: o.Restart, Out: e.out,
 		Notice: func(hint, message string) { e.msg.Warn(hint, "%s", message) },
 	}

@@ -31,7 +31,10 @@ type streamer struct {
 // sync starts supervisor sync for a server, and waits until it streams.
 func (r *rig) sync(c *pgtest.Cluster, args ...string) *streamer {
 	r.t.Helper()
-	s := &streamer{r: r, log: filepath.Join(r.dir, "sync.log"), args: append([]string{"sync", "--conninfo", c.ConnString()}, args...)}
+	s := &streamer{r: r, log: filepath.Join(r.dir, "sync.log"), args: append([]string{"sync"}, args...)}
+	if !slices.Contains(args, "--conninfo") {
+		s.args = append(s.args, "--conninfo", c.ConnString())
+	}
 	s.start()
 	r.t.Cleanup(func() {
 		s.cmd.Process.Kill()
@@ -81,6 +84,11 @@ func (s *streamer) stop() {
 func (s *streamer) said() string {
 	text, _ := os.ReadFile(s.log)
 	return string(text)
+}
+
+// runDir is where the server of a directory that is still to be made will listen.
+func (r *rig) runDir(name string) string {
+	return pgtest.RunDirOf(filepath.Join(r.dir, name))
 }
 
 // A ledger is a load of single inserts, which remembers what was committed, and when.
@@ -168,7 +176,9 @@ func TestFailover(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, major int) {
 		r := newRig(t, major)
 		primary := r.start("primary", nil)
-		sync := r.sync(primary)
+		// It names both hosts, and finds the one that is open for writing.
+		both := fmt.Sprintf("host=%s,%s port=5432 user=postgres sslmode=disable target_session_attrs=read-write", primary.RunDir(), r.runDir("standby"))
+		sync := r.sync(primary, "--conninfo", both)
 		r.load(primary, 20, 1)
 		r.backup(primary)
 		standby := r.standby("standby", nil)
@@ -193,6 +203,7 @@ func TestFailover(t *testing.T) {
 		}
 		// The new primary goes on in the same archive, and whoever repeats the promotion hears that it is done.
 		r.must(standby.Exec(r.ctx(), "INSERT INTO ledger VALUES (-1, 'new')"))
+		r.streaming(standby)
 		r.cut(standby)
 		if out := r.run("boot", "--conninfo", standby.ConnString()); !strings.Contains(out, "already") {
 			t.Errorf("promote, repeated, says %q", out)
@@ -248,7 +259,8 @@ func TestStreamIsReported(t *testing.T) {
 		t.Errorf("restore: %v\n%s", err, out)
 	}
 	standby := r.standby("standby", nil)
-	if out := r.run("promote", "--conninfo", standby.ConnString()); !strings.Contains(out, "had been streamed") {
+	// The configuration that was made for the primary names its data directory.
+	if out := r.run("promote", "--conninfo", standby.ConnString(), "--pgdata", c.Dir); !strings.Contains(out, "had been streamed") {
 		t.Errorf("promote says %s", out)
 	}
 	if n, err := standby.QueryInt(r.ctx(), "SELECT count(*) FROM ledger"); err != nil || n != 1 {

@@ -47,8 +47,12 @@ func (l Lease) Live() bool {
 		if l.Boot != "" && l.Boot != bootID() {
 			return false
 		}
-		// Numbers of processes are used again.
-		return running(l.PID) && (l.Started == 0 || l.Started == started(l.PID))
+		if !running(l.PID) {
+			return false
+		}
+		// Numbers of processes are used again. Those of others may be hidden from this one (ProtectProc of systemd).
+		now := started(l.PID)
+		return l.Started == 0 || now == 0 || now == l.Started
 	}
 	return time.Since(l.Renewed) < LeaseTimeout
 }

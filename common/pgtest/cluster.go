@@ -47,13 +47,18 @@ func newCluster(dir string, major int) (*Cluster, error) {
 		return nil, err
 	}
 	c := &Cluster{Dir: dir, Major: major, bindir: bindir, port: socketPort}
-	// Derived from the data directory: the same before and after a restart, and for whoever opens it. Short, because a
-	// socket's path has at most 103 bytes on some systems.
-	c.runDir = filepath.Join(tempBase(), fmt.Sprintf("wkrun-%x", sha256.Sum256([]byte(dir)))[:16])
+	c.runDir = RunDirOf(dir)
 	if runtime.GOOS == "windows" {
 		return c, c.ListenTCP()
 	}
 	return c, nil
+}
+
+// RunDirOf is the directory of the Unix socket of the server with this data directory. It is derived from that, and so the
+// same before and after a restart, and for whoever opens it. Short, because a socket's path has at most 103 bytes on some
+// systems.
+func RunDirOf(dir string) string {
+	return filepath.Join(tempBase(), fmt.Sprintf("wkrun-%x", sha256.Sum256([]byte(dir)))[:16])
 }
 
 // Bindir is the directory of the server's programs.

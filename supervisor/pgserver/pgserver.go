@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strconv"
 	"time"
 
@@ -44,12 +45,44 @@ func ConnectReplication(ctx context.Context, conninfo string, notice func(*pgcon
 	}
 	prepare(c)
 	c.RuntimeParams["replication"] = "true"
+	if c.ValidateConnect != nil {
+		c.ValidateConnect = validateReplication(conninfo)
+	}
 	c.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { notice(n) }
 	conn, err := pgconn.ConnectConfig(ctx, c)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the server for replication: %w", err)
 	}
 	return conn, nil
+}
+
+// validateReplication is what target_session_attrs asks of a server, in the words that a connection for replication takes:
+// those of SQL are refused there.
+func validateReplication(conninfo string) pgconn.ValidateConnectFunc {
+	c, err := ParseConninfo(conninfo)
+	wanted, said := c.value("target_session_attrs")
+	if err != nil || !said {
+		wanted = os.Getenv("PGTARGETSESSIONATTRS")
+	}
+	readOnly := ""
+	switch wanted {
+	case "read-write", "primary":
+		readOnly = "off"
+	case "read-only", "standby":
+		readOnly = "on"
+	}
+	return func(ctx context.Context, conn *pgconn.PgConn) error {
+		found, err := conn.Exec(ctx, "SHOW transaction_read_only").ReadAll()
+		switch {
+		case err != nil:
+			return err
+		case len(found) != 1 || len(found[0].Rows) != 1:
+			return errors.New("the server does not say whether it is open for writing")
+		case readOnly != "" && string(found[0].Rows[0][0]) != readOnly:
+			return fmt.Errorf("it is not %s", wanted)
+		}
+		return nil
+	}
 }
 
 // ErrSecret says that a conninfo holds a secret where it must not.

@@ -11,6 +11,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"time"
 
 	"walkeep/common/archive"
@@ -37,7 +39,7 @@ type Options struct {
 	Conninfo string // of the standby
 	// Primary is how to reach the old primary. Empty: as the standby does, if it says how.
 	Primary string
-	PGData  string // the standby's data directory; empty: the one that the server names
+	PGData  string // the standby's data directory, for a server that does not name it
 	Spool   string // the archive's directory
 	Force   bool   // promote whatever the old primary does and whatever would be lost
 	Timeout time.Duration
@@ -103,7 +105,7 @@ func (p *promoter) run(ctx context.Context) (err error) {
 	if p.info, err = p.c.Info(limited); err != nil {
 		return err
 	}
-	if p.PGData == "" {
+	if p.info.DataDir != "" { // what is configured may be that of the primary that was lost
 		p.PGData = p.info.DataDir
 	}
 	id, err := p.a.Identity(limited)
@@ -204,7 +206,29 @@ func (p *promoter) conclude(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := p.forget(ctx); err != nil {
+		p.Warn("supervisor cleanup --forget-standby does it", fmt.Sprintf("the archive goes on keeping WAL for the standby that this server was: %v", err))
+	}
 	p.done.Loss = p.loss()
+	return nil
+}
+
+// forget has the archive let go of the WAL that the server needed as a standby.
+func (p *promoter) forget(ctx context.Context) error {
+	if p.PGData == "" {
+		return nil
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	dir := p.PGData
+	if real, err := filepath.EvalSymlinks(dir); err == nil {
+		dir = real // as restore-cmd finds it
+	}
+	if err := p.a.ForgetStandby(ctx, archive.StandbyID(host, dir)); err != nil && !errors.Is(err, archive.ErrAbsent) {
+		return err
+	}
 	return nil
 }
 

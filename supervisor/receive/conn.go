@@ -114,6 +114,12 @@ func (c *conn) history(ctx context.Context, tli wal.Timeline) ([]byte, error) {
 	return []byte(row[1]), nil
 }
 
+// isMissing tells whether the server lacks a file (undefined_file).
+func isMissing(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == "58P01"
+}
+
 // start begins to stream. If the timeline ends at the position already, it gives where the server goes on instead.
 func (c *conn) start(ctx context.Context, slot string, tli wal.Timeline, at wal.LSN) (*timelineEnd, error) {
 	ctx, cancel := context.WithTimeout(ctx, silence)

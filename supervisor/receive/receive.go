@@ -252,6 +252,9 @@ func (r *receiver) learn(ctx context.Context, c *conn, tli wal.Timeline) (wal.Hi
 	h := wal.History{Timeline: tli}
 	for of := tli; of > 1; {
 		text, err := c.history(ctx, of)
+		if of != tli && isMissing(err) {
+			break // the server began on a later timeline, and never had it
+		}
 		if err != nil {
 			return h, err
 		}

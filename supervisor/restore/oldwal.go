@@ -123,7 +123,11 @@ func (r *restorer) isOnlyCopy(ctx context.Context, p *place, file string, n wal.
 		return false, err
 	}
 	defer f.Close()
-	return r.differs(ctx, f, n)
+	differs, err := r.differs(ctx, f, n)
+	if differs && err == nil {
+		r.done.Conflicts = append(r.done.Conflicts, n.String())
+	}
+	return differs, err
 }
 
 // differs tells whether a file has records that the archive's file of this name has not. Behind its last record a segment

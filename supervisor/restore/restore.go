@@ -82,6 +82,8 @@ type Result struct {
 	Kept      []string
 	KeptDir   string
 	KeptBytes int64
+	// Conflicts are names of files under which the archive holds other WAL: two servers wrote it.
+	Conflicts []string
 	Before    *Before // what was there; nil for an empty directory, and where that is not known
 	Fork      *Fork   // nil if nothing parts, or it is not known where
 	Took      time.Duration

@@ -47,6 +47,9 @@ func (s *setup) configuration() (file, error) {
 	if s.Synchronous {
 		f.lines = append(f.lines, line{"synchronous", "true"})
 	}
+	if s.FlushInterval != config.Default().FlushInterval {
+		f.lines = append(f.lines, line{"flush-interval", s.FlushInterval.String()})
+	}
 	return f, nil
 }
 
@@ -70,7 +73,7 @@ func (f file) missing() (lacks, differs []string, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	have := map[string]string{"spool": c.Spool, "pgdata": c.PGData, "slot": c.Slot}
+	have := map[string]string{"spool": c.Spool, "pgdata": c.PGData, "slot": c.Slot, "flush-interval": c.FlushInterval.String()}
 	have["stream"], have["synchronous"] = truth(c.Streaming), truth(c.Stream.Synchronous)
 	for _, l := range f.lines {
 		switch {

@@ -16,6 +16,7 @@ import (
 	"io"
 	"path/filepath"
 	"slices"
+	"time"
 
 	"walkeep/supervisor/pgserver"
 )
@@ -33,9 +34,11 @@ type Options struct {
 	FileArg  bool   // the file is not the one that archive-cmd looks for by itself
 
 	Synchronous bool // commits wait for the stream
-	Replace     bool // the archive_command of another archiver is replaced
-	DryRun      bool
-	Restart     bool // restart the server if need be
+	// FlushInterval is for the configuration file, where it is not the usual one.
+	FlushInterval time.Duration
+	Replace       bool // the archive_command of another archiver is replaced
+	DryRun        bool
+	Restart       bool // restart the server if need be
 
 	Out    io.Writer                  // takes the checks and the plan
 	Notice func(hint, message string) // takes warnings
