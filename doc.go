@@ -38,7 +38,7 @@
 //	common/storage/mem      storage
 //	common/storage/storagetest  storage
 //	common/wal
-//	scripts/bench           *
+//	scripts/bench           * | jackc/pgx
 //	scripts/testreport
 //
 // Names on the left of the bar are below common/. The two commands stay small and quick because nothing that they reach

@@ -100,7 +100,7 @@ func TestWantedContestants(t *testing.T) {
 			t.Errorf("%q: backups: got %q, want %q", c.args, got, c.backups)
 		}
 	}
-	for _, args := range []string{"--part some", "--only nothing", "--part archive --only pg_basebackup", "--part backup --only dd"} {
+	for _, args := range []string{"--part some", "--only nothing", "--part archive --only stream", "--part archive --only pg_basebackup", "--part backup --only dd"} {
 		if _, err := parseOptions(strings.Fields(args)); err == nil {
 			t.Errorf("%q was accepted", args)
 		}
@@ -115,7 +115,7 @@ func TestRivalsExist(t *testing.T) {
 			t.Errorf("no contestant %q", rival)
 		}
 	}
-	b := &bench{}
+	b := &bench{promoted: []float64{1}, streamed: map[string][]streamSample{streamOnly: {{}}, streamArchived: {{}}, streamSynchronous: {{}}}}
 	for _, samples := range []*map[string][]sample{&b.archived, &b.restored, &b.taken, &b.laidOut, &b.compared, &b.rejoined} {
 		*samples = map[string][]sample{}
 		for _, name := range union(contestantNames(), names) {

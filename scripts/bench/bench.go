@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // A bench is the whole of the runs. Samples are by contestant or restorer, one per round.
@@ -27,6 +28,12 @@ type bench struct {
 	laidOut  map[string][]sample // restored into an empty directory
 	compared map[string][]sample // restored again where nothing differs
 	rejoined map[string][]sample // restored again where a server has diverged
+
+	walkeep  *walkeep
+	postgres string   // its version
+	streams  []string // none: streaming is left out
+	streamed map[string][]streamSample
+	promoted []float64 // ms
 }
 
 // newBench chooses the contestants and prepares what they work on.
@@ -35,11 +42,21 @@ func newBench(ctx context.Context, p *place, o options) (*bench, error) {
 	if err != nil {
 		return nil, err
 	}
-	b := &bench{place: p, rounds: o.rounds, keep: o.keep}
+	b := &bench{place: p, rounds: o.rounds, keep: o.keep, streams: o.wantedStreams(), streamed: map[string][]streamSample{}}
 	for _, samples := range []*map[string][]sample{&b.archived, &b.restored, &b.taken, &b.laidOut, &b.compared, &b.rejoined} {
 		*samples = map[string][]sample{}
 	}
 	t := newTools(p, o)
+	if b.walkeep = t.walkeep; len(b.streams) > 0 {
+		if err := b.walkeep.find(ctx); err != nil {
+			return nil, err
+		}
+		version, err := p.postgres(ctx, "postgres", "--version")
+		if err != nil {
+			return nil, err
+		}
+		b.postgres = strings.TrimSpace(version)
+	}
 	if len(archiving) > 0 {
 		if b.field, err = chooseContestants(ctx, t, archiving); err != nil {
 			return nil, err
@@ -71,6 +88,11 @@ func (b *bench) run(ctx context.Context) error {
 		err = errors.Join(err, b.inTurn(ctx, len(b.takers),
 			func(i int) string { return b.takers[i].name },
 			func(i, round int) error { return b.runTaker(ctx, b.takers[i], round) }))
+	}
+	if ctx.Err() == nil {
+		err = errors.Join(err, b.inTurn(ctx, len(b.streams),
+			func(i int) string { return b.streams[i] },
+			func(i, round int) error { return b.runStream(ctx, b.streams[i], round) }))
 	}
 	if !b.keep || ctx.Err() != nil {
 		err = errors.Join(err, b.place.emptyRuns())

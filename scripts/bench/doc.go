@@ -1,12 +1,13 @@
 //go:build linux
 
 // Command bench measures how fast a backlog of real WAL segments is archived and restored, by walkeep and by others,
-// through PostgreSQL's own archiver and startup process; and how fast base backups are taken and restored.
+// through PostgreSQL's own archiver and startup process; how fast base backups are taken and restored; and how far behind the
+// server its WAL is streamed.
 // "make bench" runs it; "go run ./scripts/bench --help" lists its flags. It prints Markdown on stdout and its progress on
 // stderr, and exits with 1 if a contestant failed.
 //
 //	go run ./scripts/bench                              everything, three rounds, a quarter of an hour on two cores
-//	go run ./scripts/bench --part backup                base backups alone; "archive" is the other part
+//	go run ./scripts/bench --part backup                base backups alone; "archive" and "stream" are the other parts
 //	go run ./scripts/bench --only cp,walkeep-zstd       these two, in both parts, and /bin/true, the floor of archiving
 //	go run ./scripts/bench --bindir /usr/lib/walkeep    installed binaries instead of freshly built ones
 //
@@ -66,6 +67,20 @@
 // backup; it shows what the disk and the page cache allow. As pg_backup_stop looks once a second whether the last
 // segment is archived, pg_basebackup takes up to a second longer than it works. Before each run all that the contestant
 // reads is in the page cache.
+//
+// # A round of streaming
+//
+// A fresh server writes 50 MB of WAL a second for ten seconds: transactions of one message of 1 MB (pg_logical_emit_message)
+// that compresses to half, at a steady pace. "supervisor sync" and "pg_receivewal --synchronous" stream from it side by side,
+// so both meet the same disk. Every 50 ms one query asks for pg_current_wal_flush_lsn() and for the flush_lsn of both in
+// pg_stat_replication, which each reports after an fsync. The lag at a moment is for how long the server had been ahead of
+// where the stream was then (lag.go); what is printed is the median and the greatest of a run, and then the median over the
+// rounds. CPU time is the process's own in /proc, in percent of a core over the ten seconds, and apart from it that of the
+// archive-cmd processes that it has waited for, until eight seconds later; memory is VmHWM.
+//
+// With the same server as primary a standby is then restored and streams from it. When it has replayed all, the primary is
+// stopped with an immediate shutdown. The time of the promotion is that from the call of "supervisor promote" to the first
+// INSERT that the standby takes, which is tried every 5 ms.
 //
 // # CPU time
 //

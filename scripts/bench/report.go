@@ -24,6 +24,7 @@ func writeReport(w io.Writer, b *bench, machine string) {
 		writeBackups(w, b)
 		writeLayingOut(w, b)
 	}
+	writeStreams(w, b)
 	writeTargets(w, b)
 	writeDisturbance(w, b)
 }
@@ -64,6 +65,10 @@ func versions(b *bench) string {
 	}
 	for _, c := range b.field {
 		add(c.version)
+	}
+	if len(b.streams) > 0 {
+		add(b.postgres)
+		add(b.walkeep.version)
 	}
 	for _, t := range b.takers {
 		add(t.version)

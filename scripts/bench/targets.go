@@ -85,6 +85,13 @@ var targets = []target{
 	{"walkeep s2, delta restore of what is unchanged, against pgBackRest's quicker one: time", "%.2f x", 0, 1, deltaAgainst("walkeep-s2")},
 	{"walkeep zstd, rejoin where a page in a hundred differs, against its own restore: time", "%.2f x", 0, 0.5, rejoiningAgainst("walkeep-zstd", tookOf)},
 	{"the same: bytes written", "%.3f x", 0, 0.2, rejoiningAgainst("walkeep-zstd", wroteOf)},
+	{"streaming beside archive-cmd: median lag", "%.0f ms", 0, 100, streamedBy(streamArchived, func(s streamSample) float64 { return s.walkeep.lag })},
+	{"streaming beside archive-cmd: greatest lag", "%.0f ms", 0, 1000, streamedBy(streamArchived, func(s streamSample) float64 { return s.walkeep.most })},
+	{"streaming as the only archiver: median lag", "%.0f ms", 0, 100, streamedBy(streamOnly, func(s streamSample) float64 { return s.walkeep.lag })},
+	{"streaming as the only archiver: greatest lag", "%.0f ms", 0, 1000, streamedBy(streamOnly, func(s streamSample) float64 { return s.walkeep.most })},
+	{"streaming: CPU of the supervisor, of a core", "%.1f %%", 0, 15, streamedBy(streamOnly, func(s streamSample) float64 { return s.walkeep.cpu })},
+	{"streaming: peak memory of the supervisor", "%.0f MB", 0, 50, streamedBy(streamOnly, func(s streamSample) float64 { return s.walkeep.peak })},
+	{"promotion when all is replayed: from the command to the first INSERT", "%.0f ms", 0, 1500, func(b *bench) []float64 { return b.promoted }},
 }
 
 // judge says what is wanted, and whether a value reaches it.

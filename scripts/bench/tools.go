@@ -8,8 +8,9 @@ import (
 	"strings"
 )
 
-// The two parts of the benchmark: archiving WAL, and base backups.
+// The parts of the benchmark: archiving WAL, base backups, and streaming the WAL that is being written.
 const (
+	partStream  = "stream"
 	partArchive = "archive"
 	partBackup  = "backup"
 	partAll     = "all"
@@ -36,10 +37,10 @@ func newTools(p *place, o options) tools {
 
 // wanted tells which contestants of each part are to run. None: the part is left out.
 func (o options) wanted() (archiving, backups []string, err error) {
-	if o.part != partBackup {
+	if o.part == partArchive || o.part == partAll {
 		archiving = contestantNames()
 	}
-	if o.part != partArchive {
+	if o.part == partBackup || o.part == partAll {
 		backups = takerNames()
 	}
 	if o.only == "" {
@@ -47,12 +48,26 @@ func (o options) wanted() (archiving, backups []string, err error) {
 	}
 	only := strings.Split(o.only, ",")
 	for _, name := range only {
-		if !slices.Contains(archiving, name) && !slices.Contains(backups, name) {
-			return nil, nil, fmt.Errorf("no contestant %q; there are: %s", name, strings.Join(union(archiving, backups), ", "))
+		if all := union(union(archiving, backups), o.streams()); !slices.Contains(all, name) {
+			return nil, nil, fmt.Errorf("no contestant %q; there are: %s", name, strings.Join(all, ", "))
 		}
 	}
 	left := func(name string) bool { return !slices.Contains(only, name) }
 	return slices.DeleteFunc(archiving, left), slices.DeleteFunc(backups, left), nil
+}
+
+// streams are the contestants of the part that streams.
+func (o options) streams() []string {
+	if o.part != partStream && o.part != partAll {
+		return nil
+	}
+	return streamNames()
+}
+
+// wantedStreams are those of them that are to run.
+func (o options) wantedStreams() []string {
+	only := strings.Split(o.only, ",")
+	return slices.DeleteFunc(o.streams(), func(name string) bool { return o.only != "" && !slices.Contains(only, name) })
 }
 
 // union is the names of both lists, each once.
