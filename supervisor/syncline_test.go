@@ -71,12 +71,12 @@ func (r *rig) promoted(border, stopped bool) {
 	if stopped {
 		sync.start()
 	}
-	last := r.flushed(standby)
+	r.flushed(standby)
 	if _, err := standby.SwitchWAL(r.ctx()); err != nil {
 		r.t.Fatal(err)
 	}
 	r.load(standby, 5, 4)
-	last = r.flushed(standby)
+	last := r.flushed(standby)
 	r.settled()
 	history, err := os.ReadFile(standby.Path("pg_wal/00000002.history"))
 	r.must(err)
@@ -155,14 +155,14 @@ func TestSyncSlotLost(t *testing.T) {
 		c := r.start("primary", map[string]string{"archive_mode": "off", "max_wal_size": fmt.Sprintf("%dMB", 2*r.segmentSize()>>20)})
 		sync := r.sync(c)
 		r.load(c, 20, 1)
-		end := r.flushed(c)
+		r.flushed(c)
 		drop := "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active; SELECT pg_sleep(0.01)"
 		for dropped := false; !dropped; {
 			r.must(c.Exec(r.ctx(), drop))
 			dropped = c.Exec(r.ctx(), "SELECT pg_drop_replication_slot('walkeep')") == nil
 		}
 		r.load(c, 20, 2)
-		end = r.flushed(c)
+		end := r.flushed(c)
 		sync.says("is made anew")
 		r.compare(c, 1, end)
 		r.noted()
@@ -202,4 +202,34 @@ func TestSyncSlotLost(t *testing.T) {
 		}
 		r.fails(1, []string{"missing"}, "verify")
 	}, 10, 12, 15, 18)
+}
+
+// A slot that the server gives up because too much WAL waits for it is made anew, and the gap is told.
+func TestSyncSlotInvalidated(t *testing.T) {
+	t.Parallel()
+	pgtest.Each(t, func(t *testing.T, major int) {
+		r := newRig(t, major)
+		c := r.start("primary", map[string]string{"archive_mode": "off", "max_wal_size": "2MB", "max_slot_wal_keep_size": "1MB"})
+		sync := r.sync(c)
+		r.load(c, 20, 1)
+		r.flushed(c)
+		sync.kill()
+		for range 6 {
+			r.write(c, 1, 500_000)
+			_, err := c.SwitchWAL(r.ctx())
+			r.must(err)
+		}
+		r.must(c.Checkpoint(r.ctx()))
+		if lost, err := c.QueryString(r.ctx(), "SELECT wal_status FROM pg_replication_slots"); err != nil || lost != "lost" {
+			t.Fatalf("the slot is %s, %v", lost, err)
+		}
+		sync.start()
+		sync.says("is gone from the server before it was streamed")
+		r.load(c, 5, 2)
+		r.flushed(c)
+		if n := strings.Count(sync.said(), "is gone from the server"); n != 1 {
+			t.Errorf("it says %d times that WAL is gone", n)
+		}
+		sync.stop()
+	}, 13, 15, 18)
 }

@@ -82,8 +82,9 @@ type receiver struct {
 
 	size wal.SegmentSize
 	// skipTo is the number of the segment before which the server has nothing any more.
-	skipTo uint64
-	standby bool // the server was one when the session began
+	skipTo  uint64
+	slotAt  wal.LSN // from where on the server kept WAL for the slot when the session began
+	standby bool    // the server was one when the session began
 	// settled is the segment that was received anew because a standby may have sent what it had not received itself.
 	settled wal.Name
 	// doubtful holds bytes of which nobody knows whether they are durable, until it can be cut off before them.
@@ -201,6 +202,7 @@ func (r *receiver) session(ctx context.Context) (streamed bool, err error) {
 		return false, err
 	}
 	w := way{lineage, uint64(id.size)}
+	r.slotAt = slot
 	number, err := r.next(ctx, w)
 	if err != nil {
 		return false, err
@@ -310,7 +312,7 @@ func (r *receiver) abandon(s *segment) {
 
 // skip makes the next session go on behind WAL that the server does not have any more, and says what is missing.
 func (r *receiver) skip(ctx context.Context, w way, gone *goneError) error {
-	slot, err := r.keptFrom(ctx)
+	slot, err := r.keptFrom(ctx, gone)
 	if err != nil {
 		return errors.Join(gone, err)
 	}

@@ -59,8 +59,9 @@ func (r *receiver) createSlot(ctx context.Context, c *conn, sql *pgserver.Conn) 
 	return s.RestartLSN, nil
 }
 
-// keptFrom is from where on the server keeps WAL for the slot. One for which it keeps nothing any more is made anew.
-func (r *receiver) keptFrom(ctx context.Context) (wal.LSN, error) {
+// keptFrom is from where on the server keeps WAL for the slot. One for which it keeps nothing any more, or which claims what
+// is gone, is made anew.
+func (r *receiver) keptFrom(ctx context.Context, gone *goneError) (wal.LSN, error) {
 	ctx, cancel := context.WithTimeout(ctx, silence)
 	defer cancel()
 	sql, err := pgserver.Connect(ctx, r.Conninfo)
@@ -72,7 +73,7 @@ func (r *receiver) keptFrom(ctx context.Context) (wal.LSN, error) {
 	if err != nil {
 		return 0, err
 	}
-	if s != nil && s.RestartLSN != 0 {
+	if s != nil && s.RestartLSN != 0 && (s.RestartLSN > gone.at || !gone.removed()) {
 		return s.RestartLSN, nil
 	}
 	c, err := connect(ctx, r.Conninfo)

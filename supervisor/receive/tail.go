@@ -35,6 +35,12 @@ type goneError struct {
 func (e *goneError) Error() string { return e.err.Error() }
 func (e *goneError) Unwrap() error { return e.err }
 
+// removed tells that the server's file is not there, and not only that a slot is of no use.
+func (e *goneError) removed() bool {
+	var pg *pgconn.PgError
+	return errors.As(e.err, &pg) && pg.Code == "58P01"
+}
+
 // gone are the codes of errors that say so: undefined_file, and object_not_in_prerequisite_state of a slot that was
 // invalidated.
 var gone = map[string]bool{"58P01": true, "55000": true}
@@ -66,8 +72,10 @@ func (t *tail) stream(ctx context.Context) (*timelineEnd, error) {
 	t.Log.Info("streaming", "slot", t.Slot, "timeline", uint32(t.s.name.Timeline), "from", t.at.String())
 	t.heard = time.Now()
 	t.note()
-	if err := t.report(false); err != nil { // a commit may wait for what is here already
-		return nil, err
+	if t.s.start+wal.LSN(t.s.size) > t.slotAt { // else the server may lack the WAL, and must not move the slot back to it
+		if err := t.report(false); err != nil { // a commit may wait for what is here already
+			return nil, err
+		}
 	}
 	t.wakeKeeper() // to note it
 	in := make(chan message, buffered)
