@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -19,8 +20,8 @@ func TestRecoverByHand(t *testing.T) {
 		t.Fatal(err)
 	}
 	blocks := shellBlock.FindAllStringSubmatch(string(page), -1)
-	if len(blocks) != 6 {
-		t.Fatalf("the page has %d blocks of commands, want 6", len(blocks))
+	if len(blocks) != 7 {
+		t.Fatalf("the page has %d blocks of commands, want 7", len(blocks))
 	}
 	each(t, func(r *rig) {
 		c := r.start("primary", nil)
@@ -30,10 +31,18 @@ func TestRecoverByHand(t *testing.T) {
 		r.must(c.Exec(r.ctx(), "CREATE TABLE elsewhere (n int) TABLESPACE aside"))
 		r.load(c, 20, 1)
 		r.backup(c)
+		r.cut(c)
+		stream := r.sync(c, "--synchronous")
 		r.load(c, 20, 2)
 		want := r.sum(c)
-		r.cut(c)
-		r.must(c.Kill())
+		at, err := c.CurrentLSN(r.ctx())
+		r.must(err)
+		r.must(c.WaitFor(r.ctx(), pgtest.Timeout, "the stream to have all", func(ctx context.Context) (bool, error) {
+			n, err := c.QueryInt(ctx, "SELECT count(*) FROM pg_stat_replication WHERE flush_lsn >= '"+at+"'")
+			return n > 0, err
+		}))
+		r.must(c.Kill()) // the last rows are in partial/ alone
+		stream.kill()
 		r.must(os.RemoveAll(c.Dir))
 		r.must(os.RemoveAll(space))
 
