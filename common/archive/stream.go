@@ -71,14 +71,23 @@ func StreamedObject(segment wal.Name) string {
 	return partialDir + segment.Segment().String() + ".partial"
 }
 
-// Streamed walks the records of the part of a segment that was streamed so far; storage.ErrNotExist if there is none.
+// Streamed walks the records of the part of a segment that was streamed so far; storage.ErrNotExist if there is none. Where
+// it holds nothing but the rest of a record that began in the segment before, that counts as whole, although it was not
+// checked: replay will. Last is zero then.
 func (a *Archive) Streamed(ctx context.Context, segment wal.Name) (wal.Result, error) {
 	o, err := a.b.Open(ctx, StreamedObject(segment))
 	if err != nil {
 		return wal.Result{}, err
 	}
 	defer o.Close()
-	return WalkStreamed(o, o.Size(), segment)
+	found, err := WalkStreamed(o, o.Size(), segment)
+	if err != nil || found.Records > 0 {
+		return found, err
+	}
+	if rest := found.Header.Continued(); rest <= o.Size() {
+		found.End = max(found.End, found.Start+wal.LSN(rest))
+	}
+	return found, nil
 }
 
 // WalkStreamed walks the records of a part of a segment, of this many bytes; [ErrNotWAL] if it is none. Where its end is

@@ -48,6 +48,21 @@ type Header struct {
 	BlockSize   uint32      // length of every page in bytes
 }
 
+// Continued is the offset in the segment at which the rest of a record that began in an earlier segment ends, rounded up to
+// the next multiple of 8; zero if there is none. It may lie behind the segment's end.
+func (h Header) Continued() int64 {
+	rem, page := int64(h.RemLen), int64(h.BlockSize)
+	if rem == 0 || page <= HeaderSize {
+		return 0
+	}
+	off := int64(HeaderSize)
+	for room := page - off; rem > room; room = page - pageHeaderSize {
+		rem -= room
+		off = off - off%page + page + pageHeaderSize
+	}
+	return int64(align(int(off + rem)))
+}
+
 // magics are the page magics (XLOG_PAGE_MAGIC) of the releases.
 var magics = [...]struct {
 	magic uint16

@@ -118,3 +118,36 @@ func TestMajorOfServers(t *testing.T) {
 		}
 	}
 }
+
+// Where a record that began in an earlier segment ends, the next one begins.
+func TestContinued(t *testing.T) {
+	checked := 0
+	for _, major := range majors {
+		for _, n := range names(t, major, wal.KindSegment) {
+			content := load(t, major, n.String())
+			found := walk(n, content)
+			at := found.Header.Continued()
+			if (at == 0) != (found.Header.RemLen == 0) {
+				t.Errorf("%s/%s: got %d with %d bytes to come", major, n, at, found.Header.RemLen)
+			}
+			if at == 0 || at+24 > int64(len(content)) || at%8192+24 > 8192 {
+				continue
+			}
+			first := (int64(binary.LittleEndian.Uint32(content[at:])) + 7) &^ 7 // of the next record
+			if first == 0 || at%8192+first > 8192 {
+				continue
+			}
+			n.Kind = wal.KindPartial
+			if got := walk(n, content[:at]); got.Records != 0 {
+				t.Errorf("%s/%s: %d records before %d", major, n, got.Records, at)
+			}
+			if got := walk(n, content[:at+first]); got.Records != 1 || got.End != got.Start+wal.LSN(at+first) {
+				t.Errorf("%s/%s: got %d records up to %s, want 1 up to %d", major, n, got.Records, got.End, at+first)
+			}
+			checked++
+		}
+	}
+	if checked < 5 {
+		t.Errorf("only %d segments begin with the rest of a record", checked)
+	}
+}

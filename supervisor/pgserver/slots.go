@@ -15,11 +15,14 @@ type Slot struct {
 	Active    bool // somebody streams from it
 	// RestartLSN is from where on the server keeps WAL for it; 0 where it keeps none.
 	RestartLSN wal.LSN
+	Lost       bool // the server has given it up, and keeps nothing for it, whatever RestartLSN says
 }
 
 // FindSlot looks for a slot; nil if there is none of that name.
 func (c *Conn) FindSlot(ctx context.Context, name string) (*Slot, error) {
-	rows, err := c.Query(ctx, `SELECT slot_type = 'physical', temporary, active, coalesce(restart_lsn::text, '0/0') FROM pg_replication_slots WHERE slot_name = $1`, name)
+	rows, err := c.Query(ctx, `SELECT slot_type = 'physical', temporary, active, coalesce(restart_lsn::text, '0/0'),
+		coalesce(to_jsonb(s)->>'wal_status' = 'lost', false) OR to_jsonb(s)->>'invalidation_reason' IS NOT NULL
+		FROM pg_replication_slots s WHERE slot_name = $1`, name)
 	if err != nil {
 		return nil, fmt.Errorf("look for the replication slot %s: %w", name, err)
 	}
@@ -28,7 +31,7 @@ func (c *Conn) FindSlot(ctx context.Context, name string) (*Slot, error) {
 	for rows.Next() {
 		s = &Slot{Name: name}
 		var restart string
-		err := rows.Scan(&s.Physical, &s.Temporary, &s.Active, &restart)
+		err := rows.Scan(&s.Physical, &s.Temporary, &s.Active, &restart, &s.Lost)
 		if err == nil {
 			s.RestartLSN, err = wal.ParseLSN(restart)
 		}

@@ -214,14 +214,14 @@ func contains(ctx context.Context, a *archive.Archive, n wal.Name, path string) 
 	if err != nil {
 		return false, err
 	}
-	length, err := validLength(f, partial)
+	_, proven, err := lengths(f, partial)
 	if err != nil {
 		if errors.Is(err, archive.ErrNotWAL) {
 			return false, nil
 		}
 		return false, err
 	}
-	c := &comparer{f: io.NewSectionReader(f, 0, length)}
+	c := &comparer{f: io.NewSectionReader(f, 0, proven)}
 	if _, err := a.Fetch(ctx, n, 0, c); err != nil {
 		return false, err
 	}

@@ -10,7 +10,8 @@
 // content meets, another is refused. It is removed when the archive holds it.
 //
 // When a stream begins again, the records of the last partial segment are walked. What follows the last one that is whole
-// cannot be told from what a power cut has left, and is received again.
+// cannot be told from what a power cut has left: it is received again, compared, and replaced where it differs. It is never cut
+// off before that, because the server that is there now may not have it.
 //
 // # Timelines
 //
@@ -232,6 +233,9 @@ func (r *receiver) follow(ctx context.Context, c *conn, w way, number uint64) (s
 		}
 		if err != nil {
 			r.abandon(t.s)
+		}
+		if errors.Is(err, errDiffers) { // it may be the only copy of what another server wrote
+			return streamed, errors.Join(err, t.s.putAside("differs"))
 		}
 		if gone := (*goneError)(nil); errors.As(err, &gone) {
 			return streamed, r.skip(ctx, w, gone)

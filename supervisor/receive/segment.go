@@ -1,6 +1,7 @@
 package receive
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -14,19 +15,24 @@ import (
 	"walkeep/common/wal"
 )
 
-// A segment is the file that takes what is streamed of one segment.
+// A segment is the file that takes what is streamed of one segment. It may hold more than this stream has come to: what an
+// earlier one has received stays, until it is received again, and compared.
 type segment struct {
 	f     *os.File
 	dir   string
 	name  wal.Name // the complete segment's
 	size  int64    // of the complete segment, bytes
 	start wal.LSN
-	// written and flushed are lengths: what the file holds, and what is durable of it.
-	written, flushed int64
-	failed           bool // an fsync failed
+	// What follows are offsets. at is where the next byte of the stream belongs, length what the file holds, flushed what is
+	// durable of it, and proven what the records themselves proved when the file was opened.
+	at, length, flushed, proven int64
+	failed                      bool // an fsync failed
 }
 
-// openSegment opens a segment's file, and cuts it off behind the last whole record. A new one is empty.
+// errDiffers says that the server sends other bytes than those that were received before, and were whole.
+var errDiffers = errors.New("the server sends other WAL than what was streamed before under this name")
+
+// openSegment opens a segment's file. The stream goes on behind its last whole record.
 func openSegment(dir string, name wal.Name, size wal.SegmentSize) (*segment, error) {
 	start, err := name.Start(size)
 	if err != nil {
@@ -46,14 +52,15 @@ func openSegment(dir string, name wal.Name, size wal.SegmentSize) (*segment, err
 		if !errors.Is(err, archive.ErrNotWAL) {
 			return nil, fmt.Errorf("go on with %s: %w", s.partialPath(), err)
 		}
-		if err := s.putAside(); err != nil { // whatever it is, it is not for us to remove
+		if err := s.putAside("not-wal"); err != nil { // whatever it is, it is not for us to remove
 			return nil, err
 		}
 	}
 }
 
-func (s *segment) putAside() error {
-	aside := fmt.Sprintf("%s.not-wal-%d", s.partialPath(), time.Now().UnixNano())
+// putAside gives the file a name by which it is not gone on with.
+func (s *segment) putAside(why string) error {
+	aside := fmt.Sprintf("%s.%s-%d", s.partialPath(), why, time.Now().UnixNano())
 	if err := durable.Replace(s.partialPath(), aside); err != nil {
 		return err
 	}
@@ -63,66 +70,100 @@ func (s *segment) putAside() error {
 func (s *segment) partialPath() string { return filepath.Join(s.dir, s.name.String()+".partial") }
 
 func (s *segment) resume() error {
-	length, err := validLength(s.f, s.name)
-	if err != nil {
+	var err error
+	if s.length, s.proven, err = lengths(s.f, s.name); err != nil {
 		return err
 	}
-	s.written = length
-	if err := s.f.Truncate(s.written); err != nil {
+	s.at = s.proven
+	// Whoever wrote it may have been killed before its fsync, or after one that failed, after which the next would succeed
+	// and do nothing. So all of it is written once more.
+	if _, err := io.Copy(io.NewOffsetWriter(s.f, 0), io.NewSectionReader(s.f, 0, s.length)); err != nil {
 		return err
 	}
-	// Whoever wrote it may have been killed before its fsync; and the name may be new.
 	if err := s.f.Sync(); err != nil {
-		return errors.Join(err, s.rewrite())
+		return err
 	}
-	s.flushed = s.written
-	return durable.SyncDir(s.dir)
+	s.flushed = s.length
+	return durable.SyncDir(s.dir) // its name may be new
 }
 
-// rewrite writes all that the file holds once more: after an fsync that failed, the next one would succeed and do nothing.
-func (s *segment) rewrite() error {
-	_, err := io.Copy(io.NewOffsetWriter(s.f, 0), io.NewSectionReader(s.f, 0, s.written))
-	return err
-}
-
-// validLength is how many bytes of a partial segment are whole records; 0 where there is none.
-func validLength(f *os.File, name wal.Name) (int64, error) {
+// lengths are how many bytes a partial segment holds, and how many of them are whole records.
+func lengths(f *os.File, name wal.Name) (length, proven int64, err error) {
 	info, err := f.Stat()
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	found, err := archive.WalkStreamed(f, info.Size(), name)
-	return min(int64(found.End-found.Start), info.Size()), err
+	return info.Size(), min(int64(found.End-found.Start), info.Size()), err
 }
+
+// rewind has the stream begin at the segment's first byte.
+func (s *segment) rewind() { s.at = 0 }
 
 // position is where the next byte belongs.
-func (s *segment) position() wal.LSN { return s.start + wal.LSN(s.written) }
+func (s *segment) position() wal.LSN { return s.start + wal.LSN(s.at) }
 
-// durable is up to where all is on disk.
-func (s *segment) durable() wal.LSN { return s.start + wal.LSN(s.flushed) }
+// durable is up to where what was received is on disk.
+func (s *segment) durable() wal.LSN { return s.start + wal.LSN(min(s.at, s.flushed)) }
 
-// append takes the next bytes of the stream, as many as belong to the segment, and returns the rest.
+// append takes the next bytes of the stream, as many as belong to the segment, and returns the rest. Those that are there
+// already are compared: where they differ, behind the last whole record, the server's replace them.
 func (s *segment) append(p []byte) ([]byte, error) {
-	n := min(int64(len(p)), s.size-s.written)
-	done, err := s.f.WriteAt(p[:n], s.written)
-	s.written += int64(done)
-	return p[done:], err
+	n := min(int64(len(p)), s.size-s.at)
+	fresh := p[:n]
+	if known := min(n, s.length-s.at); known > 0 {
+		there := make([]byte, known)
+		if _, err := io.ReadFull(io.NewSectionReader(s.f, s.at, known), there); err != nil {
+			return p, err
+		}
+		if !bytes.Equal(there, p[:known]) {
+			if s.at+firstDifference(there, p) < s.proven {
+				return p, fmt.Errorf("%s: %w", s.name, errDiffers)
+			}
+			if err := s.f.Truncate(s.at); err != nil {
+				return p, err
+			}
+			s.length, s.flushed, known = s.at, min(s.flushed, s.at), 0
+		}
+		s.at += known
+		fresh = fresh[known:]
+	}
+	done, err := s.f.WriteAt(fresh, s.at)
+	s.at += int64(done)
+	s.length = max(s.length, s.at)
+	if err != nil {
+		return p, err
+	}
+	return p[n:], nil
 }
+
+// firstDifference is where two texts differ first.
+func firstDifference(a, b []byte) int64 {
+	for i := range a {
+		if a[i] != b[i] {
+			return int64(i)
+		}
+	}
+	return int64(len(a))
+}
+
+// dirty tells whether anything was received that is not durable.
+func (s *segment) dirty() bool { return s.flushed < s.length }
 
 // flush makes all that was received durable.
 func (s *segment) flush() error {
-	if s.flushed == s.written {
+	if !s.dirty() {
 		return nil
 	}
 	if err := s.f.Sync(); err != nil {
 		s.failed = true
 		return fmt.Errorf("fsync %s: %w", s.f.Name(), err)
 	}
-	s.flushed = s.written
+	s.flushed = s.length
 	return nil
 }
 
-func (s *segment) full() bool { return s.written == s.size }
+func (s *segment) full() bool { return s.at == s.size }
 
 // complete gives a segment that was streamed to its end its name.
 func (s *segment) complete() error {

@@ -19,7 +19,7 @@ const settleTimeout = 2 * time.Second
 // settle looks at a segment that was received to its end and in which a switch record leaves the rest unused. As soon as a
 // standby has replayed that record, it sends the whole segment, although it may not have received the rest yet: what its
 // file holds there may be of an earlier use. That is of no use to recovery, but not what the primary's archiver stores
-// under the same name. So the rest is received once more when the standby has it; openSegment cuts it off.
+// under the same name. So the rest is received once more when the standby has it.
 //
 // Source: GetStandbyFlushRecPtr in [walsender.c].
 //

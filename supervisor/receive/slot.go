@@ -37,8 +37,19 @@ func (r *receiver) slot(ctx context.Context, c *conn) (wal.LSN, error) {
 		return r.createSlot(ctx, c, sql)
 	case !s.Physical:
 		return 0, fmt.Errorf("%w: %s is a logical one", ErrSlot, r.Slot)
+	case s.Lost && !s.Active:
+		r.Log.Warn("the server has given up the replication slot, and kept no WAL for it since", "slot", r.Slot)
+		return r.replaceSlot(ctx, c, sql)
 	}
 	return s.RestartLSN, nil
+}
+
+// replaceSlot makes a slot anew for which the server keeps no WAL any more.
+func (r *receiver) replaceSlot(ctx context.Context, c *conn, sql *pgserver.Conn) (wal.LSN, error) {
+	if _, err := c.query(ctx, fmt.Sprintf(`DROP_REPLICATION_SLOT "%s"`, r.Slot)); err != nil {
+		return 0, fmt.Errorf("drop replication slot %s, for which the server keeps no WAL any more: %w", r.Slot, err)
+	}
+	return r.createSlot(ctx, c, sql)
 }
 
 // createSlot makes the slot, which keeps WAL from the last checkpoint on.
@@ -73,7 +84,7 @@ func (r *receiver) keptFrom(ctx context.Context, gone *goneError) (wal.LSN, erro
 	if err != nil {
 		return 0, err
 	}
-	if s != nil && s.RestartLSN != 0 && (s.RestartLSN > gone.at || !gone.removed()) {
+	if s != nil && !s.Lost && s.RestartLSN != 0 && (s.RestartLSN > gone.at || !gone.removed()) {
 		return s.RestartLSN, nil
 	}
 	c, err := connect(ctx, r.Conninfo)
@@ -82,9 +93,7 @@ func (r *receiver) keptFrom(ctx context.Context, gone *goneError) (wal.LSN, erro
 	}
 	defer c.close()
 	if s != nil {
-		if _, err := c.query(ctx, fmt.Sprintf(`DROP_REPLICATION_SLOT "%s"`, r.Slot)); err != nil {
-			return 0, fmt.Errorf("drop replication slot %s, for which the server keeps no WAL any more: %w", r.Slot, err)
-		}
+		return r.replaceSlot(ctx, c, sql)
 	}
 	return r.createSlot(ctx, c, sql)
 }

@@ -209,8 +209,8 @@ func (t *tail) take(ctx context.Context, m message, in <-chan message, free chan
 
 // write brings bytes to their segments.
 func (t *tail) write(ctx context.Context, m message) error {
-	if m.start != t.at {
-		return fmt.Errorf("the server sends WAL of %s where %s comes next", m.start, t.at)
+	if m.start != t.at || t.at != t.s.position() {
+		return fmt.Errorf("the server sends WAL of %s where %s comes next, and %s in %s", m.start, t.at, t.s.position(), t.s.name)
 	}
 	t.received = true
 	for data := m.data; len(data) > 0; {
@@ -234,6 +234,7 @@ func (t *tail) write(ctx context.Context, m message) error {
 		if err != nil {
 			return err
 		}
+		next.rewind() // whatever an earlier stream has left there
 		t.s = next
 	}
 	return nil
@@ -241,7 +242,7 @@ func (t *tail) write(ctx context.Context, m message) error {
 
 // flush makes what was written durable and tells the server, if there is anything to tell.
 func (t *tail) flush() error {
-	if t.s.flushed == t.s.written && t.flushed() == t.s.durable() {
+	if !t.s.dirty() && t.flushed() == t.s.durable() {
 		return nil
 	}
 	return t.flushAndReport()
