@@ -3,8 +3,13 @@ package main_test
 import (
 	"context"
 	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
 	"testing"
 
+	"walkeep/common/cmdtest"
 	"walkeep/common/pgtest"
 )
 
@@ -110,4 +115,48 @@ func TestSyncSlotIdle(t *testing.T) {
 	s.says("has given up the replication slot")
 	r.streaming(c)
 	s.stop()
+}
+
+// A restore archives what was streamed to its end, as the spool's owner, whoever calls it; and what cannot be archived is
+// said, and does not keep it from recovering what can be recovered.
+func TestRestoreStoresStreamed(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 15)
+	c := r.start("primary", nil)
+	r.must(c.Exec(r.ctx(), ledgerTable))
+	r.backup(c)
+	r.must(c.Exec(r.ctx(), "INSERT INTO ledger VALUES (1, 'streamed')"))
+	segment, err := c.SwitchWAL(r.ctx())
+	r.must(err)
+	r.must(c.WaitArchived(r.ctx(), segment))
+	content, err := os.ReadFile(c.Path("pg_wal/" + segment))
+	r.must(err)
+	r.must(c.Kill())
+	// As if nothing but the stream had it.
+	object := filepath.Join(r.spool, "wal", segment[:16], segment+".zst")
+	r.must(os.Remove(object))
+	partial := filepath.Join(r.spool, "partial")
+	r.mkdir(partial)
+	lay := func(content []byte) {
+		t.Helper()
+		r.must(os.WriteFile(filepath.Join(partial, segment), content, 0o644))
+	}
+	lay(content)
+	root := exec.Command(cmdtest.Path("supervisor"), "-c", os.DevNull, "--spool", r.spool, "restore", "--target-dir", filepath.Join(r.dir, "of-root"))
+	out, err := root.CombinedOutput()
+	if os.Geteuid() == 0 && err == nil {
+		t.Errorf("root restored to a directory of its own:\n%s", out)
+	}
+	back := r.restore("restored") // the servers' user can read what root has had archived
+	r.must(back.Start(r.ctx()))
+	r.must(back.WaitOpen(r.ctx()))
+	if n, err := back.QueryInt(r.ctx(), "SELECT count(*) FROM ledger"); err != nil || n != 1 {
+		t.Errorf("got %d rows (%v), want the one that was streamed", n, err)
+	}
+	content[9000]++
+	lay(content)
+	said, err := r.command("restore", "--target-dir", filepath.Join(r.dir, "again")).CombinedOutput()
+	if err != nil || !strings.Contains(string(said), "cannot be archived, and is not used") {
+		t.Errorf("restore beside a segment that is refused: %v\n%s", err, said)
+	}
 }

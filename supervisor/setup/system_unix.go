@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"walkeep/supervisor/pgserver"
 )
 
 // An account is the user whom the server runs as.
@@ -54,21 +56,9 @@ func (a account) giveFile(f *os.File) error {
 
 // use has a program run by the server's user, with all groups of it.
 func (a account) use(cmd *exec.Cmd) {
-	if !a.root || a.uid == 0 {
-		return
+	if a.root {
+		pgserver.RunAs(cmd, a.uid, a.gid)
 	}
-	c := &syscall.Credential{Uid: uint32(a.uid), Gid: uint32(a.gid)}
-	if u, err := user.LookupId(strconv.Itoa(a.uid)); err == nil {
-		if groups, err := u.GroupIds(); err == nil {
-			for _, g := range groups {
-				if n, err := strconv.ParseUint(g, 10, 32); err == nil {
-					c.Groups = append(c.Groups, uint32(n))
-				}
-			}
-		}
-		cmd.Env = append(cmd.Environ(), "HOME="+u.HomeDir, "USER="+u.Username, "LOGNAME="+u.Username)
-	}
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: c}
 }
 
 // apart has a program run where a terminal's interrupt, and its end, do not reach it.
