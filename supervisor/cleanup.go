@@ -115,7 +115,7 @@ func printCleanup(e *env, r *retain.Report) {
 		}
 	}
 	if r.Streamed.Objects > 0 {
-		say("%s streamed segments that are archived (%s)", verb, amount(r.Streamed))
+		say("%s streamed segments that nobody needs (%s)", verb, amount(r.Streamed))
 	}
 	say("%s %s in all", verb, amount(r.Total))
 	for _, h := range r.Holders {

@@ -288,7 +288,7 @@ func (c *cleaner) cleanWAL(ctx context.Context, inv *archive.Inventory, first *D
 	return c.prune(ctx)
 }
 
-// cleanNotes removes the notes of damage of segments that are gone, and streamed segments that have been archived.
+// cleanNotes removes the notes of damage of segments that are gone, and what was streamed of segments that nobody needs.
 func (c *cleaner) cleanNotes(ctx context.Context, inv *archive.Inventory, d *Decision) error {
 	notes, err := c.b.List(ctx, "damaged/")
 	if err != nil {
@@ -304,8 +304,10 @@ func (c *cleaner) cleanNotes(ctx context.Context, inv *archive.Inventory, d *Dec
 		}
 	}
 	for _, e := range inv.Streamed {
-		n, err := wal.ParseName(path.Base(e.Name))
-		if err != nil || n.Kind != wal.KindPartial || !inv.Has(n.Segment()) && d.Needs(n.Segment(), inv.SegmentSize) {
+		// One that the archive holds is left to the stream, which compares it first. What was put aside has its segment's name.
+		base, _, _ := strings.Cut(path.Base(e.Name), ".")
+		n, err := wal.ParseName(base)
+		if err != nil || e.IsDir() || d.Needs(n, inv.SegmentSize) {
 			continue
 		}
 		if err := c.remove(ctx, &c.report.Streamed, e); err != nil {

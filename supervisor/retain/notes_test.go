@@ -39,14 +39,15 @@ func TestWhatGoesWithSegments(t *testing.T) {
 		dir + "000000010000000000000003.00000028.backup.zst", dir + "000000010000000000000004.partial.zst",
 		dir + "000000010000000000000004.partial.00112233445566778899aabbccddeeff.zst", dir + "000000010000000000000004.gz",
 		"damaged/000000010000000000000003.json",
-		"partial/" + name(1, 20).String() + ".partial",
+		"partial/" + name(1, 4).String() + ".partial", "partial/" + name(1, 4).String(), "partial/" + name(1, 3).String() + ".partial.differs-1",
 	}
 
 	stays := []string{
 		dir + "000000010000000000000010.00000028.backup.zst", dir + "000000010000000000000011.partial.zst",
 		dir + "000000010000000000000003.bz2", dir + "000000010000000000000003.zst.mine", dir + "README", dir + "000000020000000000000003.zst",
 		"wal/000000010000000000000003.zst", "wal/notes.txt", "damaged/000000010000000000000012.json", "damaged/README",
-		"partial/" + name(1, 21).String() + ".partial", "partial/notes", "notes.txt", backup.Dir(backups[0].ID) + "notes.txt",
+		"partial/" + name(1, 20).String() + ".partial", "partial/" + name(1, 21).String() + ".partial", "partial/" + name(1, 21).String(), "partial/notes",
+		"partial/" + name(1, 20).String() + ".partial.differs-1", "notes.txt", backup.Dir(backups[0].ID) + "notes.txt",
 		"backups/mine/data-0001.tar.zst",
 	}
 	for _, o := range append(slices.Clone(gone), stays...) {
