@@ -17,6 +17,12 @@ var ownNames = []string{"postgresql.conf", autoConf, "pg_hba.conf", "pg_ident.co
 // ownSettings name more of them.
 var ownSettings = []string{"hba_file", "ident_file", "ssl_cert_file", "ssl_key_file", "ssl_ca_file", "ssl_crl_file", "ssl_crl_dir", "ssl_dh_params_file", "log_directory"}
 
+// dataNames are what a server makes for itself in a data directory, in all versions.
+var dataNames = []string{
+	"base", "global", "pg_commit_ts", "pg_dynshmem", "pg_logical", "pg_multixact", "pg_notify", "pg_replslot", "pg_serial", "pg_snapshots",
+	"pg_stat", "pg_stat_tmp", "pg_subtrans", "pg_tblspc", "pg_twophase", "pg_wal", "pg_xact", "PG_VERSION", "backup_label", "backup_manifest",
+}
+
 // findOwn finds what stays as it is: what the server is set by on this host, which the backup has as another host had it,
 // and the log in which one may want to read what became of it. What an interrupted restore has left is that only where it was so at its beginning: it may have
 // written half of a file.
@@ -65,8 +71,7 @@ func (r *restorer) addOwn(file string) {
 	}
 	rel = filepath.ToSlash(rel)
 	top, _, _ := strings.Cut(rel, "/")
-	isData := top == "base" || top == "global" || strings.HasPrefix(top, "pg_")
-	if isData && !slices.Contains([]string{"pg_hba.conf", "pg_ident.conf", "pg_log"}, top) {
+	if slices.Contains(dataNames, top) {
 		return
 	}
 	r.own = append(r.own, rel)

@@ -93,7 +93,8 @@ func TestKeepsOwn(t *testing.T) {
 	dir := r.target("data")
 	r.run(r.options(dir))
 	own := map[string]string{
-		"postgresql.conf":      "port = 2\ninclude 'more/own.conf'\nssl_ca_file = 'certs/ca.crt'\ninclude_if_exists 'base/1/1000'\n",
+		"postgresql.conf":      "port = 2\ninclude 'more/own.conf'\nssl_ca_file = 'certs/ca.crt'\ninclude_if_exists 'base/1/1000'\nhba_file = 'pg_hba_own.conf'\n",
+		"pg_hba_own.conf":      "own",
 		"postgresql.auto.conf": "work_mem = '7MB'\nrestore_command = 'old'\n", "pg_hba.conf": "own\ninclude more/hba\n", "server.key": "own",
 		"more/own.conf": "work_mem = '3MB'\n", "more/hba": "local all all trust\n", "certs/ca.crt": "own", "log/own": "what happened",
 		"conf.d/own.conf": "work_mem = '4MB'\n",
