@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"walkeep/common/archive"
+	"walkeep/common/backup"
 	"walkeep/common/cli"
 	"walkeep/common/config"
 	"walkeep/supervisor/pgserver"
@@ -18,8 +20,11 @@ const aboutPromote = `Brings the standby at --conninfo online, with the least po
 what was lost. Run it on the standby's host, as the server's user; the role must
 be a superuser.
 
-It refuses while the old primary answers: --primary-conninfo says where that is,
-or else the standby's own primary_conninfo does. The standby then replays all
+It refuses while the old primary answers, or accepts connections and hangs:
+--primary-conninfo says where that is, or else the standby's own
+primary_conninfo does. A host from which nothing comes back cannot be told from
+one that is off: that is a warning. A standby that was just started is waited
+for until it accepts connections. The standby then replays all
 that the archive holds, and what was streamed of the segment that was being
 written. What keeps it from doing so is an error, and the standby stays one;
 --force promotes all the same. A promotion that was cut short is completed by
@@ -30,7 +35,7 @@ walmgr called this boot.`
 func promoteCommand() command {
 	var o struct {
 		Force   bool          `long:"force" description:"promote even if the old primary answers, or WAL that is there cannot be replayed"`
-		Timeout time.Duration `long:"timeout" value-name:"TIME" default:"1m" description:"how long all of it may take before the standby is left as it is"`
+		Timeout time.Duration `long:"timeout" value-name:"TIME" default:"1m" description:"how long all that comes before the server is told to open may take, or the standby is left as it is"`
 	}
 	return command{
 		Subcommand: config.Subcommand{
@@ -66,11 +71,25 @@ func (e *env) promote(ctx context.Context, force bool, timeout time.Duration) er
 	if err := e.reportPromotion(done); err != nil {
 		return err
 	}
-	if !e.BackupAfter || done.Already {
+	if !e.BackupAfter {
 		return nil
 	}
+	if done.Already { // this may be the repetition of a promotion whose backup was not taken
+		inv, err := a.Inventory(ctx)
+		if err != nil {
+			return err
+		}
+		taken := slices.ContainsFunc(inv.Backups, func(b *backup.Manifest) bool { return b.Timeline >= done.Timeline })
+		if taken || done.Timeline == 1 {
+			return nil
+		}
+	}
 	if err := takeBackup(ctx, e); err != nil {
-		return fmt.Errorf("the server is open for writing, but the backup after it failed: %w", err)
+		hint := "supervisor backup takes one, and so does this command when it is repeated"
+		if f := (*cli.Failure)(nil); errors.As(err, &f) {
+			err, hint = f.Err, f.Hint
+		}
+		return cli.Fail(exitFailed, fmt.Errorf("the server is open for writing, but the backup after it failed: %w", err), hint)
 	}
 	return nil
 }
@@ -92,7 +111,10 @@ func (e *env) reportPromotion(done *promote.Result) error {
 	if done.Offered > 0 {
 		fmt.Fprintf(e.out, "of that, %s had been streamed of the segment that was being written\n", progress.Bytes(done.Offered))
 	}
-	if done.Already && done.End == 0 {
+	if done.Torn > 0 {
+		fmt.Fprintf(e.out, "behind that, %s had been streamed of a record that is not whole, or of what is none\n", progress.Bytes(done.Torn))
+	}
+	if done.Already && (done.End == 0 || !done.Loss.Streamed) { // what streamed the old timeline is forgotten by now
 		return nil
 	}
 	_, err := fmt.Fprintf(e.out, "lost: %s\n", describeLoss(done))
@@ -113,7 +135,7 @@ func describeLoss(done *promote.Result) string {
 	case l.Synchronous:
 		return "nothing that was confirmed to a client that waited for the stream"
 	}
-	return fmt.Sprintf("nothing of what was streamed; what the old primary wrote after %s, when it was last heard, is not known", heard)
+	return fmt.Sprintf("nothing of the whole records that were streamed; what the old primary wrote after %s, when it was last heard, is not known", heard)
 }
 
 func explainPromote(err error) error {
@@ -123,10 +145,16 @@ func explainPromote(err error) error {
 		err, hint = errors.New("interrupted"), "repeat the promotion to complete it"
 	case errors.Is(err, promote.ErrPrimaryLives):
 		hint = "stop it, and see that it stays down; --force promotes beside it, and makes two primaries"
+	case errors.Is(err, promote.ErrUnchecked):
+		hint = "let --primary-conninfo say where it is; --force promotes without a look"
+	case errors.Is(err, promote.ErrWarm):
+		hint = "set hot_standby = on and restart the standby, which loses nothing, or promote it with pg_ctl promote, without what was streamed"
+	case errors.Is(err, promote.ErrNotConsistent):
+		hint = "see its log: it may need WAL that is not there, or more time (--timeout), or it lets nobody connect (hot_standby = off)"
 	case errors.Is(err, promote.ErrBehind):
 		hint = "see the standby's log for what keeps it; --force promotes it without that WAL, --timeout gives it longer"
 	case errors.Is(err, promote.ErrNoOffer):
-		hint = "let its restore_command call restore-cmd with this spool (restart it up to version 13), or promote with --force, without what was streamed"
+		hint = "let its restore_command call restore-cmd with this spool (restart it up to version 13), and archive_mode not be always (restart it), or promote with --force, without what was streamed"
 	case errors.Is(err, promote.ErrRights):
 		hint = "connect as a superuser, and run this on the standby's host as the server's user"
 	case errors.Is(err, promote.ErrNotOpen):

@@ -71,9 +71,9 @@ func StreamedObject(segment wal.Name) string {
 	return partialDir + segment.Segment().String() + ".partial"
 }
 
-// Streamed walks the records of the part of a segment that was streamed so far; storage.ErrNotExist if there is none. Where
-// it holds nothing but the rest of a record that began in the segment before, that counts as whole, although it was not
-// checked: replay will. Last is zero then.
+// Streamed walks the records of the part of a segment that was streamed so far; storage.ErrNotExist if there is none,
+// [ErrNotWAL] if it is no such part, [ErrForeign] if it is another cluster's. Where it holds nothing but the rest of a record
+// that began in the segment before, that counts as whole, although it was not checked: replay will. Last is zero then.
 func (a *Archive) Streamed(ctx context.Context, segment wal.Name) (wal.Result, error) {
 	o, err := a.b.Open(ctx, StreamedObject(segment))
 	if err != nil {
@@ -81,6 +81,13 @@ func (a *Archive) Streamed(ctx context.Context, segment wal.Name) (wal.Result, e
 	}
 	defer o.Close()
 	found, err := WalkStreamed(o, o.Size(), segment)
+	if err != nil || found.Header == (wal.Header{}) { // too short to say anything
+		return found, err
+	}
+	id, err := a.Identity(ctx)
+	if err == nil && id.SystemID != found.Header.SystemID {
+		err = fmt.Errorf("it is %w: its system identifier is %s, that of the archive %s", ErrForeign, found.Header.SystemID, id.SystemID)
+	}
 	if err != nil || found.Records > 0 {
 		return found, err
 	}

@@ -13,6 +13,8 @@ type Postmaster struct {
 	PID  int
 	Port uint16
 	Host string // the directory of its socket, or the address that it listens on
+	// Warm says that it replays, and lets nobody connect before it is promoted (hot_standby = off).
+	Warm bool
 }
 
 // ReadPostmaster reads postmaster.pid, whose lines are listed in PostgreSQL's src/include/utils/pidfile.h. Those that are
@@ -23,7 +25,7 @@ func ReadPostmaster(dir string) (Postmaster, error) {
 	if err != nil {
 		return p, err
 	}
-	lines := append(strings.Split(string(content), "\n"), make([]string, 6)...)
+	lines := append(strings.Split(string(content), "\n"), make([]string, 8)...)
 	if p.PID, err = strconv.Atoi(strings.TrimSpace(lines[0])); err != nil || p.PID == 0 {
 		return p, fmt.Errorf("read postmaster.pid: its process id is %q", lines[0])
 	}
@@ -32,5 +34,6 @@ func ReadPostmaster(dir string) (Postmaster, error) {
 	if p.Host = strings.TrimSpace(lines[4]); p.Host == "" {
 		p.Host = strings.TrimSpace(lines[5])
 	}
+	p.Warm = strings.TrimSpace(lines[7]) == "standby"
 	return p, nil
 }

@@ -27,6 +27,23 @@ func (c *Conn) WritesTo(ctx context.Context) (wal.Timeline, wal.LSN, error) {
 	return n.Timeline, lsn, err
 }
 
+// RecoversAlong is the timeline of which a server in recovery has read the segment that it is replaying; 0 if the role may
+// not see that. Its control file may name an older one for a long time after the server has changed to another.
+func (c *Conn) RecoversAlong(ctx context.Context) (wal.Timeline, error) {
+	var name string
+	err := c.QueryRow(ctx, `WITH s AS (SELECT pg_size_bytes(current_setting('wal_segment_size')) AS size),
+		n AS (SELECT size, trunc((pg_last_wal_replay_lsn() - '0/1'::pg_lsn) / size)::bigint AS number FROM s),
+		f AS (SELECT lpad(to_hex(number / (4294967296 / size)), 8, '0') || lpad(to_hex(number % (4294967296 / size)), 8, '0') AS name FROM n)
+		SELECT coalesce(max(substr(d.name, 1, 8)), '') FROM pg_ls_waldir() d, f WHERE d.name ~ '^[0-9A-F]{24}$' AND substr(d.name, 9) = upper(f.name)`).Scan(&name)
+	if Denied(err) || err == nil && name == "" {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("ask the server for its WAL: %w", err)
+	}
+	return wal.ParseTimeline(name)
+}
+
 // EndStreaming ends the process of a standby that receives WAL, so that it looks at once for WAL elsewhere.
 func (c *Conn) EndStreaming(ctx context.Context) error {
 	_, err := c.Exec(ctx, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'walreceiver'`)
@@ -42,7 +59,7 @@ func (c *Conn) Nudge(ctx context.Context) error {
 // Promote asks a standby of version 12 or later to end its recovery, and does not wait for it.
 func (c *Conn) Promote(ctx context.Context) error {
 	if _, err := c.Exec(ctx, `SELECT pg_promote(false)`); err != nil {
-		return fmt.Errorf("promote: %w", err)
+		return fmt.Errorf("promote: %w", noRecovery(err))
 	}
 	return nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -61,6 +62,13 @@ func NotReady(err error) bool {
 		return pg.Code == "57P03" // cannot_connect_now
 	}
 	return true
+}
+
+// Warm tells whether a server let nobody connect because it is a standby that never does (hot_standby = off). Servers
+// before 14 do not say so.
+func Warm(err error) bool {
+	var pg *pgconn.PgError
+	return errors.As(err, &pg) && pg.Code == "57P03" && strings.Contains(pg.Detail, "Hot standby mode is disabled")
 }
 
 // Answered tells whether it was the server that refused a connection: it runs.

@@ -3,6 +3,7 @@ package promote
 import (
 	"context"
 	"fmt"
+	"path"
 	"slices"
 	"strconv"
 	"time"
@@ -10,6 +11,7 @@ import (
 	"walkeep/common/archive"
 	"walkeep/common/codec"
 	"walkeep/common/wal"
+	"walkeep/supervisor/pgserver"
 	"walkeep/supervisor/receive"
 )
 
@@ -35,13 +37,7 @@ func (p *promoter) catchUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if s.Streaming != nil && *s.Streaming && !p.Force {
-		// Its primary is down: what the process waits for will not come.
-		if err := p.c.EndStreaming(ctx); err != nil {
-			return err
-		}
-	}
-	to, hole, err := p.archived(ctx, s.Timeline, max(s.Replayed, s.Received))
+	to, hole, err := p.archived(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -85,6 +81,7 @@ func (p *promoter) settle(ctx context.Context) error {
 // replay waits until a position is replayed.
 func (p *promoter) replay(ctx context.Context, to wal.LSN) error {
 	var nudged time.Time
+	var at wal.LSN
 	for {
 		s, err := p.replayed(ctx)
 		if ctx.Err() == nil && err != nil {
@@ -93,27 +90,34 @@ func (p *promoter) replay(ctx context.Context, to wal.LSN) error {
 		if err == nil && s.Replayed >= to {
 			return nil
 		}
+		at = max(at, s.Replayed)
 		if time.Since(nudged) > nudge && ctx.Err() == nil {
+			// Its primary is down, or does not matter any more: what the process that receives from there waits for will not
+			// come, and the standby does not look into the archive meanwhile.
+			if err := p.c.EndStreaming(ctx); err != nil {
+				return err
+			}
 			if err := p.c.Nudge(ctx); err != nil {
 				return err
 			}
 			nudged = time.Now()
 		}
 		if sleep(ctx) != nil {
-			return fmt.Errorf("%w: it is at %s, and has not come to %s within %s", ErrBehind, s.Replayed, to, p.Timeout)
+			return fmt.Errorf("%w: it is at %s, and has not come to %s within %s", ErrBehind, at, to, p.Timeout)
 		}
 	}
 }
 
 // archived is up to where the archive has WAL without a hole for a standby that has replayed up to a position of a
 // timeline: the end of the last whole record. It also names the segment that is missing although WAL goes on behind it.
-func (p *promoter) archived(ctx context.Context, tli wal.Timeline, replayed wal.LSN) (end wal.LSN, hole string, err error) {
+func (p *promoter) archived(ctx context.Context, s pgserver.Replay) (end wal.LSN, hole string, err error) {
+	replayed := max(s.Replayed, s.Received)
 	inv, err := p.a.Inventory(ctx)
 	if err != nil {
 		return 0, "", err
 	}
 	size := uint64(inv.SegmentSize)
-	goal, err := p.goal(ctx, inv, tli, replayed)
+	goal, err := p.goal(ctx, inv, s)
 	if err != nil {
 		return 0, "", err
 	}
@@ -126,6 +130,8 @@ func (p *promoter) archived(ctx context.Context, tli wal.Timeline, replayed wal.
 	}
 	if gap != nil {
 		hole = gap.First.String()
+	} else if hole, err = streamedBehind(inv, goal, next); err != nil {
+		return 0, "", err
 	}
 	for number := next; wal.LSN(number*size) > replayed; number-- {
 		n, err := inv.NameOn(goal, number-1)
@@ -147,8 +153,28 @@ func (p *promoter) archived(ctx context.Context, tli wal.Timeline, replayed wal.
 	return replayed, hole, nil
 }
 
+// streamedBehind names the segment with a number if it is missing, and a later one was streamed.
+func streamedBehind(inv *archive.Inventory, tli wal.Timeline, next uint64) (hole string, err error) {
+	for _, e := range inv.Streamed {
+		n, err := wal.ParseName(path.Base(e.Name))
+		if err != nil || n.Kind != wal.KindPartial || n.Timeline != tli {
+			continue
+		}
+		if number, err := n.Number(inv.SegmentSize); err == nil && number > next {
+			missing, err := inv.NameOn(tli, next)
+			return missing.String(), err
+		}
+	}
+	return "", nil
+}
+
 // goal is the timeline that the standby recovers along: its own, or the newest that comes from there, as it is set.
-func (p *promoter) goal(ctx context.Context, inv *archive.Inventory, tli wal.Timeline, replayed wal.LSN) (wal.Timeline, error) {
+func (p *promoter) goal(ctx context.Context, inv *archive.Inventory, s pgserver.Replay) (wal.Timeline, error) {
+	along, err := p.c.RecoversAlong(ctx)
+	if err != nil {
+		return 0, err
+	}
+	tli := max(s.Timeline, along)
 	setting, err := p.c.RecoverySetting(ctx, p.info.Major, "recovery_target_timeline")
 	if err != nil {
 		return 0, err
@@ -160,7 +186,7 @@ func (p *promoter) goal(ctx context.Context, inv *archive.Inventory, tli wal.Tim
 		return tli, nil
 	}
 	for _, l := range slices.Backward(inv.Lines) {
-		from := slices.IndexFunc(l.History.Entries, func(e wal.HistoryEntry) bool { return e.Timeline == tli && e.End >= replayed })
+		from := slices.IndexFunc(l.History.Entries, func(e wal.HistoryEntry) bool { return e.Timeline == tli && e.End >= s.Replayed })
 		if from >= 0 {
 			return l.Timeline, nil
 		}

@@ -28,7 +28,8 @@ func (p *promoter) loss() Loss {
 		}
 		l = Loss{Streamed: true, Synchronous: s.Synchronous, Written: s.Sent, Heard: s.Heard}
 	}
-	if l.Written > p.done.End {
+	l.Written = max(l.Written, p.received) // notes may be older than what lies there
+	if l.Streamed && l.Written > p.done.End {
 		l.Bytes = int64(l.Written - p.done.End)
 	}
 	return l

@@ -22,26 +22,31 @@ func (p *promoter) offer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	name, err := p.wanted(ctx, s)
+	name, length, err := p.wanted(ctx, s)
 	if err != nil {
 		return err
 	}
 	found, err := p.a.Streamed(ctx, name)
-	if errors.Is(err, storage.ErrNotExist) || err == nil && found.End <= s.Replayed {
+	switch {
+	case errors.Is(err, archive.ErrNotWAL), errors.Is(err, archive.ErrForeign):
+		p.Warn("", fmt.Sprintf("what was streamed of %s is of no use, and is left where it is (%s): %v", name, archive.StreamedObject(name), err))
+		return nil
+	case errors.Is(err, storage.ErrNotExist), err == nil && found.End <= s.Replayed:
 		p.Step("nothing was streamed that the standby does not have")
 		return nil
-	}
-	if err != nil {
+	case err != nil:
 		return err
 	}
+	p.received = found.End
+	p.done.Torn = max(0, length-int64(found.End-found.Start))
 	err = p.mayOffer(ctx)
 	if err == nil {
 		err = p.makeOffer(ctx, name, found)
 	}
 	if err == nil {
 		p.Step(fmt.Sprintf("the standby gets what was streamed of %s, up to %s", name, found.End))
-		// The last record is known to be replayed when its beginning is passed.
-		err = p.replay(ctx, found.Last+1)
+		// The last record is known to be replayed when its beginning is passed, which may lie in the segment before.
+		err = p.replay(ctx, max(found.Last, s.Replayed)+1)
 	}
 	if err != nil && p.Force {
 		p.Warn("", fmt.Sprintf("the standby does not get what was streamed from %s to %s: %v", s.Replayed, found.End, err))
@@ -51,19 +56,36 @@ func (p *promoter) offer(ctx context.Context) error {
 	return err
 }
 
-// wanted is the segment that the standby needs to go on: the one behind those that the archive holds, because the record at
-// which replay has stopped may go on there.
-func (p *promoter) wanted(ctx context.Context, s pgserver.Replay) (wal.Name, error) {
+// wanted is the segment that the standby needs to go on, and how much was streamed of it: the one behind those that the
+// archive holds, because the record at which replay has stopped may go on there. It may be of a later timeline than the one
+// that the standby is on.
+func (p *promoter) wanted(ctx context.Context, s pgserver.Replay) (n wal.Name, streamed int64, err error) {
 	inv, err := p.a.Inventory(ctx)
 	if err != nil {
-		return wal.Name{}, err
+		return n, 0, err
+	}
+	goal, err := p.goal(ctx, inv, s)
+	if err != nil {
+		return n, 0, err
 	}
 	size := p.info.SegmentSize
-	number := uint64(s.Replayed) / uint64(size)
-	for n := wal.SegmentAt(s.Timeline, s.Replayed, size); inv.Has(n); n = n.Next(size) {
-		number++
+	for number := uint64(s.Replayed) / uint64(size); ; number++ {
+		n = wal.SegmentAt(goal, wal.LSN(number*uint64(size)), size)
+		if inv.Line(goal) != nil { // else nothing of it is archived yet
+			if n, err = inv.NameOn(goal, number); err != nil {
+				return n, 0, err
+			}
+		}
+		if !inv.Has(n) {
+			break
+		}
 	}
-	return wal.SegmentAt(s.Timeline, wal.LSN(number*uint64(size)), size), nil
+	for _, e := range inv.Streamed {
+		if e.Name == archive.StreamedObject(n) {
+			streamed = e.Size
+		}
+	}
+	return n, streamed, nil
 }
 
 // mayOffer tells whether the standby asks restore-cmd for WAL.
@@ -74,6 +96,9 @@ func (p *promoter) mayOffer(ctx context.Context) error {
 	}
 	if !strings.Contains(command, "restore-cmd") {
 		return fmt.Errorf("%w: its restore_command is %q", ErrNoOffer, command)
+	}
+	if p.info.ArchiveMode == "always" {
+		return fmt.Errorf("%w: with archive_mode = always it would archive that as a complete segment", ErrNoOffer)
 	}
 	return nil
 }

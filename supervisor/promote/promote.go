@@ -24,6 +24,12 @@ import (
 var (
 	// ErrPrimaryLives says that the old primary answers. To promote beside it would make two primaries.
 	ErrPrimaryLives = errors.New("the old primary still answers")
+	// ErrUnchecked says that nobody could look whether the old primary answers.
+	ErrUnchecked = errors.New("whether the old primary still runs cannot be checked")
+	// ErrWarm says that nobody can ask the standby how far it is.
+	ErrWarm = errors.New("the standby lets nobody connect before it is promoted (hot_standby = off)")
+	// ErrNotConsistent says that the standby has not accepted a connection in time.
+	ErrNotConsistent = errors.New("the standby has not accepted connections in time")
 	// ErrBehind says that the standby does not come to the end of the WAL that is there for it.
 	ErrBehind = errors.New("the standby has not replayed all WAL that is there for it")
 	// ErrNoOffer says that the standby cannot be given what was streamed.
@@ -42,6 +48,7 @@ type Options struct {
 	PGData  string // the standby's data directory, for a server that does not name it
 	Spool   string // the archive's directory
 	Force   bool   // promote whatever the old primary does and whatever would be lost
+	// Timeout is for all that comes before the server is told to open, and once more for its opening.
 	Timeout time.Duration
 	// Store archives a file, as archive-cmd does.
 	Store func(ctx context.Context, path string) error
@@ -57,6 +64,7 @@ type Result struct {
 	End        wal.LSN   // where replay ended: the last position of the old timeline
 	LastCommit time.Time // of the last transaction that was replayed; zero if there was none
 	Offered    int64     // bytes that came from the segment that was being written
+	Torn       int64     // bytes that were streamed behind the last whole record, and are of no use
 	Took       time.Duration
 	Loss       Loss
 }
@@ -69,6 +77,8 @@ type promoter struct {
 	info  pgserver.Info
 	begun time.Time
 	done  Result
+	// received is up to where the archive is known to have been streamed, whether the standby got it or not.
+	received wal.LSN
 	// streams are those that followed the old timeline, as they were before the server opened: they may go on to the new one.
 	streams []archive.Stream
 }
@@ -99,7 +109,7 @@ func Run(ctx context.Context, a *archive.Archive, o Options) (*Result, error) {
 func (p *promoter) run(ctx context.Context) (err error) {
 	limited, cancel := context.WithTimeout(ctx, p.Timeout)
 	defer cancel()
-	if p.c, err = pgserver.Connect(limited, p.Conninfo); err != nil {
+	if p.c, err = p.connect(limited); err != nil {
 		return err
 	}
 	if p.info, err = p.c.Info(limited); err != nil {
@@ -126,15 +136,29 @@ func (p *promoter) run(ctx context.Context) (err error) {
 	}
 	p.streams = inv.Streams
 	if standby {
-		if err := p.prepare(limited); err != nil {
-			return err
+		if err = p.prepare(limited); err == nil {
+			err = p.open(ctx)
 		}
-		if err := p.open(limited); err != nil {
+		if errors.Is(err, pgserver.ErrNoRecovery) { // an earlier promotion, which was cut short, has told it to open
+			standby, err = false, nil
+		}
+		if err != nil && !errors.Is(err, ErrNotOpen) {
+			p.withdraw(context.WithoutCancel(ctx)) // it stays a standby
+		}
+		if err != nil {
 			return err
 		}
 	}
 	p.done.Already = !standby
-	return p.conclude(ctx)
+	if err := p.conclude(ctx); err != nil {
+		return err
+	}
+	// PostgreSQL can come to this if it crashes after it has given up being a standby and before its new timeline is on disk.
+	if newest := inv.Newest(); p.done.Already && newest > p.done.Timeline {
+		p.Warn("if this is the old primary, stop it and let it rejoin; if it crashed while it was promoted, stop it, make it a standby again (standby.signal, or recovery.conf up to 11), start and promote it",
+			fmt.Sprintf("the server writes to timeline %d, and the archive has timeline %d, which is not this server's", p.done.Timeline, newest))
+	}
+	return nil
 }
 
 // replayed asks how far the standby has come; [pgserver.ErrNoRecovery] if it is none any more.
@@ -161,13 +185,26 @@ func (p *promoter) prepare(ctx context.Context) error {
 		return err
 	}
 	if err := p.catchUp(ctx); err != nil {
-		return err
+		if !p.Force || !errors.Is(err, ErrBehind) {
+			return err
+		}
+		p.Warn("", err.Error()+"; it is promoted all the same, because of --force")
+		return nil // what comes behind is of no use to it
 	}
 	return p.offer(ctx)
 }
 
 // open tells the server to open, and waits until it has.
 func (p *promoter) open(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, p.Timeout) // there is no way back
+	defer cancel()
+	if p.c.IsClosed() { // a question was cut short when time was up
+		c, err := pgserver.Connect(ctx, p.Conninfo)
+		if err != nil {
+			return err
+		}
+		p.c = c
+	}
 	p.Step("promoting")
 	if err := p.trigger(ctx); err != nil {
 		return err
@@ -180,7 +217,7 @@ func (p *promoter) open(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return fmt.Errorf("%w (%s)", ErrNotOpen, p.Timeout)
 		case err != nil:
-			return err
+			return fmt.Errorf("%w: %w", ErrNotOpen, err)
 		}
 		if err := sleep(ctx); err != nil {
 			return fmt.Errorf("%w (%s)", ErrNotOpen, p.Timeout)
@@ -201,16 +238,23 @@ func (p *promoter) conclude(ctx context.Context) error {
 	if p.done.Timeline, _, err = p.c.WritesTo(ctx); err != nil {
 		return err
 	}
-	if id, err := p.offerID(); err == nil {
-		if err := p.a.WithdrawOffer(ctx, id); err != nil {
-			return err
-		}
+	if err := p.withdraw(ctx); err != nil {
+		return err
 	}
 	if err := p.forget(ctx); err != nil {
 		p.Warn("supervisor cleanup --forget-standby does it", fmt.Sprintf("the archive goes on keeping WAL for the standby that this server was: %v", err))
 	}
 	p.done.Loss = p.loss()
 	return nil
+}
+
+// withdraw takes the offer back.
+func (p *promoter) withdraw(ctx context.Context) error {
+	id, err := p.offerID()
+	if err != nil {
+		return nil // none was made
+	}
+	return p.a.WithdrawOffer(ctx, id)
 }
 
 // forget has the archive let go of the WAL that the server needed as a standby.

@@ -1,0 +1,47 @@
+package promote
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"walkeep/common/pgdata"
+	"walkeep/supervisor/pgserver"
+)
+
+// listening is how long a server that is being started may take until it listens. What does not listen by then does not run.
+const listening = 3 * time.Second
+
+// connect connects to the standby, which may have been started a moment ago, and then is waited for until it is consistent.
+func (p *promoter) connect(ctx context.Context) (*pgserver.Conn, error) {
+	said := false
+	for {
+		c, err := pgserver.Connect(ctx, p.Conninfo)
+		answered := pgserver.Answered(err)
+		switch {
+		case err == nil:
+			return c, nil
+		case !pgserver.NotReady(err), ctx.Err() != nil, !answered && time.Since(p.begun) > listening:
+			return nil, err
+		case pgserver.Warm(err), answered && p.warm():
+			return nil, fmt.Errorf("%w: %w", ErrWarm, err)
+		}
+		if answered && !said {
+			p.Step("the standby does not accept connections yet, and is waited for")
+			said = true
+		}
+		if sleep(ctx) != nil {
+			return nil, fmt.Errorf("%w (%s): %w", ErrNotConsistent, p.Timeout, err)
+		}
+	}
+}
+
+// warm tells whether the server's own note says that it will let nobody connect. What is configured may be another server's
+// data directory, so the note must be that of a server with the port that is connected to.
+func (p *promoter) warm() bool {
+	if p.PGData == "" {
+		return false
+	}
+	m, err := pgdata.ReadPostmaster(p.PGData)
+	return err == nil && m.Warm && m.Port == pgserver.Port(p.Conninfo)
+}
