@@ -1,0 +1,205 @@
+//go:build unix
+
+package main_test
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"walkeep/common/cmdtest"
+	"walkeep/common/pgtest"
+)
+
+// A promotion is killed at any moment, and in some rounds its server as well. Repeated, it comes to one new timeline with all
+// rows, and leaves no offer.
+func TestPromoteKilled(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, restoreMajor)
+	l := r.lose(1, 1)
+	random := cmdtest.Rand(t)
+	killed, opened := 0, 0
+	for round := range 4 {
+		l := l.copy(t, fmt.Sprintf("round-%d", round))
+		s := l.laid("standby")
+		l.unarchive()
+		l.must(s.Start(l.ctx()))
+		call := []string{"promote", "--conninfo", s.ConnString(), "--primary-conninfo", l.primary.ConnString()}
+		for try := range 10 {
+			cmd := l.command(call...)
+			l.must(cmd.Start())
+			timer := time.AfterFunc(time.Duration(random.IntN(30+20*try))*time.Millisecond, func() { cmd.Process.Kill() })
+			cmd.Wait()
+			timer.Stop()
+			if cmd.ProcessState.ExitCode() == -1 {
+				killed++
+			} else if code := cmd.ProcessState.ExitCode(); code != 0 {
+				t.Errorf("promote ended with exit code %d", code)
+			}
+			if round%2 == 1 && try == 5 {
+				l.must(s.Kill())
+				l.must(s.Start(l.ctx()))
+			}
+			if !l.recovers(s) {
+				opened++
+				break
+			}
+		}
+		out := l.promote(s, "--primary-conninfo", l.primary.ConnString())
+		l.must(s.Exec(l.ctx(), "INSERT INTO ledger VALUES (-1, 'new')"))
+		l.cut(s)
+		if got := l.rows(s); got != 3*rowsPerSegment+1 || l.timeline(s) != 2 {
+			t.Errorf("%d rows on timeline %d: promote says\n%s", got, l.timeline(s), out)
+		}
+		l.offersNothing()
+		l.never(l.last)
+		if histories, err := filepath.Glob(filepath.Join(l.spool, "wal", "*.history.*")); err != nil || len(histories) != 1 {
+			t.Errorf("the archive has the histories %q", histories)
+		}
+		l.run("verify")
+	}
+	t.Logf("%d promotions were killed, %d servers opened by one that was", killed, opened)
+	if killed < 12 {
+		t.Errorf("only %d promotions were killed", killed)
+	}
+}
+
+// The standby crashes while it is promoted.
+func TestPromoteServerCrashes(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, restoreMajor)
+	l := r.lose(1, 1)
+	for _, after := range []time.Duration{40, 70, 90, 110} {
+		l := l.copy(t, fmt.Sprintf("crash-%d", after))
+		s := l.laid("standby")
+		l.must(s.Start(l.ctx()))
+		cmd := l.command("promote", "--conninfo", s.ConnString(), "--primary-conninfo", l.primary.ConnString(), "--timeout", "20s")
+		var said bytes.Buffer
+		cmd.Stdout, cmd.Stderr = &said, &said
+		l.must(cmd.Start())
+		time.Sleep(after * time.Millisecond)
+		l.must(s.Kill())
+		err := l.soon("promote", cmd.Wait)
+		t.Logf("after %d ms: %v: %s", after, err, &said)
+		if code := cmd.ProcessState.ExitCode(); code != 0 && code != 1 {
+			t.Errorf("exit code %d", code)
+		}
+		l.must(s.Start(l.ctx()))
+		l.promote(s, "--primary-conninfo", l.primary.ConnString())
+		// A server that crashes when its standby.signal is gone and its new timeline is not on disk opens on the old one: that is
+		// PostgreSQL's own.
+		if tli := l.timeline(s); l.rows(s) != 3*rowsPerSegment || tli != 2 && tli != 1 {
+			t.Errorf("%d rows on timeline %d", l.rows(s), tli)
+		} else if tli == 1 {
+			t.Logf("it opened on timeline 1:\n%s", s.LogTail(40))
+		}
+		l.offersNothing()
+	}
+}
+
+// A backup after the promotion is taken, and where it was not, the next call takes it.
+func TestBackupAfterPromote(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, restoreMajor)
+	l := r.lose(1, 0)
+	s := r.laid("standby")
+	r.must(s.Configure(map[string]string{"archive_command": "false"}))
+	r.must(s.Start(r.ctx()))
+	args := []string{"promote", "--conninfo", s.ConnString(), "--primary-conninfo", l.primary.ConnString(), "--backup-after-promote"}
+	r.fails(1, []string{"is open for writing, on timeline 2", "but the backup after it failed", "did not come within", "hint: "}, append(args, "--archive-timeout", "2s")...)
+	if r.recovers(s) || len(r.status().Backups) != 1 {
+		t.Errorf("it is in recovery: %t; %d backups", r.recovers(s), len(r.status().Backups))
+	}
+	r.must(s.Configure(map[string]string{"archive_command": r.archiveCommand()}))
+	r.must(s.Reload(r.ctx()))
+	for range 2 { // the second finds it
+		r.run(args...)
+	}
+	got := r.status().Backups
+	if len(got) != 2 || got[1].Timeline != 2 {
+		t.Fatalf("backups: %+v", got)
+	}
+	back := r.restore("back")
+	r.must(back.Start(r.ctx()))
+	r.must(back.WaitOpen(r.ctx()))
+	if r.rows(back) != 2*rowsPerSegment {
+		t.Errorf("%d rows", r.rows(back))
+	}
+}
+
+// What the primary is known to have written, and the stream has not got, is said to be lost, in bytes; without a stream nothing
+// is known, and it is said.
+func TestPromoteLoss(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, restoreMajor)
+	primary := r.start("primary", nil)
+	stream := r.sync(primary)
+	r.must(primary.Exec(r.ctx(), ledgerTable))
+	r.backup(primary)
+	known, unknown, without := r.laid("known"), r.laid("unknown"), r.laid("without")
+	r.must(primary.Configure(map[string]string{"archive_command": "false", "work_mem": "7MB"}))
+	r.must(primary.Restart(r.ctx()))
+	r.must(primary.Exec(r.ctx(), "INSERT INTO ledger VALUES (1, 'x')"))
+	r.flushed(primary)
+	r.noted()
+	// It stands still, and so does what sends to it, until all is written: more than what lies on its way can hold.
+	sender, err := primary.QueryInt(r.ctx(), "SELECT pid FROM pg_stat_replication")
+	r.must(err)
+	r.must(stream.cmd.Process.Signal(syscall.SIGSTOP))
+	r.must(syscall.Kill(int(sender), syscall.SIGSTOP))
+	r.write(primary, 80, 100_000)
+	r.must(primary.Exec(r.ctx(), "INSERT INTO ledger VALUES (2, 'lost')"))
+	end, err := primary.QueryString(r.ctx(), "SELECT pg_current_wal_flush_lsn()")
+	r.must(err)
+	r.must(syscall.Kill(int(sender), syscall.SIGCONT))
+	time.Sleep(500 * time.Millisecond)
+	r.must(primary.Kill())
+	promote := func(r rig, c *pgtest.Cluster) string {
+		t.Helper()
+		r.must(c.Start(r.ctx()))
+		out := r.promote(c, "--primary-conninfo", primary.ConnString())
+		_, lost, ok := strings.Cut(out, "lost: ")
+		if n, err := c.QueryInt(r.ctx(), "SELECT count(*) FROM ledger WHERE id = 2"); !ok || err != nil || n > 0 {
+			t.Errorf("%d rows that cannot be there, %v: promote says\n%s", n, err, out)
+		}
+		return lost
+	}
+	// An archive for each, as it is at that moment.
+	at := func(name string, c *pgtest.Cluster) (moment rig) {
+		t.Helper()
+		moment = *r
+		moment.spool = filepath.Join(r.dir, "spool-"+name)
+		r.must(pgtest.Command(r.ctx(), "cp", "-a", r.spool, moment.spool).Run())
+		r.must(c.Standby(map[string]string{
+			"restore_command":          fmt.Sprintf(`"%s" -c %s --spool "%s" %%f "%%p" %%r`, cmdtest.Path("restore-cmd"), os.DevNull, moment.spool),
+			"recovery_target_timeline": "latest",
+		}))
+		r.must(c.Configure(map[string]string{"archive_command": moment.archiveCommand()}))
+		return moment
+	}
+	moment := at("unknown", unknown)
+	if lost := promote(moment, unknown); !strings.Contains(lost, "when it was last heard, is not known") {
+		t.Errorf("of a stream that stood still it says %q", lost)
+	}
+	moment = at("without", without)
+	r.must(os.RemoveAll(filepath.Join(moment.spool, "streams")))
+	if lost := promote(moment, without); !strings.Contains(lost, "nothing streamed it, so that is not known") {
+		t.Errorf("without a stream it says %q", lost)
+	}
+	r.must(stream.cmd.Process.Signal(syscall.SIGCONT))
+	r.until("the stream to have ended", func() bool { return r.streamNote().Trouble != "" })
+	stream.kill()
+	note := r.streamNote()
+	moment = at("known", known)
+	if note.Sent <= note.Flushed {
+		t.Errorf("the stream has heard of %s, and has %s", note.Sent, note.Flushed)
+	}
+	if lost := promote(moment, known); !strings.Contains(lost, "B that the old primary had written up to "+note.Sent.String()) || strings.Contains(lost, "nothing") {
+		t.Errorf("of %s, of which it had %s, it says %q; the primary ended at %s", note.Sent, note.Flushed, lost, end)
+	}
+}

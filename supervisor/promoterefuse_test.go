@@ -1,0 +1,130 @@
+//go:build unix
+
+package main_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"walkeep/common/pgtest"
+)
+
+// While the archive cannot be reached a standby stays one, and is not promoted.
+func TestArchiveAway(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, restoreMajor)
+	l := r.lose(2, 0)
+	s := r.laid("standby")
+	r.must(s.Start(r.ctx()))
+	r.until("the rows", func() bool { return r.rows(s) == 2*rowsPerSegment })
+	away := r.spool + "-away"
+	r.must(os.Rename(r.spool, away))
+	r.fails(1, []string{"hint: check --spool"}, "promote", "--conninfo", s.ConnString(), "--primary-conninfo", l.primary.ConnString())
+	time.Sleep(time.Second) // restore-cmd fails meanwhile
+	if !r.recovers(s) {
+		t.Error("the standby was promoted")
+	}
+	r.must(os.Rename(away, r.spool))
+	r.must(os.Chmod(filepath.Join(r.spool, "wal"), 0))
+	r.fails(1, []string{"permission denied"}, "promote", "--conninfo", s.ConnString(), "--primary-conninfo", l.primary.ConnString())
+	if !r.recovers(s) {
+		t.Error("the standby was promoted")
+	}
+	r.must(os.Chmod(filepath.Join(r.spool, "wal"), 0o700))
+	r.promote(s, "--primary-conninfo", l.primary.ConnString())
+	if r.rows(s) != 3*rowsPerSegment {
+		t.Errorf("%d rows", r.rows(s))
+	}
+}
+
+// What promote says to those who may not, and to servers that are none.
+func TestPromoteRefuses(t *testing.T) {
+	t.Parallel()
+	pgtest.Each(t, func(t *testing.T, major int) {
+		r := newRig(t, major)
+		primary := r.start("primary", nil)
+		r.must(primary.Exec(r.ctx(), ledgerTable))
+		r.must(primary.Exec(r.ctx(), "CREATE ROLE watcher LOGIN REPLICATION IN ROLE pg_monitor"))
+		r.backup(primary)
+		r.cut(primary)
+		s := r.laid("standby")
+		r.must(s.Start(r.ctx()))
+		r.must(s.WaitFor(r.ctx(), pgtest.Timeout, "the role", func(ctx context.Context) (bool, error) {
+			n, err := s.QueryInt(ctx, "SELECT count(*) FROM pg_roles WHERE rolname = 'watcher'")
+			return n == 1, err
+		}))
+
+		// A server that was never a standby.
+		if out := r.run("promote", "--conninfo", primary.ConnString()); !strings.Contains(out, "is open for writing already, on timeline 1") || strings.Contains(out, "lost") {
+			t.Errorf("promote of a primary says %s", out)
+		}
+		for _, timeout := range []string{"0s", "-1s", "soon"} {
+			r.refused(s, 2, []string{"timeout"}, "--timeout", timeout)
+		}
+		r.fails(1, []string{"no such file"}, "promote", "--conninfo", "host="+primary.RunDir()+"-none user=postgres")
+		other := *r
+		other.spool = filepath.Join(r.dir, "other")
+		r.mkdir(other.spool)
+		other.refused(s, 1, []string{"hint: check --spool"})
+		r.must(primary.Stop(r.ctx(), pgtest.Fast))
+		r.fails(1, []string{"hint: connect as a superuser"}, "promote", "--conninfo", s.ConnString()+" user=watcher", "--primary-conninfo", primary.ConnString())
+		if !r.recovers(s) {
+			t.Error("it was promoted")
+		}
+		r.offersNothing()
+
+		// A warm standby.
+		r.must(s.Stop(r.ctx(), pgtest.Fast))
+		r.must(s.Configure(map[string]string{"hot_standby": "off"}))
+		r.must(s.Launch())
+		r.until("the warm standby", func() bool {
+			text, _ := os.ReadFile(s.Path("postmaster.pid"))
+			return strings.Contains(string(text), "standby")
+		})
+		args := []string{"promote", "--conninfo", s.ConnString(), "--primary-conninfo", primary.ConnString()}
+		if major < 14 {
+			args = append(args, "--pgdata", s.Dir)
+		}
+		begun := time.Now()
+		r.fails(1, []string{"hot_standby = off", "hint: set hot_standby = on"}, args...)
+		if took := time.Since(begun); took > 10*time.Second {
+			t.Errorf("that took %s", took)
+		}
+	}, 11, 13, restoreMajor)
+}
+
+// The wrong cluster's archive.
+func TestPromoteForeign(t *testing.T) {
+	t.Parallel()
+	r, other := newRig(t, restoreMajor), newRig(t, restoreMajor)
+	r.lose(1, 0)
+	s := r.laid("standby")
+	r.must(s.Start(r.ctx()))
+	stranger := other.start("stranger", nil)
+	other.cut(stranger)
+	other.refused(s, 1, []string{"of another cluster", "two different clusters"})
+}
+
+// With archive_mode = always a standby would archive the part of a segment that it is offered as a complete one.
+func TestPromoteArchivesAlways(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, restoreMajor)
+	l := r.lose(1, 0)
+	s := r.laid("standby")
+	r.must(s.Configure(map[string]string{"archive_mode": "always"}))
+	r.must(s.Start(r.ctx()))
+	r.refused(s, 1, []string{"archive_mode = always", "hint: "}, "--primary-conninfo", l.primary.ConnString())
+	r.never(l.last)
+	r.must(s.Configure(map[string]string{"archive_mode": "on"}))
+	r.must(s.Restart(r.ctx()))
+	r.promote(s, "--primary-conninfo", l.primary.ConnString())
+	if r.rows(s) != 2*rowsPerSegment {
+		t.Errorf("%d rows", r.rows(s))
+	}
+	r.cut(s)
+	r.never(l.last)
+}

@@ -1,0 +1,245 @@
+//go:build unix
+
+package main_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"walkeep/common/pgtest"
+	"walkeep/common/wal"
+)
+
+// A wreck is an archive whose primary is gone for good. Its ledger has ten rows in each of the segments of which the archive
+// holds all (stored), of which only partial/ holds all (complete), and in the last one, which partial/ holds in part.
+type wreck struct {
+	*rig
+	primary          *pgtest.Cluster
+	stored, complete []string
+	last             string
+}
+
+const rowsPerSegment = 10
+
+// lose makes such an archive, with so many stored and complete segments.
+func (r *rig) lose(stored, complete int) *wreck {
+	r.t.Helper()
+	l := &wreck{rig: r, primary: r.start("primary", nil)}
+	s := r.sync(l.primary)
+	r.must(l.primary.Exec(r.ctx(), ledgerTable))
+	r.backup(l.primary)
+	rows := 0
+	segment := func() {
+		r.t.Helper()
+		for range rowsPerSegment {
+			rows++
+			r.must(l.primary.Exec(r.ctx(), fmt.Sprintf("INSERT INTO ledger VALUES (%d, repeat('x', 100))", rows)))
+		}
+	}
+	for range stored {
+		segment()
+		name, err := l.primary.SwitchWAL(r.ctx())
+		r.must(err)
+		r.must(l.primary.WaitArchived(r.ctx(), name))
+		l.stored = append(l.stored, name)
+	}
+	r.must(l.primary.Configure(map[string]string{"archive_command": "false", "work_mem": "7MB"}))
+	r.must(l.primary.Reload(r.ctx()))
+	r.must(l.primary.WaitFor(r.ctx(), pgtest.Timeout, "the reload", func(ctx context.Context) (bool, error) {
+		v, err := l.primary.QueryString(ctx, "SHOW work_mem")
+		return v == "7MB", err
+	}))
+	for range complete {
+		segment()
+		name, err := l.primary.SwitchWAL(r.ctx())
+		r.must(err)
+		l.complete = append(l.complete, name)
+	}
+	segment()
+	r.flushed(l.primary)
+	name, err := l.primary.QueryString(r.ctx(), "SELECT pg_walfile_name(pg_current_wal_lsn())")
+	r.must(err)
+	l.last = name
+	s.kill()
+	r.must(l.primary.Kill())
+	for _, name := range l.complete { // sync gives the server's archiver five seconds, which may be over
+		if r.streamedFile(name) == nil {
+			r.must(os.WriteFile(l.partial(name), r.archived(name), 0o600))
+			l.remove(name)
+		}
+	}
+	l.give()
+	return l
+}
+
+// give hands what the tester has made in the archive to its user.
+func (r *rig) give() {
+	r.t.Helper()
+	if os.Geteuid() != 0 {
+		return
+	}
+	info, err := os.Stat(r.spool)
+	r.must(err)
+	owner := info.Sys().(*syscall.Stat_t)
+	r.must(filepath.WalkDir(r.spool, func(path string, _ os.DirEntry, err error) error {
+		if err == nil {
+			err = os.Lchown(path, int(owner.Uid), int(owner.Gid))
+		}
+		return err
+	}))
+}
+
+// copy is the same with a copy of the archive, for one promotion.
+func (l *wreck) copy(t *testing.T, name string) *wreck {
+	t.Helper()
+	c := *l
+	c.rig = l.in(t)
+	c.dir = filepath.Join(l.dir, name)
+	c.spool = filepath.Join(c.dir, "spool")
+	c.mkdir(c.dir)
+	c.must(pgtest.Command(c.ctx(), "cp", "-a", l.spool, c.spool).Run())
+	return &c
+}
+
+func (r *rig) partial(name string) string { return filepath.Join(r.spool, "partial", name) }
+
+// object finds a segment in the archive.
+func (r *rig) object(name string) string {
+	return filepath.Join(r.spool, "wal", name[:16], name+".zst")
+}
+
+// remove takes a segment out of the archive.
+func (r *rig) remove(name string) {
+	r.t.Helper()
+	r.must(os.Remove(r.object(name)))
+}
+
+// unarchive has what restore has stored lie in partial/ again, as the stream has left it.
+func (l *wreck) unarchive() {
+	l.t.Helper()
+	for _, name := range l.complete {
+		l.must(os.WriteFile(l.partial(name), l.archived(name), 0o600))
+		l.remove(name)
+	}
+	l.give()
+}
+
+// rows are the ledger's.
+func (r *rig) rows(c *pgtest.Cluster) int {
+	r.t.Helper()
+	n, err := c.QueryInt(r.ctx(), "SELECT count(*) FROM ledger")
+	r.must(err)
+	return int(n)
+}
+
+func (r *rig) recovers(c *pgtest.Cluster) bool {
+	r.t.Helper()
+	s, err := c.QueryString(r.ctx(), "SELECT pg_is_in_recovery()::text")
+	r.must(err)
+	return s == "true"
+}
+
+func (r *rig) timeline(c *pgtest.Cluster) int {
+	r.t.Helper()
+	s, err := c.QueryString(r.ctx(), "SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)")
+	r.must(err)
+	tli, err := wal.ParseTimeline(s)
+	r.must(err)
+	return int(tli)
+}
+
+// promote calls promote, which must succeed, and gives all that it says.
+func (r *rig) promote(c *pgtest.Cluster, args ...string) string {
+	r.t.Helper()
+	out, err := r.command(append([]string{"promote", "-v", "--conninfo", c.ConnString()}, args...)...).CombinedOutput()
+	if err != nil {
+		r.t.Fatalf("promote %q: %v\n%s\n%s", args, err, out, c.LogTail(30))
+	}
+	return string(out)
+}
+
+// refused calls promote, which must fail and leave the standby as it is, with no offer.
+func (r *rig) refused(c *pgtest.Cluster, code int, words []string, args ...string) {
+	r.t.Helper()
+	r.fails(code, words, append([]string{"promote", "--conninfo", c.ConnString()}, args...)...)
+	if !r.recovers(c) {
+		r.t.Fatal("it was promoted")
+	}
+	r.offersNothing()
+}
+
+func (r *rig) offers() []string {
+	r.t.Helper()
+	found, err := filepath.Glob(filepath.Join(r.spool, "offers", "*"))
+	r.must(err)
+	return found
+}
+
+func (r *rig) offersNothing() {
+	r.t.Helper()
+	if found := r.offers(); len(found) > 0 {
+		r.t.Errorf("offers are left: %q", found)
+	}
+}
+
+// never checks that the archive does not have a segment under a complete segment's name.
+func (r *rig) never(name string) {
+	r.t.Helper()
+	if found, err := filepath.Glob(filepath.Join(r.spool, "wal", "*", name+".*")); err != nil || len(found) > 0 && !strings.Contains(found[0], ".partial") {
+		r.t.Errorf("the archive has %q, %v", found, err)
+	}
+}
+
+// laid restores a standby that archives here once it is promoted, and does not start it.
+func (r *rig) laid(name string) *pgtest.Cluster {
+	r.t.Helper()
+	dir := filepath.Join(r.dir, name)
+	r.run("restore", "--standby", "--target-dir", dir)
+	s, err := pgtest.Open(dir)
+	r.must(err)
+	r.must(s.Configure(map[string]string{"wal_retrieve_retry_interval": "100ms", "archive_command": r.archiveCommand()}))
+	return pgtest.Attach(r.t, s)
+}
+
+// soon waits for a process that was started, and gives its exit code.
+func (r *rig) soon(what string, wait func() error) error {
+	r.t.Helper()
+	done := make(chan error, 1)
+	go func() { done <- wait() }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(2 * time.Minute):
+		r.t.Fatalf("%s does not end", what)
+		return nil
+	}
+}
+
+// pause stops all processes of a server while f runs: it accepts connections, and says nothing.
+func (r *rig) pause(c *pgtest.Cluster, f func()) {
+	r.t.Helper()
+	text, err := c.QueryString(r.ctx(), "SELECT string_agg(pid::text, ' ') FROM pg_stat_activity WHERE pid <> pg_backend_pid()")
+	r.must(err)
+	pids := []int{c.PID()}
+	for word := range strings.FieldsSeq(text) {
+		pid, err := strconv.Atoi(word)
+		r.must(err)
+		pids = append(pids, pid)
+	}
+	for _, pid := range pids {
+		r.must(syscall.Kill(pid, syscall.SIGSTOP))
+	}
+	defer func() {
+		for _, pid := range pids {
+			syscall.Kill(pid, syscall.SIGCONT)
+		}
+	}()
+	f()
+}
