@@ -126,6 +126,9 @@ func describeLoss(done *promote.Result) string {
 	l := done.Loss
 	heard := l.Heard.Format("2006-01-02 15:04:05.000 MST")
 	switch {
+	case l.Kept > done.End:
+		return fmt.Sprintf("%s up to %s, which the archive has (whole records up to %s), and which the server has not replayed; clients may have been told that commits among them were done",
+			progress.Bytes(l.Bytes), l.Written, l.Kept)
 	case !l.Streamed:
 		return fmt.Sprintf("what the old primary wrote after %s, if anything; nothing streamed it, so that is not known", done.End)
 	case l.Bytes > 0 && l.Synchronous:

@@ -120,7 +120,7 @@ func TestPromoteHole(t *testing.T) {
 			l.must(s.Start(l.ctx()))
 			l.refused(s, 1, []string{missing + " is missing", "hint: "}, "--primary-conninfo", l.primary.ConnString())
 			out := l.promote(s, "--primary-conninfo", l.primary.ConnString(), "--force")
-			if !strings.Contains(out, missing+" is missing") || !strings.Contains(out, "that the old primary had written up to") {
+			if !strings.Contains(out, missing+" is missing") || !strings.Contains(out, "which the server has not replayed") {
 				t.Errorf("promote --force says\n%s", out)
 			}
 			if got := l.rows(s); got != c.rows || l.timeline(s) != 2 {

@@ -111,7 +111,7 @@ func (p *promoter) replay(ctx context.Context, to wal.LSN) error {
 // archived is up to where the archive has WAL without a hole for a standby that has replayed up to a position of a
 // timeline: the end of the last whole record. It also names the segment that is missing although WAL goes on behind it.
 func (p *promoter) archived(ctx context.Context, s pgserver.Replay) (end wal.LSN, hole string, err error) {
-	replayed := max(s.Replayed, s.Received)
+	has := max(s.Replayed, s.Received) // the last of what it has received may be a part of a record, which is not replayed
 	inv, err := p.a.Inventory(ctx)
 	if err != nil {
 		return 0, "", err
@@ -122,9 +122,9 @@ func (p *promoter) archived(ctx context.Context, s pgserver.Replay) (end wal.LSN
 		return 0, "", err
 	}
 	if inv.Line(goal) == nil {
-		return replayed, "", nil
+		return s.Replayed, "", nil
 	}
-	next, gap, err := inv.Contiguous(goal, uint64(replayed)/size)
+	next, gap, err := inv.Contiguous(goal, uint64(has)/size)
 	if err != nil {
 		return 0, "", err
 	}
@@ -133,7 +133,7 @@ func (p *promoter) archived(ctx context.Context, s pgserver.Replay) (end wal.LSN
 	} else if hole, err = streamedBehind(inv, goal, next); err != nil {
 		return 0, "", err
 	}
-	for number := next; wal.LSN(number*size) > replayed; number-- {
+	for number := next; wal.LSN(number*size) > has; number-- {
 		n, err := inv.NameOn(goal, number-1)
 		if err != nil {
 			return 0, hole, err
@@ -150,7 +150,7 @@ func (p *promoter) archived(ctx context.Context, s pgserver.Replay) (end wal.LSN
 			return wal.LSN(t.End), hole, nil
 		}
 	}
-	return replayed, hole, nil
+	return s.Replayed, hole, nil
 }
 
 // streamedBehind names the segment with a number if it is missing, and a later one was streamed.

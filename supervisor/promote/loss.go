@@ -1,9 +1,13 @@
 package promote
 
 import (
+	"context"
+	"path"
 	"time"
 
+	"walkeep/common/codec"
 	"walkeep/common/wal"
+	"walkeep/supervisor/pgserver"
 )
 
 // A Loss is what is known of WAL that the old primary wrote and that was not replayed.
@@ -17,6 +21,9 @@ type Loss struct {
 	Heard   time.Time
 	// Bytes that are known to have been written and are not there.
 	Bytes int64
+	// Kept is up to where the archive has whole records; those behind the server's own end were not replayed. Some of
+	// them may have been confirmed to clients.
+	Kept wal.LSN
 }
 
 // loss is what streams have noted of the timeline that was left.
@@ -28,9 +35,38 @@ func (p *promoter) loss() Loss {
 		}
 		l = Loss{Streamed: true, Synchronous: s.Synchronous, Written: s.Sent, Heard: s.Heard}
 	}
-	l.Written = max(l.Written, p.received) // notes may be older than what lies there
-	if l.Streamed && l.Written > p.done.End {
+	l.Kept = p.kept
+	l.Written = max(l.Written, p.kept) // notes may be older than what lies there
+	if (l.Streamed || l.Kept > p.done.End) && l.Written > p.done.End {
 		l.Bytes = int64(l.Written - p.done.End)
 	}
 	return l
+}
+
+// findKept finds the end of the last whole record that there is for the standby, wherever there are holes before it.
+func (p *promoter) findKept(ctx context.Context, s pgserver.Replay) error {
+	inv, err := p.a.Inventory(ctx)
+	if err != nil {
+		return err
+	}
+	goal, err := p.goal(ctx, inv, s)
+	if err != nil {
+		return err
+	}
+	if l := inv.Line(goal); l != nil && len(l.Segments) > 0 {
+		last := wal.SegmentAt(goal, wal.LSN(l.Segments[len(l.Segments)-1].Last*uint64(inv.SegmentSize)), inv.SegmentSize)
+		if t, err := p.a.Trailer(ctx, last); err == nil && t.WALCheck == codec.Intact {
+			p.kept = wal.LSN(t.End)
+		}
+	}
+	for _, e := range inv.Streamed {
+		n, err := wal.ParseName(path.Base(e.Name))
+		if err != nil || n.Kind != wal.KindPartial || n.Timeline != goal {
+			continue
+		}
+		if found, err := p.a.Streamed(ctx, n); err == nil { // what is of no use is said when it is offered
+			p.kept = max(p.kept, found.End)
+		}
+	}
+	return nil
 }

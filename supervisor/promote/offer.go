@@ -37,7 +37,6 @@ func (p *promoter) offer(ctx context.Context) error {
 	case err != nil:
 		return err
 	}
-	p.received = found.End
 	p.done.Torn = max(0, length-int64(found.End-found.Start))
 	err = p.mayOffer(ctx)
 	if err == nil {

@@ -77,8 +77,9 @@ type promoter struct {
 	info  pgserver.Info
 	begun time.Time
 	done  Result
-	// received is up to where the archive is known to have been streamed, whether the standby got it or not.
-	received wal.LSN
+	// kept is the end of the last whole record that the archive or partial/ has of the timeline that the standby goes to,
+	// whether the standby got it or not.
+	kept wal.LSN
 	// streams are those that followed the old timeline, as they were before the server opened: they may go on to the new one.
 	streams []archive.Stream
 }
@@ -182,6 +183,9 @@ func (p *promoter) prepare(ctx context.Context) error {
 		}
 	}
 	if err := p.storeComplete(ctx); err != nil {
+		return err
+	}
+	if err := p.findKept(ctx, s); err != nil {
 		return err
 	}
 	if err := p.catchUp(ctx); err != nil {

@@ -1,0 +1,106 @@
+package main_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"walkeep/common/pgtest"
+)
+
+// A commit whose record goes over the border of two segments, and is all that was streamed of the second, is confirmed to
+// its client, and is there after a promotion.
+func TestPromoteOverTheBorder(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 15)
+	primary := r.start("primary", map[string]string{"synchronous_standby_names": "walkeep"})
+	r.sync(primary, "--synchronous")
+	r.must(primary.Exec(r.ctx(), ledgerTable))
+	r.backup(primary)
+	standby := r.standby("standby", nil)
+	conn, err := primary.Conn(r.ctx())
+	r.must(err)
+	defer conn.Close(context.Background())
+	exec := func(sql string) {
+		t.Helper()
+		_, err := conn.Exec(r.ctx(), sql)
+		r.must(err)
+	}
+	left := func() (n int64) { // bytes of the segment that is being written
+		r.must(conn.QueryRow(r.ctx(), fmt.Sprintf("SELECT (%d - (pg_current_wal_insert_lsn() - '0/0') %% %[1]d)::bigint", r.segmentSize())).Scan(&n))
+		return n
+	}
+	emit := func(n int64) { exec(fmt.Sprintf("SELECT pg_logical_emit_message(false, 'w', repeat('x', %d))", n)) }
+	exec("SELECT pg_switch_wal()")
+	exec("BEGIN")
+	exec("INSERT INTO ledger VALUES (77, 'confirmed')")
+	for left() > 200_000 {
+		emit(100_000)
+	}
+	for left() > 14_000 {
+		emit(5000)
+	}
+	for left() > 7000 {
+		emit(800)
+	}
+	before := left()
+	emit(1000)
+	over := before - left() - 1000
+	emit(left() - over - 32) // what is left is less than the record of a commit
+	exec("COMMIT")
+	r.must(primary.Kill())
+	out := r.run("promote", "--conninfo", standby.ConnString(), "--primary-conninfo", primary.ConnString())
+	if n, err := standby.QueryInt(r.ctx(), "SELECT count(*) FROM ledger WHERE id = 77"); err != nil || n != 1 {
+		t.Errorf("the confirmed commit is lost (%d, %v), and promote says %s", n, err, out)
+	}
+}
+
+// The primary dies when the standby has received but a part of a long record.
+func TestPromoteBehindHalfARecord(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 15)
+	primary := r.start("primary", map[string]string{"max_wal_senders": "10"})
+	r.must(primary.Exec(r.ctx(), ledgerTable))
+	r.backup(primary)
+	standby := r.standby("standby", nil, "--primary-conninfo", primary.ConnString())
+	streams := func(ctx context.Context) (bool, error) {
+		n, err := standby.QueryInt(ctx, "SELECT count(*) FROM pg_stat_wal_receiver WHERE status = 'streaming'")
+		return n > 0, err
+	}
+	r.must(standby.WaitFor(r.ctx(), pgtest.Timeout, "the standby to stream", streams))
+	r.must(primary.Exec(r.ctx(), "INSERT INTO ledger VALUES (1, 'x')"))
+	conn, err := primary.Conn(r.ctx())
+	r.must(err)
+	defer conn.Close(context.Background())
+	_, err = conn.Exec(r.ctx(), "BEGIN; SELECT pg_logical_emit_message(false, 'w', repeat('x', 2500000))")
+	r.must(err)
+	half := func(ctx context.Context) (bool, error) {
+		s, err := standby.QueryString(ctx, "SELECT (pg_last_wal_receive_lsn() - pg_last_wal_replay_lsn() > 1000000)::text")
+		return s == "true", err
+	}
+	r.must(standby.WaitFor(r.ctx(), pgtest.Timeout, "a part of the record", half))
+	r.must(primary.Kill())
+	r.run("promote", "--conninfo", standby.ConnString(), "--timeout", "20s")
+	if n, err := standby.QueryInt(r.ctx(), "SELECT count(*) FROM ledger"); err != nil || n != 1 {
+		t.Errorf("got %d rows (%v), want 1", n, err)
+	}
+}
+
+// What was confirmed, is in the archive, and is lost all the same because of --force, is not said to be nothing.
+func TestPromoteSaysWhatForceLost(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 15)
+	primary := r.start("primary", map[string]string{"synchronous_standby_names": "walkeep"})
+	r.sync(primary, "--synchronous")
+	r.must(primary.Exec(r.ctx(), ledgerTable))
+	r.backup(primary)
+	standby := r.standby("standby", nil)
+	r.must(primary.Exec(r.ctx(), "INSERT INTO ledger VALUES (1, 'confirmed')"))
+	r.must(primary.Kill())
+	r.settings(standby, map[string]string{"restore_command": "false"})
+	out := r.run("promote", "--conninfo", standby.ConnString(), "--primary-conninfo", primary.ConnString(), "--force", "--timeout", "10s")
+	if !strings.Contains(out, "has not replayed") {
+		t.Errorf("promote says %s", out)
+	}
+}
