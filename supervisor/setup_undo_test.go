@@ -180,3 +180,37 @@ func TestSetupTogether(t *testing.T) {
 	}
 	r.same(before, "undo")
 }
+
+// A setup that is killed while it restarts the server does not leave the server down, and can be undone.
+func TestSetupKilledRestarting(t *testing.T) {
+	t.Parallel()
+	r := newSetupRig(t, setupMajor, minimal)
+	r.mkdir(r.spool)
+	begun := time.Now()
+	r.setup("--restart")
+	took := time.Since(begun)
+	r.must(r.c.Exec(r.ctx(), "SELECT pg_switch_wal()"))
+	r.must(r.c.WaitFor(r.ctx(), pgtest.Timeout, "the archive", func(context.Context) (bool, error) {
+		_, err := os.Stat(filepath.Join(r.spool, "archive.json"))
+		return err == nil, nil
+	}))
+	r.setup("--undo", "--restart")
+	before := r.state()
+	random := cmdtest.Rand(t)
+	for range 8 {
+		r.kill(random, took, "--restart")
+		r.must(r.c.WaitFor(r.ctx(), pgtest.Timeout, "an undo", func(ctx context.Context) (bool, error) {
+			out, err := pgtest.Command(ctx, cmdtest.Path("supervisor"), r.args("--undo", "--restart")...).CombinedOutput()
+			if err != nil {
+				return false, fmt.Errorf("%w: %s", err, out)
+			}
+			return true, nil
+		}))
+		r.same(before, "a setup that was killed, and undo")
+		level, err := r.c.QueryString(r.ctx(), "SHOW wal_level")
+		r.must(err)
+		if level != "minimal" {
+			t.Errorf("wal_level is %s", level)
+		}
+	}
+}
