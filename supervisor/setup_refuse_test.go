@@ -62,7 +62,7 @@ func TestSetupRefuses(t *testing.T) {
 	r.must(r.c.Exec(r.ctx(), `ALTER SYSTEM SET archive_command = 'false "it''s \\here" %p'`))
 	r.must(r.c.Reload(r.ctx()))
 
-	r.refuses("archive_command is that of another archiver: false \"it's")
+	r.refuses("archive_command is that of another archiver, false")
 	r.refuses("role mere is not superuser", "--conninfo", strings.Replace(r.c.ConnString(), "user=postgres", "user=mere", 1))
 	r.refuses("is no directory that is there", "--replace", "--config", filepath.Join(r.dir, "no", "walkeep.ini"))
 	r.refuses("cannot be made", "--replace", "--spool", filepath.Join(r.dir, "no", "spool"))

@@ -13,6 +13,7 @@ import (
 
 	"walkeep/common/cmdtest"
 	"walkeep/common/pgtest"
+	"walkeep/supervisor/pgserver"
 )
 
 // Where the settings were changed between two setups, it is that which undo puts back.
@@ -77,6 +78,22 @@ func TestSetupUndoLeaves(t *testing.T) {
 	r.says("archive_command was changed since, and stays", "--undo")
 	r.must(r.c.Exec(r.ctx(), "ALTER SYSTEM RESET archive_command"))
 	r.same(before, "undo")
+}
+
+// A slot that another spool uses by now is not dropped with the setup that has made it.
+func TestSetupUndoLeavesTheSlot(t *testing.T) {
+	t.Parallel()
+	r := newSetupRig(t, setupMajor, nil)
+	r.setup()
+	other := r.spool + "-other"
+	command := pgserver.CommandWord(cmdtest.Path("archive-cmd")) + " --spool " + pgserver.CommandWord(other) + ` "%p"`
+	r.mkdir(other)
+	r.must(r.c.Exec(r.ctx(), "ALTER SYSTEM SET archive_command = '"+strings.ReplaceAll(command, "'", "''")+"'"))
+	r.must(r.c.Reload(r.ctx()))
+	r.says("may be that spool's, and stays", "--undo")
+	if n, err := r.c.QueryInt(r.ctx(), "SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'walkeep'"); err != nil || n != 1 {
+		t.Errorf("got %d slots (%v), want 1", n, err)
+	}
 }
 
 // Root sets up a server of another user, to whom all belongs that is made.

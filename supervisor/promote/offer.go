@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 
 	"github.com/zeebo/xxh3"
 
 	"walkeep/common/archive"
+	"walkeep/common/pgdata"
 	"walkeep/common/storage"
 	"walkeep/common/wal"
 	"walkeep/supervisor/pgserver"
@@ -106,6 +108,11 @@ func (p *promoter) makeOffer(ctx context.Context, name wal.Name, found wal.Resul
 	id, err := p.offerID()
 	if err != nil {
 		return err
+	}
+	switch system, err := pgdata.SystemID(p.PGData); {
+	case errors.Is(err, fs.ErrPermission): // who may not read it cannot tell
+	case err != nil || system != p.info.SystemID:
+		return fmt.Errorf("%w: its data directory %s is not on this host, from where restore-cmd would get it", ErrNoOffer, p.PGData)
 	}
 	host, err := os.Hostname()
 	if err != nil {

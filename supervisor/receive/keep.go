@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -221,9 +220,10 @@ func contains(ctx context.Context, a *archive.Archive, n wal.Name, path string) 
 		}
 		return false, err
 	}
-	c := &comparer{f: io.NewSectionReader(f, 0, proven)}
+	c := archive.NewComparison(f)
 	if _, err := a.Fetch(ctx, n, 0, c); err != nil {
 		return false, err
 	}
-	return !c.differs.Load(), nil
+	first, differs, err := c.Result()
+	return !differs || first >= proven, err
 }

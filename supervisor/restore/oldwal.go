@@ -6,11 +6,9 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
-	"sync"
 
 	"github.com/zeebo/xxh3"
 
@@ -157,49 +155,12 @@ func (r *restorer) differs(ctx context.Context, f *os.File, n wal.Name) (bool, e
 			return false, err
 		}
 	}
-	c := &comparison{file: f, first: math.MaxInt64}
+	c := archive.NewComparison(f)
 	if _, err := a.Fetch(ctx, n, r.m.SystemID, c); err != nil {
 		return true, ctx.Err() // then this may be the only sound copy
 	}
-	differs := c.first < math.MaxInt64
-	return differs && (n.Kind == wal.KindHistory || end > start+wal.LSN(c.first)), c.err
-}
-
-// A comparison is written what a file should hold, and finds the first byte that it does not.
-type comparison struct {
-	file io.ReaderAt
-
-	mu    sync.Mutex // guards what follows
-	buf   []byte
-	first int64
-	err   error
-}
-
-// WriteAt implements [io.WriterAt].
-func (c *comparison) WriteAt(p []byte, at int64) (int, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if at >= c.first || c.err != nil {
-		return len(p), nil
-	}
-	if cap(c.buf) < len(p) {
-		c.buf = make([]byte, len(p))
-	}
-	own := c.buf[:len(p)]
-	n, err := c.file.ReadAt(own, at)
-	if err != nil && !errors.Is(err, io.EOF) {
-		c.err = err
-	}
-	for i, b := range own[:n] {
-		if b != p[i] {
-			c.first = at + int64(i)
-			return len(p), nil
-		}
-	}
-	if n < len(p) {
-		c.first = at + int64(n)
-	}
-	return len(p), nil
+	first, differs, err := c.Result()
+	return differs && (n.Kind == wal.KindHistory || end > start+wal.LSN(first)), err
 }
 
 // endOfRecords is the end of the last sound record of a segment.

@@ -163,16 +163,12 @@ func (s *setup) planCommand() {
 		}
 		return
 	}
-	words, plain := pgserver.CommandWords(have)
-	ours := plain && len(words) > 0 && sameFile(words[0], s.Program)
+	spool, ours := s.archivesInto(have)
 	if !ours && !s.Replace {
+		program, _, _ := strings.Cut(have, " ") // what follows may hold secrets
 		s.refuse("--replace replaces it, and setup --undo puts it back; two archivers at once are not possible",
-			"archive_command is that of another archiver: %s", have)
+			"archive_command is that of another archiver, %s", program)
 		return
-	}
-	spool := ""
-	if ours {
-		spool = optionOf(words, "--spool")
 	}
 	if spool != "" && (filepath.Clean(spool) == s.Spool || sameFile(spool, s.Spool)) {
 		return
@@ -183,6 +179,15 @@ func (s *setup) planCommand() {
 		return
 	}
 	s.set(archiveCommand, want)
+}
+
+// archivesInto is the spool that an archive_command names, and whether it calls this archive-cmd at all.
+func (s *setup) archivesInto(command string) (spool string, ours bool) {
+	words, plain := pgserver.CommandWords(command)
+	if !plain || len(words) == 0 || !sameFile(words[0], s.Program) {
+		return "", false
+	}
+	return optionOf(words, "--spool"), true
 }
 
 // optionOf is the value of an option among the words of a command.

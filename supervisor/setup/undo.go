@@ -108,6 +108,11 @@ func (s *setup) planUndo(ctx context.Context) (*undo, error) {
 }
 
 func (u *undo) planSlots(ctx context.Context) error {
+	other, ours := u.archivesInto(u.setup.settings[archiveCommand].Next)
+	if ours && len(u.note.Slots) > 0 && !sameFile(other, u.Spool) {
+		u.notice("drop it by hand if nobody streams with it", "the server archives into %s by now, so the replication slot %s may be that spool's, and stays", other, strings.Join(u.note.Slots, ", "))
+		return nil
+	}
 	for _, name := range u.note.Slots {
 		have, err := u.conn.FindSlot(ctx, name)
 		switch {
