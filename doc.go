@@ -14,7 +14,7 @@
 //	supervisor/pgserver     pgdata wal | jackc/pgx
 //	supervisor/metrics      wal supervisor/report | prometheus/client_golang
 //	supervisor/progress     | schollz/progressbar x/term
-//	supervisor/promote      archive codec pgdata storage wal supervisor/pgserver supervisor/receive | zeebo/xxh3
+//	supervisor/promote      archive codec pgdata storage wal supervisor/pgserver supervisor/receive
 //	supervisor/receive      archive durable storage wal supervisor/pgserver | jackc/pgx cenkalti/backoff
 //	supervisor/report       archive backup pgdata wal supervisor/pgserver supervisor/progress
 //	supervisor/restore      archive backup codec durable pgdata storage wal supervisor/pgserver | x/sync x/sys zeebo/xxh3

@@ -76,6 +76,9 @@ func (e *env) register(ctx context.Context, a *archive.Archive, r restore.Option
 		return err
 	}
 	id := archive.StandbyID(host, r.Dir)
+	if err := a.WithdrawOffer(ctx, id); err != nil { // of a promotion that was cut short
+		return err
+	}
 	if r.Recovery.Standby == nil {
 		if err := a.ForgetStandby(ctx, id); err != nil && !errors.Is(err, archive.ErrAbsent) {
 			e.msg.Warn("supervisor cleanup --forget-standby "+id+" removes it", "the note of the standby that %s was could not be removed: %v", r.Dir, err)

@@ -8,8 +8,6 @@ import (
 	"os"
 	"strings"
 
-	"github.com/zeebo/xxh3"
-
 	"walkeep/common/archive"
 	"walkeep/common/pgdata"
 	"walkeep/common/storage"
@@ -129,5 +127,5 @@ func (p *promoter) offerID() (string, error) {
 		return "", fmt.Errorf("%w: its data directory is not known", ErrNoOffer)
 	}
 	host, err := os.Hostname()
-	return fmt.Sprintf("%016x", xxh3.HashString(host+"\x00"+p.PGData)), err
+	return archive.StandbyID(host, p.PGData), err
 }
