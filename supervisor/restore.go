@@ -29,10 +29,10 @@ directory that does not start; repeat it with --delta.
 
 With --standby the server goes on replaying what is archived, along the newest
 timeline, until it is promoted; with --primary-conninfo it also streams from
-its primary, and finds its password in ~/.pgpass or passfile. With --delta,
-too, the directory's configuration files and tablespaces stay as they are. The
-archive keeps the WAL that the standby needs: cleanup --forget-standby lets go
-of one that is no more.
+its primary, and finds its password in ~/.pgpass or passfile. A standby that is
+restored with --delta keeps its directory's configuration files and tablespaces;
+without --standby they become the backup's. The archive keeps the WAL that the
+standby needs: cleanup --forget-standby lets go of one that is no more.
 
 At a target the server pauses, as is PostgreSQL's default: look at the data,
 and call pg_wal_replay_resume() to open the database, or restore again to
@@ -267,7 +267,7 @@ func (e *env) reportRestore(r restore.Options, done *restore.Result) error {
 		return e.reportStandby(r)
 	}
 	_, err := fmt.Fprintf(e.out, "it will recover to %s\n", describeTarget(r))
-	e.msg.Warn("set archive_mode = off before it is started if this is only a copy to look at",
+	e.msg.Warn("start it with pg_ctl -o '-c archive_mode=off' if this is only a copy to look at: postgresql.auto.conf beats a line in postgresql.conf",
 		"where archive_mode and archive_command are set, the restored server archives to the same archive, on a new timeline")
 	return err
 }
@@ -316,7 +316,7 @@ func explainRestore(err error) error {
 	case errors.Is(err, context.Canceled):
 		err, hint = errors.New("interrupted"), "a directory that is not complete does not start; repeat the restore with --delta to complete it"
 	case errors.Is(err, archive.ErrUnreachable):
-		hint = "supervisor list shows what can be recovered; --target-timeline goes along another timeline"
+		hint = "supervisor list shows what can be recovered; --target-timeline goes along another timeline; what a server that runs has just written is archived after SELECT pg_switch_wal()"
 	case errors.Is(err, restore.ErrInUse):
 		hint = "stop the server or the restore that uses it; where neither runs, remove postmaster.pid"
 	case errors.Is(err, restore.ErrInterrupted):

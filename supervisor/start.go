@@ -85,7 +85,7 @@ func explainStart(err error) error {
 	case errors.Is(err, pgserver.ErrNoProgram):
 		hint = "say where they are with --bindir"
 	case errors.Is(err, restore.ErrStopped):
-		hint = "the directory is restored; the server's log is in it, " + restore.LogName + ", or where the server is set to log"
+		hint = "the directory is restored; the server's log is in it, " + restore.LogName + ", or where the server is set to log; if another server uses its port, set another one in its postgresql.conf and start it with pg_ctl"
 	case errors.Is(err, restore.ErrNoAnswer):
 		hint = "say with --conninfo as whom to connect, such as user=postgres"
 	default:

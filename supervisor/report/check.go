@@ -213,7 +213,7 @@ func Line(s State, text, figures string) string {
 // wellText is for a report without findings, so with a backup.
 func (r *Report) wellText() string {
 	newest := r.newest()
-	text := fmt.Sprintf("%d backups, the newest %s old", len(r.Backups), round(r.age(newest)))
+	text := fmt.Sprintf("%s, the newest %s old", count(len(r.Backups), "backup"), round(r.age(newest)))
 	if n := len(r.Windows); n > 0 {
 		w := r.Windows[n-1]
 		text += fmt.Sprintf("; timeline %d can be recovered up to %s", w.Timeline, w.ToLSN)

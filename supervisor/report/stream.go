@@ -76,5 +76,5 @@ func (s Stream) text() string {
 	case s.Synchronous:
 		state = "synchronous, " + state
 	}
-	return fmt.Sprintf("timeline %d up to %s, %s behind the server (%s, on %s)", s.Timeline, s.FlushedLSN, progress.Bytes(s.Behind), state, s.Host)
+	return fmt.Sprintf("timeline %d up to %s, %s behind the server when last heard (%s, on %s)", s.Timeline, s.FlushedLSN, progress.Bytes(s.Behind), state, s.Host)
 }

@@ -190,7 +190,7 @@ func (r *Report) listOthers(p *page) {
 func (s Standby) text() string {
 	far := ""
 	if s.Behind != nil {
-		far = fmt.Sprintf(", %s behind the end", count(int(*s.Behind), "segment"))
+		far = fmt.Sprintf(", for which %s are kept", count(int(*s.Behind), "segment"))
 	}
 	return fmt.Sprintf("%s on %s needs WAL from %s on%s (%s)", s.DataDirectory, s.Host, s.Restartpoint, far, s.Noted.Format(second))
 }

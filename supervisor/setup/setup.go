@@ -205,5 +205,6 @@ func (s *setup) finish(ctx context.Context) error {
 	}
 	s.say("next: take a backup (supervisor backup), and start what streams (supervisor run, or service install):")
 	s.say("      until then the slot %s keeps all WAL in %s", s.Slot, filepath.Join(s.data, "pg_wal"))
+	s.say("next: let %s say when backups are taken and what is kept (backup-schedule, cleanup-schedule, keep-backups)", s.File)
 	return nil
 }
