@@ -6,13 +6,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
 
 	"walkeep/common/archive"
 	"walkeep/common/cli"
+	"walkeep/common/config"
 	"walkeep/supervisor/pgserver"
 	"walkeep/supervisor/restore"
 )
@@ -39,7 +39,7 @@ func (e *env) asStandby(r *restore.Options, command, slot string) error {
 			"put the password into the password file of the server's user (~/.pgpass), or into another one that passfile=FILE in primary-conninfo names")
 	case err != nil:
 		return fmt.Errorf("primary-conninfo: %w", err)
-	case slot != "" && !slotForm.MatchString(slot):
+	case slot != "" && !config.IsSlot(slot):
 		return fmt.Errorf("--primary-slot: %q is not the name of a replication slot", slot)
 	case slot != "" && e.PrimaryConninfo == "":
 		return errors.New("--primary-slot needs --primary-conninfo")
@@ -51,8 +51,6 @@ func (e *env) asStandby(r *restore.Options, command, slot string) error {
 	r.Recovery.Standby = s
 	return e.fromSpool(r, command)
 }
-
-var slotForm = regexp.MustCompile(`^[a-z0-9_]{1,63}$`)
 
 // given tells whether an option stands on the command line, not only in the configuration.
 func (e *env) given(option string) bool {

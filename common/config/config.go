@@ -241,9 +241,9 @@ func fromEnvironment(p *flags.Parser) error {
 	return nil
 }
 
-// isSlot tells whether a replication slot can have this name (ReplicationSlotValidateName in
+// IsSlot tells whether a replication slot can have this name (ReplicationSlotValidateName in
 // src/backend/replication/slot.c).
-func isSlot(name string) bool {
+func IsSlot(name string) bool {
 	const letters = "abcdefghijklmnopqrstuvwxyz0123456789_"
 	return 0 < len(name) && len(name) < 64 && strings.Trim(name, letters) == ""
 }
@@ -280,7 +280,7 @@ func (c *Config) Validate() error {
 		return errors.New("max-rate is 32kB to 1GB, or 0 for no limit")
 	case c.ArchiveTimeout <= 0:
 		return fmt.Errorf("archive-timeout is a time such as 2m, not %s", c.ArchiveTimeout)
-	case !isSlot(c.Slot):
+	case !IsSlot(c.Slot):
 		return fmt.Errorf("slot is 1 to 63 lower case letters, digits and underscores, not %q", c.Slot)
 	case c.FlushInterval < 0 || c.FlushInterval > time.Minute:
 		return fmt.Errorf("flush-interval is 0 to 1m, not %s", c.FlushInterval)

@@ -32,12 +32,12 @@ func (p *promoter) storeComplete(ctx context.Context) error {
 }
 
 // catchUp waits until the standby has replayed what the archive holds and what it has received.
-func (p *promoter) catchUp(ctx context.Context) error {
+func (p *promoter) catchUp(ctx context.Context, inv *archive.Inventory, goal wal.Timeline) error {
 	s, err := p.replayed(ctx)
 	if err != nil {
 		return err
 	}
-	to, hole, err := p.archived(ctx, s)
+	to, hole, err := p.archived(ctx, inv, goal, s)
 	if err != nil {
 		return err
 	}
@@ -110,17 +110,9 @@ func (p *promoter) replay(ctx context.Context, to wal.LSN) error {
 
 // archived is up to where the archive has WAL without a hole for a standby that has replayed up to a position of a
 // timeline: the end of the last whole record. It also names the segment that is missing although WAL goes on behind it.
-func (p *promoter) archived(ctx context.Context, s pgserver.Replay) (end wal.LSN, hole string, err error) {
+func (p *promoter) archived(ctx context.Context, inv *archive.Inventory, goal wal.Timeline, s pgserver.Replay) (end wal.LSN, hole string, err error) {
 	has := max(s.Replayed, s.Received) // the last of what it has received may be a part of a record, which is not replayed
-	inv, err := p.a.Inventory(ctx)
-	if err != nil {
-		return 0, "", err
-	}
 	size := uint64(inv.SegmentSize)
-	goal, err := p.goal(ctx, inv, s)
-	if err != nil {
-		return 0, "", err
-	}
 	if inv.Line(goal) == nil {
 		return s.Replayed, "", nil
 	}

@@ -5,9 +5,9 @@ import (
 	"path"
 	"time"
 
+	"walkeep/common/archive"
 	"walkeep/common/codec"
 	"walkeep/common/wal"
-	"walkeep/supervisor/pgserver"
 )
 
 // A Loss is what is known of WAL that the old primary wrote and that was not replayed.
@@ -44,15 +44,7 @@ func (p *promoter) loss() Loss {
 }
 
 // findKept finds the end of the last whole record that there is for the standby, wherever there are holes before it.
-func (p *promoter) findKept(ctx context.Context, s pgserver.Replay) error {
-	inv, err := p.a.Inventory(ctx)
-	if err != nil {
-		return err
-	}
-	goal, err := p.goal(ctx, inv, s)
-	if err != nil {
-		return err
-	}
+func (p *promoter) findKept(ctx context.Context, inv *archive.Inventory, goal wal.Timeline) {
 	if l := inv.Line(goal); l != nil && len(l.Segments) > 0 {
 		last := wal.SegmentAt(goal, wal.LSN(l.Segments[len(l.Segments)-1].Last*uint64(inv.SegmentSize)), inv.SegmentSize)
 		if t, err := p.a.Trailer(ctx, last); err == nil && t.WALCheck == codec.Intact {
@@ -68,5 +60,4 @@ func (p *promoter) findKept(ctx context.Context, s pgserver.Replay) error {
 			p.kept = max(p.kept, found.End)
 		}
 	}
-	return nil
 }

@@ -185,10 +185,19 @@ func (p *promoter) prepare(ctx context.Context) error {
 	if err := p.storeComplete(ctx); err != nil {
 		return err
 	}
-	if err := p.findKept(ctx, s); err != nil {
+	inv, err := p.a.Inventory(ctx)
+	if err != nil {
 		return err
 	}
-	if err := p.catchUp(ctx); err != nil {
+	if s, err = p.replayed(ctx); err != nil {
+		return err
+	}
+	goal, err := p.goal(ctx, inv, s)
+	if err != nil {
+		return err
+	}
+	p.findKept(ctx, inv, goal)
+	if err := p.catchUp(ctx, inv, goal); err != nil {
 		if !p.Force || !errors.Is(err, ErrBehind) {
 			return err
 		}

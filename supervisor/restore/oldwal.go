@@ -144,10 +144,8 @@ func (r *restorer) differs(ctx context.Context, f *os.File, n wal.Name) (bool, e
 	}
 	end, start := wal.LSN(0), wal.LSN(0)
 	if n.Kind != wal.KindHistory {
-		_, err := f.Seek(0, io.SeekStart)
-		if err == nil {
-			end, err = endOfRecords(f, n)
-		}
+		var err error
+		end, err = endOfRecords(f, n)
 		if err == nil {
 			start, err = n.Start(r.inv.SegmentSize)
 		}
@@ -164,14 +162,16 @@ func (r *restorer) differs(ctx context.Context, f *os.File, n wal.Name) (bool, e
 }
 
 // endOfRecords is the end of the last sound record of a segment.
-func endOfRecords(f io.Reader, n wal.Name) (wal.LSN, error) {
-	n.Kind = wal.KindPartial // what follows the records is of no account
-	w := new(wal.Walker)
-	w.Reset(n)
-	if _, err := io.Copy(w, f); err != nil {
+func endOfRecords(f *os.File, n wal.Name) (wal.LSN, error) {
+	info, err := f.Stat()
+	if err != nil {
 		return 0, err
 	}
-	return w.Finish().End, nil
+	found, err := archive.WalkStreamed(f, info.Size(), n) // what follows the records is of no account
+	if errors.Is(err, archive.ErrNotWAL) {
+		return 0, nil
+	}
+	return found.End, err
 }
 
 func (r *restorer) keep(dir, name string) error {
