@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"walkeep/common/cmdtest"
 	"walkeep/common/pgtest"
 )
 
@@ -86,7 +85,7 @@ func TestBackupOfStandby(t *testing.T) {
 		r.backup(c)
 		standby := r.restore("standby")
 		r.must(standby.Standby(map[string]string{
-			"restore_command": `"` + cmdtest.Path("restore-cmd") + `" -c ` + os.DevNull + ` --spool "` + r.spool + `" %f %p %r`,
+			"restore_command": r.restoreCommand(),
 		}))
 		r.must(standby.Start(r.ctx()))
 		r.load(c, 20, 2)

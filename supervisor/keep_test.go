@@ -2,14 +2,12 @@ package main_test
 
 import (
 	"encoding/json"
-	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
-	"walkeep/common/cmdtest"
 	"walkeep/common/pgtest"
 )
 
@@ -27,7 +25,7 @@ func TestCleanupAndVerify(t *testing.T) {
 		r.cut(c)
 		r.must(c.Stop(r.ctx(), pgtest.Fast))
 		r.must(c.Recover(map[string]string{
-			"restore_command":          fmt.Sprintf(`"%s" -c %s --spool "%s" %%f %%p %%r`, cmdtest.Path("restore-cmd"), os.DevNull, r.spool),
+			"restore_command":          r.restoreCommand(),
 			"recovery_target_timeline": "latest",
 		}))
 		r.must(c.Start(r.ctx()))

@@ -97,7 +97,7 @@ func (e *env) promote(ctx context.Context, force bool, timeout time.Duration) er
 // reportPromotion says how it came out.
 func (e *env) reportPromotion(done *promote.Result) error {
 	if done.Already {
-		fmt.Fprintf(e.out, "the server is open for writing already, on timeline %d: nothing to do\n", done.Timeline)
+		fmt.Fprintf(e.out, "the server is open for writing already, on timeline %d: nothing was done\n", done.Timeline)
 	} else {
 		fmt.Fprintf(e.out, "the server is open for writing, on timeline %d, in %s\n", done.Timeline, done.Took.Round(time.Millisecond))
 	}

@@ -62,7 +62,7 @@ func TestPromotePartial(t *testing.T) {
 			"beside one that was overtaken": {change: func(l *wreck) {
 				whole := l.archived(l.stored[2])
 				l.must(os.WriteFile(l.partial(l.stored[2]+".partial"), whole[:len(whole)/3], 0o600))
-				l.give()
+				l.give(l.spool)
 			}, rows: all},
 		} {
 			if !c.every && major != restoreMajor {
@@ -266,7 +266,7 @@ func TestFence(t *testing.T) {
 		r.must(s.Stop(r.ctx(), pgtest.Fast))
 		r.must(s.Standby(map[string]string{
 			"primary_conninfo": basebackupConninfo(primary), "recovery_target_timeline": "latest",
-			"restore_command": fmt.Sprintf(`"%s" -c %s --spool "%s" %%f "%%p" %%r`, cmdtest.Path("restore-cmd"), os.DevNull, r.spool),
+			"restore_command": r.restoreCommand(),
 		}))
 		r.must(s.Start(r.ctx()))
 		r.must(primary.WaitFor(r.ctx(), pgtest.Timeout, "the standby to stream", func(ctx context.Context) (bool, error) {

@@ -13,11 +13,12 @@ import (
 	"time"
 
 	"walkeep/common/cmdtest"
+	"walkeep/common/pgdata"
 	"walkeep/common/pgtest"
 )
 
 // A promotion is killed at any moment, and in some rounds its server as well. Repeated, it comes to one new timeline with all
-// rows, and leaves no offer.
+// rows, and leaves no offer. A server that crashed between two timelines is made a standby again, as promote says.
 func TestPromoteKilled(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, restoreMajor)
@@ -30,6 +31,7 @@ func TestPromoteKilled(t *testing.T) {
 		l.unarchive()
 		l.must(s.Start(l.ctx()))
 		call := []string{"promote", "--conninfo", s.ConnString(), "--primary-conninfo", l.primary.ConnString()}
+		timeline, between := 2, false
 		for try := range 10 {
 			cmd := l.command(call...)
 			l.must(cmd.Start())
@@ -43,7 +45,11 @@ func TestPromoteKilled(t *testing.T) {
 			}
 			if round%2 == 1 && try == 5 {
 				l.must(s.Kill())
+				between = l.between(s)
 				l.must(s.Start(l.ctx()))
+				if between {
+					timeline = l.leaveOldTimeline(s)
+				}
 			}
 			if !l.recovers(s) {
 				opened++
@@ -53,15 +59,19 @@ func TestPromoteKilled(t *testing.T) {
 		out := l.promote(s, "--primary-conninfo", l.primary.ConnString())
 		l.must(s.Exec(l.ctx(), "INSERT INTO ledger VALUES (-1, 'new')"))
 		l.cut(s)
-		if got := l.rows(s); got != 3*rowsPerSegment+1 || l.timeline(s) != 2 {
+		if got := l.rows(s); got != 3*rowsPerSegment+1 || l.timeline(s) != timeline {
 			t.Errorf("%d rows on timeline %d: promote says\n%s", got, l.timeline(s), out)
 		}
 		l.offersNothing()
-		l.never(l.last)
-		if histories, err := filepath.Glob(filepath.Join(l.spool, "wal", "*.history.*")); err != nil || len(histories) != 1 {
+		if histories, err := filepath.Glob(filepath.Join(l.spool, "wal", "*.history.*")); err != nil || len(histories) != timeline-1 {
 			t.Errorf("the archive has the histories %q", histories)
 		}
-		l.run("verify")
+		if between {
+			l.restores(3*rowsPerSegment + 1)
+		} else {
+			l.never(l.last)
+			l.run("verify")
+		}
 	}
 	t.Logf("%d promotions were killed, %d servers opened by one that was", killed, opened)
 	if killed < 12 {
@@ -89,17 +99,105 @@ func TestPromoteServerCrashes(t *testing.T) {
 		if code := cmd.ProcessState.ExitCode(); code != 0 && code != 1 {
 			t.Errorf("exit code %d", code)
 		}
+		between := l.between(s)
 		l.must(s.Start(l.ctx()))
-		l.promote(s, "--primary-conninfo", l.primary.ConnString())
-		// A server that crashes when its standby.signal is gone and its new timeline is not on disk opens on the old one: that is
-		// PostgreSQL's own.
-		if tli := l.timeline(s); l.rows(s) != 3*rowsPerSegment || tli != 2 && tli != 1 {
+		timeline := 2
+		if between {
+			timeline = l.leaveOldTimeline(s)
+		} else {
+			l.promote(s, "--primary-conninfo", l.primary.ConnString())
+		}
+		if tli := l.timeline(s); l.rows(s) != 3*rowsPerSegment || tli != timeline {
 			t.Errorf("%d rows on timeline %d", l.rows(s), tli)
-		} else if tli == 1 {
-			t.Logf("it opened on timeline 1:\n%s", s.LogTail(40))
 		}
 		l.offersNothing()
 	}
+}
+
+// A server that crashes when its standby.signal is gone and its new timeline is not on disk opens on the old one, with all rows,
+// and may archive the history of the new one, or recycle the segment in which it goes on without archiving it, because it was
+// restored. That is PostgreSQL's own; promote says so, and how to get to a new timeline.
+func TestPromoteBetweenTimelines(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, restoreMajor)
+	l := r.lose(1, 0)
+	for name, history := range map[string]bool{"before": false, "after": true} {
+		l := l.copy(t, name)
+		s := l.laid("standby")
+		last, err := os.ReadFile(l.partial(l.last + ".partial"))
+		l.must(err)
+		l.must(os.WriteFile(s.Path("pg_wal/"+l.last), append(last, make([]byte, max(0, r.segmentSize()-len(last)))...), 0o600))
+		l.give(s.Dir)
+		l.must(s.Start(l.ctx()))
+		l.until("the standby to have all rows", func() bool { return l.rows(s) == 2*rowsPerSegment })
+		end, err := s.QueryString(l.ctx(), "SELECT pg_last_wal_replay_lsn()::text")
+		l.must(err)
+		l.must(s.Kill())
+		if l.between(s) {
+			t.Fatal("it is no standby")
+		}
+		l.must(os.Remove(s.Path("standby.signal")))
+		if !l.between(s) {
+			t.Fatal("it is a standby")
+		}
+		want := 2
+		if history {
+			want = 3
+			l.must(os.WriteFile(s.Path("pg_wal/00000002.history"), []byte("1\t"+end+"\tno recovery target specified\n"), 0o600))
+			l.must(os.WriteFile(s.Path("pg_wal/archive_status/00000002.history.ready"), nil, 0o600))
+			l.give(s.Dir)
+		}
+		l.must(s.Start(l.ctx()))
+		if history {
+			l.must(s.WaitArchived(l.ctx(), "00000002.history"))
+		}
+		l.must(s.Exec(l.ctx(), "INSERT INTO ledger VALUES (-1, 'old timeline')"))
+		if got := l.leaveOldTimeline(s); got != want || l.timeline(s) != want || l.rows(s) != 2*rowsPerSegment+1 {
+			t.Errorf("%s: %d rows on timeline %d, not %d, or %d", name, l.rows(s), l.timeline(s), want, got)
+		}
+		l.cut(s)
+		l.restores(2*rowsPerSegment + 1)
+	}
+}
+
+// restores restores the newest backup to the latest point, which must give so many rows.
+func (l *wreck) restores(rows int) {
+	l.t.Helper()
+	back := l.restore("back")
+	l.must(back.Start(l.ctx()))
+	l.must(back.WaitOpen(l.ctx()))
+	if got := l.rows(back); got != rows {
+		l.t.Errorf("%d rows are restored, not %d", got, rows)
+	}
+}
+
+// between tells of a server that was killed whether it was no standby any more, and has not got to its new timeline.
+func (l *wreck) between(s *pgtest.Cluster) bool {
+	l.t.Helper()
+	c, err := pgdata.ReadControl(s.Dir)
+	l.must(err)
+	return !pgdata.Standby(s.Dir) && max(c.Timeline, c.MinTimeline) == 1
+}
+
+// leaveOldTimeline does what promote says of a server that has opened on its primary's timeline, and gives the new one.
+func (l *wreck) leaveOldTimeline(s *pgtest.Cluster) int {
+	l.t.Helper()
+	for range 2 { // it says so for as long as it is so
+		out := l.promote(s, "--primary-conninfo", l.primary.ConnString())
+		if !strings.Contains(out, "the server writes to timeline 1, ") || !strings.Contains(out, "recovery_target_timeline = current") || !strings.Contains(out, "take a base backup") {
+			l.t.Errorf("promote says\n%s", out)
+		}
+	}
+	timeline := 2
+	if _, err := os.Stat(s.Path("pg_wal/00000002.history")); err == nil {
+		timeline = 3
+	}
+	l.must(s.Stop(l.ctx(), pgtest.Fast))
+	l.must(s.Standby(map[string]string{"restore_command": l.restoreCommand(), "recovery_target_timeline": "current"}))
+	l.must(s.Start(l.ctx()))
+	l.promote(s, "--primary-conninfo", l.primary.ConnString())
+	l.backup(s)
+	return timeline
 }
 
 // A backup after the promotion is taken, and where it was not, the next call takes it.
@@ -176,7 +274,7 @@ func TestPromoteLoss(t *testing.T) {
 		moment.spool = filepath.Join(r.dir, "spool-"+name)
 		r.must(pgtest.Command(r.ctx(), "cp", "-a", r.spool, moment.spool).Run())
 		r.must(c.Standby(map[string]string{
-			"restore_command":          fmt.Sprintf(`"%s" -c %s --spool "%s" %%f "%%p" %%r`, cmdtest.Path("restore-cmd"), os.DevNull, moment.spool),
+			"restore_command":          moment.restoreCommand(),
 			"recovery_target_timeline": "latest",
 		}))
 		r.must(c.Configure(map[string]string{"archive_command": moment.archiveCommand()}))

@@ -75,20 +75,20 @@ func (r *rig) lose(stored, complete int) *wreck {
 			l.remove(name)
 		}
 	}
-	l.give()
+	l.give(l.spool)
 	return l
 }
 
-// give hands what the tester has made in the archive to its user.
-func (r *rig) give() {
+// give hands what the tester has made in a directory to the directory's user.
+func (r *rig) give(dir string) {
 	r.t.Helper()
 	if os.Geteuid() != 0 {
 		return
 	}
-	info, err := os.Stat(r.spool)
+	info, err := os.Stat(dir)
 	r.must(err)
 	owner := info.Sys().(*syscall.Stat_t)
-	r.must(filepath.WalkDir(r.spool, func(path string, _ os.DirEntry, err error) error {
+	r.must(filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
 		if err == nil {
 			err = os.Lchown(path, int(owner.Uid), int(owner.Gid))
 		}
@@ -128,7 +128,7 @@ func (l *wreck) unarchive() {
 		l.must(os.WriteFile(l.partial(name), l.archived(name), 0o600))
 		l.remove(name)
 	}
-	l.give()
+	l.give(l.spool)
 }
 
 // rows are the ledger's.

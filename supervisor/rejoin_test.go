@@ -98,6 +98,11 @@ func (r *rig) archiveCommand() string {
 	return fmt.Sprintf(`"%s" -c %s --spool "%s" %%p`, cmdtest.Path("archive-cmd"), os.DevNull, r.spool)
 }
 
+// restoreCommand is the restore_command with this archive.
+func (r *rig) restoreCommand() string {
+	return fmt.Sprintf(`"%s" -c %s --spool "%s" %%f "%%p" %%r`, cmdtest.Path("restore-cmd"), os.DevNull, r.spool)
+}
+
 func (r *rig) read(file string) string {
 	r.t.Helper()
 	content, err := os.ReadFile(file)

@@ -93,7 +93,7 @@ func (r *rig) run(args ...string) string {
 	if err != nil {
 		var exit *exec.ExitError
 		if errors.As(err, &exit) {
-			r.t.Fatalf("supervisor %q: %v\n%s", args, err, exit.Stderr)
+			r.t.Fatalf("supervisor %q: %v\n%s%s", args, err, out, exit.Stderr)
 		}
 		r.t.Fatalf("supervisor %q: %v", args, err)
 	}

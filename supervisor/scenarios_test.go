@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"testing"
 
-	"walkeep/common/cmdtest"
 	"walkeep/common/pgtest"
 )
 
@@ -66,7 +65,7 @@ func TestStaysOnTimeline(t *testing.T) {
 		r := newRig(t, major)
 		l := r.lose(1, 1)
 		stays, next := r.laid("stays"), r.laid("next")
-		settings := map[string]string{"restore_command": fmt.Sprintf(`"%s" -c %s --spool "%s" %%f "%%p" %%r`, cmdtest.Path("restore-cmd"), os.DevNull, r.spool)}
+		settings := map[string]string{"restore_command": r.restoreCommand()}
 		if major >= 12 {
 			settings["recovery_target_timeline"] = "1"
 		}

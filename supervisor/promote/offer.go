@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"walkeep/common/archive"
@@ -103,7 +104,7 @@ func (p *promoter) mayOffer(ctx context.Context) error {
 }
 
 func (p *promoter) makeOffer(ctx context.Context, name wal.Name, found wal.Result) error {
-	id, err := p.offerID()
+	id, err := p.standbyID()
 	if err != nil {
 		return err
 	}
@@ -121,11 +122,15 @@ func (p *promoter) makeOffer(ctx context.Context, name wal.Name, found wal.Resul
 	})
 }
 
-// offerID identifies the standby among those that may be offered something.
-func (p *promoter) offerID() (string, error) {
+// standbyID names what the archive keeps for this standby: its note and what it is offered.
+func (p *promoter) standbyID() (string, error) {
 	if p.PGData == "" {
 		return "", fmt.Errorf("%w: its data directory is not known", ErrNoOffer)
 	}
+	dir := p.PGData
+	if real, err := filepath.EvalSymlinks(dir); err == nil {
+		dir = real // as restore-cmd finds it
+	}
 	host, err := os.Hostname()
-	return archive.StandbyID(host, p.PGData), err
+	return archive.StandbyID(host, dir), err
 }

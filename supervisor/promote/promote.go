@@ -11,8 +11,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"time"
 
 	"walkeep/common/archive"
@@ -151,15 +149,7 @@ func (p *promoter) run(ctx context.Context) (err error) {
 		}
 	}
 	p.done.Already = !standby
-	if err := p.conclude(ctx); err != nil {
-		return err
-	}
-	// PostgreSQL can come to this if it crashes after it has given up being a standby and before its new timeline is on disk.
-	if newest := inv.Newest(); p.done.Already && newest > p.done.Timeline {
-		p.Warn("if this is the old primary, stop it and let it rejoin; if it crashed while it was promoted, stop it, make it a standby again (standby.signal, or recovery.conf up to 11), start and promote it",
-			fmt.Sprintf("the server writes to timeline %d, and the archive has timeline %d, which is not this server's", p.done.Timeline, newest))
-	}
-	return nil
+	return p.conclude(ctx, inv)
 }
 
 // replayed asks how far the standby has come; [pgserver.ErrNoRecovery] if it is none any more.
@@ -239,7 +229,7 @@ func (p *promoter) open(ctx context.Context) error {
 }
 
 // conclude says how it came out, and takes the offer back.
-func (p *promoter) conclude(ctx context.Context) error {
+func (p *promoter) conclude(ctx context.Context, before *archive.Inventory) error {
 	s, err := p.replayed(ctx)
 	if err != nil && !errors.Is(err, pgserver.ErrNoRecovery) {
 		return err
@@ -254,16 +244,40 @@ func (p *promoter) conclude(ctx context.Context) error {
 	if err := p.withdraw(ctx); err != nil {
 		return err
 	}
-	if err := p.forget(ctx); err != nil {
+	if why := p.misplaced(before); why != "" {
+		p.Warn("if this is the old primary, stop it and let it rejoin; if it crashed while it was promoted, stop it, start it as a standby of its own timeline (standby.signal and recovery_target_timeline = current; up to 11 recovery.conf without that setting), promote it, and take a base backup",
+			fmt.Sprintf("the server writes to timeline %d, %s", p.done.Timeline, why))
+	} else if err := p.forget(ctx); err != nil {
 		p.Warn("supervisor cleanup --forget-standby does it", fmt.Sprintf("the archive goes on keeping WAL for the standby that this server was: %v", err))
 	}
 	p.done.Loss = p.loss()
 	return nil
 }
 
+// misplaced tells why an open server should not write to its timeline; empty if there is no reason. A server comes to this if
+// it crashes after it has given up being a standby and before its new timeline is on disk.
+func (p *promoter) misplaced(before *archive.Inventory) string {
+	if !p.done.Already {
+		return ""
+	}
+	if newest := before.Newest(); newest > p.done.Timeline {
+		return fmt.Sprintf("and the archive has timeline %d, which is not this server's", newest)
+	}
+	id, err := p.standbyID()
+	if err != nil {
+		return ""
+	}
+	for _, s := range before.Standbys {
+		if n, err := wal.ParseName(s.Restartpoint); err == nil && s.ID == id && n.Timeline == p.done.Timeline {
+			return "which is that of its primary"
+		}
+	}
+	return ""
+}
+
 // withdraw takes the offer back.
 func (p *promoter) withdraw(ctx context.Context) error {
-	id, err := p.offerID()
+	id, err := p.standbyID()
 	if err != nil {
 		return nil // none was made
 	}
@@ -272,18 +286,11 @@ func (p *promoter) withdraw(ctx context.Context) error {
 
 // forget has the archive let go of the WAL that the server needed as a standby.
 func (p *promoter) forget(ctx context.Context) error {
-	if p.PGData == "" {
-		return nil
-	}
-	host, err := os.Hostname()
+	id, err := p.standbyID()
 	if err != nil {
-		return err
+		return nil // it has noted nothing here, or nobody can tell
 	}
-	dir := p.PGData
-	if real, err := filepath.EvalSymlinks(dir); err == nil {
-		dir = real // as restore-cmd finds it
-	}
-	if err := p.a.ForgetStandby(ctx, archive.StandbyID(host, dir)); err != nil && !errors.Is(err, archive.ErrAbsent) {
+	if err := p.a.ForgetStandby(ctx, id); err != nil && !errors.Is(err, archive.ErrAbsent) {
 		return err
 	}
 	return nil
