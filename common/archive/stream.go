@@ -71,30 +71,31 @@ func StreamedObject(segment wal.Name) string {
 	return partialDir + segment.Segment().String() + ".partial"
 }
 
-// Streamed walks the records of the part of a segment that was streamed so far; storage.ErrNotExist if there is none,
-// [ErrNotWAL] if it is no such part, [ErrForeign] if it is another cluster's. Where it holds nothing but the rest of a record
+// Streamed walks the records of the part of a segment that was streamed so far, and gives its length; storage.ErrNotExist if there
+// is none, [ErrNotWAL] if it is no such part, [ErrForeign] if it is another cluster's. Where it holds nothing but the rest of a record
 // that began in the segment before, that counts as whole, although it was not checked: replay will. Last is zero then.
-func (a *Archive) Streamed(ctx context.Context, segment wal.Name) (wal.Result, error) {
+func (a *Archive) Streamed(ctx context.Context, segment wal.Name) (found wal.Result, length int64, err error) {
 	o, err := a.b.Open(ctx, StreamedObject(segment))
 	if err != nil {
-		return wal.Result{}, err
+		return found, 0, err
 	}
 	defer o.Close()
-	found, err := WalkStreamed(o, o.Size(), segment)
+	length = o.Size()
+	found, err = WalkStreamed(o, length, segment)
 	if err != nil || found.Header == (wal.Header{}) { // too short to say anything
-		return found, err
+		return found, length, err
 	}
 	id, err := a.Identity(ctx)
 	if err == nil && id.SystemID != found.Header.SystemID {
 		err = fmt.Errorf("it is %w: its system identifier is %s, that of the archive %s", ErrForeign, found.Header.SystemID, id.SystemID)
 	}
 	if err != nil || found.Records > 0 {
-		return found, err
+		return found, length, err
 	}
-	if rest := found.Header.Continued(); rest <= o.Size() {
+	if rest := found.Header.Continued(); rest <= length {
 		found.End = max(found.End, found.Start+wal.LSN(rest))
 	}
-	return found, nil
+	return found, length, nil
 }
 
 // WalkStreamed walks the records of a part of a segment, of this many bytes; [ErrNotWAL] if it is none. Where its end is

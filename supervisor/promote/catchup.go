@@ -32,12 +32,12 @@ func (p *promoter) storeComplete(ctx context.Context) error {
 }
 
 // catchUp waits until the standby has replayed what the archive holds and what it has received.
-func (p *promoter) catchUp(ctx context.Context, inv *archive.Inventory, goal wal.Timeline) error {
+func (p *promoter) catchUp(ctx context.Context, goal wal.Timeline) error {
 	s, err := p.replayed(ctx)
 	if err != nil {
 		return err
 	}
-	to, hole, err := p.archived(ctx, inv, goal, s)
+	to, hole, err := p.archived(ctx, goal, s)
 	if err != nil {
 		return err
 	}
@@ -110,7 +110,8 @@ func (p *promoter) replay(ctx context.Context, to wal.LSN) error {
 
 // archived is up to where the archive has WAL without a hole for a standby that has replayed up to a position of a
 // timeline: the end of the last whole record. It also names the segment that is missing although WAL goes on behind it.
-func (p *promoter) archived(ctx context.Context, inv *archive.Inventory, goal wal.Timeline, s pgserver.Replay) (end wal.LSN, hole string, err error) {
+func (p *promoter) archived(ctx context.Context, goal wal.Timeline, s pgserver.Replay) (end wal.LSN, hole string, err error) {
+	inv := p.inv
 	has := max(s.Replayed, s.Received) // the last of what it has received may be a part of a record, which is not replayed
 	size := uint64(inv.SegmentSize)
 	if inv.Line(goal) == nil {
@@ -161,7 +162,7 @@ func streamedBehind(inv *archive.Inventory, tli wal.Timeline, next uint64) (hole
 }
 
 // goal is the timeline that the standby recovers along: its own, or the newest that comes from there, as it is set.
-func (p *promoter) goal(ctx context.Context, inv *archive.Inventory, s pgserver.Replay) (wal.Timeline, error) {
+func (p *promoter) goal(ctx context.Context, s pgserver.Replay) (wal.Timeline, error) {
 	along, err := p.c.RecoversAlong(ctx)
 	if err != nil {
 		return 0, err
@@ -177,7 +178,7 @@ func (p *promoter) goal(ctx context.Context, inv *archive.Inventory, s pgserver.
 	if setting != "latest" {
 		return tli, nil
 	}
-	for _, l := range slices.Backward(inv.Lines) {
+	for _, l := range slices.Backward(p.inv.Lines) {
 		from := slices.IndexFunc(l.History.Entries, func(e wal.HistoryEntry) bool { return e.Timeline == tli && e.End >= s.Replayed })
 		if from >= 0 {
 			return l.Timeline, nil

@@ -5,7 +5,6 @@ import (
 	"path"
 	"time"
 
-	"walkeep/common/archive"
 	"walkeep/common/codec"
 	"walkeep/common/wal"
 )
@@ -29,7 +28,7 @@ type Loss struct {
 // loss is what streams have noted of the timeline that was left.
 func (p *promoter) loss() Loss {
 	var l Loss
-	for _, s := range p.streams {
+	for _, s := range p.inv.Streams {
 		if s.Timeline >= p.done.Timeline || s.Heard.IsZero() || l.Streamed && s.Sent < l.Written {
 			continue // it follows the new timeline already, or knows less
 		}
@@ -44,19 +43,19 @@ func (p *promoter) loss() Loss {
 }
 
 // findKept finds the end of the last whole record that there is for the standby, wherever there are holes before it.
-func (p *promoter) findKept(ctx context.Context, inv *archive.Inventory, goal wal.Timeline) {
-	if l := inv.Line(goal); l != nil && len(l.Segments) > 0 {
-		last := wal.SegmentAt(goal, wal.LSN(l.Segments[len(l.Segments)-1].Last*uint64(inv.SegmentSize)), inv.SegmentSize)
+func (p *promoter) findKept(ctx context.Context, goal wal.Timeline) {
+	if l := p.inv.Line(goal); l != nil && len(l.Segments) > 0 {
+		last := wal.SegmentAt(goal, wal.LSN(l.Segments[len(l.Segments)-1].Last*uint64(p.inv.SegmentSize)), p.inv.SegmentSize)
 		if t, err := p.a.Trailer(ctx, last); err == nil && t.WALCheck == codec.Intact {
 			p.kept = wal.LSN(t.End)
 		}
 	}
-	for _, e := range inv.Streamed {
+	for _, e := range p.inv.Streamed {
 		n, err := wal.ParseName(path.Base(e.Name))
 		if err != nil || n.Kind != wal.KindPartial || n.Timeline != goal {
 			continue
 		}
-		if found, err := p.a.Streamed(ctx, n); err == nil { // what is of no use is said when it is offered
+		if found, _, err := p.a.Streamed(ctx, n); err == nil { // what is of no use is said when it is offered
 			p.kept = max(p.kept, found.End)
 		}
 	}

@@ -23,11 +23,11 @@ func (p *promoter) offer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	name, length, err := p.wanted(ctx, s)
+	name, err := p.wanted(ctx, s)
 	if err != nil {
 		return err
 	}
-	found, err := p.a.Streamed(ctx, name)
+	found, length, err := p.a.Streamed(ctx, name)
 	switch {
 	case errors.Is(err, archive.ErrNotWAL), errors.Is(err, archive.ErrForeign):
 		p.Warn("", fmt.Sprintf("what was streamed of %s is of no use, and is left where it is (%s): %v", name, archive.StreamedObject(name), err))
@@ -56,36 +56,25 @@ func (p *promoter) offer(ctx context.Context) error {
 	return err
 }
 
-// wanted is the segment that the standby needs to go on, and how much was streamed of it: the one behind those that the
-// archive holds, because the record at which replay has stopped may go on there. It may be of a later timeline than the one
-// that the standby is on.
-func (p *promoter) wanted(ctx context.Context, s pgserver.Replay) (n wal.Name, streamed int64, err error) {
-	inv, err := p.a.Inventory(ctx)
+// wanted is the segment that the standby needs to go on: the one behind those that the archive holds, because the record at
+// which replay has stopped may go on there. It may be of a later timeline than the one that the standby is on.
+func (p *promoter) wanted(ctx context.Context, s pgserver.Replay) (wal.Name, error) {
+	goal, err := p.goal(ctx, s)
 	if err != nil {
-		return n, 0, err
-	}
-	goal, err := p.goal(ctx, inv, s)
-	if err != nil {
-		return n, 0, err
+		return wal.Name{}, err
 	}
 	size := p.info.SegmentSize
 	for number := uint64(s.Replayed) / uint64(size); ; number++ {
-		n = wal.SegmentAt(goal, wal.LSN(number*uint64(size)), size)
-		if inv.Line(goal) != nil { // else nothing of it is archived yet
-			if n, err = inv.NameOn(goal, number); err != nil {
-				return n, 0, err
+		n := wal.SegmentAt(goal, wal.LSN(number*uint64(size)), size)
+		if p.inv.Line(goal) != nil { // else nothing of it is archived yet
+			if n, err = p.inv.NameOn(goal, number); err != nil {
+				return n, err
 			}
 		}
-		if !inv.Has(n) {
-			break
+		if there, err := p.a.HasName(ctx, n); err != nil || !there {
+			return n, err
 		}
 	}
-	for _, e := range inv.Streamed {
-		if e.Name == archive.StreamedObject(n) {
-			streamed = e.Size
-		}
-	}
-	return n, streamed, nil
 }
 
 // mayOffer tells whether the standby asks restore-cmd for WAL.

@@ -78,8 +78,9 @@ type promoter struct {
 	// kept is the end of the last whole record that the archive or partial/ has of the timeline that the standby goes to,
 	// whether the standby got it or not.
 	kept wal.LSN
-	// streams are those that followed the old timeline, as they were before the server opened: they may go on to the new one.
-	streams []archive.Stream
+	// inv is what the archive held when nothing more was to come; what is asked of the standby came after it. Its streams are
+	// as they were before the server opened: they may go on to the new timeline.
+	inv *archive.Inventory
 }
 
 // poll is how often the server is looked at.
@@ -129,11 +130,6 @@ func (p *promoter) run(ctx context.Context) (err error) {
 	if err != nil && !errors.Is(err, pgserver.ErrNoRecovery) {
 		return err
 	}
-	inv, err := p.a.Inventory(limited)
-	if err != nil {
-		return err
-	}
-	p.streams = inv.Streams
 	if standby {
 		if err = p.prepare(limited); err == nil {
 			err = p.open(ctx)
@@ -149,7 +145,7 @@ func (p *promoter) run(ctx context.Context) (err error) {
 		}
 	}
 	p.done.Already = !standby
-	return p.conclude(ctx, inv)
+	return p.conclude(ctx)
 }
 
 // replayed asks how far the standby has come; [pgserver.ErrNoRecovery] if it is none any more.
@@ -175,19 +171,18 @@ func (p *promoter) prepare(ctx context.Context) error {
 	if err := p.storeComplete(ctx); err != nil {
 		return err
 	}
-	inv, err := p.a.Inventory(ctx)
-	if err != nil {
+	if p.inv, err = p.a.Inventory(ctx); err != nil {
 		return err
 	}
 	if s, err = p.replayed(ctx); err != nil {
 		return err
 	}
-	goal, err := p.goal(ctx, inv, s)
+	goal, err := p.goal(ctx, s)
 	if err != nil {
 		return err
 	}
-	p.findKept(ctx, inv, goal)
-	if err := p.catchUp(ctx, inv, goal); err != nil {
+	p.findKept(ctx, goal)
+	if err := p.catchUp(ctx, goal); err != nil {
 		if !p.Force || !errors.Is(err, ErrBehind) {
 			return err
 		}
@@ -229,7 +224,12 @@ func (p *promoter) open(ctx context.Context) error {
 }
 
 // conclude says how it came out, and takes the offer back.
-func (p *promoter) conclude(ctx context.Context, before *archive.Inventory) error {
+func (p *promoter) conclude(ctx context.Context) (err error) {
+	if p.inv == nil { // there was nothing to prepare
+		if p.inv, err = p.a.Inventory(ctx); err != nil {
+			return err
+		}
+	}
 	s, err := p.replayed(ctx)
 	if err != nil && !errors.Is(err, pgserver.ErrNoRecovery) {
 		return err
@@ -244,7 +244,7 @@ func (p *promoter) conclude(ctx context.Context, before *archive.Inventory) erro
 	if err := p.withdraw(ctx); err != nil {
 		return err
 	}
-	if why := p.misplaced(before); why != "" {
+	if why := p.misplaced(); why != "" {
 		p.Warn("if this is the old primary, stop it and let it rejoin; if it crashed while it was promoted, stop it, start it as a standby of its own timeline (standby.signal and recovery_target_timeline = current; up to 11 recovery.conf without that setting), promote it, and take a base backup",
 			fmt.Sprintf("the server writes to timeline %d, %s", p.done.Timeline, why))
 	} else if err := p.forget(ctx); err != nil {
@@ -256,18 +256,18 @@ func (p *promoter) conclude(ctx context.Context, before *archive.Inventory) erro
 
 // misplaced tells why an open server should not write to its timeline; empty if there is no reason. A server comes to this if
 // it crashes after it has given up being a standby and before its new timeline is on disk.
-func (p *promoter) misplaced(before *archive.Inventory) string {
+func (p *promoter) misplaced() string {
 	if !p.done.Already {
 		return ""
 	}
-	if newest := before.Newest(); newest > p.done.Timeline {
+	if newest := p.inv.Newest(); newest > p.done.Timeline {
 		return fmt.Sprintf("and the archive has timeline %d, which is not this server's", newest)
 	}
 	id, err := p.standbyID()
 	if err != nil {
 		return ""
 	}
-	for _, s := range before.Standbys {
+	for _, s := range p.inv.Standbys {
 		if n, err := wal.ParseName(s.Restartpoint); err == nil && s.ID == id && n.Timeline == p.done.Timeline {
 			return "which is that of its primary"
 		}

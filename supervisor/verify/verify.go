@@ -192,7 +192,7 @@ func (v *verifier) streamed(ctx context.Context) error {
 		case err != nil:
 			v.problem(Problem{Severity: Damage, Object: e.Name, Text: "it was streamed, and is not what the archive holds under its name, or no WAL; look at it, and remove it", listed: true})
 		case v.Deep && n.Kind == wal.KindPartial:
-			found, err := v.a.Streamed(ctx, n)
+			_, length, err := v.a.Streamed(ctx, n)
 			if errors.Is(err, storage.ErrNotExist) {
 				continue
 			}
@@ -201,7 +201,7 @@ func (v *verifier) streamed(ctx context.Context) error {
 			} else if err != nil {
 				return err
 			}
-			v.read(int64(found.End - found.Start))
+			v.read(length)
 		}
 	}
 	return nil
