@@ -42,7 +42,8 @@ func newSite(t *testing.T, major int) *site {
 		size = 0
 	}
 	s.c = pgtest.New(t, pgtest.Options{Major: major, Dir: filepath.Join(dir, "primary"), SegmentSizeMB: size, Settings: map[string]string{
-		"archive_mode": "on", "archive_command": "cp %p " + s.wal + "/%f", "max_prepared_transactions": "5", "autovacuum": "off",
+		// A file has its name when it is complete: some come behind those that are waited for.
+		"archive_mode": "on", "archive_command": "cp %p " + s.wal + "/.new && mv " + s.wal + "/.new " + s.wal + "/%f", "max_prepared_transactions": "5", "autovacuum": "off",
 	}})
 	s.must(s.c.Start(t.Context()))
 	return s
@@ -100,7 +101,7 @@ func (s *site) collect() {
 	s.must(err)
 	p := s.a.NewPusher(options(s.t, "zstd"))
 	for _, f := range files {
-		if s.pushed[f.Name()] {
+		if f.Name() == ".new" || s.pushed[f.Name()] {
 			continue
 		}
 		_, err := p.Push(s.t.Context(), filepath.Join(s.wal, f.Name()))
