@@ -4,7 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -44,10 +49,35 @@ func (c *Conn) RecoversAlong(ctx context.Context) (wal.Timeline, error) {
 	return wal.ParseTimeline(name)
 }
 
-// EndStreaming ends the process of a standby that receives WAL, so that it looks at once for WAL elsewhere.
-func (c *Conn) EndStreaming(ctx context.Context) error {
-	_, err := c.Exec(ctx, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'walreceiver'`)
-	return err
+// EndStreaming ends the process of a standby that receives WAL, so that it looks at once for WAL elsewhere, if the standby runs
+// on this host with this data directory. Else nothing is done: pg_terminate_backend does not end that process.
+func (c *Conn) EndStreaming(ctx context.Context, dir string) error {
+	pids, err := c.Strings(ctx, `SELECT pid::text FROM pg_stat_activity WHERE backend_type = 'walreceiver'`)
+	if err != nil || len(pids) == 0 {
+		return err
+	}
+	theirs, err := c.Strings(ctx, `SELECT pg_read_file('postmaster.pid')`)
+	if err != nil {
+		return err
+	}
+	ours, err := os.ReadFile(filepath.Join(dir, "postmaster.pid"))
+	const started = 3 // lines: its process, directory and start; its state comes behind them
+	if err != nil || len(theirs) == 0 || !slices.Equal(firstLines(theirs[0], started), firstLines(string(ours), started)) {
+		return nil
+	}
+	pid, err := strconv.Atoi(pids[0])
+	if err != nil {
+		return err
+	}
+	if process, err := os.FindProcess(pid); err == nil {
+		process.Signal(syscall.SIGTERM) // or it is gone, or another user's, and the server waits for its wal_receiver_timeout
+	}
+	return nil
+}
+
+func firstLines(text string, n int) []string {
+	lines := strings.Split(text, "\n")
+	return lines[:min(n, len(lines))]
 }
 
 // Nudge makes a standby that waits before it asks for WAL again do so at once, as the signal to reload does.

@@ -94,7 +94,7 @@ func (p *promoter) replay(ctx context.Context, to wal.LSN) error {
 		if time.Since(nudged) > nudge && ctx.Err() == nil {
 			// Its primary is down, or does not matter any more: what the process that receives from there waits for will not
 			// come, and the standby does not look into the archive meanwhile.
-			if err := p.c.EndStreaming(ctx); err != nil {
+			if err := p.c.EndStreaming(ctx, p.PGData); err != nil {
 				return err
 			}
 			if err := p.c.Nudge(ctx); err != nil {
