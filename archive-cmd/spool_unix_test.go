@@ -77,7 +77,9 @@ func TestSpoolVanishes(t *testing.T) {
 	}
 	close(stop)
 	mover.Wait()
-	t.Logf("%d calls succeeded, %d failed", done, failed)
+	if done == 0 || failed == 0 {
+		t.Errorf("%d calls succeeded, %d failed", done, failed)
+	}
 	// What was left halfway is swept by the next call that writes to the directory.
 	objects := b.spool.CheckKilled(t, files)
 	for name := range archived {

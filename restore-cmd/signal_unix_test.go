@@ -101,7 +101,9 @@ func TestKills(t *testing.T) {
 			h.deliver(t, name, files[name])
 		}
 	}
-	t.Logf("%d kills, %d calls ended before they were killed", kills, delivered)
+	if t.Logf("%d kills, %d calls ended before they were killed", kills, delivered); kills < 50 {
+		t.Error("that is too few kills")
+	}
 	h.deliver(t, name, files[name])
 	h.spool.Check(t, files.Only(name))
 }

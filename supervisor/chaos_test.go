@@ -123,8 +123,8 @@ func (c *chaos) add(l *ledger) {
 func (c *chaos) failOver(after time.Duration) {
 	l := c.ledger(c.primary, chaosClients, c.from)
 	late := lateness(after)
-	c.must(c.primary.Kill())
 	killed := time.Now()
+	c.must(c.primary.Kill())
 	c.add(l)
 	c.must(os.RemoveAll(c.primary.Dir))
 	out := c.rig.run("promote", "--conninfo", c.standby.ConnString(), "--primary-conninfo", c.primary.ConnString())

@@ -96,6 +96,7 @@ func TestDrill(t *testing.T) {
 				r.must(c.Exec(r.ctx(), "ALTER SYSTEM SET recovery_end_command = 'exit 1'"))
 			}
 			r.backup(c)
+			r.cut(c) // the backup's label file is archived before this
 			before := r.objects()
 			d := r.drill(0)
 			for _, s := range d.Steps {

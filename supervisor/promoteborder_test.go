@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"syscall"
 	"testing"
 
 	"walkeep/common/pgtest"
@@ -49,6 +50,9 @@ func TestPromoteOverTheBorder(t *testing.T) {
 	over := before - left() - 1000
 	emit(left() - over - 32) // what is left is less than the record of a commit
 	exec("COMMIT")
+	if int(left()) < r.segmentSize()-200 {
+		t.Fatalf("the commit has not crossed the border: %d bytes are left", left())
+	}
 	r.must(primary.Kill())
 	out := r.run("promote", "--conninfo", standby.ConnString(), "--primary-conninfo", primary.ConnString())
 	if n, err := standby.QueryInt(r.ctx(), "SELECT count(*) FROM ledger WHERE id = 77"); err != nil || n != 1 {
@@ -73,6 +77,9 @@ func TestPromoteBehindHalfARecord(t *testing.T) {
 	conn, err := primary.Conn(r.ctx())
 	r.must(err)
 	defer conn.Close(context.Background())
+	writer, err := primary.QueryInt(r.ctx(), "SELECT pid FROM pg_stat_activity WHERE backend_type = 'background writer'")
+	r.must(err)
+	r.must(syscall.Kill(int(writer), syscall.SIGSTOP)) // its snapshots flush the rest of the record
 	_, err = conn.Exec(r.ctx(), "BEGIN; SELECT pg_logical_emit_message(false, 'w', repeat('x', 2500000))")
 	r.must(err)
 	half := func(ctx context.Context) (bool, error) {

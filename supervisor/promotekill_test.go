@@ -4,6 +4,7 @@ package main_test
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -255,7 +256,10 @@ func TestPromoteLoss(t *testing.T) {
 	end, err := primary.QueryString(r.ctx(), "SELECT pg_current_wal_flush_lsn()")
 	r.must(err)
 	r.must(syscall.Kill(int(sender), syscall.SIGCONT))
-	time.Sleep(500 * time.Millisecond)
+	r.must(primary.WaitFor(r.ctx(), pgtest.Timeout, "more to be sent than can be taken", func(ctx context.Context) (bool, error) {
+		n, err := primary.QueryInt(ctx, "SELECT count(*) FROM pg_stat_replication WHERE sent_lsn > flush_lsn")
+		return n == 1, err
+	}))
 	r.must(primary.Kill())
 	promote := func(r rig, c *pgtest.Cluster) string {
 		t.Helper()

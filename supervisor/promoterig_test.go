@@ -4,6 +4,7 @@ package main_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -234,7 +235,9 @@ func (r *rig) pause(c *pgtest.Cluster, f func()) {
 		pids = append(pids, pid)
 	}
 	for _, pid := range pids {
-		r.must(syscall.Kill(pid, syscall.SIGSTOP))
+		if err := syscall.Kill(pid, syscall.SIGSTOP); !errors.Is(err, syscall.ESRCH) { // a session may just have ended
+			r.must(err)
+		}
 	}
 	defer func() {
 		for _, pid := range pids {

@@ -30,24 +30,32 @@ const password = "correct-horse-battery"
 // A daemon is a supervisor that runs, as a service manager would have started it.
 type daemon struct {
 	*rig
-	cmd    *exec.Cmd
-	config string
-	notify *net.UnixConn
-	lines  chan string // of its log
-	said   []string
-	open   []string // what was said and not awaited yet
+	cmd     *exec.Cmd
+	config  string
+	notices chan string // what the service manager was told
+	lines   chan string // of its log
+	said    []string
+	open    []string // what was said and not awaited yet
 }
 
 // daemon starts supervisor run with this configuration.
 func (r *rig) daemon(config string) *daemon {
 	r.t.Helper()
-	d := &daemon{rig: r, config: filepath.Join(r.dir, "walkeep.ini"), lines: make(chan string, 1000)}
+	d := &daemon{rig: r, config: filepath.Join(r.dir, "walkeep.ini"), lines: make(chan string, 1000), notices: make(chan string, 10_000)}
 	d.configure(config)
 	socket := filepath.Join(r.dir, "notify")
 	os.Remove(socket)
-	var err error
-	d.notify, err = net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
+	notify, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: socket, Net: "unixgram"})
 	r.must(err)
+	go func() { // the socket's own queue is short, and what does not fit is lost
+		for buffer := make([]byte, 4096); ; {
+			n, err := notify.Read(buffer)
+			if err != nil {
+				return
+			}
+			d.notices <- string(buffer[:n])
+		}
+	}()
 	r.must(os.Chmod(socket, 0o777))
 	d.cmd = pgtest.Command(context.WithoutCancel(r.ctx()), cmdtest.Path("supervisor"), "-c", d.config, "run")
 	d.cmd.Env = append(d.cmd.Env, "NOTIFY_SOCKET="+socket, "WATCHDOG_USEC=200000")
@@ -62,7 +70,7 @@ func (r *rig) daemon(config string) *daemon {
 	}()
 	r.t.Cleanup(func() {
 		d.cmd.Process.Kill()
-		d.notify.Close()
+		notify.Close()
 	})
 	return d
 }
@@ -102,15 +110,15 @@ func (d *daemon) await(pattern string) string {
 // told waits until the service manager is told something.
 func (d *daemon) told(part string) {
 	d.t.Helper()
-	buffer := make([]byte, 4096)
-	d.notify.SetReadDeadline(time.Now().Add(patience))
+	limit := time.After(patience)
 	for {
-		n, err := d.notify.Read(buffer)
-		if err != nil {
-			d.t.Fatalf("wait for %s: %v", part, err)
-		}
-		if strings.Contains(string(buffer[:n]), part) {
-			return
+		select {
+		case notice := <-d.notices:
+			if strings.Contains(notice, part) {
+				return
+			}
+		case <-limit:
+			d.t.Fatalf("the service manager is not told %s", part)
 		}
 	}
 }

@@ -65,7 +65,8 @@ func TestSetupUndoLeaves(t *testing.T) {
 	r.must(cmd.Start())
 	r.must(r.c.WaitFor(r.ctx(), pgtest.Timeout, "the slot to be in use", func(ctx context.Context) (bool, error) {
 		n, err := r.c.QueryInt(ctx, "SELECT count(*) FROM pg_replication_slots WHERE active")
-		return n == 1, err
+		files, _ := filepath.Glob(filepath.Join(r.dir, "received", "*.partial"))
+		return n == 1 && len(files) == 1, err
 	}))
 	r.refuses("is in use", "--undo")
 	r.must(cmd.Process.Signal(os.Interrupt))

@@ -185,8 +185,8 @@ func TestFailover(t *testing.T) {
 		const clients = 3
 		l := r.ledger(primary, clients, 1)
 		late := lateness(700 * time.Millisecond)
-		r.must(primary.Kill())
 		killed := time.Now()
+		r.must(primary.Kill())
 		commits := l.close()
 		r.must(os.RemoveAll(primary.Dir))
 		out := r.run("promote", "--conninfo", standby.ConnString(), "--primary-conninfo", primary.ConnString(), "-v")

@@ -165,6 +165,7 @@ func TestSyncSuperseded(t *testing.T) {
 			sync := r.sync(c)
 			r.load(c, 5, 1)
 			r.flushed(c)
+			r.settled()
 			sync.stop()
 			partial := filepath.Join(r.spool, "partial", r.streamedFiles()[0])
 			content, err := os.ReadFile(partial)

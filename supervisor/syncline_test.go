@@ -123,6 +123,7 @@ func TestSyncForked(t *testing.T) {
 	r.must(standby.Stop(r.ctx(), pgtest.Fast))
 	r.load(primary, 5, 2) // only the stream has these
 	r.flushed(primary)
+	r.settled()
 	sync.stop()
 	r.must(primary.Kill())
 	r.must(standby.Configure(map[string]string{"primary_conninfo": ""}))
@@ -157,13 +158,14 @@ func TestSyncSlotLost(t *testing.T) {
 		r.load(c, 20, 1)
 		r.flushed(c)
 		drop := "SELECT pg_terminate_backend(active_pid) FROM pg_replication_slots WHERE active; SELECT pg_sleep(0.01)"
+		before := len(sync.said())
 		for dropped := false; !dropped; {
 			r.must(c.Exec(r.ctx(), drop))
 			dropped = c.Exec(r.ctx(), "SELECT pg_drop_replication_slot('walkeep')") == nil
 		}
 		r.load(c, 20, 2)
 		end := r.flushed(c)
-		sync.says("is made anew")
+		r.until("the slot to be made anew", func() bool { return strings.Contains(sync.said()[before:], "is made anew") })
 		r.compare(c, 1, end)
 		r.noted()
 		r.backup(c)

@@ -26,6 +26,14 @@ type proxy struct {
 
 	mu   sync.Mutex
 	open []net.Conn
+	seen int // connections, those that are closed included
+}
+
+// connections is how many were made so far.
+func (p *proxy) connections() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.seen
 }
 
 const (
@@ -92,6 +100,7 @@ func (p *proxy) serve(client net.Conn) {
 	}
 	p.mu.Lock()
 	p.open = append(p.open, client, server)
+	p.seen++
 	p.mu.Unlock()
 	var fromServer atomic.Int64
 	pass := func(to, from net.Conn, down bool) {
@@ -210,8 +219,10 @@ func TestSyncSilence(t *testing.T) {
 		r.mkdir(r.dir)
 		r.mkdir(r.spool)
 		s := &streamer{r: r, log: filepath.Join(r.dir, "sync.log"), args: []string{"sync", "--conninfo", p.conninfo(), "--slot", "stopped"}}
+		before := p.connections()
 		s.start()
-		time.Sleep(500 * time.Millisecond)
+		r.until("sync to connect", func() bool { return p.connections() > before })
+		time.Sleep(500 * time.Millisecond) // it is held up by now
 		begun := time.Now()
 		s.stop()
 		if took := time.Since(begun); took > 5*time.Second {

@@ -120,6 +120,22 @@ func (r *rig) streamedFiles() []string {
 	return names
 }
 
+// streamedEvents are the commits and the like in what lies in partial/.
+func (r *rig) streamedEvents() (events []wal.Event) {
+	r.t.Helper()
+	w := wal.Walker{Events: func(e wal.Event) { events = append(events, e) }}
+	next := w.Reset
+	for _, name := range r.streamedFiles() { // ascending
+		n, err := wal.ParseName(name)
+		r.must(err)
+		next(n)
+		next = w.Continue
+		w.Write(r.streamedFile(name))
+		w.Finish()
+	}
+	return events
+}
+
 // settled waits until no complete segment waits in partial/.
 func (r *rig) settled() {
 	r.t.Helper()

@@ -3,7 +3,6 @@
 package main
 
 import (
-	"context"
 	"os"
 	"path/filepath"
 	"slices"
@@ -27,11 +26,7 @@ func TestParseStat(t *testing.T) {
 func TestCPUOfTree(t *testing.T) {
 	p := here(t)
 	log, burnt := filepath.Join(p.runs, "log"), filepath.Join(p.runs, "burnt")
-	alone, err := p.call(context.Background(), log, p.runs, 1, shell(burn))
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := p.launch(log, p.runs, 1, shell("sh -c '"+burn+"; true'; "+burn+"; echo > "+burnt+"; exec sleep 600"))
+	l, err := p.launch(log, p.runs, 1, shell("sh -c '"+burn+"; true'; "+burn+"; "+report(burnt)+"; exec sleep 600"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,9 +39,8 @@ func TestCPUOfTree(t *testing.T) {
 			t.Fatal("the job did not get on")
 		}
 	}
-	got := cpuOfTree(l.cmd.Process.Pid)
-	if got < alone.CPU*13/10 || got > 4*alone.CPU {
-		t.Errorf("got %v of CPU, not about twice %v", got, alone.CPU)
+	if got, want := cpuOfTree(l.cmd.Process.Pid), reported(t, burnt); (got - want).Abs() > leeway {
+		t.Errorf("got %v of CPU, not about %v", got, want)
 	}
 }
 
