@@ -56,14 +56,8 @@ func (c *Conn) EndStreaming(ctx context.Context, dir string) error {
 	if err != nil || len(pids) == 0 {
 		return err
 	}
-	theirs, err := c.Strings(ctx, `SELECT pg_read_file('postmaster.pid')`)
-	if err != nil {
+	if here, err := c.RunsOn(ctx, dir); err != nil || !here {
 		return err
-	}
-	ours, err := os.ReadFile(filepath.Join(dir, "postmaster.pid"))
-	const started = 3 // lines: its process, directory and start; its state comes behind them
-	if err != nil || len(theirs) == 0 || !slices.Equal(firstLines(theirs[0], started), firstLines(string(ours), started)) {
-		return nil
 	}
 	pid, err := strconv.Atoi(pids[0])
 	if err != nil {
@@ -75,9 +69,20 @@ func (c *Conn) EndStreaming(ctx context.Context, dir string) error {
 	return nil
 }
 
-func firstLines(text string, n int) []string {
-	lines := strings.Split(text, "\n")
-	return lines[:min(n, len(lines))]
+// RunsOn tells whether this is the server that runs on a data directory of this host, by its postmaster.pid. It fails where the
+// role may not read that through the server.
+func (c *Conn) RunsOn(ctx context.Context, dir string) (bool, error) {
+	var theirs string
+	if err := c.QueryRow(ctx, `SELECT pg_read_file('postmaster.pid')`).Scan(&theirs); err != nil {
+		return false, err
+	}
+	ours, err := os.ReadFile(filepath.Join(dir, "postmaster.pid"))
+	// Process, directory, time of its start and port; what follows may change.
+	begin := func(text string) []string {
+		lines := strings.Split(strings.ReplaceAll(text, "\r", ""), "\n")
+		return lines[:min(4, len(lines))]
+	}
+	return err == nil && slices.Equal(begin(theirs), begin(string(ours))), nil
 }
 
 // Nudge makes a standby that waits before it asks for WAL again do so at once, as the signal to reload does.

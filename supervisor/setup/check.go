@@ -8,7 +8,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"walkeep/common/archive"
@@ -157,20 +156,11 @@ func (s *setup) checkDirectory(ctx context.Context) error {
 	return s.refused()
 }
 
-// runsHere tells whether the server that is connected to is the one that runs on the data directory, by its postmaster.pid.
-// Where the role may not read that through the server, nothing speaks against it.
+// runsHere tells whether the server that is connected to is the one that runs on the data directory. Where the role may not ask
+// for that, nothing speaks against it.
 func (s *setup) runsHere(ctx context.Context) bool {
-	var theirs string
-	if err := s.conn.QueryRow(ctx, `SELECT pg_read_file('postmaster.pid')`).Scan(&theirs); err != nil {
-		return true
-	}
-	ours, err := os.ReadFile(filepath.Join(s.data, "postmaster.pid"))
-	// Process, directory, time of its start and port; what follows may change.
-	begin := func(text string) []string {
-		lines := strings.Split(strings.ReplaceAll(text, "\r", ""), "\n")
-		return lines[:min(4, len(lines))]
-	}
-	return err == nil && slices.Equal(begin(theirs), begin(string(ours)))
+	here, err := s.conn.RunsOn(ctx, s.data)
+	return here || err != nil
 }
 
 // checkProgram has the server's user call archive-cmd, in the directory that the spool is in, or will be.
