@@ -164,6 +164,8 @@ func explainPromote(err error) error {
 		hint = "the server was told to open: see its log, and repeat the promotion"
 	case errors.Is(err, archive.ErrForeign):
 		hint = "check --spool and --conninfo: they are of two different clusters"
+	case errors.Is(err, context.DeadlineExceeded):
+		err, hint = fmt.Errorf("the standby was not ready to be promoted in time: %w", err), "it stays a standby; --timeout gives it longer"
 	case pgserver.Answered(err):
 		hint = "a standby must let someone ask it (hot_standby = on), and the role must be a superuser"
 	default:

@@ -156,7 +156,8 @@ func TestPromoteOffer(t *testing.T) {
 		var said bytes.Buffer
 		store.Stdout, store.Stderr = &said, &said
 		r.must(os.WriteFile(block, nil, 0o644))
-		r.refused(s, 1, []string{"has not replayed all WAL", "hint: "}, append(args, "--timeout", "2s")...)
+		r.refused(s, 1, []string{"has not replayed all WAL", "hint: "}, append(args, "--timeout", "5s")...)
+		r.refused(s, 1, []string{"in time", "hint: ", "--timeout"}, append(args, "--timeout", "1us")...)
 		r.must(store.Start())
 		r.until("the offer", func() bool { return len(r.offers()) == 1 })
 		ask := func(c *pgtest.Cluster, want int) {

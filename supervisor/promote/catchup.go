@@ -59,21 +59,24 @@ func (p *promoter) catchUp(ctx context.Context, goal wal.Timeline) error {
 
 // settle waits until nothing more is replayed of what was received: a record at its end may be there in part.
 func (p *promoter) settle(ctx context.Context) error {
-	var last wal.LSN
+	var last pgserver.Replay
 	var since time.Time
 	for {
 		s, err := p.replayed(ctx)
-		if err != nil {
+		if err != nil && ctx.Err() == nil {
 			return err
 		}
-		if s.Replayed != last {
-			last, since = s.Replayed, time.Now()
+		if err == nil {
+			if s.Replayed != last.Replayed {
+				since = time.Now()
+			}
+			if s.Replayed >= s.Received || time.Since(since) > still {
+				return nil
+			}
+			last = s
 		}
-		if s.Replayed >= s.Received || time.Since(since) > still {
-			return nil
-		}
-		if err := sleep(ctx); err != nil {
-			return fmt.Errorf("%w: it is at %s, and has received up to %s", ErrBehind, s.Replayed, s.Received)
+		if sleep(ctx) != nil {
+			return fmt.Errorf("%w: it is at %s, and has received up to %s", ErrBehind, last.Replayed, last.Received)
 		}
 	}
 }
@@ -94,10 +97,11 @@ func (p *promoter) replay(ctx context.Context, to wal.LSN) error {
 		if time.Since(nudged) > nudge && ctx.Err() == nil {
 			// Its primary is down, or does not matter any more: what the process that receives from there waits for will not
 			// come, and the standby does not look into the archive meanwhile.
-			if err := p.c.EndStreaming(ctx, p.PGData); err != nil {
-				return err
+			err := p.c.EndStreaming(ctx, p.PGData)
+			if err == nil {
+				err = p.c.Nudge(ctx)
 			}
-			if err := p.c.Nudge(ctx); err != nil {
+			if err != nil && ctx.Err() == nil {
 				return err
 			}
 			nudged = time.Now()

@@ -204,7 +204,7 @@ func (p *promoter) open(ctx context.Context) error {
 		p.c = c
 	}
 	p.Step("promoting")
-	if err := p.trigger(ctx); err != nil {
+	if err := p.trigger(ctx); err != nil && ctx.Err() == nil {
 		return err
 	}
 	for {
