@@ -185,22 +185,22 @@ func TestSyncReportsAfterFsync(t *testing.T) {
 			r := newRig(t, 15)
 			c := r.start("primary", r.keepAll(map[string]string{"archive_mode": "off"}))
 			log := filepath.Join(r.dir, "trace")
-			var reports, fsyncs int
 			for range 2 { // the second goes on with what the first leaves
 				sync := r.trace(c, log, "", args...)
 				r.streams(c)
-				r.writeWhile(c, func() { time.Sleep(1500 * time.Millisecond) })
+				r.writeWhile(c, func() {
+					r.until("reports and fsyncs", func() bool {
+						v := judgeTrace(t, log, 1<<20)
+						return v.reports >= 20 && v.fsyncs >= 20
+					})
+				})
 				r.flushed(c)
 				sync.stop()
 				v := judgeTrace(t, log, 1<<20)
 				for _, wrong := range v.wrong {
 					t.Error(wrong)
 				}
-				reports, fsyncs = reports+v.reports, fsyncs+v.fsyncs
-			}
-			t.Logf("%d reports, %d fsyncs", reports, fsyncs)
-			if reports < 10 || fsyncs < 10 {
-				t.Errorf("saw only %d reports and %d fsyncs", reports, fsyncs)
+				t.Logf("%d reports, %d fsyncs", v.reports, v.fsyncs)
 			}
 		})
 	}
