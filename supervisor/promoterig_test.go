@@ -166,14 +166,15 @@ func (r *rig) promote(c *pgtest.Cluster, args ...string) string {
 	return string(out)
 }
 
-// refused calls promote, which must fail and leave the standby as it is, with no offer.
-func (r *rig) refused(c *pgtest.Cluster, code int, words []string, args ...string) {
+// refused calls promote, which must fail and leave the standby as it is, with no offer. It gives all that it says.
+func (r *rig) refused(c *pgtest.Cluster, code int, words []string, args ...string) string {
 	r.t.Helper()
-	r.fails(code, words, append([]string{"promote", "--conninfo", c.ConnString()}, args...)...)
+	out := r.fails(code, words, append([]string{"promote", "--conninfo", c.ConnString()}, args...)...)
 	if !r.recovers(c) {
 		r.t.Fatal("it was promoted")
 	}
 	r.offersNothing()
+	return out
 }
 
 func (r *rig) offers() []string {

@@ -100,8 +100,8 @@ func (r *rig) run(args ...string) string {
 	return string(out)
 }
 
-// fails calls supervisor, which must end with the exit code, and with the words in its messages.
-func (r *rig) fails(code int, words []string, args ...string) {
+// fails calls supervisor, which must end with the exit code, and with the words in its messages. It gives all that it says.
+func (r *rig) fails(code int, words []string, args ...string) string {
 	r.t.Helper()
 	out, err := r.command(args...).CombinedOutput()
 	var exit *exec.ExitError
@@ -113,6 +113,7 @@ func (r *rig) fails(code int, words []string, args ...string) {
 			r.t.Errorf("supervisor %q does not say %q:\n%s", args, word, out)
 		}
 	}
+	return string(out)
 }
 
 var idForm = regexp.MustCompile(`[0-9]{8}T[0-9]{6}Z(-[0-9]+)?`)
