@@ -71,8 +71,8 @@ func (r *rig) lose(stored, complete int) *wreck {
 	s.kill()
 	r.must(l.primary.Kill())
 	for _, name := range l.complete { // sync gives the server's archiver five seconds, which may be over
-		if r.streamedFile(name) == nil {
-			r.must(os.WriteFile(l.partial(name), r.archived(name), 0o600))
+		if content := r.archived(name); content != nil {
+			r.must(os.WriteFile(l.partial(name), content, 0o600))
 			l.remove(name)
 		}
 	}

@@ -66,10 +66,12 @@ func (s *streamer) start() {
 	s.r.must(s.cmd.Start())
 }
 
-// kill ends it as a power cut would end the program.
+// kill ends it as a power cut would: with the archive-cmd that it may have started, which would still archive, or hold the lock
+// for a moment.
 func (s *streamer) kill() {
-	s.cmd.Process.Kill()
-	s.cmd.Wait()
+	if err := pgtest.KillTree(s.cmd); err != nil {
+		s.r.t.Error(err)
+	}
 }
 
 // stop ends it in order.
