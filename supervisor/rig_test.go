@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"walkeep/common/cmdtest"
 	"walkeep/common/pgtest"
@@ -21,13 +22,14 @@ type rig struct {
 	major int
 	dir   string // for clusters
 	spool string
+	begun time.Time // when the last stream was started
 }
 
 func newRig(t *testing.T, major int) *rig {
 	t.Helper()
 	pgtest.Need(t, major)
 	dir := pgtest.TempDir(t)
-	r := &rig{t, major, dir, filepath.Join(dir, "spool")}
+	r := &rig{t: t, major: major, dir: dir, spool: filepath.Join(dir, "spool")}
 	r.mkdir(r.spool)
 	return r
 }

@@ -47,11 +47,11 @@ func (r *rig) sync(c *pgtest.Cluster, args ...string) *streamer {
 	return s
 }
 
-// streaming waits until a server's stream has caught up.
+// streaming waits until a server's stream has caught up. The walsender of the one before may still be there, and does not count.
 func (r *rig) streaming(c *pgtest.Cluster) {
 	r.t.Helper()
 	r.must(c.WaitFor(r.ctx(), pgtest.Timeout, "the stream", func(ctx context.Context) (bool, error) {
-		n, err := c.QueryInt(ctx, "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND application_name = 'walkeep'")
+		n, err := c.QueryInt(ctx, "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND application_name = 'walkeep' AND backend_start >= $1", r.begun)
 		return n > 0, err
 	}))
 }
@@ -63,6 +63,7 @@ func (s *streamer) start() {
 	s.r.must(err)
 	defer log.Close()
 	s.cmd.Stderr = log
+	s.r.begun = time.Now()
 	s.r.must(s.cmd.Start())
 }
 

@@ -55,13 +55,14 @@ func (r *rig) writeWhile(c *pgtest.Cluster, f func()) {
 	<-done
 }
 
-// flushed waits until the server has heard that all that it has written by now is durable in the archive.
+// flushed waits until the server has heard, of the stream that was started last, that all that it has written by now is durable
+// in the archive.
 func (r *rig) flushed(c *pgtest.Cluster) string {
 	r.t.Helper()
 	end, err := c.QueryString(r.ctx(), `SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END`)
 	r.must(err)
 	r.must(c.WaitFor(r.ctx(), pgtest.Timeout, "the stream to come to "+end, func(ctx context.Context) (bool, error) {
-		n, err := c.QueryInt(ctx, `SELECT count(*) FROM pg_stat_replication WHERE application_name = 'walkeep' AND flush_lsn >= $1::pg_lsn`, end)
+		n, err := c.QueryInt(ctx, `SELECT count(*) FROM pg_stat_replication WHERE application_name = 'walkeep' AND flush_lsn >= $1::pg_lsn AND backend_start >= $2`, end, r.begun)
 		return n > 0, err
 	}))
 	return end
