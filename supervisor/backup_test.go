@@ -31,7 +31,7 @@ func (r *rig) backups() []string {
 // leases lists the leases.
 func (r *rig) leases() []string {
 	r.t.Helper()
-	files, err := filepath.Glob(filepath.Join(r.spool, "leases", "*"))
+	files, err := filepath.Glob(filepath.Join(r.spool, "leases", "*.json"))
 	r.must(err)
 	return files
 }

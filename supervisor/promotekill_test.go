@@ -16,6 +16,7 @@ import (
 	"walkeep/common/cmdtest"
 	"walkeep/common/pgdata"
 	"walkeep/common/pgtest"
+	"walkeep/common/wal"
 )
 
 // A promotion is killed at any moment, and in some rounds its server as well. Repeated, it comes to one new timeline with all
@@ -253,14 +254,21 @@ func TestPromoteLoss(t *testing.T) {
 	r.must(syscall.Kill(int(sender), syscall.SIGSTOP))
 	r.write(primary, 80, 100_000)
 	r.must(primary.Exec(r.ctx(), "INSERT INTO ledger VALUES (2, 'lost')"))
-	end, err := primary.QueryString(r.ctx(), "SELECT pg_current_wal_flush_lsn()")
+	flushed, err := primary.QueryString(r.ctx(), "SELECT pg_current_wal_flush_lsn()")
+	r.must(err)
+	end, err := wal.ParseLSN(flushed)
 	r.must(err)
 	r.must(syscall.Kill(int(sender), syscall.SIGCONT))
 	r.must(primary.WaitFor(r.ctx(), pgtest.Timeout, "more to be sent than can be taken", func(ctx context.Context) (bool, error) {
 		n, err := primary.QueryInt(ctx, "SELECT count(*) FROM pg_stat_replication WHERE sent_lsn > flush_lsn")
 		return n == 1, err
 	}))
-	r.must(primary.Kill())
+	// What is sent is counted before it is on its way.
+	r.must(primary.WaitFor(r.ctx(), pgtest.Timeout, "the way to be full", func(ctx context.Context) (bool, error) {
+		n, err := primary.QueryInt(ctx, "SELECT count(*) FROM pg_stat_activity WHERE pid = $1 AND wait_event = 'WalSenderMain'", sender)
+		return n == 1, err
+	}))
+	r.must(syscall.Kill(int(sender), syscall.SIGSTOP))
 	promote := func(r rig, c *pgtest.Cluster) string {
 		t.Helper()
 		r.must(c.Start(r.ctx()))
@@ -271,7 +279,7 @@ func TestPromoteLoss(t *testing.T) {
 		}
 		return lost
 	}
-	// An archive for each, as it is at that moment.
+	// An archive for each, as it is at a moment: before the stream gets what lies on its way, and after that.
 	at := func(name string, c *pgtest.Cluster) (moment rig) {
 		t.Helper()
 		moment = *r
@@ -284,24 +292,20 @@ func TestPromoteLoss(t *testing.T) {
 		r.must(c.Configure(map[string]string{"archive_command": moment.archiveCommand()}))
 		return moment
 	}
-	moment := at("unknown", unknown)
-	if lost := promote(moment, unknown); !strings.Contains(lost, "when it was last heard, is not known") {
+	standsStill, noStream := at("unknown", unknown), at("without", without)
+	r.must(os.RemoveAll(filepath.Join(noStream.spool, "streams")))
+	r.must(stream.cmd.Process.Signal(syscall.SIGCONT))
+	r.until("the stream to note how far the primary is", func() bool { return r.streamNote().Sent >= end })
+	stream.kill()
+	r.must(primary.Kill())
+	note, heard := r.streamNote(), at("known", known)
+	if lost := promote(standsStill, unknown); !strings.Contains(lost, "when it was last heard, is not known") {
 		t.Errorf("of a stream that stood still it says %q", lost)
 	}
-	moment = at("without", without)
-	r.must(os.RemoveAll(filepath.Join(moment.spool, "streams")))
-	if lost := promote(moment, without); !strings.Contains(lost, "nothing streamed it, so that is not known") {
+	if lost := promote(noStream, without); !strings.Contains(lost, "nothing streamed it, so that is not known") {
 		t.Errorf("without a stream it says %q", lost)
 	}
-	r.must(stream.cmd.Process.Signal(syscall.SIGCONT))
-	r.until("the stream to have ended", func() bool { return r.streamNote().Trouble != "" })
-	stream.kill()
-	note := r.streamNote()
-	moment = at("known", known)
-	if note.Sent <= note.Flushed {
-		t.Errorf("the stream has heard of %s, and has %s", note.Sent, note.Flushed)
-	}
-	if lost := promote(moment, known); !strings.Contains(lost, "B that the old primary had written up to "+note.Sent.String()) || strings.Contains(lost, "nothing") {
+	if lost := promote(heard, known); !strings.Contains(lost, "B that the old primary had written up to "+note.Sent.String()) || strings.Contains(lost, "nothing") {
 		t.Errorf("of %s, of which it had %s, it says %q; the primary ended at %s", note.Sent, note.Flushed, lost, end)
 	}
 }

@@ -71,8 +71,8 @@ func (r *rig) lose(stored, complete int) *wreck {
 	s.kill()
 	r.must(l.primary.Kill())
 	for _, name := range l.complete { // sync gives the server's archiver five seconds, which may be over
-		if r.streamedFile(name) == nil {
-			r.must(os.WriteFile(l.partial(name), r.archived(name), 0o600))
+		if content := r.archived(name); content != nil {
+			r.must(os.WriteFile(l.partial(name), content, 0o600))
 			l.remove(name)
 		}
 	}
@@ -166,14 +166,15 @@ func (r *rig) promote(c *pgtest.Cluster, args ...string) string {
 	return string(out)
 }
 
-// refused calls promote, which must fail and leave the standby as it is, with no offer.
-func (r *rig) refused(c *pgtest.Cluster, code int, words []string, args ...string) {
+// refused calls promote, which must fail and leave the standby as it is, with no offer. It gives all that it says.
+func (r *rig) refused(c *pgtest.Cluster, code int, words []string, args ...string) string {
 	r.t.Helper()
-	r.fails(code, words, append([]string{"promote", "--conninfo", c.ConnString()}, args...)...)
+	out := r.fails(code, words, append([]string{"promote", "--conninfo", c.ConnString()}, args...)...)
 	if !r.recovers(c) {
 		r.t.Fatal("it was promoted")
 	}
 	r.offersNothing()
+	return out
 }
 
 func (r *rig) offers() []string {

@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"walkeep/common/cmdtest"
 	"walkeep/common/pgtest"
@@ -21,13 +22,14 @@ type rig struct {
 	major int
 	dir   string // for clusters
 	spool string
+	begun time.Time // when the last stream was started
 }
 
 func newRig(t *testing.T, major int) *rig {
 	t.Helper()
 	pgtest.Need(t, major)
 	dir := pgtest.TempDir(t)
-	r := &rig{t, major, dir, filepath.Join(dir, "spool")}
+	r := &rig{t: t, major: major, dir: dir, spool: filepath.Join(dir, "spool")}
 	r.mkdir(r.spool)
 	return r
 }
@@ -100,8 +102,8 @@ func (r *rig) run(args ...string) string {
 	return string(out)
 }
 
-// fails calls supervisor, which must end with the exit code, and with the words in its messages.
-func (r *rig) fails(code int, words []string, args ...string) {
+// fails calls supervisor, which must end with the exit code, and with the words in its messages. It gives all that it says.
+func (r *rig) fails(code int, words []string, args ...string) string {
 	r.t.Helper()
 	out, err := r.command(args...).CombinedOutput()
 	var exit *exec.ExitError
@@ -113,6 +115,7 @@ func (r *rig) fails(code int, words []string, args ...string) {
 			r.t.Errorf("supervisor %q does not say %q:\n%s", args, word, out)
 		}
 	}
+	return string(out)
 }
 
 var idForm = regexp.MustCompile(`[0-9]{8}T[0-9]{6}Z(-[0-9]+)?`)

@@ -99,6 +99,7 @@ func TestSwitchStorm(t *testing.T) {
 			s.kill()
 			s.start()
 		case 30:
+			r.streaming(c)
 			s.stop()
 			s.start()
 		}

@@ -31,7 +31,7 @@ func newSetupRig(t *testing.T, major int, settings map[string]string) *setupRig 
 	pgtest.Need(t, major)
 	dir := pgtest.TempDir(t)
 	// The names are to be quoted for the shell, for PostgreSQL and in the configuration file.
-	r := &rig{t, major, dir, filepath.Join(dir, `the server's 100%p "spool"`)}
+	r := &rig{t: t, major: major, dir: dir, spool: filepath.Join(dir, `the server's 100%p "spool"`)}
 	etc := filepath.Join(dir, "etc")
 	r.mkdir(etc)
 	c := pgtest.New(t, pgtest.Options{Major: major, Dir: filepath.Join(dir, "data"), Settings: settings})

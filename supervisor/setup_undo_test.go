@@ -1,12 +1,14 @@
 package main_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -224,6 +226,15 @@ func TestSetupKilledRestarting(t *testing.T) {
 	random := cmdtest.Rand(t)
 	for range 8 {
 		r.kill(random, took, "--restart")
+		// What it has started restarts the server all the same, and must not do so while the undo does, nor after it.
+		r.until("the restart to be over", func() bool {
+			calls, err := filepath.Glob("/proc/[0-9]*/cmdline") // of pg_ctl, or still of setup where it forks
+			r.must(err)
+			return !slices.ContainsFunc(calls, func(path string) bool {
+				call, _ := os.ReadFile(path) // which may have ended
+				return bytes.Contains(call, []byte(r.dir+"/")) && (bytes.Contains(call, []byte("\x00restart\x00")) || bytes.Contains(call, []byte("\x00setup\x00")))
+			})
+		})
 		r.must(r.c.WaitFor(r.ctx(), pgtest.Timeout, "an undo", func(ctx context.Context) (bool, error) {
 			out, err := pgtest.Command(ctx, cmdtest.Path("supervisor"), r.args("--undo", "--restart")...).CombinedOutput()
 			if err != nil {

@@ -206,11 +206,11 @@ func TestRootRestoresStandby(t *testing.T) {
 	pgtest.Attach(t, to)
 	r.must(to.Start(r.ctx()))
 	r.follows(to, c)
+	r.must(to.Stop(r.ctx(), pgtest.Fast)) // else its restore_command makes and removes files while find looks
 	foreign, err := pgtest.Command(r.ctx(), "find", r.spool, dir, "-user", "root").Output()
 	if err != nil || len(foreign) > 0 {
 		t.Errorf("root's own are\n%s(%v)", foreign, err)
 	}
-	r.must(to.Stop(r.ctx(), pgtest.Fast))
 	for _, user := range []string{"root", "its own"} {
 		cmd := r.command("rejoin", "--pgdata", dir)
 		if user == "root" {

@@ -55,13 +55,14 @@ func (r *rig) writeWhile(c *pgtest.Cluster, f func()) {
 	<-done
 }
 
-// flushed waits until the server has heard that all that it has written by now is durable in the archive.
+// flushed waits until the server has heard, of the stream that was started last, that all that it has written by now is durable
+// in the archive.
 func (r *rig) flushed(c *pgtest.Cluster) string {
 	r.t.Helper()
 	end, err := c.QueryString(r.ctx(), `SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_flush_lsn() END`)
 	r.must(err)
 	r.must(c.WaitFor(r.ctx(), pgtest.Timeout, "the stream to come to "+end, func(ctx context.Context) (bool, error) {
-		n, err := c.QueryInt(ctx, `SELECT count(*) FROM pg_stat_replication WHERE application_name = 'walkeep' AND flush_lsn >= $1::pg_lsn`, end)
+		n, err := c.QueryInt(ctx, `SELECT count(*) FROM pg_stat_replication WHERE application_name = 'walkeep' AND flush_lsn >= $1::pg_lsn AND backend_start >= $2`, end, r.begun)
 		return n > 0, err
 	}))
 	return end
@@ -150,7 +151,8 @@ func (r *rig) settled() {
 }
 
 // compare holds what is archived and streamed of a timeline against the server's own segments, from the first that is
-// archived on: each must be there up to end, and each byte be the same. It gives how many bytes it compared.
+// archived on: each must be there up to end, and each byte be the same. It gives how many bytes it compared. The stream may go
+// on meanwhile, so what is there is read in the order in which a segment is moved.
 func (r *rig) compare(c *pgtest.Cluster, tli uint32, end string) (compared int) {
 	r.t.Helper()
 	to, err := wal.ParseLSN(end)
@@ -161,6 +163,9 @@ func (r *rig) compare(c *pgtest.Cluster, tli uint32, end string) (compared int) 
 	for _, path := range own {
 		name := filepath.Base(path)
 		want, err := os.ReadFile(path)
+		if _, gone := os.Stat(path); errors.Is(gone, fs.ErrNotExist) {
+			continue // recycled by a checkpoint, and what was read may be of its next use
+		}
 		r.must(err)
 		n, err := wal.ParseName(name)
 		r.must(err)
@@ -170,8 +175,8 @@ func (r *rig) compare(c *pgtest.Cluster, tli uint32, end string) (compared int) 
 			continue // of the future, with old bytes
 		}
 		need := min(len(want), int(to-start))
-		got := r.archived(name)
-		for _, streamed := range []string{name, name + ".partial"} {
+		var got []byte
+		for _, streamed := range []string{name + ".partial", name} {
 			content := r.streamedFile(streamed)
 			if len(content) > len(want) || !bytes.Equal(content[:min(len(content), need)], want[:min(len(content), need)]) {
 				r.t.Errorf("%s was streamed wrongly, at byte %d", streamed, differ(content, want))
@@ -179,6 +184,9 @@ func (r *rig) compare(c *pgtest.Cluster, tli uint32, end string) (compared int) 
 			if len(content) > len(got) {
 				got = content
 			}
+		}
+		if archived := r.archived(name); archived != nil {
+			got = archived
 		}
 		if got == nil && !begun {
 			continue

@@ -34,6 +34,21 @@ func Command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	return cmd
 }
 
+// KillTree kills a program that was started, and all its descendants. It returns once they are gone.
+func KillTree(cmd *exec.Cmd) error {
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = cmd.Wait() // that it was killed
+	}()
+	err := killTree(cmd.Process.Pid)
+	if err != nil {
+		_ = cmd.Process.Kill() // it may have ended
+	}
+	<-ended
+	return err
+}
+
 // run runs a program of the server's bin directory, with its output in the error.
 func (c *Cluster) run(ctx context.Context, name string, args ...string) error {
 	out, err := Command(ctx, program(c.bindir, name), args...).CombinedOutput()
