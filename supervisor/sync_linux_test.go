@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"context"
 	"encoding/binary"
 	"fmt"
 	"os"
@@ -239,6 +240,31 @@ func TestSyncFsyncFails(t *testing.T) {
 			r.compare(c, 1, end)
 		})
 	}
+}
+
+// What a server had sent before it was lost is taken, also by a stream that wants to tell it something meanwhile.
+func TestSyncTakesWhatWasSent(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 15)
+	c := r.start("primary", r.keepAll(map[string]string{"archive_mode": "off"}))
+	sync := r.sync(c)
+	r.flushed(c)
+	r.must(sync.cmd.Process.Signal(syscall.SIGSTOP))
+	r.write(c, 10, 5000) // for which there is room on the way
+	text, err := c.QueryString(r.ctx(), "SELECT pg_current_wal_flush_lsn()")
+	r.must(err)
+	r.must(c.WaitFor(r.ctx(), pgtest.Timeout, "all to be sent", func(ctx context.Context) (bool, error) {
+		n, err := c.QueryInt(ctx, "SELECT count(*) FROM pg_stat_replication JOIN pg_stat_activity USING (pid) WHERE sent_lsn >= $1::pg_lsn AND wait_event = 'WalSenderMain'", text)
+		return n == 1, err
+	}))
+	time.Sleep(6 * time.Second) // it reports every five
+	r.must(c.Kill())
+	r.must(sync.cmd.Process.Signal(syscall.SIGCONT))
+	sync.says("the stream has ended")
+	sync.stop()
+	end, err := wal.ParseLSN(text)
+	r.must(err)
+	r.holds(end)
 }
 
 // A disk that is full takes nothing that is not there, and the stream goes on when there is space.

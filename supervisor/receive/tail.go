@@ -24,6 +24,10 @@ type tail struct {
 	sent   wal.LSN   // up to where the server has written
 	heard  time.Time // when it was heard last
 	synced time.Time // when the segment was made durable last
+
+	// unanswered is how many reports have asked in vain. It says more than the clock does: what arrived while this program was
+	// held up has still to be read.
+	unanswered time.Duration
 }
 
 // A goneError says that the server does not have the WAL any more.
@@ -73,9 +77,7 @@ func (t *tail) stream(ctx context.Context) (*timelineEnd, error) {
 	t.heard = time.Now()
 	t.note()
 	if t.s.start+wal.LSN(t.s.size) > t.slotAt { // else the server may lack the WAL, and must not move the slot back to it
-		if err := t.report(false); err != nil { // a commit may wait for what is here already
-			return nil, err
-		}
+		t.report(false) // a commit may wait for what is here already
 	}
 	t.wakeKeeper() // to note it
 	in := make(chan message, buffered)
@@ -159,12 +161,11 @@ func (t *tail) loop(ctx context.Context, in <-chan message, free chan<- []byte) 
 				return err
 			}
 		case <-status.C:
-			if len(in) == 0 && time.Since(t.heard) > silence { // else it is the disk that takes so long
+			if len(in) == 0 && t.unanswered*statusInterval >= silence { // else it is the disk that takes so long
 				return fmt.Errorf("the server has been silent for %s", time.Since(t.heard).Round(time.Second))
 			}
-			if err := t.report(true); err != nil {
-				return err
-			}
+			t.unanswered++
+			t.report(true)
 		case <-ctx.Done():
 			return t.farewell(ctx)
 		}
@@ -175,7 +176,7 @@ func (t *tail) loop(ctx context.Context, in <-chan message, free chan<- []byte) 
 func (t *tail) take(ctx context.Context, m message, in <-chan message, free chan<- []byte) error {
 	answer, begun := false, t.at
 	for {
-		t.heard = time.Now()
+		t.heard, t.unanswered = time.Now(), 0
 		t.sent = max(t.sent, m.end)
 		answer = answer || m.answer
 		if m.data != nil {
@@ -253,13 +254,15 @@ func (t *tail) flushAndReport() error {
 		return err
 	}
 	t.synced = time.Now()
-	return t.report(false)
+	t.report(false)
+	return nil
 }
 
-// report tells the server what is durable.
-func (t *tail) report(answer bool) error {
+// report tells the server what is durable. If it cannot be told, it is gone, and what it had sent may still be on its way here:
+// the end of the stream is for the reader to find.
+func (t *tail) report(answer bool) {
 	t.update(func(s *archive.Stream) { s.Timeline, s.Flushed = t.s.name.Timeline, t.s.durable() })
-	return t.c.report(t.at, t.s.durable(), answer)
+	_ = t.c.report(t.at, t.s.durable(), answer)
 }
 
 // flushed is what was last said to be durable.
