@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -43,6 +44,7 @@ func TestSpoolVanishes(t *testing.T) {
 	away := string(b.spool) + ".away"
 	random := cmdtest.Rand(t)
 	stop := make(chan bool)
+	var stay atomic.Int64 // how many milliseconds longer the spool stays where it is than away
 	var mover sync.WaitGroup
 	mover.Go(func() {
 		pause := func() { time.Sleep(time.Duration(random.IntN(8)) * time.Millisecond) }
@@ -53,6 +55,7 @@ func TestSpoolVanishes(t *testing.T) {
 			default:
 			}
 			pause()
+			time.Sleep(time.Duration(stay.Load()) * time.Millisecond)
 			if err := os.Rename(string(b.spool), away); err != nil {
 				t.Errorf("the spool was made again, or: %v", err)
 			}
@@ -73,6 +76,9 @@ func TestSpoolVanishes(t *testing.T) {
 		default:
 			failed++
 			r.Expect(t, 1, "archive-cmd: ")
+			if done == 0 {
+				stay.Add(1) // until it is enough for a call, however slow that is
+			}
 		}
 	}
 	close(stop)

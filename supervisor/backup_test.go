@@ -56,6 +56,12 @@ func TestBackupNeedsArchiving(t *testing.T) {
 		r.t.Run("failing", func(t *testing.T) {
 			r := r.in(t)
 			c := r.start("failing", map[string]string{"archive_command": "false"})
+			_, err := c.SwitchWAL(r.ctx())
+			r.must(err)
+			r.must(c.WaitFor(r.ctx(), pgtest.Timeout, "a failure to archive", func(ctx context.Context) (bool, error) {
+				n, err := c.QueryInt(ctx, "SELECT failed_count FROM pg_stat_archiver")
+				return n > 0, err
+			}))
 			begun := time.Now()
 			r.fails(1, []string{"did not come within 3s", "archive_command fails since", "hint: "},
 				"backup", "--conninfo", c.ConnString(), "--archive-timeout", "3s")

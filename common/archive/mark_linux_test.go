@@ -21,7 +21,21 @@ func TestUnmodifiedFile(t *testing.T) {
 			return r.a.NewPusher(options(t, "zstd")).Push(t.Context(), path)
 		}
 
-		object := r.mustPush(name, content).Object
+		if err := os.WriteFile(path, content, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		date := func(at time.Time) {
+			t.Helper()
+			if err := os.Chtimes(path, at, at); err != nil {
+				t.Fatal(err)
+			}
+		}
+		date(time.Now().Add(time.Hour)) // so that it stays new
+		first, err := again()
+		if err != nil || first.Duplicate {
+			t.Fatalf("push: got %+v, %v", first, err)
+		}
+		object := first.Object
 		if mark := r.trailer(object).Mark; mark != 0 {
 			t.Errorf("a file that was written just now: got mark %x, want none", mark)
 		}
@@ -32,6 +46,7 @@ func TestUnmodifiedFile(t *testing.T) {
 		if err := r.b.Remove(t.Context(), object); err != nil {
 			t.Fatal(err)
 		}
+		date(time.Now())
 		time.Sleep(1100 * time.Millisecond) // the file's times settle
 		if done, err := again(); err != nil || done.Duplicate {
 			t.Fatalf("push: got %+v, %v", done, err)
@@ -54,7 +69,7 @@ func TestUnmodifiedFile(t *testing.T) {
 			r.put(object, b)
 		}
 		replace(damaged)
-		_, err := again()
+		_, err = again()
 		wantErr(t, "over a damaged copy", err, archive.ErrDamaged)
 		replace(whole)
 
@@ -65,9 +80,7 @@ func TestUnmodifiedFile(t *testing.T) {
 		if err := os.WriteFile(path, broken(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.Chtimes(path, info.ModTime(), info.ModTime()); err != nil {
-			t.Fatal(err)
-		}
+		date(info.ModTime())
 		time.Sleep(1100 * time.Millisecond)
 		_, err = again()
 		wantErr(t, "a file that was modified behind its date", err, archive.ErrConflict)

@@ -70,7 +70,7 @@ func (c *Cluster) shutDown(_ context.Context, pid int, mode Mode) error {
 // serverRuns tells whether pid is a server on the data directory dir, which is its working directory then. Where that
 // cannot be seen any process will do.
 func serverRuns(pid int, dir string) bool {
-	if gone(pid) {
+	if (identity{pid: pid}).gone() {
 		return false
 	}
 	cwd, err := os.Readlink(filepath.Join("/proc", strconv.Itoa(pid), "cwd"))
@@ -83,96 +83,120 @@ func serverRuns(pid int, dir string) bool {
 }
 
 // gone tells whether a process has ended. A zombie has: whoever is its parent by now may never look.
-func gone(pid int) bool {
-	if errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+func (p identity) gone() bool {
+	if errors.Is(syscall.Kill(p.pid, 0), syscall.ESRCH) {
 		return true
 	}
-	stat, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	stat, err := readStat(p.pid)
 	if err != nil {
-		return runtime.GOOS == "linux" && errors.Is(err, os.ErrNotExist)
+		return runtime.GOOS == "linux" && (errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ESRCH))
 	}
-	state := stat[bytes.LastIndexByte(stat, ')')+1:]
-	return bytes.HasPrefix(state, []byte(" Z")) || bytes.HasPrefix(state, []byte(" X"))
+	return stat.state == "Z" || stat.state == "X" || p.started != "" && p.started != stat.started
+}
+
+func (p identity) signal(s syscall.Signal) {
+	if !p.gone() {
+		_ = syscall.Kill(p.pid, s) // it may have ended
+	}
 }
 
 // killTree kills a process and its descendants. They are stopped first, so that none can start another meanwhile.
 func killTree(pid int) error {
-	tree := []int{pid}
-	for stopped := 0; stopped < len(tree); {
-		for _, p := range tree[stopped:] {
-			_ = syscall.Kill(p, syscall.SIGSTOP) // it may have ended
-		}
-		stopped = len(tree)
-		for _, p := range descendants(pid) {
-			if !slices.Contains(tree, p) {
-				tree = append(tree, p)
+	var stopped []identity
+	for more := true; more; {
+		more = false
+		for _, p := range tree(pid) {
+			if !slices.Contains(stopped, p) {
+				p.signal(syscall.SIGSTOP)
+				stopped = append(stopped, p)
+				more = true
 			}
 		}
 	}
-	killAll(tree)
-	for _, p := range tree {
-		if err := poll(context.Background(), Timeout, func(context.Context) (bool, error) { return gone(p), nil }); err != nil {
-			return fmt.Errorf("process %d: %w", p, err)
+	killAll(stopped)
+	for _, p := range stopped {
+		if err := poll(context.Background(), Timeout, func(context.Context) (bool, error) { return p.gone(), nil }); err != nil {
+			return fmt.Errorf("process %d: %w", p.pid, err)
 		}
 	}
 	return nil
 }
 
-func killAll(pids []int) {
-	for _, p := range pids {
-		_ = syscall.Kill(p, syscall.SIGKILL) // it may have ended
+func killAll(all []identity) {
+	for _, p := range all {
+		p.signal(syscall.SIGKILL)
 	}
 }
 
-// descendants lists the children of a process, their children and so on.
-func descendants(pid int) []int {
-	parents := parentPIDs()
-	tree := []int{pid}
-	for i := 0; i < len(tree); i++ {
-		for child, parent := range parents {
-			if parent == tree[i] {
-				tree = append(tree, child)
+// tree lists a process, its children, their children and so on. It is empty if the process has ended.
+func tree(pid int) []identity {
+	all := processes()
+	var found []identity
+	if root, ok := all[pid]; ok {
+		found = append(found, identity{pid, root.started})
+	}
+	for i := 0; i < len(found); i++ {
+		for child, p := range all {
+			if p.parent == found[i].pid {
+				found = append(found, identity{child, p.started})
 			}
 		}
 	}
-	return tree[1:]
+	return found
 }
 
-// parentPIDs maps every process to its parent.
-func parentPIDs() map[int]int {
-	parents := make(map[int]int)
-	stats, _ := filepath.Glob("/proc/[0-9]*/stat") // the pattern is valid
-	for _, path := range stats {
-		text, err := os.ReadFile(path)
+// A stat is what the system tells of a process.
+type stat struct {
+	state   string
+	parent  int
+	started string
+}
+
+// readStat reads it from /proc, where there is one.
+func readStat(pid int) (s stat, err error) {
+	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
+	if err != nil {
+		return s, err
+	}
+	// The second field is the program's name in parentheses, which may hold anything; the 22nd is the start (proc(5)).
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	if len(fields) < 20 {
+		return s, fmt.Errorf("process %d: cannot understand %q", pid, text)
+	}
+	s.state, s.started = fields[0], fields[19]
+	s.parent, err = strconv.Atoi(fields[1])
+	return s, err
+}
+
+// processes lists all processes.
+func processes() map[int]stat {
+	all := make(map[int]stat)
+	dirs, _ := filepath.Glob("/proc/[0-9]*") // the pattern is valid
+	for _, dir := range dirs {
+		pid, err := strconv.Atoi(filepath.Base(dir))
 		if err != nil {
 			continue
 		}
-		// pid (name) state ppid ...
-		fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
-		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path)))
-		if err != nil || len(fields) < 2 {
-			continue
-		}
-		if parent, err := strconv.Atoi(fields[1]); err == nil {
-			parents[pid] = parent
+		if s, err := readStat(pid); err == nil {
+			all[pid] = s
 		}
 	}
-	if len(stats) > 0 {
-		return parents
+	if len(all) > 0 {
+		return all
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, "ps", "-A", "-o", "pid=,ppid=").Output()
 	if err != nil {
-		return parents
+		return all
 	}
 	for line := range strings.Lines(string(out)) {
 		var pid, parent int
 		if _, err := fmt.Sscan(line, &pid, &parent); err == nil {
-			parents[pid] = parent
+			all[pid] = stat{parent: parent}
 		}
 	}
-	return parents
+	return all
 }
 
 func freeSharedMemory(id int) {

@@ -46,8 +46,8 @@ func killTree(pid int) error {
 	return nil
 }
 
-func killAll([]int) {}
+func killAll([]identity) {}
 
-func descendants(int) []int { return nil }
+func tree(int) []identity { return nil }
 
 func freeSharedMemory(int) {}

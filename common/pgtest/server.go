@@ -34,6 +34,12 @@ type process struct {
 	err  error         // how it ended, valid once done is closed
 }
 
+// An identity is a process, and no later one with its number.
+type identity struct {
+	pid     int
+	started string // by the system's own count; "" where that is not known
+}
+
 // Start starts the server and waits until it accepts connections, or, with hot_standby off, until it replays WAL. When
 // it ends instead the error wraps ErrExited. When it is not ready in time it is stopped.
 func (c *Cluster) Start(ctx context.Context) error { return c.StartWithin(ctx, Timeout) }
@@ -184,10 +190,9 @@ func (c *Cluster) Kill() error {
 // Close stops the server, if need be, at once and with all its descendants, and removes what it has outside the data
 // directory and the log.
 func (c *Cluster) Close() error {
-	var rest []int
-	pid := c.PID()
-	if pid != 0 {
-		rest = descendants(pid)
+	var rest []identity
+	if pid := c.PID(); pid != 0 {
+		rest = tree(pid)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
 	defer cancel()

@@ -51,7 +51,8 @@ func TestStartTimesOut(t *testing.T) {
 	}
 }
 
-// TestKillsDescendants has the archiver in an archive_command that lasts, at the time of the kill.
+// TestKillsDescendants has the archiver in an archive_command that lasts, at the time of the kill, and that is out of
+// reach for the server's own signals, which go to groups of processes.
 func TestKillsDescendants(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("looks into /proc")
@@ -61,7 +62,7 @@ func TestKillsDescendants(t *testing.T) {
 		pidFile := filepath.Join(dir, "d", "pid")
 		c := pgtest.New(t, pgtest.Options{Dir: filepath.Join(dir, "d"), Settings: map[string]string{
 			"archive_mode":    "on",
-			"archive_command": "echo $$ >" + pidFile + "; while :; do sleep 0.1; done",
+			"archive_command": "setsid sh -c 'echo $$ >" + pidFile + "; while :; do sleep 0.1; done' & wait",
 		}})
 		must(t, c.Start(t.Context()))
 		_, err := c.SwitchWAL(t.Context())
