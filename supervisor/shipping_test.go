@@ -17,22 +17,32 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"walkeep/common/cmdtest"
 	"walkeep/common/pgtest"
 	"walkeep/supervisor/report"
 )
 
 // A streamer is a running supervisor sync.
 type streamer struct {
-	r    *rig
-	cmd  *exec.Cmd
-	log  string
-	args []string
+	r      *rig
+	cmd    *exec.Cmd
+	log    string
+	strace []string // its options; nil: without it
+	args   []string
 }
 
 // sync starts supervisor sync for a server, and waits until it streams.
 func (r *rig) sync(c *pgtest.Cluster, args ...string) *streamer {
 	r.t.Helper()
-	s := &streamer{r: r, log: filepath.Join(r.dir, "sync.log"), args: append([]string{"sync"}, args...)}
+	s := r.launch(c, nil, args)
+	r.streaming(c)
+	return s
+}
+
+// launch starts supervisor sync for a server, if need be below strace.
+func (r *rig) launch(c *pgtest.Cluster, strace, args []string) *streamer {
+	r.t.Helper()
+	s := &streamer{r: r, log: filepath.Join(r.dir, "sync.log"), strace: strace, args: append([]string{"sync"}, args...)}
 	if !slices.Contains(args, "--conninfo") {
 		s.args = append(s.args, "--conninfo", c.ConnString())
 	}
@@ -44,7 +54,6 @@ func (r *rig) sync(c *pgtest.Cluster, args ...string) *streamer {
 			r.t.Logf("the log of sync:\n%s", s.said())
 		}
 	})
-	r.streaming(c)
 	return s
 }
 
@@ -60,6 +69,9 @@ func (r *rig) streaming(c *pgtest.Cluster) {
 func (s *streamer) start() {
 	s.r.t.Helper()
 	s.cmd = s.r.command(s.args...)
+	if s.strace != nil {
+		s.cmd = cmdtest.Through(s.cmd, "strace", s.strace...)
+	}
 	log, err := os.OpenFile(s.log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
 	s.r.must(err)
 	defer log.Close()

@@ -22,28 +22,12 @@ import (
 // trace starts sync below strace, which writes what it does with files and connections to a file.
 func (r *rig) trace(c *pgtest.Cluster, to, inject string, args ...string) *streamer {
 	r.t.Helper()
-	s := &streamer{r: r, log: filepath.Join(r.dir, "sync.log"), args: append([]string{"sync", "--conninfo", c.ConnString()}, args...)}
-	s.cmd = r.command(s.args...)
 	// Only the program itself: archive-cmd has tests of its own. With -D it is our child, and not strace's.
 	strace := []string{"-D", "-f", "-qq", "-y", "-x", "-s", "64", "-o", to, "-e", "trace=pwrite64,write,fsync,fdatasync,ftruncate,execve", "-e", "signal=none"}
 	if inject != "" {
 		strace = append(strace, "-e", "inject="+inject)
 	}
-	s.cmd = cmdtest.Through(s.cmd, "strace", strace...)
-	log, err := os.OpenFile(s.log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
-	r.must(err)
-	defer log.Close()
-	s.cmd.Stderr = log
-	r.begun = time.Now()
-	r.must(s.cmd.Start())
-	r.t.Cleanup(func() {
-		s.cmd.Process.Kill()
-		s.cmd.Wait()
-		if r.t.Failed() {
-			r.t.Logf("the log of sync:\n%s", s.said())
-		}
-	})
-	return s
+	return r.launch(c, strace, args)
 }
 
 // A file of partial/, as a disk would have it that keeps only what it must.

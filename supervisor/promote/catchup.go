@@ -51,16 +51,15 @@ func (p *promoter) catchUp(ctx context.Context, goal wal.Timeline) error {
 	if to > s.Replayed {
 		p.Step(fmt.Sprintf("waiting for replay to come from %s to %s, the end of the archive", s.Replayed, to))
 	}
-	if err := p.replay(ctx, max(to, s.Replayed)); err != nil {
+	if err := p.replay(ctx, s, max(to, s.Replayed)); err != nil {
 		return err
 	}
-	return p.settle(ctx)
+	return p.settle(ctx, s)
 }
 
-// settle waits until nothing more is replayed of what was received: a record at its end may be there in part.
-func (p *promoter) settle(ctx context.Context) error {
-	var last pgserver.Replay
-	var since time.Time
+// settle waits until nothing more is replayed of what was received, as it was last: a record at its end may be there in part.
+func (p *promoter) settle(ctx context.Context, last pgserver.Replay) error {
+	since := time.Now()
 	for {
 		s, err := p.replayed(ctx)
 		if err != nil && ctx.Err() == nil {
@@ -81,10 +80,10 @@ func (p *promoter) settle(ctx context.Context) error {
 	}
 }
 
-// replay waits until a position is replayed.
-func (p *promoter) replay(ctx context.Context, to wal.LSN) error {
+// replay waits until a standby that was last there has replayed up to a position.
+func (p *promoter) replay(ctx context.Context, last pgserver.Replay, to wal.LSN) error {
 	var nudged time.Time
-	var at wal.LSN
+	at := last.Replayed
 	for {
 		s, err := p.replayed(ctx)
 		if ctx.Err() == nil && err != nil {

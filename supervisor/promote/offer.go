@@ -46,7 +46,7 @@ func (p *promoter) offer(ctx context.Context) error {
 	if err == nil {
 		p.Step(fmt.Sprintf("the standby gets what was streamed of %s, up to %s", name, found.End))
 		// The last record is known to be replayed when its beginning is passed, which may lie in the segment before.
-		err = p.replay(ctx, max(found.Last, s.Replayed)+1)
+		err = p.replay(ctx, s, max(found.Last, s.Replayed)+1)
 	}
 	if err != nil && p.Force {
 		p.Warn("", fmt.Sprintf("the standby does not get what was streamed from %s to %s: %v", s.Replayed, found.End, err))

@@ -27,7 +27,7 @@ type tail struct {
 
 	// unanswered is how many reports have asked in vain. It says more than the clock does: what arrived while this program was
 	// held up has still to be read.
-	unanswered time.Duration
+	unanswered int
 }
 
 // A goneError says that the server does not have the WAL any more.
@@ -161,7 +161,7 @@ func (t *tail) loop(ctx context.Context, in <-chan message, free chan<- []byte) 
 				return err
 			}
 		case <-status.C:
-			if len(in) == 0 && t.unanswered*statusInterval >= silence { // else it is the disk that takes so long
+			if len(in) == 0 && time.Duration(t.unanswered)*statusInterval >= silence { // else it is the disk that takes so long
 				return fmt.Errorf("the server has been silent for %s", time.Since(t.heard).Round(time.Second))
 			}
 			t.unanswered++
