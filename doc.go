@@ -11,18 +11,18 @@
 //	supervisor              * supervisor/*
 //	supervisor/basebackup   archive backup backup/volume codec storage wal supervisor/pgserver | jackc/pgx
 //	supervisor/drill        archive backup durable storage wal supervisor/pgserver supervisor/restore
-//	supervisor/pgserver     pgdata wal | jackc/pgx
+//	supervisor/pgserver     cli pgdata wal | jackc/pgx
 //	supervisor/metrics      wal supervisor/report | prometheus/client_golang
 //	supervisor/progress     | schollz/progressbar x/term
-//	supervisor/promote      archive codec pgdata storage wal supervisor/pgserver supervisor/receive
+//	supervisor/promote      archive cli codec pgdata storage wal supervisor/pgserver supervisor/receive
 //	supervisor/receive      archive durable storage wal supervisor/pgserver | jackc/pgx cenkalti/backoff
 //	supervisor/report       archive backup pgdata wal supervisor/pgserver supervisor/progress
 //	supervisor/restore      archive backup codec durable pgdata storage wal supervisor/pgserver | x/sync x/sys zeebo/xxh3
 //	supervisor/retain       archive backup storage wal
 //	supervisor/service      cli durable | kardianos/service cenkalti/backoff robfig/cron x/sys
-//	supervisor/setup        archive config durable pgdata storage storage/local wal supervisor/pgserver supervisor/restore | x/sys
+//	supervisor/setup        archive cli config durable pgdata storage storage/local wal supervisor/pgserver supervisor/restore | x/sys
 //	supervisor/verify       archive backup codec storage wal | x/sync zeebo/xxh3
-//	supervisor/walmgr
+//	supervisor/walmgr       cli
 //	common/archive          backup codec durable storage wal | x/sync x/sys zeebo/xxh3
 //	common/backup           codec storage wal
 //	common/backup/volume    backup codec storage | zeebo/xxh3

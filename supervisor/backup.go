@@ -74,7 +74,7 @@ func explainBackup(err error) error {
 	hint := ""
 	switch {
 	case errors.Is(err, basebackup.ErrArchivingOff):
-		hint = "set archive_mode = on and an archive_command that calls archive-cmd with this spool, and restart the server; or run supervisor sync"
+		hint = "set archive_mode = on and an archive_command that calls archive-cmd with this spool, and restart the server; or run " + cli.Call("sync")
 	case errors.Is(err, basebackup.ErrNotArchived), errors.Is(err, archive.ErrIncomplete):
 		hint = "see that the server's archive_command calls archive-cmd with this spool, and what the server's log says of it; or raise --archive-timeout"
 	case errors.Is(err, basebackup.ErrChecksum):

@@ -52,7 +52,7 @@ func cleanup(ctx context.Context, e *env, o cleanupOptions) error {
 	}
 	r, err := retain.Clean(ctx, a, b, options)
 	if errors.Is(err, retain.ErrNoStandby) {
-		return cli.Fail(exitUsage, err, "supervisor status lists the standbys that are known")
+		return cli.Fail(exitUsage, err, cli.Call("status")+" lists the standbys that are known")
 	}
 	for _, f := range r.Faults {
 		e.msg.Warn("", "%v", f)
@@ -121,7 +121,7 @@ func printCleanup(e *env, r *retain.Report) {
 	for _, h := range r.Holders {
 		hint := ""
 		if h.Kind == "standby" {
-			hint = "if it is no more, supervisor cleanup --forget-standby " + h.ID + " lets go of it"
+			hint = "if it is gone for good, " + cli.Call("cleanup", "--forget-standby", h.ID) + " lets go of it"
 		}
 		e.msg.Warn(hint, "%s holds %d segments that the kept backups do not need", h.Text, h.Segments)
 	}

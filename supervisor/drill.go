@@ -208,7 +208,7 @@ func explainDrill(err error) error {
 	case errors.Is(err, archive.ErrDamaged), errors.Is(err, restore.ErrLayout):
 		return cli.Fail(exitFailed, err, "take a new backup now, then look at what has damaged this one")
 	case errors.Is(err, restore.ErrStopped):
-		return cli.Fail(exitFailed, err, "what the server needs to start a copy of the cluster may be missing on this host; supervisor verify --deep looks at the archive alone")
+		return cli.Fail(exitFailed, err, "what the server needs to start a copy of the cluster may be missing on this host; "+cli.Call("verify", "--deep")+" looks at the archive alone")
 	case errors.Is(err, drill.ErrFailed):
 		return cli.Fail(exitFailed, err, "take a new backup, and hold a drill of it")
 	}

@@ -63,9 +63,9 @@ func importWalmgr(e *env, o importWalmgrOptions) error {
 		e.msg.Warn("put it into the password file (~/.pgpass) of the user who runs walkeep", "%s holds a password, which is not copied", file)
 	}
 	if r.Primary {
-		e.msg.Next("read what was made and put it in its place; then supervisor setup --dry-run shows what will be set on the server, and docs/from-walmgr.md the way from there")
+		e.msg.Next("read what was made and put it in its place; then " + cli.Call("setup", "--dry-run") + " shows what will be set on the server, and docs/from-walmgr.md the way from there")
 	} else {
-		e.msg.Next("read what was made and put it in its place; when the primary has been set up (supervisor setup) and backed up, supervisor restore --standby makes this host's server, see docs/from-walmgr.md")
+		e.msg.Next("read what was made and put it in its place; when the primary has been set up (" + cli.Call("setup") + ") and backed up, " + cli.Call("restore", "--standby") + " makes this host's server, see docs/from-walmgr.md")
 	}
 	return nil
 }

@@ -76,7 +76,7 @@ func main() {
 // program is the supervisor with its commands.
 func program(all []command) config.Command {
 	p := config.Command{
-		Name:  "supervisor",
+		Name:  cli.Called(),
 		About: about,
 		Parts: func(c *config.Config) []any { return []any{&c.Server} },
 	}
@@ -93,7 +93,7 @@ func run(args []string, msg *cli.Messages) error {
 	case errors.Is(err, config.ErrHelp):
 		return nil
 	case err != nil:
-		return cli.Fail(usageCode(name, args), err, "supervisor --help lists the commands, supervisor COMMAND --help explains one")
+		return cli.Fail(usageCode(name, args), err, cli.Call("--help")+" lists the commands, "+cli.Call("COMMAND", "--help")+" explains one")
 	case c.Version:
 		return cli.PrintVersion(os.Stdout, "supervisor")
 	}
@@ -108,7 +108,7 @@ func run(args []string, msg *cli.Messages) error {
 			return explain(ctx, command.run(ctx, &env{c, os.Stdout, msg, args}))
 		}
 	}
-	return cli.Fail(exitUsage, errors.New("no command is given"), "supervisor --help lists the commands")
+	return cli.Fail(exitUsage, errors.New("no command is given"), cli.Call("--help")+" lists the commands")
 }
 
 // explain adds what to do next to errors that any command can end with.

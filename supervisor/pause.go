@@ -19,7 +19,7 @@ there it is waited until the position stays the same.
 
 The role needs EXECUTE on pg_wal_replay_pause() and pg_wal_replay_resume().`
 
-const aboutContinue = `Has the standby at --conninfo go on with replaying after supervisor pause. A
+const aboutContinue = `Has the standby at --conninfo go on with replaying after the command pause. A
 server that has paused at the target of a recovery opens its database.`
 
 type pauseOptions struct {

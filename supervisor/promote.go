@@ -85,7 +85,7 @@ func (e *env) promote(ctx context.Context, force bool, timeout time.Duration) er
 		}
 	}
 	if err := takeBackup(ctx, e); err != nil {
-		hint := "supervisor backup takes one, and so does this command when it is repeated"
+		hint := cli.Call("backup") + " takes one, and so does this command when it is repeated"
 		if f := (*cli.Failure)(nil); errors.As(err, &f) {
 			err, hint = f.Err, f.Hint
 		}

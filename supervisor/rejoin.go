@@ -68,7 +68,7 @@ func rejoin(ctx context.Context, e *env, o *rejoinOptions) error {
 	}
 	if entries, err := os.ReadDir(r.Dir); err != nil || len(entries) == 0 {
 		return cli.Fail(exitFailed, fmt.Errorf("%s is no data directory: it is empty, or not there (%v)", r.Dir, err),
-			"supervisor restore --standby --target-dir makes a new standby")
+			cli.Call("restore", "--standby", "--target-dir")+" DIR makes a new standby")
 	}
 	return e.restore(ctx, restoring{
 		Options: r, target: targetOptions{Timeline: "latest", follow: true}, backup: o.Args.Backup, start: o.Start,
@@ -120,11 +120,11 @@ func explainRejoin(err error) error {
 	case errors.Is(err, restore.ErrInUse):
 		hint = "stop the server (pg_ctl stop) or the restore that uses it; where neither runs, remove postmaster.pid"
 	case errors.Is(err, restore.ErrNotData):
-		hint = "give the right directory; supervisor restore --standby makes a new standby in an empty one"
+		hint = "give the right directory; " + cli.Call("restore", "--standby") + " makes a new standby in an empty one"
 	case errors.Is(err, archive.ErrForeign):
 		hint = "check --pgdata and --spool: they are of two different clusters"
 	case errors.Is(err, archive.ErrUnreachable):
-		hint = "supervisor list shows what can be recovered; take a backup of the new primary"
+		hint = cli.Call("list") + " shows what can be recovered; take a backup of the new primary"
 	case errors.Is(err, restore.ErrNotEmpty):
 		hint = "a tablespace that the server does not have goes where the backup had it: make room there"
 	case errors.Is(err, restore.ErrPlace):

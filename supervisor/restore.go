@@ -316,7 +316,7 @@ func explainRestore(err error) error {
 	case errors.Is(err, context.Canceled):
 		err, hint = errors.New("interrupted"), "a directory that is not complete does not start; repeat the restore with --delta to complete it"
 	case errors.Is(err, archive.ErrUnreachable):
-		hint = "supervisor list shows what can be recovered; --target-timeline goes along another timeline; what a server that runs has just written is archived after SELECT pg_switch_wal()"
+		hint = cli.Call("list") + " shows what can be recovered; --target-timeline goes along another timeline; what a server that runs has just written is archived after SELECT pg_switch_wal()"
 	case errors.Is(err, restore.ErrInUse):
 		hint = "stop the server or the restore that uses it; where neither runs, remove postmaster.pid"
 	case errors.Is(err, restore.ErrInterrupted):
@@ -334,7 +334,7 @@ func explainRestore(err error) error {
 	case errors.Is(err, restore.ErrSpace):
 		hint = "free some, or restore to another file system"
 	case errors.Is(err, archive.ErrDamaged):
-		hint = "this backup cannot be restored: choose another one (supervisor list), and keep this one for a look at what happened"
+		hint = "this backup cannot be restored: choose another one (" + cli.Call("list") + "), and keep this one for a look at what happened"
 	case errors.Is(err, restore.ErrLayout):
 		hint = "nothing was written: the backup was not made by walkeep, or was tampered with"
 	default:

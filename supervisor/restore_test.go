@@ -93,7 +93,7 @@ func TestRestoreStart(t *testing.T) {
 		t.Run("", func(t *testing.T) {
 			r, c, space, want := archived(t, major)
 			r.must(c.Stop(r.ctx(), pgtest.Fast)) // the restored server listens where this one did
-			dir := filepath.Join(r.dir, "restored")
+			dir := filepath.Join(r.dir, "the `server`'s \"$HOME\" \\ 100%")
 			restore := func(more ...string) []string {
 				return append([]string{"restore", "--conninfo", "user=postgres", "--bindir", c.Bindir(), "--start", "--delta", "--target-dir", dir,
 					"--target-timeline", "1", "--tablespace-map", space + "=" + space + "-restored"}, more...)
@@ -102,6 +102,16 @@ func TestRestoreStart(t *testing.T) {
 				t.Helper()
 				r.must(pgtest.Command(r.ctx(), filepath.Join(c.Bindir(), "pg_ctl"), "-D", dir, "-m", "immediate", "-w", "stop").Run())
 			}
+			line := ""
+			for _, l := range strings.Split(r.run("restore", "--bindir", c.Bindir(), "--target-dir", dir, "--tablespace-map", space+"="+space+"-restored"), "\n") {
+				if command, ok := strings.CutPrefix(l, "start it as the user who owns it: "); ok {
+					line = command
+				}
+			}
+			if out, err := pgtest.Command(r.ctx(), "sh", "-c", line+" > "+filepath.Join(r.dir, "out")+" 2>&1").CombinedOutput(); err != nil {
+				t.Errorf("the command %s does not start the server: %v %s", line, err, out)
+			}
+			stop()
 			for _, s := range []struct {
 				words string
 				args  []string

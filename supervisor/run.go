@@ -30,7 +30,7 @@ is taken at once, and so is one after WAL that was archived with broken records.
 A task that fails is tried again, from 30 seconds later on, until it is due
 again; verification and drills are not, because their failure is a finding.
 SIGHUP reads the configuration anew, SIGTERM ends it. One supervisor of a host
-runs with a spool. supervisor service install makes it a service.`
+runs with a spool. The command service install makes it a service.`
 
 // What run does at scheduled times is what these commands do when a person calls them.
 var scheduled = []struct {

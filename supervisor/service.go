@@ -131,7 +131,7 @@ func (o *serviceOptions) install(e *env) error {
 	if err := setup.Control("install"); err != nil {
 		return explainService(err)
 	}
-	_, err = fmt.Fprintf(e.out, "installed the service %s for %s; start it with: supervisor service start\n", setup.Name, file)
+	_, err = fmt.Fprintf(e.out, "installed the service %s for %s; start it with: %s\n", setup.Name, file, cli.Call("service", "start"))
 	return err
 }
 
@@ -180,13 +180,13 @@ func explainService(err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, service.ErrNoManager):
-		return cli.Fail(exitFailed, err, "have your own service manager call: supervisor --config FILE run")
+		return cli.Fail(exitFailed, err, "have your own service manager call: "+cli.Call("--config")+" FILE run")
 	case errors.Is(err, service.ErrNotInstalled):
-		return cli.Fail(exitFailed, err, "supervisor --config FILE service install installs it")
+		return cli.Fail(exitFailed, err, cli.Call("--config")+" FILE service install installs it")
 	case errors.Is(err, os.ErrPermission):
 		return cli.Fail(exitFailed, err, "only the system's administrator controls services")
 	case strings.Contains(err.Error(), "already exists"):
-		return cli.Fail(exitFailed, err, "supervisor service uninstall removes it")
+		return cli.Fail(exitFailed, err, cli.Call("service", "uninstall")+" removes it")
 	}
 	return cli.Fail(exitFailed, err, "")
 }

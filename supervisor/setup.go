@@ -26,7 +26,7 @@ up it says so, and ends with 0.
 
 A restart is said to be needed, and only done with --restart; a server that
 systemd runs is to be restarted with systemctl. The slot keeps all WAL from the
-moment it is made: start what streams (supervisor run, or sync) soon. With
+moment it is made: start what streams (the command run, or sync) soon. With
 --synchronous the server also names walkeep in synchronous_standby_names:
 commits then wait for that stream.
 

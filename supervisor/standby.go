@@ -79,7 +79,7 @@ func (e *env) register(ctx context.Context, a *archive.Archive, r restore.Option
 	}
 	if r.Recovery.Standby == nil {
 		if err := a.ForgetStandby(ctx, id); err != nil && !errors.Is(err, archive.ErrAbsent) {
-			e.msg.Warn("supervisor cleanup --forget-standby "+id+" removes it", "the note of the standby that %s was could not be removed: %v", r.Dir, err)
+			e.msg.Warn(cli.Call("cleanup", "--forget-standby", id)+" removes it", "the note of the standby that %s was could not be removed: %v", r.Dir, err)
 		}
 		return nil
 	}
@@ -103,7 +103,7 @@ func (e *env) reportStandby(r restore.Options) error {
 		from += ", and streams from its primary"
 	}
 	host, _ := os.Hostname()
-	_, err := fmt.Fprintf(e.out, "it is a standby, follows %s from %s, and needs WAL from %s on (supervisor cleanup --forget-standby %s when it is no more)\n",
-		along, from, r.Plan.Backup.FirstSegment(), archive.StandbyID(host, r.Dir))
+	_, err := fmt.Fprintf(e.out, "it is a standby, follows %s from %s, and needs WAL from %s on (%s when it is gone for good)\n",
+		along, from, r.Plan.Backup.FirstSegment(), cli.Call("cleanup", "--forget-standby", archive.StandbyID(host, r.Dir)))
 	return err
 }

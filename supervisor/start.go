@@ -69,7 +69,11 @@ func startWith(bindir string, r restore.Options) string {
 			bindir = ""
 		}
 	}
-	return fmt.Sprintf("%s -D %s -l %s start", filepath.Join(bindir, "pg_ctl"), r.Dir, filepath.Join(r.Dir, restore.LogName))
+	ctl := filepath.Join(bindir, "pg_ctl")
+	if restore.IsOdd(r.Dir) {
+		return cli.Line("cd", r.Dir) + " && PGDATA=$PWD " + cli.Line(ctl, "-l", restore.LogName, "start")
+	}
+	return cli.Line(ctl, "-D", r.Dir, "-l", filepath.Join(r.Dir, restore.LogName), "start")
 }
 
 // explainStart adds what to do next.

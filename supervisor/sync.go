@@ -29,7 +29,7 @@ Segments that are complete go into the archive, as archive_command's do. It can
 be the only archiver of a server. It goes on through restarts of the server and
 changes of its timeline. The slot is made where it is missing.
 
-supervisor run does the same by itself where stream = true is configured.
+The command run does the same by itself where stream = true is configured.
 The role needs REPLICATION and pg_monitor.`
 
 func syncCommand() command {
@@ -105,7 +105,7 @@ func (e *env) storeStreamed(ctx context.Context, a *archive.Archive) error {
 		return store(ctx, path)
 	})
 	if err != nil && ctx.Err() == nil {
-		e.msg.Warn("supervisor verify and the messages of supervisor run say more", "a streamed segment cannot be archived, and is not used: %v", err)
+		e.msg.Warn(cli.Call("verify")+" and the messages of "+cli.Call("run")+" say more", "a streamed segment cannot be archived, and is not used: %v", err)
 		return nil
 	}
 	return ctx.Err()
@@ -118,7 +118,7 @@ func (e *env) warnStreamed(ctx context.Context, a *archive.Archive, p *planned) 
 	}
 	next := wal.SegmentAt(p.plan.Timeline, p.plan.To, p.inv.SegmentSize)
 	if found, _, err := a.Streamed(ctx, next); err == nil && found.End > p.plan.To {
-		e.msg.Warn("restore with --standby instead, and promote it with supervisor promote, which hands it out",
+		e.msg.Warn("restore with --standby instead, and promote it with "+cli.Call("promote")+", which hands it out",
 			"the archive also holds what was streamed of %s, up to %s; recovery alone does not use that", next, found.End)
 	}
 }

@@ -47,7 +47,8 @@ type Program struct {
 func (p Program) Main() {
 	// A message to a closed pipe is lost, but the segment must not be.
 	signal.Ignore(syscall.SIGPIPE)
-	msg := &Messages{program: p.Name, w: os.Stderr}
+	setCalled(p.Name)
+	msg := &Messages{program: called, w: os.Stderr}
 	os.Exit(p.code(msg, p.run(os.Args[1:], msg)))
 }
 

@@ -48,7 +48,7 @@ func newLooks() *looks {
 		at:   d("archive_look_timestamp_seconds", "When the archive was last looked at."),
 		took: d("archive_look_duration_seconds", "How long that took."),
 
-		check: d("check_status", "What supervisor check says: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN."),
+		check: d("check_status", "What the command check says: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN."),
 
 		backups:      d("backups", "Backups in the archive."),
 		restorable:   d("backups_restorable", "Backups that can be restored: all WAL that they need is there."),

@@ -1,24 +1,16 @@
 package pgserver
 
 import (
-	"regexp"
 	"runtime"
 	"strings"
-)
 
-var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./:=@,+-]+$`)
+	"walkeep/common/cli"
+)
 
 // CommandWord quotes a path for the shell, and its percent signs for PostgreSQL, which replaces those, so that it can stand
 // in archive_command or restore_command.
 func CommandWord(path string) string {
-	if !plainWord.MatchString(path) {
-		if runtime.GOOS == "windows" {
-			path = `"` + path + `"`
-		} else {
-			path = "'" + strings.ReplaceAll(path, "'", `'\''`) + "'"
-		}
-	}
-	return strings.ReplaceAll(path, "%", "%%")
+	return strings.ReplaceAll(cli.Word(path), "%", "%%")
 }
 
 // CommandWords is the inverse for all words of a command: what the shell makes of it, with percent signs as PostgreSQL

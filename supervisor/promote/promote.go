@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"walkeep/common/archive"
+	"walkeep/common/cli"
 	"walkeep/common/wal"
 	"walkeep/supervisor/pgserver"
 )
@@ -248,7 +249,7 @@ func (p *promoter) conclude(ctx context.Context) (err error) {
 		p.Warn("if this is the old primary, stop it and let it rejoin; if it crashed while it was promoted, stop it, start it as a standby of its own timeline (standby.signal and recovery_target_timeline = current; up to 11 recovery.conf without that setting), promote it, and take a base backup",
 			fmt.Sprintf("the server writes to timeline %d, %s", p.done.Timeline, why))
 	} else if err := p.forget(ctx); err != nil {
-		p.Warn("supervisor cleanup --forget-standby does it", fmt.Sprintf("the archive goes on keeping WAL for the standby that this server was: %v", err))
+		p.Warn(cli.Call("cleanup")+" --forget-standby does it", fmt.Sprintf("the archive goes on keeping WAL for the standby that this server was: %v", err))
 	}
 	p.done.Loss = p.loss()
 	return nil

@@ -7,7 +7,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
+	"strings"
 	"time"
 
 	"walkeep/common/archive"
@@ -55,6 +57,11 @@ func CheckStart(ctx context.Context, bindir string, major int) (string, error) {
 	return pgserver.Bindir(ctx, bindir, major)
 }
 
+// IsOdd reports whether pg_ctl cannot start a server in a directory that it is told with -D: it starts the server through
+// a shell, and puts the name between double quotes there (start_postmaster in src/bin/pg_ctl/pg_ctl.c). PGDATA is not
+// touched by a shell.
+func IsOdd(dir string) bool { return runtime.GOOS != "windows" && strings.ContainsAny(dir, "\"$`\\") }
+
 // Start starts the server, waits until it has recovered, and says how it ended: open, paused or shut down; a standby is
 // waited for until it is [Hot] or [Warm]. When ctx ends
 // before, the server goes on.
@@ -73,7 +80,13 @@ func Start(ctx context.Context, s Starting) (string, error) {
 	}
 	defer log.Close()
 	// pg_ctl waits: it knows best whether the server that it has started lives.
-	cmd := exec.CommandContext(ctx, pgserver.Program(bindir, "pg_ctl"), "start", "-D", s.Dir, "-l", log.Name(), "-w", "-t", longest)
+	cmd := exec.CommandContext(ctx, pgserver.Program(bindir, "pg_ctl"), "start", "-l", LogName, "-w", "-t", longest)
+	cmd.Dir = s.Dir
+	if IsOdd(s.Dir) {
+		cmd.Env = append(os.Environ(), "PGDATA="+s.Dir)
+	} else {
+		cmd.Args = append(cmd.Args, "-D", s.Dir)
+	}
 	if s.Arguments != "" {
 		cmd.Args = append(cmd.Args, "-o", s.Arguments)
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"walkeep/common/archive"
+	"walkeep/common/cli"
 	"walkeep/common/pgdata"
 	"walkeep/common/storage/local"
 	"walkeep/supervisor/pgserver"
@@ -208,7 +209,7 @@ func (s *setup) checkSpool(ctx context.Context) error {
 		return nil
 	}
 	if !s.user.owns(info) {
-		s.refuse("chown it to "+s.user.name+", or choose another one with --spool",
+		s.refuse(cli.Line("chown", s.user.name, s.Spool)+" gives it to that user; or choose another one with --spool",
 			"the spool %s does not belong to the server's user %s, who is to archive into it", s.Spool, s.user.name)
 		return nil
 	}
@@ -235,7 +236,7 @@ func (s *setup) checkSpool(ctx context.Context) error {
 		return nil
 	}
 	if othersRead(info) {
-		s.notice("chmod 700 "+s.Spool, "other users of this host may look into the spool")
+		s.notice(cli.Line("chmod", "700", s.Spool), "other users of this host may look into the spool")
 	}
 	s.ok("the spool is %s", s.Spool)
 	return nil
@@ -252,7 +253,7 @@ func (s *setup) checkParent() error {
 		s.refuse("choose another one with --spool", "the spool %s cannot be made: %s is not a directory", s.Spool, parent)
 	default:
 		if err := writable(parent); err != nil {
-			s.refuse("make the spool as root (install -d -m 700 -o "+s.user.name+" "+s.Spool+"), or call this as root",
+			s.refuse("make the spool as root ("+cli.Line("install", "-d", "-m", "700", "-o", s.user.name, s.Spool)+"), or call this as root",
 				"the spool %s cannot be made: %s: %v", s.Spool, parent, err)
 			return nil
 		}
@@ -293,7 +294,7 @@ func (s *setup) checkRestart(ctx context.Context) error {
 		return nil
 	}
 	if unit := s.unit(); unit != "" {
-		s.refuse("leave --restart out, and call systemctl restart "+unit,
+		s.refuse("leave --restart out, and call "+cli.Line("systemctl", "restart", unit),
 			"the server belongs to the service manager, from which pg_ctl would take it away")
 	} else if _, err := pgserver.Bindir(ctx, s.Bindir, s.info.Major); err != nil {
 		s.refuse("say where PostgreSQL's programs are with --bindir, or restart the server by hand",

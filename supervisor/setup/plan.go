@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"walkeep/common/cli"
 	"walkeep/supervisor/pgserver"
 )
 
@@ -218,8 +219,8 @@ const streamer = "walkeep"
 func (s *setup) planSynchronous() {
 	have := s.settings[syncNames].Next
 	if have == "" {
-		s.notice("start it before the next commit matters (supervisor run, or sync)",
-			"with synchronous_standby_names every commit waits for the stream that supervisor run or sync makes")
+		s.notice("start it before the next commit matters ("+cli.Call("run")+", or sync)",
+			"with synchronous_standby_names every commit waits for the stream that the commands run and sync make")
 		s.set(syncNames, streamer)
 		return
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"walkeep/common/cli"
 	"walkeep/common/pgdata"
 	"walkeep/supervisor/pgserver"
 	"walkeep/supervisor/restore"
@@ -66,11 +67,11 @@ func (s *setup) restartBy(command string) string {
 	if s.Bindir != "" {
 		ctl = pgserver.Program(s.Bindir, ctl)
 	}
-	how := fmt.Sprintf("%s restart -D %s -m fast, as %s", ctl, s.data, s.user.name)
+	how := cli.Line(ctl, "restart", "-D", s.data, "-m", "fast") + ", as " + s.user.name
 	if unit := s.unit(); unit != "" {
-		return "systemctl restart " + unit
+		return cli.Line("systemctl", "restart", unit)
 	}
-	return how + "; or " + command + " --restart"
+	return how + "; or " + cli.Call(append(strings.Fields(command), "--restart")...)
 }
 
 // unit is the systemd unit that the server runs in, if it is one of PostgreSQL's own (Linux).

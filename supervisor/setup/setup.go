@@ -18,6 +18,7 @@ import (
 	"slices"
 	"time"
 
+	"walkeep/common/cli"
 	"walkeep/supervisor/pgserver"
 )
 
@@ -203,7 +204,7 @@ func (s *setup) finish(ctx context.Context) error {
 		s.say("next: the role %s has no password: let it in by pg_hba.conf, for replication and for the database postgres;", s.Role)
 		s.say("      a password that you give it belongs into the password file (~/.pgpass) of who runs walkeep")
 	}
-	s.say("next: take a backup (supervisor backup), and start what streams (supervisor run, or service install):")
+	s.say("next: take a backup (%s), and start what streams (%s, or service install):", cli.Call("backup"), cli.Call("run"))
 	s.say("      until then the slot %s keeps all WAL in %s", s.Slot, filepath.Join(s.data, "pg_wal"))
 	s.say("next: let %s say when backups are taken and what is kept (backup-schedule, cleanup-schedule, keep-backups)", s.File)
 	return nil

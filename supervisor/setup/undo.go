@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"walkeep/common/archive"
+	"walkeep/common/cli"
 	"walkeep/common/durable"
 	"walkeep/supervisor/pgserver"
 )
@@ -121,7 +122,7 @@ func (u *undo) planSlots(ctx context.Context) error {
 		case have == nil:
 			continue
 		case have.Active:
-			return problem("stop the service, or supervisor run or sync, first", "the replication slot %s is in use", name)
+			return problem("stop the service, or "+cli.Call("run")+" or sync, first", "the replication slot %s is in use", name)
 		case !have.Physical:
 			u.notice("", "the replication slot %s is not the one that setup has made, and stays", name)
 			continue

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"walkeep/common/cli"
 )
 
 // render writes the result: the keys, then the parameters that are none.
@@ -114,7 +116,7 @@ func heading(b *bytes.Buffer, title string) {
 func comment(b *bytes.Buffer, text string) {
 	const width = 100
 	line := "#"
-	for _, word := range strings.Fields(visible(text)) {
+	for _, word := range strings.Fields(visible(strings.ReplaceAll(text, "`supervisor ", "`"+cli.Called()+" "))) {
 		if len(line)+1+len(word) > width && line != "#" {
 			b.WriteString(line + "\n")
 			line = "#"
