@@ -18,8 +18,11 @@ import (
 // The major versions that the project supports.
 const (
 	MinMajor = 10
-	MaxMajor = 18
+	MaxMajor = 19
 )
+
+// lastServed is the newest major version that tests run against by default.
+const lastServed = 18
 
 // debianMajor is the major that Debian's own package provides, with all client programs.
 const debianMajor = 15
@@ -41,7 +44,7 @@ func Majors() []int {
 		list = append(list, m)
 	}
 	if len(list) == 0 {
-		for m := MinMajor; m <= MaxMajor; m++ {
+		for m := MinMajor; m <= lastServed; m++ {
 			list = append(list, m)
 		}
 	}
