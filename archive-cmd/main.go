@@ -62,6 +62,8 @@ func unreadable(err error) bool {
 
 func run(args []string, msg *cli.Messages) error {
 	o, err := parse(args)
+	msg.Verbose, msg.Quiet = o.Verbose, o.Quiet
+	msg.Problems(o.problems)
 	switch {
 	case errors.Is(err, config.ErrHelp):
 		return nil
@@ -72,6 +74,5 @@ func run(args []string, msg *cli.Messages) error {
 	case o.Version:
 		return printVersion()
 	}
-	msg.Verbose, msg.Quiet = o.Verbose, o.Quiet
 	return push(o, msg)
 }

@@ -69,10 +69,9 @@ func TestUsage(t *testing.T) {
 		{"limit without bounds", []string{"--spool", spool, "--spool-limit", "99999999999TB", path}, "", "not a size"},
 		{"value missing", []string{path, "--spool"}, "", "spool"},
 		{"configuration missing", []string{"--config", spool + "/none.ini", path}, "", "none.ini"},
-		{"configuration is a directory", []string{"--config", spool, path}, "", "configuration"},
 		{"environment's codec", []string{"--spool", spool, path}, "WALKEEP_CODEC=rar", `"rar"`},
 		{"environment's level", []string{"--spool", spool, path}, "WALKEEP_LEVEL=best", "WALKEEP_LEVEL"},
-		{"environment's configuration", []string{"--spool", spool, path}, "WALKEEP_CONFIG=/none.ini", "none.ini"},
+		{"environment's configuration", []string{path}, "WALKEEP_CONFIG=/none.ini", "none.ini"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -97,13 +96,9 @@ func TestConfigurationFile(t *testing.T) {
 		{"without a section", "spool = SPOOL\n", ""},
 		{"with comments", "; ours\n\n# and theirs\n[walkeep]\nspool = SPOOL\n", ""},
 		{"with keys of others", "[walkeep]\nspool = SPOOL\nretry-time = 10s\n", ""},
-		{"unknown key", "[walkeep]\nspool = SPOOL\n\ncodek = s2\n", "line 4: unknown option: codek"},
-		{"unknown key without a section", "spool = SPOOL\ncodek = s2\n", "line 2: unknown option: codek"},
-		{"unknown section", "[walkeep]\nspool = SPOOL\n[other]\ncodec = s2\n", "other"},
-		{"no key", "[walkeep]\nspool = SPOOL\nnonsense\n", "line 3"},
 		{"bad value", "[walkeep]\nspool = SPOOL\nlookahead = many\n", "line 3"},
 		{"bad codec", "[walkeep]\nspool = SPOOL\ncodec = rar\n", `"rar"`},
-		{"key of the command line only", "[walkeep]\nspool = SPOOL\nversion = true\n", "line 3"},
+		{"a key twice", "[walkeep]\nspool = SPOOL\nspool = /else\n", "line 3: spool is given again"},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -119,6 +114,41 @@ func TestConfigurationFile(t *testing.T) {
 			}
 			r.Expect(t, 2, test.say, "hint: archive-cmd --help")
 			b.spool.Check(t, nil)
+		})
+	}
+}
+
+// TestForeignConfiguration holds that nothing in the configuration that archive-cmd does not use stops archiving, and that
+// it is said.
+func TestForeignConfiguration(t *testing.T) {
+	t.Parallel()
+	files := cmdtest.WAL(t, "15")
+	name := files.Segments()[0]
+	for _, test := range []struct{ name, content, env, say string }{
+		{"unknown key", "[walkeep]\nspool = SPOOL\n\ncodek = s2\n", "", "line 4: unknown option: codek"},
+		{"unknown key without a section", "spool = SPOOL\ncodek = s2\n", "", "line 2: unknown option: codek"},
+		{"unknown section", "[walkeep]\nspool = SPOOL\n[other]\ncodec = s2\n", "", "line 3: unknown section [other]"},
+		{"no key", "[walkeep]\nspool = SPOOL\nnonsense\n", "", "line 3: malformed"},
+		{"half a section", "[walkeep\nspool = SPOOL\n", "", "line 1: malformed section"},
+		{"key of the command line only", "[walkeep]\nspool = SPOOL\nversion = true\n", "", "line 3: unknown option: version"},
+		{"bad value of another command", "spool = SPOOL\nretry-time = soon\n", "", "line 2: retry-time"},
+		{"refused value of another command", "spool = SPOOL\nslot = MY-SLOT\n", "", "slot is"},
+		{"environment", "spool = SPOOL\n", "WALKEEP_RETRY_TIME=soon", "WALKEEP_RETRY_TIME"},
+		{"missing", "", "WALKEEP_CONFIG=/none.ini", "none.ini"},
+		{"directory", "", "WALKEEP_CONFIG=/dev", "/dev"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBench(t, cmdtest.FastDir(t), files.Only(name))
+			file := filepath.Join(b.dir, "walkeep.ini")
+			cmdtest.Write(t, file, []byte(strings.ReplaceAll(test.content, "SPOOL", string(b.spool))))
+			cmd := cmdtest.Command("archive-cmd", b.data.Path("pg_wal", name))
+			if test.content == "" {
+				cmd.Args = append(cmd.Args, "--spool", string(b.spool))
+			}
+			cmd.Env = append(cmd.Env, "WALKEEP_CONFIG="+file, test.env)
+			cmdtest.Run(t, cmd).Expect(t, 0, "warning: configuration: ", test.say)
+			b.spool.Check(t, files.Only(name))
 		})
 	}
 }

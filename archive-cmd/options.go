@@ -21,7 +21,8 @@ of another cluster, or is no WAL file of its name`
 
 type options struct {
 	config.Config
-	path string
+	path     string
+	problems []string // of the configuration, none of which concerns this program
 }
 
 func parse(args []string) (options, error) {
@@ -30,13 +31,16 @@ func parse(args []string) (options, error) {
 			Path string `positional-arg-name:"PATH" description:"the file, as %p gives it"`
 		} `positional-args:"yes" required:"yes"`
 	}
+	var problems []string
 	c, err := config.Command{
-		Name:  "archive-cmd",
-		About: about,
-		Parts: func(c *config.Config) []any { return []any{&c.Compression, &c.Archive} },
-		Args:  &positional,
+		Name:     "archive-cmd",
+		About:    about,
+		Parts:    func(c *config.Config) []any { return []any{&c.Compression, &c.Archive} },
+		Args:     &positional,
+		Tolerant: true,
+		Warn:     func(problem string) { problems = append(problems, problem) },
 	}.Parse(args, os.Stdout)
-	return options{c, positional.Args.Path}, err
+	return options{c, positional.Args.Path, problems}, err
 }
 
 func printVersion() error { return cli.PrintVersion(os.Stdout, "archive-cmd") }

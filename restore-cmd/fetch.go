@@ -26,13 +26,12 @@ const dataDir = "."
 const tempSuffix = ".walkeep"
 
 // fetch delivers the file, or says why not with the exit code that PostgreSQL understands.
-func fetch(o options, msg *cli.Messages) error {
+func fetch(o options, standby bool, msg *cli.Messages) error {
 	name, err := wal.ParseName(o.name)
 	if err != nil {
-		return cli.Fail(exitUnknown, err, "restore_command hands over %f and %p, in this order")
+		return fail(standby, err, "restore_command hands over %f and %p, in this order")
 	}
 	ctx := context.Background()
-	standby := pgdata.Standby(dataDir)
 	var got archive.Fetched
 	err = retry(o.RetryTime, standby, func() (err error) {
 		got, err = deliver(ctx, o, name, standby, msg)
@@ -44,10 +43,8 @@ func fetch(o options, msg *cli.Messages) error {
 		return nil
 	case errors.Is(err, archive.ErrAbsent):
 		return cli.Fail(exitAbsent, err, "")
-	case standby:
-		return cli.Fail(exitAbsent, fmt.Errorf("cannot deliver, and the standby goes on without: %w", err), hint(err))
 	}
-	return cli.Fail(exitUnknown, err, hint(err))
+	return fail(standby, err, hint(err))
 }
 
 // retry repeats what may come right by itself. A standby would go down on a failure, so it waits for everything;

@@ -4,42 +4,72 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"runtime/debug"
 
 	"walkeep/common/archive"
 	"walkeep/common/cli"
 	"walkeep/common/config"
+	"walkeep/common/pgdata"
 	"walkeep/common/storage"
 )
 
 // Exit codes. PostgreSQL takes 1 to 125 for "there is no such file", after which it may end recovery; above 125 it
 // stops (RestoreArchivedFile in src/backend/access/transam/xlogarchive.c).
 const (
-	exitAbsent  = 1   // proven absent
+	exitAbsent  = 1   // proven absent, or a standby that must go on
 	exitUnknown = 126 // cannot tell, or damaged, or wrong usage
 )
 
 func main() {
-	// What cannot be recovered, such as a panic in a goroutine, would exit with 2, which means "absent". With SIGABRT
-	// PostgreSQL stops.
-	debug.SetTraceback("crash")
+	standby := pgdata.Standby(dataDir)
+	if !standby {
+		// What cannot be recovered, such as a panic in a goroutine, would exit with 2, which means "absent". With SIGABRT
+		// PostgreSQL stops.
+		debug.SetTraceback("crash")
+	}
 	debug.SetGCPercent(-1)
 	debug.SetMemoryLimit(96 << 20)
-	cli.Program{Name: "restore-cmd", Panic: exitUnknown, Run: run}.Main()
+	run := func(args []string, msg *cli.Messages) error { return run(args, standby, msg) }
+	cli.Program{Name: "restore-cmd", Panic: failed(standby), Run: run}.Main()
 }
 
-func run(args []string, msg *cli.Messages) error {
+// failed is the exit code for whatever is wrong. A standby would go down above 125, so it is told to go on.
+func failed(standby bool) int {
+	if standby {
+		return exitAbsent
+	}
+	return exitUnknown
+}
+
+// fail says what is wrong in the way that suits the server.
+func fail(standby bool, err error, hint string) error {
+	if standby {
+		err = fmt.Errorf("cannot deliver, and the standby goes on without: %w", err)
+	}
+	return cli.Fail(failed(standby), err, hint)
+}
+
+func run(args []string, standby bool, msg *cli.Messages) error {
 	o, err := parse(args)
+	var wrong *config.ArgumentError
+	if standby && err != nil && err != config.ErrHelp && !errors.As(err, &wrong) { // somebody may be at it
+		err = retry(o.RetryTime, standby, func() (err error) {
+			o, err = parse(args)
+			return err
+		})
+	}
+	msg.Verbose, msg.Quiet = o.Verbose, o.Quiet
+	msg.Problems(o.problems)
 	switch {
 	case errors.Is(err, config.ErrHelp):
 		return nil
 	case err != nil:
-		return cli.Fail(exitUnknown, err, "restore-cmd --help explains the options")
+		return fail(standby, err, "restore-cmd --help explains the options")
 	case o.Version:
 		return printVersion()
 	}
-	msg.Verbose, msg.Quiet = o.Verbose, o.Quiet
-	return fetch(o, msg)
+	return fetch(o, standby, msg)
 }
 
 // hint says what to do about an archive that cannot deliver.

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"walkeep/common/cmdtest"
 )
@@ -94,7 +95,7 @@ func TestUsage(t *testing.T) {
 	h := newHost(t, files.Only(name))
 	spool := string(h.spool)
 	broken := filepath.Join(h.dir, "broken.ini")
-	cmdtest.Write(t, broken, []byte("spool = "+spool+"\nspol = x\n"))
+	cmdtest.Write(t, broken, []byte("spol = "+spool+"\n"))
 	tests := []struct {
 		name string
 		args []string
@@ -112,9 +113,8 @@ func TestUsage(t *testing.T) {
 		{"retry time too long", []string{"--spool", spool, "--retry-time", "2h", name, target}, "", "retry-time"},
 		{"retry time negative", []string{"--spool", spool, "--retry-time=-1s", name, target}, "", "retry-time"},
 		{"configuration missing", []string{"-c", spool + "/none.ini", name, target}, "", "none.ini"},
-		{"unknown key", []string{"-c", broken, name, target}, "", "line 2: unknown option: spol"},
+		{"no spool in the file", []string{"-c", broken, name, target}, "", "line 1: unknown option: spol"},
 		{"environment's retry time", []string{"--spool", spool, name, target}, "WALKEEP_RETRY_TIME=soon", "WALKEEP_RETRY_TIME"},
-		{"bad codec, although it is not used", []string{"--spool", spool, name, target}, "WALKEEP_CODEC=rar", `"rar"`},
 		{"no WAL name", []string{"--spool", spool, "RECOVERYXLOG", target}, "", "invalid WAL file name"},
 		{"lower-case name", []string{"--spool", spool, "00000001000000000000000a", target}, "", "invalid WAL file name"},
 		{"empty name", []string{"--spool", spool, "", target}, "", ""},
@@ -124,20 +124,83 @@ func TestUsage(t *testing.T) {
 		{"object's name", []string{"--spool", spool, name + ".zst", target}, "", "invalid WAL file name"},
 	}
 	for _, standby := range []bool{false, true} {
+		code, say := 126, ""
 		if standby {
 			cmdtest.Write(t, h.data.Path("standby.signal"), nil)
+			code, say = 1, "cannot deliver, and the standby goes on without: "
 		}
 		for _, test := range tests {
 			t.Run(test.name, func(t *testing.T) {
-				cmd := cmdtest.Command("restore-cmd", test.args...)
+				cmd := cmdtest.Command("restore-cmd", append([]string{"--retry-time=0s"}, test.args...)...)
 				cmd.Dir = string(h.data)
 				if test.env != "" {
 					cmd.Env = append(cmd.Env, test.env)
 				}
-				h.runCall(t, cmd).Expect(t, 126, test.say, "hint: ")
+				h.runCall(t, cmd).Expect(t, code, test.say, say, "hint: ")
 			})
 		}
 	}
+}
+
+// TestForeignConfiguration holds that nothing in the configuration that restore-cmd does not use keeps it from delivering,
+// to a standby or to a recovery, and that it is said.
+func TestForeignConfiguration(t *testing.T) {
+	t.Parallel()
+	files := cmdtest.WAL(t, "15")
+	name := files.Segments()[0]
+	h := newHost(t, files.Only(name))
+	spool := "spool = " + string(h.spool) + "\n"
+	flag := []string{"--spool", string(h.spool)}
+	for _, test := range []struct {
+		name, content, env, say string
+		args                    []string
+	}{
+		{"unknown key", spool + "keep-day = 14\n", "", "line 2: unknown option: keep-day", nil},
+		{"unknown section", spool + "[repository far]\nurl = sftp://far/wal\nspool = /else\n", "", "line 2: unknown section", nil},
+		{"no pair", "nonsense\n" + spool, "", "line 1: malformed", nil},
+		{"bad value of another command", spool + "codec = rar\n", "", `"rar"`, nil},
+		{"no value of another command", spool + "keep-days = many\n", "", "line 2: keep-days", nil},
+		{"a key of another command twice", spool + "jobs = 1\njobs = 1\n", "", "line 3: jobs is given again", nil},
+		{"environment", spool, "WALKEEP_CODEC=rar", `"rar"`, nil},
+		{"environment, no value", spool, "WALKEEP_KEEP_DAYS=many", "WALKEEP_KEEP_DAYS", nil},
+		{"no text", "\x00\x01\x02\n\xff\n" + spool, "", "line 1", nil},
+		{"missing", "", "WALKEEP_CONFIG=/none.ini", "none.ini", flag},
+		{"missing on the way", "", "WALKEEP_CONFIG=/dev/null/none.ini", "none.ini", flag},
+		{"directory", "", "WALKEEP_CONFIG=/dev", "/dev", flag},
+	} {
+		for _, signal := range []string{"standby.signal", "recovery.signal"} {
+			t.Run(test.name+"/"+signal, func(t *testing.T) {
+				cmdtest.Write(t, h.data.Path(signal), nil)
+				defer os.Remove(h.data.Path(signal))
+				file := filepath.Join(h.dir, "foreign.ini")
+				cmdtest.Write(t, file, []byte(test.content))
+				cmd := cmdtest.Command("restore-cmd", append(test.args, name, target)...)
+				cmd.Dir = string(h.data)
+				cmd.Env = append(cmd.Env, "WALKEEP_CONFIG="+file, test.env)
+				h.runCall(t, cmd).Expect(t, 0, "warning: configuration: ", test.say)
+				h.wantTarget(t, name, files[name])
+			})
+		}
+	}
+}
+
+// TestConfigurationComes has somebody put right the file that keeps restore-cmd from delivering to a standby.
+func TestConfigurationComes(t *testing.T) {
+	t.Parallel()
+	files := cmdtest.WAL(t, "15")
+	name := files.Segments()[0]
+	h := newHost(t, files.Only(name))
+	cmdtest.Write(t, h.data.Path("standby.signal"), nil)
+	file := filepath.Join(h.dir, "walkeep.ini")
+	cmd := cmdtest.Command("restore-cmd", "--retry-time=1m", "-c", file, name, target)
+	cmd.Dir = string(h.data)
+	put := time.AfterFunc(100*time.Millisecond, func() {
+		os.WriteFile(file+".new", []byte("spool = "+string(h.spool)+"\n"), 0o644)
+		os.Rename(file+".new", file)
+	})
+	defer put.Stop()
+	h.runCall(t, cmd).Expect(t, 0)
+	h.wantTarget(t, name, files[name])
 }
 
 func TestHelpAndVersion(t *testing.T) {

@@ -20,11 +20,12 @@ configuration; PostgreSQL then stops instead of opening a database that
 lacks data
 
 A standby goes on: for it, restore-cmd tries again for a while and then
-exits 1 with the reason.`
+exits 1 with the reason, whatever is wrong.`
 
 type options struct {
 	config.Config
 	name, path, redo string
+	problems         []string // of the configuration, none of which concerns this program
 }
 
 func parse(args []string) (options, error) {
@@ -35,13 +36,16 @@ func parse(args []string) (options, error) {
 			Redo string `positional-arg-name:"REDO" description:"the oldest segment that this server needs, as %r gives it; a standby's is noted in the spool"`
 		} `positional-args:"yes"`
 	}
+	var problems []string
 	c, err := config.Command{
-		Name:  "restore-cmd",
-		About: about,
-		Parts: func(c *config.Config) []any { return []any{&c.Restore} },
-		Args:  &positional,
+		Name:     "restore-cmd",
+		About:    about,
+		Parts:    func(c *config.Config) []any { return []any{&c.Restore} },
+		Args:     &positional,
+		Tolerant: true,
+		Warn:     func(problem string) { problems = append(problems, problem) },
 	}.Parse(args, os.Stdout)
-	return options{c, positional.Args.Name, positional.Args.Path, positional.Args.Redo}, err
+	return options{c, positional.Args.Name, positional.Args.Path, positional.Args.Redo, problems}, err
 }
 
 func printVersion() error { return cli.PrintVersion(os.Stdout, "restore-cmd") }

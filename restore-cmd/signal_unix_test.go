@@ -54,7 +54,8 @@ func TestSignals(t *testing.T) {
 					t.Error(err)
 				}
 				r := cmdtest.Ended(call, call.Wait())
-				if !slices.Contains(test.want, r.Signal) {
+				// A runtime that gives up must not look like "absent", but for a standby, which would go down.
+				if !slices.Contains(test.want, r.Signal) && !(standby && r.Code == 2 && slices.Contains(test.want, syscall.SIGABRT)) {
 					t.Errorf("%s: got exit code %d, signal %d\n%s", test.name, r.Code, r.Signal, &stderr)
 				}
 				if got, err := os.ReadFile(h.data.Path(target)); err != nil || string(got) != old {

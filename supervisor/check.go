@@ -20,7 +20,7 @@ Critical: the archive cannot be reached, no backup can be restored, the newest
 data cannot be recovered, archiving is off, fails or is behind. Warning: what
 limits recovery to older times, backups that cannot be restored or were left
 unfinished, old backups, files that wait, a standby that is late, faults, a
-server that cannot be asked.
+server that cannot be asked, what is wrong in the configuration for any command.
 
 Exit codes: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN, which is also that of wrong
 usage and configuration.`
@@ -30,7 +30,9 @@ const exitUnknown = int(report.Unknown)
 func checkCommand() command {
 	var o limits
 	return command{
-		Subcommand: config.Subcommand{Name: "check", Short: "say whether all is well, as a monitoring plugin", About: aboutCheck, Options: &o},
+		Subcommand: config.Subcommand{
+			Name: "check", Short: "say whether all is well, as a monitoring plugin", About: aboutCheck, Options: &o, Tolerant: true,
+		},
 		run: func(ctx context.Context, e *env) error {
 			if err := o.validate(); err != nil {
 				return cli.Fail(exitUnknown, err, "")
@@ -44,7 +46,7 @@ func check(ctx context.Context, e *env, l report.Limits) error {
 	a, _, err := e.open()
 	var r *report.Report
 	if err == nil {
-		r, err = report.Take(ctx, a, report.Options{Ask: e.serverNamed(), Conninfo: e.Conninfo, PGData: e.PGData})
+		r, err = report.Take(ctx, a, report.Options{Ask: e.serverNamed(), Conninfo: e.Conninfo, PGData: e.PGData, Config: config.Problems(e.File)})
 	}
 	state, line := report.Unknown, ""
 	switch {

@@ -88,7 +88,10 @@ func program(all []command) config.Command {
 
 func run(args []string, msg *cli.Messages) error {
 	all := commands()
-	c, name, err := program(all).ParseCommand(args, os.Stdout)
+	p := program(all)
+	var problems []string
+	p.Warn = func(problem string) { problems = append(problems, problem) }
+	c, name, err := p.ParseCommand(args, os.Stdout)
 	switch {
 	case errors.Is(err, config.ErrHelp):
 		return nil
@@ -98,6 +101,9 @@ func run(args []string, msg *cli.Messages) error {
 		return cli.PrintVersion(os.Stdout, "supervisor")
 	}
 	msg.Verbose, msg.Quiet = c.Verbose, c.Quiet
+	if name != "check" && name != "status" { // which report them
+		msg.Problems(problems)
+	}
 	if pgserver.HasPassword(c.Conninfo) && strings.Contains(strings.Join(args, "\x00"), c.Conninfo) {
 		msg.Warn("put it into the password file (~/.pgpass) or a service file", "every user of this host can see the password in --conninfo")
 	}

@@ -108,6 +108,18 @@ func (m *Messages) Warn(hint, format string, args ...any) {
 	}
 }
 
+// Problems warns of what is wrong with the configuration although this program does not need it.
+func (m *Messages) Problems(problems []string) {
+	const most = 5 // as many as a person wants to read in a log for every segment
+	for i, problem := range problems {
+		if i == most {
+			m.Warn("", "configuration: %d more problems", len(problems)-most)
+			return
+		}
+		m.Warn("", "configuration: %s", problem)
+	}
+}
+
 // Detail says what only those want to know who asked for it.
 func (m *Messages) Detail(format string, args ...any) {
 	if m.Verbose && !m.Quiet {

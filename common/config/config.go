@@ -2,12 +2,14 @@
 // options. An option beats the environment, which beats the file.
 //
 // The file is an INI file of `key = value` lines, at most under the one section [walkeep]. All programs read the same
-// file; a key that none of them knows is an error. The environment variable of the key spool-limit is
-// WALKEEP_SPOOL_LIMIT; one that is empty counts as not set.
+// file. The environment variable of the key spool-limit is WALKEEP_SPOOL_LIMIT; one that is empty counts as not set.
+//
+// A command fails for a wrong value of a key that it uses; of one that it does not use, it warns. A line that no program
+// understands is an error for a command that a person calls, and a warning for one that a server calls: see
+// [Command.Tolerant].
 package config
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -17,8 +19,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-
-	"github.com/jessevdk/go-flags"
 
 	"walkeep/common/codec"
 )
@@ -128,60 +128,21 @@ func Default() Config {
 
 const section = "walkeep"
 
-// Load fills c, which holds the defaults, from the file and the environment. file is that of the option --config.
-func (c *Config) Load(file string) error { return c.load(file, false) }
-
-// load is Load, for which a file that is named may be missing.
-func (c *Config) load(file string, missing bool) error {
-	all := flags.NewParser(nil, flags.None)
-	if _, err := all.AddGroup(section, "", c); err != nil {
-		return err
+// parts are the structs of c, each with keys that belong together.
+func (c *Config) parts() []any {
+	return []any{
+		&c.Common, &c.Compression, &c.Archive, &c.Restore, &c.Server, &c.Backup, &c.Stream, &c.Standby, &c.Effort, &c.Retention, &c.Schedule,
 	}
-	path, wanted := Find(file)
-	content, err := os.ReadFile(path)
-	if err == nil {
-		err = parseFile(all, content)
-	}
-	if err != nil && (wanted && !missing || !errors.Is(err, os.ErrNotExist)) {
-		return fmt.Errorf("read configuration: %w", describe(path, content, err))
-	}
-	return fromEnvironment(all)
 }
 
-// parseFile reads the content of a configuration file.
-func parseFile(p *flags.Parser, content []byte) error {
-	content = bytes.TrimPrefix(content, []byte("\uFEFF")) // as some editors of Windows begin a file
-	if err := checkKeys(p, content); err != nil {
+// Load fills c, which holds the defaults, from the file and the environment. file is that of the option --config. Whatever
+// is wrong in them is an error.
+func (c *Config) Load(file string) error {
+	l := loader{own: c.parts()}
+	if err := l.readFile(c, file); err != nil {
 		return err
 	}
-	return flags.NewIniParser(p).Parse(bytes.NewReader(content))
-}
-
-// checkKeys refuses what go-flags lets pass: other names for a key, and a key that is given twice, of which one would
-// be ignored. The rest is left to it.
-func checkKeys(p *flags.Parser, content []byte) error {
-	seen := make(map[string]int) // line
-	for i, line := range strings.Split(string(content), "\n") {
-		line, number := strings.TrimSpace(line), i+1
-		key, _, pair := strings.Cut(line, "=")
-		key = strings.TrimSpace(key)
-		switch {
-		case line == "" || line[0] == ';' || line[0] == '#':
-		case line[0] == '[':
-			name, ok := strings.CutSuffix(line[1:], "]")
-			if ok && strings.TrimSpace(name) != section {
-				return &flags.IniError{LineNumber: uint(number), Message: fmt.Sprintf("unknown section %s: there is only [%s]", line, section)}
-			}
-		case !pair:
-		case seen[key] != 0:
-			return &flags.IniError{LineNumber: uint(number), Message: fmt.Sprintf("%s is given again, after line %d", key, seen[key])}
-		case p.FindOptionByLongName(key) == nil:
-			return &flags.IniError{LineNumber: uint(number), Message: fmt.Sprintf("unknown option: %s", key)}
-		default:
-			seen[key] = number
-		}
-	}
-	return nil
+	return l.readEnvironment(c)
 }
 
 // Find tells which configuration file is read, given that of the option --config, and whether someone asked for it.
@@ -210,37 +171,6 @@ func configured(file string) bool {
 // prefix is that of the names of environment variables.
 const prefix = "WALKEEP_"
 
-// describe makes go-flags' error name the file, the line and the line's key in the usual way.
-func describe(path string, content []byte, err error) error {
-	var e *flags.IniError
-	if !errors.As(err, &e) {
-		return err
-	}
-	message := e.Message
-	if lines := strings.Split(string(content), "\n"); 0 < e.LineNumber && int(e.LineNumber) <= len(lines) {
-		if key, _, ok := strings.Cut(lines[e.LineNumber-1], "="); ok && !strings.Contains(message, strings.TrimSpace(key)) {
-			message = strings.TrimSpace(key) + ": " + message
-		}
-	}
-	return fmt.Errorf("%s, line %d: %s", path, e.LineNumber, message)
-}
-
-func fromEnvironment(p *flags.Parser) error {
-	for _, o := range p.Groups()[0].Options() {
-		key := o.LongName
-		if o.Field().Tag.Get("no-ini") != "" {
-			continue
-		}
-		name := prefix + strings.ToUpper(strings.ReplaceAll(key, "-", "_"))
-		if value := os.Getenv(name); value != "" {
-			if err := o.Set(&value); err != nil {
-				return fmt.Errorf("environment variable %s: %w", name, err)
-			}
-		}
-	}
-	return nil
-}
-
 // IsSlot tells whether a replication slot can have this name (ReplicationSlotValidateName in
 // src/backend/replication/slot.c).
 func IsSlot(name string) bool {
@@ -254,42 +184,74 @@ const minRate, maxRate = 32 << 10, 1 << 30
 // ErrNoSpool says that the configuration is valid, but for the spool, which is missing.
 var ErrNoSpool = errors.New("no spool is given: say where the archive is with --spool DIR, or spool = DIR in the configuration file")
 
-// Validate checks what the programs share.
+// Validate checks the whole of it.
 func (c *Config) Validate() error {
+	l := loader{own: c.parts()}
+	return l.check(c)
+}
+
+// A checked part of the configuration has values that can be wrong although they can be read.
+type checked interface{ check() error }
+
+func (c *Compression) check() error {
 	co, err := codec.ByName(c.Codec)
-	if err != nil {
-		return err
+	if err == nil && c.Level != 0 {
+		err = codec.CheckLevel(co, c.Level)
 	}
-	if c.Level != 0 {
-		if err := codec.CheckLevel(co, c.Level); err != nil {
-			return err
-		}
-	}
+	return err
+}
+
+func (a *Archive) check() error {
 	switch {
-	case c.Lookahead < 0 || c.Lookahead > 1024:
-		return fmt.Errorf("lookahead is 0 to 1024, not %d", c.Lookahead)
-	case c.Verify != "warn" && c.Verify != "strict" && c.Verify != "off":
-		return fmt.Errorf("verify is warn, strict or off, not %q", c.Verify)
-	case c.SpoolLimit < 0:
+	case a.Lookahead < 0 || a.Lookahead > 1024:
+		return fmt.Errorf("lookahead is 0 to 1024, not %d", a.Lookahead)
+	case a.Verify != "warn" && a.Verify != "strict" && a.Verify != "off":
+		return fmt.Errorf("verify is warn, strict or off, not %q", a.Verify)
+	case a.SpoolLimit < 0:
 		return errors.New("spool-limit is negative")
-	case c.RetryTime < 0 || c.RetryTime > time.Hour:
-		return fmt.Errorf("retry-time is 0 to 1h, not %s", c.RetryTime)
-	case c.Checkpoint != "fast" && c.Checkpoint != "spread":
-		return fmt.Errorf("checkpoint is fast or spread, not %q", c.Checkpoint)
-	case c.MaxRate != 0 && (c.MaxRate < minRate || c.MaxRate > maxRate):
+	}
+	return nil
+}
+
+func (r *Restore) check() error {
+	if r.RetryTime < 0 || r.RetryTime > time.Hour {
+		return fmt.Errorf("retry-time is 0 to 1h, not %s", r.RetryTime)
+	}
+	return nil
+}
+
+func (b *Backup) check() error {
+	switch {
+	case b.Checkpoint != "fast" && b.Checkpoint != "spread":
+		return fmt.Errorf("checkpoint is fast or spread, not %q", b.Checkpoint)
+	case b.MaxRate != 0 && (b.MaxRate < minRate || b.MaxRate > maxRate):
 		return errors.New("max-rate is 32kB to 1GB, or 0 for no limit")
-	case c.ArchiveTimeout <= 0:
-		return fmt.Errorf("archive-timeout is a time such as 2m, not %s", c.ArchiveTimeout)
-	case !IsSlot(c.Slot):
-		return fmt.Errorf("slot is 1 to 63 lower case letters, digits and underscores, not %q", c.Slot)
-	case c.FlushInterval < 0 || c.FlushInterval > time.Minute:
-		return fmt.Errorf("flush-interval is 0 to 1m, not %s", c.FlushInterval)
-	case c.Jobs < 0 || c.Jobs > 1024:
-		return fmt.Errorf("jobs is 0 to 1024, not %d", c.Jobs)
-	case c.KeepBackups < 0 || c.KeepDays < 0 || c.KeepDays > 100_000:
+	case b.ArchiveTimeout <= 0:
+		return fmt.Errorf("archive-timeout is a time such as 2m, not %s", b.ArchiveTimeout)
+	}
+	return nil
+}
+
+func (s *Stream) check() error {
+	switch {
+	case !IsSlot(s.Slot):
+		return fmt.Errorf("slot is 1 to 63 lower case letters, digits and underscores, not %q", s.Slot)
+	case s.FlushInterval < 0 || s.FlushInterval > time.Minute:
+		return fmt.Errorf("flush-interval is 0 to 1m, not %s", s.FlushInterval)
+	}
+	return nil
+}
+
+func (e *Effort) check() error {
+	if e.Jobs < 0 || e.Jobs > 1024 {
+		return fmt.Errorf("jobs is 0 to 1024, not %d", e.Jobs)
+	}
+	return nil
+}
+
+func (r *Retention) check() error {
+	if r.KeepBackups < 0 || r.KeepDays < 0 || r.KeepDays > 100_000 {
 		return errors.New("keep-backups and keep-days are not negative, and keep-days is at most 100000")
-	case c.Spool == "":
-		return ErrNoSpool
 	}
 	return nil
 }

@@ -275,6 +275,55 @@ func TestBadValues(t *testing.T) {
 	}
 }
 
+// A tolerant command, which uses few keys, fails only for these, and warns of everything else. Each line is one problem at
+// least.
+func TestTolerant(t *testing.T) {
+	tolerant := func(file string, args ...string) (c config.Config, problems []string, err error) {
+		c, err = config.Command{
+			Name: "test-cmd", Parts: func(c *config.Config) []any { return []any{&c.Restore} }, Tolerant: true,
+			Warn: func(problem string) { problems = append(problems, problem) },
+		}.Parse(append(args, "-c", file), nil)
+		return c, problems, err
+	}
+	var foreign []string
+	for _, o := range options {
+		switch o.key {
+		case "spool", "verbose", "quiet", "retry-time":
+		case "level", "lookahead", "jobs", "keep-backups", "keep-days", "spool-limit", "max-rate", "archive-timeout", "flush-interval", "stream",
+			"synchronous", "backup-after-promote":
+			foreign = append(foreign, o.key+" = nothing")
+		case "codec", "verify", "checkpoint", "slot":
+			foreign = append(foreign, o.key+" = NO-such-thing")
+		default:
+			foreign = append(foreign, o.key+` = "half a quote`)
+		}
+	}
+	foreign = append(foreign, "unknown = 1", "nonsense", "= x", "[", "[other]\nretry-time = nothing\n[walkeep]")
+	for _, line := range append(foreign, strings.Join(foreign, "\n")) {
+		for _, content := range []string{line + "\nspool = /s\nretry-time = 7s", "spool = /s\nretry-time = 7s\n" + line} {
+			c, problems, err := tolerant(clean(t, content))
+			if err != nil || c.Spool != "/s" || c.RetryTime != 7*time.Second || len(problems) == 0 {
+				t.Errorf("%q: got %q, %s, %q, %v", content, c.Spool, c.RetryTime, problems, err)
+			}
+			c.Spool, c.RetryTime, c.File = "", 5*time.Second, ""
+			if c != config.Default() {
+				t.Errorf("%q: got %+v", content, c)
+			}
+		}
+	}
+	for _, content := range []string{"retry-time = nothing", "retry-time = 2h", "spool = /a\nspool = /b", "verbose = maybe"} {
+		if _, _, err := tolerant(clean(t, content), "--spool=/s"); err == nil {
+			t.Errorf("%q: a key of its own is not refused", content)
+		}
+	}
+	if _, problems, err := tolerant(t.TempDir(), "--spool=/s"); err != nil || len(problems) != 1 {
+		t.Errorf("a file that cannot be read: got %q, %v", problems, err)
+	}
+	if _, _, err := tolerant(t.TempDir()); err == nil || !strings.Contains(err.Error(), "directory") {
+		t.Errorf("a file that cannot be read and says where the spool is: got %v", err)
+	}
+}
+
 // The level belongs to the codec that is chosen in the end.
 func TestLevelOfCodec(t *testing.T) {
 	for _, test := range []struct {

@@ -6,8 +6,6 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
-
-	"github.com/jessevdk/go-flags"
 )
 
 // Line is a line of a configuration file, which is read as this value.
@@ -22,21 +20,18 @@ func Line(key, value string) string {
 // ReadFile gives what a file alone says: its values, and which keys it has.
 func ReadFile(path string) (c Config, keys map[string]bool, err error) {
 	c = Default()
-	all := flags.NewParser(nil, flags.None)
-	if _, err := all.AddGroup(section, "", &c); err != nil {
-		return c, nil, err
-	}
 	content, err := os.ReadFile(path)
 	if err == nil {
-		err = parseFile(all, content)
+		l := loader{own: c.parts()}
+		err = describe(path, content, l.parse(&c, path, content))
 	}
 	if err != nil {
-		return c, nil, fmt.Errorf("read configuration: %w", describe(path, content, err))
+		return c, nil, fmt.Errorf("read configuration: %w", err)
 	}
 	keys = make(map[string]bool)
-	for line := range strings.Lines(string(content)) {
-		if key, _, ok := strings.Cut(strings.TrimPrefix(line, "\uFEFF"), "="); ok && !strings.ContainsAny(key, "[;#") {
-			keys[strings.TrimSpace(key)] = true
+	for line := range strings.Lines(strings.TrimPrefix(string(content), "\uFEFF")) {
+		if key, _, ok := cutPair(line); ok {
+			keys[key] = true
 		}
 	}
 	return c, keys, nil

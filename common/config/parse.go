@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 
 	"github.com/jessevdk/go-flags"
 )
@@ -17,6 +16,11 @@ type Command struct {
 	Args  any                   // a struct with positional arguments, as go-flags has them; nil for a program with commands
 	// Commands are those of a program that does several things. Its own options are accepted before and after them.
 	Commands []Subcommand
+	// Tolerant is a program that a server calls, which must not go down, nor lose its archiving, for what is wrong somewhere
+	// else: lines that no program understands, or a file that cannot be read where it is not needed, are no errors for it.
+	Tolerant bool
+	// Warn takes what is wrong in the file and the environment and is no error for this command; it may be nil.
+	Warn func(problem string)
 }
 
 // A Subcommand is one of the things that a program does.
@@ -29,7 +33,15 @@ type Subcommand struct {
 	Options any                   // a struct with options and arguments of its own, as go-flags has them; may be nil
 	NoSpool bool                  // it can do without a spool
 	NoFile  bool                  // it may make the configuration file, so one that is named can be missing
+	// Tolerant is a command that reports by itself what is wrong with the configuration, and does its work all the same.
+	Tolerant bool
 }
+
+// An ArgumentError is a wrong call, which will not come right by itself.
+type ArgumentError struct{ err error }
+
+func (e *ArgumentError) Error() string { return e.err.Error() }
+func (e *ArgumentError) Unwrap() error { return e.err }
 
 // ErrHelp says that what was asked for is done: the help was written.
 var ErrHelp = errors.New("help was asked for")
@@ -42,26 +54,47 @@ func (cmd Command) Parse(args []string, help io.Writer) (Config, error) {
 }
 
 // ParseCommand is Parse for a program with commands. It also gives the name of the one that was called, with an error as
-// well where it is known then.
+// well where it is known then. With an error of the file or the environment the configuration is what the arguments say.
 func (cmd Command) ParseCommand(args []string, help io.Writer) (Config, string, error) {
 	// The first reading finds the file's name and checks the arguments, the second lets them beat the file.
 	first := Default()
 	name, err := cmd.parse(&first, args, help)
-	if err != nil || first.Version {
+	if err == ErrHelp || err == nil && first.Version {
 		return first, name, err
+	}
+	if err != nil {
+		return first, name, &ArgumentError{err}
 	}
 	if !configured(first.File) {
 		// A server starts archive-cmd for every segment, most often with all that it needs in the arguments.
-		return first, name, cmd.validate(&first, name)
+		return first, name, cmd.check(&first, name, &loader{})
 	}
 	c := Default()
-	if err := c.load(first.File, cmd.makesFile(name)); err != nil {
-		return c, name, err
+	sub := cmd.command(name)
+	l := &loader{own: cmd.own(&c, sub), tolerant: cmd.Tolerant || sub.Tolerant, missing: sub.NoFile}
+	if err := l.readFile(&c, first.File); err != nil {
+		cmd.warn(l)
+		return first, name, err
 	}
-	if name, err = cmd.parse(&c, args, help); err != nil {
-		return c, name, err
+	if err := l.readEnvironment(&c); err != nil {
+		cmd.warn(l)
+		return first, name, err
 	}
-	return c, name, cmd.validate(&c, name)
+	if _, err := cmd.parse(&c, args, help); err != nil {
+		return first, name, err
+	}
+	err = cmd.check(&c, name, l)
+	cmd.warn(l)
+	return c, name, err
+}
+
+func (cmd Command) warn(l *loader) {
+	if cmd.Warn == nil {
+		return
+	}
+	for _, problem := range l.problems {
+		cmd.Warn(problem)
+	}
 }
 
 // ParseInto reads arguments into a configuration that is there already, in place of the environment and the file.
@@ -70,20 +103,36 @@ func (cmd Command) ParseInto(c *Config, args []string) (string, error) {
 	if err != nil {
 		return name, err
 	}
-	return name, cmd.validate(c, name)
+	return name, cmd.check(c, name, &loader{})
 }
 
-// makesFile tells whether a subcommand can do without the configuration file that is named.
-func (cmd Command) makesFile(name string) bool {
-	return slices.ContainsFunc(cmd.Commands, func(sub Subcommand) bool { return sub.Name == name && sub.NoFile })
-}
-
-func (cmd Command) validate(c *Config, name string) error {
-	err := c.Validate()
+// command finds one of the things that the program does; an empty one if it does one thing.
+func (cmd Command) command(name string) Subcommand {
 	for _, sub := range cmd.Commands {
-		if sub.Name == name && sub.NoSpool && errors.Is(err, ErrNoSpool) {
-			return nil
+		if sub.Name == name {
+			return sub
 		}
+	}
+	return Subcommand{}
+}
+
+// own are the parts of c that are used, by the program and by the command that was called.
+func (cmd Command) own(c *Config, sub Subcommand) []any {
+	own := []any{&c.Common}
+	for _, parts := range []func(*Config) []any{cmd.Parts, sub.Parts} {
+		if parts != nil {
+			own = append(own, parts(c)...)
+		}
+	}
+	return own
+}
+
+func (cmd Command) check(c *Config, name string, l *loader) error {
+	sub := cmd.command(name)
+	l.own = cmd.own(c, sub)
+	err := l.check(c)
+	if sub.NoSpool && errors.Is(err, ErrNoSpool) {
+		return nil
 	}
 	return err
 }

@@ -167,6 +167,9 @@ func (f *findings) rest() {
 	for _, fault := range f.r.Faults {
 		f.add(Warning, "%s: %s", fault.Object, fault.Error)
 	}
+	for _, problem := range f.r.Config {
+		f.add(Warning, "configuration: %s", problem)
+	}
 }
 
 // round leaves what people want to know of a time.

@@ -28,8 +28,9 @@ type Report struct {
 	Leases      []Lease      `json:"leases"`
 	Damaged     []Damaged    `json:"damaged_segments"`
 	Faults      []Fault      `json:"faults"`
-	Server      *Server      `json:"server"`       // null if it was not asked, or could not be
-	ServerError string       `json:"server_error"` // why it could not
+	Config      []string     `json:"configuration_problems,omitempty"` // also what does not concern the command that reports
+	Server      *Server      `json:"server"`                           // null if it was not asked, or could not be
+	ServerError string       `json:"server_error"`                     // why it could not
 }
 
 // A Backup is a finished base backup.
@@ -139,9 +140,10 @@ type Fault struct {
 
 // Options say how much is asked.
 type Options struct {
-	Ask      bool   // ask the server
-	Conninfo string // how to reach it
-	PGData   string // its data directory, if that is on this host
+	Ask      bool     // ask the server
+	Conninfo string   // how to reach it
+	PGData   string   // its data directory, if that is on this host
+	Config   []string // what is wrong with the configuration, to be reported
 }
 
 // Take takes stock of an archive, and asks its server. What cannot be read is part of the report; an error means that
@@ -154,7 +156,7 @@ func Take(ctx context.Context, a *archive.Archive, o Options) (*Report, error) {
 	r := &Report{
 		Time: time.Now().UTC().Truncate(time.Millisecond), SystemID: inv.SystemID.String(), SegmentSize: int64(inv.SegmentSize),
 		Backups: []Backup{}, Unfinished: []Unfinished{}, Timelines: []Timeline{}, Windows: []Window{}, Streams: []Stream{}, Standbys: []Standby{},
-		Leases: []Lease{}, Damaged: []Damaged{}, Faults: []Fault{},
+		Leases: []Lease{}, Damaged: []Damaged{}, Faults: []Fault{}, Config: o.Config,
 	}
 	r.takeNotes(inv)
 	r.takeStreams(inv)

@@ -1,0 +1,256 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/jessevdk/go-flags"
+)
+
+// A loader reads the file and the environment for a command.
+type loader struct {
+	own      []any // the parts of the configuration whose keys the command uses
+	tolerant bool  // a line that no program understands, or a file that cannot be read, is a problem and no error
+	missing  bool  // a file that is named can be missing
+
+	problems   []string // what is wrong and does not concern the command
+	unreadable error    // why the file could not be read
+}
+
+// optionsOf finds the options of some parts by their keys.
+func optionsOf(parts ...any) (*flags.Parser, error) {
+	p := flags.NewParser(nil, flags.None)
+	for _, part := range parts {
+		if _, err := p.AddGroup(section, "", part); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+// readFile fills c from the configuration file.
+func (l *loader) readFile(c *Config, file string) error {
+	path, wanted := Find(file)
+	content, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) && (l.missing || !wanted) {
+		return nil
+	}
+	if err == nil {
+		err = describe(path, content, l.parse(c, path, content))
+	} else if l.tolerant {
+		l.unreadable = fmt.Errorf("read configuration: %w", err)
+		l.problems = append(l.problems, "the configuration file counts as empty: "+err.Error())
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("read configuration: %w", err)
+	}
+	return nil
+}
+
+// parse fills c from the content of the configuration file, line by line where it has to.
+func (l *loader) parse(c *Config, path string, content []byte) error {
+	lines, wrong, err := understood(content)
+	if err != nil {
+		return err
+	}
+	for _, e := range wrong {
+		if !l.tolerant {
+			return e
+		}
+		l.problem(path, content, e)
+	}
+	own, err := optionsOf(l.own...)
+	if err != nil {
+		return err
+	}
+	seen := make(map[string]int) // line
+	for i, line := range lines {
+		key, _, pair := cutPair(line)
+		if !pair {
+			continue
+		}
+		number, foreign := i+1, own.FindOptionByLongName(key) == nil
+		e := tryLine(line, number)
+		if e == nil && seen[key] != 0 {
+			e = &flags.IniError{LineNumber: uint(number), Message: fmt.Sprintf("%s is given again, after line %d", key, seen[key])}
+			foreign = foreign && l.tolerant
+		}
+		seen[key] = number
+		if e != nil && foreign {
+			l.problem(path, content, e)
+			lines[i] = ""
+		} else if e != nil {
+			return e
+		}
+	}
+	all, err := optionsOf(c)
+	if err != nil {
+		return err
+	}
+	return flags.NewIniParser(all).Parse(strings.NewReader(strings.Join(lines, "\n")))
+}
+
+func (l *loader) problem(path string, content []byte, err error) {
+	l.problems = append(l.problems, describe(path, content, err).Error())
+}
+
+// tryLine says what is wrong with a line that has a known key.
+func tryLine(line string, number int) error {
+	var c Config
+	all, err := optionsOf(&c)
+	if err != nil {
+		return err
+	}
+	err = flags.NewIniParser(all).Parse(strings.NewReader(line))
+	var e *flags.IniError
+	if errors.As(err, &e) {
+		e.LineNumber = uint(number)
+	}
+	return err
+}
+
+// understood gives the lines of a configuration file, empty where they are none that a program understands, and what is
+// wrong with those.
+func understood(content []byte) (lines []string, wrong []*flags.IniError, err error) {
+	known, err := optionsOf(&Config{})
+	if err != nil {
+		return nil, nil, err
+	}
+	lines = strings.Split(strings.TrimPrefix(string(content), "\uFEFF"), "\n") // as some editors of Windows begin a file
+	foreign := false                                                           // in a section of which nothing is known
+	for i, line := range lines {
+		line = strings.TrimSpace(line)
+		key, _, pair := cutPair(line)
+		problem := ""
+		switch {
+		case line == "" || line[0] == ';' || line[0] == '#':
+			continue
+		case line[0] == '[':
+			name, whole := strings.CutSuffix(line[1:], "]")
+			if foreign = !whole || strings.TrimSpace(name) != section; !foreign {
+				continue
+			}
+			if problem = fmt.Sprintf("unknown section %s: there is only [%s]", line, section); !whole {
+				problem, foreign = "malformed section header", false
+			}
+		case foreign: // what belongs to it was said with it
+		case !pair:
+			problem = fmt.Sprintf("malformed key=value (%s)", line)
+		case known.FindOptionByLongName(key) == nil || known.FindOptionByLongName(key).Field().Tag.Get("no-ini") != "":
+			problem = fmt.Sprintf("unknown option: %s", key)
+		default:
+			continue
+		}
+		lines[i] = ""
+		if problem != "" {
+			wrong = append(wrong, &flags.IniError{LineNumber: uint(i + 1), Message: problem})
+		}
+	}
+	return lines, wrong, nil
+}
+
+// cutPair splits a line that gives a key its value.
+func cutPair(line string) (key, value string, ok bool) {
+	line = strings.TrimSpace(line)
+	if line == "" || strings.ContainsRune("[;#", rune(line[0])) {
+		return "", "", false
+	}
+	key, value, ok = strings.Cut(line, "=")
+	return strings.TrimSpace(key), strings.TrimSpace(value), ok
+}
+
+// describe makes go-flags' error name the file, the line and the line's key in the usual way.
+func describe(path string, content []byte, err error) error {
+	var e *flags.IniError
+	if !errors.As(err, &e) {
+		return err
+	}
+	message := e.Message
+	if lines := strings.Split(string(content), "\n"); 0 < e.LineNumber && int(e.LineNumber) <= len(lines) {
+		if key, _, ok := strings.Cut(lines[e.LineNumber-1], "="); ok && !strings.Contains(message, strings.TrimSpace(key)) {
+			message = strings.TrimSpace(key) + ": " + message
+		}
+	}
+	return fmt.Errorf("%s, line %d: %s", path, e.LineNumber, message)
+}
+
+// readEnvironment fills c from the environment.
+func (l *loader) readEnvironment(c *Config) error {
+	own, err := optionsOf(l.own...)
+	if err != nil {
+		return err
+	}
+	all, err := optionsOf(c)
+	if err != nil {
+		return err
+	}
+	for _, o := range all.Groups()[0].Options() {
+		value := os.Getenv(variable(o))
+		if value == "" || o.Field().Tag.Get("no-ini") != "" {
+			continue
+		}
+		before := o.Value()
+		err := o.Set(&value)
+		if err == nil {
+			continue
+		}
+		err = fmt.Errorf("environment variable %s: %w", variable(o), err)
+		if own.FindOptionByLongName(o.LongName) != nil {
+			return err
+		}
+		l.problems = append(l.problems, err.Error())
+		reflect.ValueOf(c).Elem().FieldByName(o.Field().Name).Set(reflect.ValueOf(before))
+	}
+	return nil
+}
+
+// variable is the name of the environment variable of an option.
+func variable(o *flags.Option) string {
+	return prefix + strings.ToUpper(strings.ReplaceAll(o.LongName, "-", "_"))
+}
+
+// check checks the parts that the command uses. All that are wrong get the defaults.
+func (l *loader) check(c *Config) error {
+	fallback := Default()
+	for i, part := range c.parts() {
+		p, ok := part.(checked)
+		if !ok {
+			continue
+		}
+		err := p.check()
+		if err == nil {
+			continue
+		}
+		reflect.ValueOf(part).Elem().Set(reflect.ValueOf(fallback.parts()[i]).Elem())
+		if slices.Contains(l.own, part) {
+			return err
+		}
+		l.problems = append(l.problems, err.Error())
+	}
+	switch {
+	case c.Spool != "":
+		return nil
+	case l.unreadable != nil:
+		return l.unreadable
+	}
+	return ErrNoSpool
+}
+
+// Problems gives all that is wrong in the file and the environment, whichever command it concerns.
+func Problems(file string) []string {
+	l := loader{tolerant: true}
+	c := Default()
+	for _, err := range []error{l.readFile(&c, file), l.readEnvironment(&c)} {
+		if err != nil {
+			l.problems = append(l.problems, err.Error())
+		}
+	}
+	l.check(&c) // nothing is used, so that all is a problem; where the spool is does not matter
+	return l.problems
+}
