@@ -17,6 +17,8 @@
 //	offers/<id>.json                              the streamed part of a segment that a standby gets before its promotion
 //	leases/<id>.json                              what a running backup or restore needs; renewed while it runs
 //	damaged/<name>.json                           a segment that was archived with broken records
+//	server.json                                   what the production server said when it was asked last: its timeline
+//	                                              and position
 //	setup.json                                    what the server was set to before supervisor setup changed it, for
 //	                                              setup --undo; in a spool alone
 //

@@ -26,6 +26,7 @@ type Inventory struct {
 	Unfinished []string
 	Streamed   []storage.Entry // what partial/ holds: the segment that is being written, as far as it was streamed
 	Streams    []Stream
+	Server     *Server // what the production server said last; nil if it was never asked
 	Leases     []Lease
 	Standbys   []Standby
 	Damages    []Damaged // segments that were archived with broken records
@@ -64,7 +65,7 @@ func (a *Archive) Inventory(ctx context.Context) (*Inventory, error) {
 	}
 	inv := &Inventory{Identity: id}
 	for _, take := range []func(context.Context, *Inventory) error{
-		a.takeLeases, a.takeStandbys, a.takeBackups, a.takeWAL, a.takeStreamed, a.takeStreams, a.takeDamages,
+		a.takeLeases, a.takeStandbys, a.takeBackups, a.takeServer, a.takeWAL, a.takeStreamed, a.takeStreams, a.takeDamages,
 	} {
 		if err := take(ctx, inv); err != nil {
 			return nil, err
@@ -75,7 +76,7 @@ func (a *Archive) Inventory(ctx context.Context) (*Inventory, error) {
 
 // Retake reads leases, standbys and backups anew. The WAL is what inv has of it.
 func (a *Archive) Retake(ctx context.Context, inv *Inventory) (*Inventory, error) {
-	again := &Inventory{Identity: inv.Identity, Lines: inv.Lines, Streamed: inv.Streamed, Damages: inv.Damages}
+	again := &Inventory{Identity: inv.Identity, Lines: inv.Lines, Streamed: inv.Streamed, Damages: inv.Damages, Server: inv.Server}
 	for _, take := range []func(context.Context, *Inventory) error{a.takeLeases, a.takeStandbys, a.takeBackups} {
 		if err := take(ctx, again); err != nil {
 			return nil, err
@@ -252,7 +253,8 @@ func (inv *Inventory) Has(n wal.Name) bool {
 	return err == nil && n.Kind == wal.KindSegment && l != nil && l.has(number)
 }
 
-// Newest is the timeline with the highest number, which is that of the last promotion; 0 if there is none.
+// Newest is the timeline with the highest number, which is that of the last promotion, of whichever server; 0 if there is
+// none. [Inventory.Production] is the production server's.
 func (inv *Inventory) Newest() wal.Timeline {
 	if len(inv.Lines) == 0 {
 		return 0

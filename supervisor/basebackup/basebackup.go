@@ -139,6 +139,7 @@ func (t *taker) take(ctx context.Context) (*backup.Manifest, error) {
 	w := volume.NewWriter(t.b, t.id, volume.Options{
 		Codec: t.Codec, Level: t.Level, Workers: t.Workers, Tool: t.Tool, Progress: t.Progress,
 	})
+	t.note(ctx)
 	m, err := t.receive(ctx, w)
 	if err != nil {
 		return nil, err
@@ -150,6 +151,18 @@ func (t *taker) take(ctx context.Context) (*backup.Manifest, error) {
 		return nil, err
 	}
 	return m, w.Commit(ctx, m)
+}
+
+// note has the archive know which timeline the server is on, unless it is a standby. That it cannot is no reason to take no
+// backup.
+func (t *taker) note(ctx context.Context) {
+	newest, err := t.a.Newest(ctx)
+	if err != nil || t.server.InRecovery {
+		return
+	}
+	if tli, at, err := t.sql.WritesTo(ctx); err == nil {
+		_ = t.a.NoteServer(ctx, archive.Server{SystemID: t.server.SystemID, Timeline: tli, LSN: at, Newest: newest})
+	}
 }
 
 // receive stores what the server sends.

@@ -239,7 +239,8 @@ func (p *promoter) conclude(ctx context.Context) (err error) {
 	if !s.Committed.IsZero() {
 		p.done.LastCommit = s.Committed.UTC()
 	}
-	if p.done.Timeline, _, err = p.c.WritesTo(ctx); err != nil {
+	var at wal.LSN
+	if p.done.Timeline, at, err = p.c.WritesTo(ctx); err != nil {
 		return err
 	}
 	if err := p.withdraw(ctx); err != nil {
@@ -248,7 +249,7 @@ func (p *promoter) conclude(ctx context.Context) (err error) {
 	if why := p.misplaced(); why != "" {
 		p.Warn("if this is the old primary, stop it and let it rejoin; if it crashed while it was promoted, stop it, start it as a standby of its own timeline (standby.signal and recovery_target_timeline = current; up to 11 recovery.conf without that setting), promote it, and take a base backup",
 			fmt.Sprintf("the server writes to timeline %d, %s", p.done.Timeline, why))
-	} else if err := p.forget(ctx); err != nil {
+	} else if err := p.succeed(ctx, at); err != nil {
 		p.Warn(cli.Call("cleanup")+" --forget-standby does it", fmt.Sprintf("the archive goes on keeping WAL for the standby that this server was: %v", err))
 	}
 	p.done.Loss = p.loss()
@@ -283,6 +284,15 @@ func (p *promoter) withdraw(ctx context.Context) error {
 		return nil // none was made
 	}
 	return p.a.WithdrawOffer(ctx, id)
+}
+
+// succeed has the archive take the server for the production server, and no longer for a standby.
+func (p *promoter) succeed(ctx context.Context, at wal.LSN) error {
+	s := archive.Server{SystemID: p.info.SystemID, Timeline: p.done.Timeline, LSN: at, Newest: p.inv.Newest()}
+	if err := p.a.NoteServer(ctx, s); err != nil {
+		p.Warn("supervisor check tells the archive", fmt.Sprintf("the archive does not know yet that timeline %d is the one to follow: %v", s.Timeline, err))
+	}
+	return p.forget(ctx)
 }
 
 // forget has the archive let go of the WAL that the server needed as a standby.

@@ -31,6 +31,7 @@ func (r *receiver) keep(ctx context.Context) {
 	tick := time.NewTicker(keepInterval)
 	defer tick.Stop()
 	said := ""
+	var seen look
 	for {
 		r.mu.Lock()
 		wait := time.Duration(0)
@@ -54,6 +55,7 @@ func (r *receiver) keep(ctx context.Context) {
 		r.trouble = trouble
 		r.mu.Unlock()
 		r.note(ctx)
+		r.noteServer(ctx, &seen)
 		select {
 		case <-ctx.Done():
 			return

@@ -83,9 +83,8 @@ type receiver struct {
 
 	size wal.SegmentSize
 	// skipTo is the number of the segment before which the server has nothing any more.
-	skipTo  uint64
-	slotAt  wal.LSN // from where on the server kept WAL for the slot when the session began
-	standby bool    // the server was one when the session began
+	skipTo uint64
+	slotAt wal.LSN // from where on the server kept WAL for the slot when the session began
 	// settled is the segment that was received anew because a standby may have sent what it had not received itself.
 	settled wal.Name
 	// doubtful holds bytes of which nobody knows whether they are durable, until it can be cut off before them.
@@ -97,7 +96,9 @@ type receiver struct {
 	state     archive.Stream
 	trouble   string // the keeper's
 	archiving bool   // the server archives by itself
-	way       way    // to the server's timeline
+	system    wal.SystemID
+	standby   bool // the server was one when the session began
+	way       way  // to the server's timeline
 }
 
 // Run streams until ctx ends, and then returns nil. It connects again whenever the connection ends. An error is one that
@@ -193,7 +194,9 @@ func (r *receiver) session(ctx context.Context) (streamed bool, err error) {
 	if err := r.a.Bind(ctx, archive.Identity{SystemID: id.system, SegmentSize: id.size}); err != nil {
 		return false, err
 	}
-	r.size = id.size
+	r.mu.Lock()
+	r.size, r.system = id.size, id.system
+	r.mu.Unlock()
 	lineage, err := r.learn(ctx, c, id.timeline)
 	if err != nil {
 		return false, err
@@ -333,6 +336,31 @@ func (r *receiver) update(change func(*archive.Stream)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	change(&r.state)
+}
+
+// A look is which timelines the archive was seen to hold. It is noted with what the server says after it.
+type look struct {
+	newest wal.Timeline
+	at     time.Time
+}
+
+// noteServer has the archive know which timeline the server is on, unless it is a standby.
+func (r *receiver) noteServer(ctx context.Context, l *look) {
+	r.mu.Lock()
+	s := archive.Server{SystemID: r.system, Timeline: r.way.lineage.Timeline, LSN: r.state.Sent, Newest: l.newest}
+	heard, standby := r.state.Heard, r.standby
+	r.mu.Unlock()
+	if s.Timeline == 0 || standby || s.LSN == 0 || !l.at.IsZero() && time.Since(l.at) < statusInterval {
+		return
+	}
+	if !l.at.IsZero() && heard.After(l.at) {
+		if err := r.a.NoteServer(ctx, s); err != nil {
+			r.Log.Debug("cannot note what the server says", "error", err.Error())
+		}
+	}
+	if newest, err := r.a.Newest(ctx); err == nil {
+		*l = look{newest, time.Now()}
+	}
 }
 
 // note leaves the note of how it goes in the archive.

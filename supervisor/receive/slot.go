@@ -26,9 +26,13 @@ func (r *receiver) slot(ctx context.Context, c *conn) (wal.LSN, error) {
 		return 0, err
 	}
 	defer sql.Close(context.WithoutCancel(ctx))
-	if err := sql.QueryRow(ctx, `SELECT pg_is_in_recovery()`).Scan(&r.standby); err != nil {
+	var standby bool
+	if err := sql.QueryRow(ctx, `SELECT pg_is_in_recovery()`).Scan(&standby); err != nil {
 		return 0, fmt.Errorf("ask the server whether it is a standby: %w", err)
 	}
+	r.mu.Lock()
+	r.standby = standby
+	r.mu.Unlock()
 	s, err := sql.FindSlot(ctx, r.Slot)
 	switch {
 	case err != nil:

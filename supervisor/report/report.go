@@ -170,7 +170,7 @@ func Take(ctx context.Context, a *archive.Archive, o Options) (*Report, error) {
 		return nil, err
 	}
 	if o.Ask {
-		if r.Server, err = ask(ctx, inv, r.Windows, o); err != nil {
+		if r.Server, err = ask(ctx, a, inv, r.Windows, o); err != nil {
 			r.ServerError = err.Error()
 		}
 	}

@@ -45,7 +45,7 @@ type Lag struct {
 // askTimeout is how long the server has to answer.
 const askTimeout = 10 * time.Second
 
-func ask(ctx context.Context, inv *archive.Inventory, windows []Window, o Options) (*Server, error) {
+func ask(ctx context.Context, a *archive.Archive, inv *archive.Inventory, windows []Window, o Options) (*Server, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	conn, err := pgserver.Connect(ctx, o.Conninfo)
@@ -76,6 +76,9 @@ func ask(ctx context.Context, inv *archive.Inventory, windows []Window, o Option
 		}
 	} else if err := s.takeLag(ctx, conn, inv, stat.LastArchivedTime); err != nil {
 		return nil, err
+	} else if at, err := wal.ParseLSN(s.LSN); err == nil {
+		inv.Server = &archive.Server{SystemID: inv.SystemID, Timeline: wal.Timeline(s.Timeline), LSN: at, Newest: inv.Newest()}
+		_ = a.NoteServer(ctx, *inv.Server) // an archive that can only be read is judged all the same
 	}
 	s.takeReady(ctx, conn, o.PGData)
 	return s, nil

@@ -1,0 +1,182 @@
+package archive
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"time"
+
+	"walkeep/common/storage"
+	"walkeep/common/wal"
+)
+
+// A Server is what the production server, the one that clients write to, said of itself when it was asked last: by a
+// backup, a stream, a check, a status or a promotion.
+type Server struct {
+	SystemID wal.SystemID `json:"system_identifier,string"`
+	Timeline wal.Timeline `json:"timeline"` // to which it writes
+	LSN      wal.LSN      `json:"lsn"`      // up to which it had written
+	// Newest is the highest timeline of which the archive held anything then. A timeline with a higher number came after
+	// the question, one with another number up to this is a copy's or was left.
+	Newest wal.Timeline `json:"newest_timeline"`
+	Asked  time.Time    `json:"asked"` // for people; nothing is decided by it
+}
+
+// serverName is the note of what the production server has said.
+const serverName = "server.json"
+
+// NoteServer records what a server says that is open for writing. Newest must have been looked up before the server was
+// asked, see [Archive.Newest].
+func (a *Archive) NoteServer(ctx context.Context, s Server) error {
+	b, ok := a.b.(storage.Replacer)
+	if !ok {
+		return errors.New("this archive keeps no notes of its server")
+	}
+	s.Asked = time.Now().UTC().Truncate(time.Millisecond)
+	content, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	return b.Replace(ctx, serverName, append(content, '\n'))
+}
+
+// Newest is the highest timeline of which the archive holds anything; 0 if there is none.
+func (a *Archive) Newest(ctx context.Context) (newest wal.Timeline, err error) {
+	entries, err := a.b.List(ctx, "wal/")
+	for _, e := range entries {
+		base := path.Base(e.Name)
+		if tli, err := wal.ParseTimeline(base[:min(8, len(base))]); err == nil {
+			newest = max(newest, tli)
+		}
+	}
+	return newest, err
+}
+
+// server reads what the production server said last; nil if it was never asked.
+func (a *Archive) server(ctx context.Context) (*Server, error) {
+	content, err := storage.ReadAll(ctx, a.b, serverName, maxNote)
+	if errors.Is(err, storage.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var s Server
+	if err := json.Unmarshal(content, &s); err != nil {
+		return nil, fmt.Errorf("%w: %v", ErrDamaged, err)
+	}
+	if s.Timeline == 0 {
+		return nil, fmt.Errorf("%w: it names no timeline", ErrDamaged)
+	}
+	return &s, nil
+}
+
+func (a *Archive) takeServer(ctx context.Context, inv *Inventory) error {
+	s, err := a.server(ctx)
+	switch {
+	case errors.Is(err, ErrDamaged):
+		inv.fault(serverName, err)
+	case err != nil:
+		return err
+	case s != nil && s.SystemID != inv.SystemID:
+		inv.fault(serverName, fmt.Errorf("%w: its system identifier is %s, that of the archive %s", ErrForeign, s.SystemID, inv.SystemID))
+	default:
+		inv.Server = s
+	}
+	return nil
+}
+
+// Production is the timeline that the production server is on, as far as the archive can tell.
+type Production struct {
+	Timeline wal.Timeline // 0: there is none
+	// Said is so where the server has said it, and nothing came since that might be its own next timeline. Otherwise it is
+	// the timeline with the highest number, which a promotion or a recovery has made last: of the server, or of a copy.
+	Said bool
+}
+
+// Production tells which timeline is the production server's. The newest by number need not be: a copy that was
+// restored for a look, or a standby that was promoted for a test, has a timeline of its own in the same archive.
+func (inv *Inventory) Production() Production {
+	s := inv.Server
+	if s == nil {
+		return Production{Timeline: inv.Newest()}
+	}
+	for _, l := range slices.Backward(inv.Lines) {
+		if l.Timeline > s.Newest && l.Timeline > s.Timeline && (l.HistoryErr != nil || inv.mayFollow(s, l.History)) {
+			return Production{Timeline: l.Timeline}
+		}
+	}
+	return Production{s.Timeline, true}
+}
+
+// mayFollow tells whether a timeline that came after the server was asked may be the server's own: it comes from the
+// server's timeline, or, after a recovery to an earlier point, from one on the way there. What comes from another one
+// that was there already is a copy of a copy.
+func (inv *Inventory) mayFollow(s *Server, h wal.History) bool {
+	var from wal.Timeline
+	for _, e := range h.Entries {
+		if e.Timeline <= s.Newest || e.Timeline == s.Timeline {
+			from = e.Timeline
+		}
+	}
+	own := inv.Line(s.Timeline)
+	return from == s.Timeline || from == 0 || own == nil || leads(own.History, from)
+}
+
+func leads(h wal.History, tli wal.Timeline) bool {
+	return slices.ContainsFunc(h.Entries, func(e wal.HistoryEntry) bool { return e.Timeline == tli })
+}
+
+// A Branch is a timeline with WAL that is not on the way to another one.
+type Branch struct {
+	Timeline wal.Timeline
+	Left     wal.LSN // where the two ways part
+	End      wal.LSN // of its last segment
+	// Copy is so for one that does not lead to the other: that of a copy, or of another server. One that leads there was
+	// abandoned where it was left.
+	Copy bool
+}
+
+func (b Branch) String() string {
+	return fmt.Sprintf("timeline %d, which parts from it at %s and ends at %s", b.Timeline, b.Left, b.End)
+}
+
+// Branches lists the timelines that hold WAL beside the way to a timeline, ascending.
+func (inv *Inventory) Branches(tli wal.Timeline) []Branch {
+	to, err := inv.way(tli)
+	if err != nil {
+		return nil
+	}
+	var found []Branch
+	for _, l := range inv.Lines {
+		n := len(l.Segments)
+		w, err := inv.way(l.Timeline)
+		if err != nil || n == 0 || l.Timeline == tli {
+			continue
+		}
+		b := Branch{Timeline: l.Timeline, Left: parting(w, to), End: wal.LSN((l.Segments[n-1].Last + 1) * w.size)}
+		b.Copy = !slices.ContainsFunc(to.steps, func(s step) bool { return s.tli == l.Timeline })
+		// The segment in which the ways part is often complete on both.
+		if b.End > b.Left {
+			found = append(found, b)
+		}
+	}
+	return found
+}
+
+// parting is where two ways part; 0 if they have nothing in common.
+func parting(a, b way) wal.LSN {
+	var at wal.LSN
+	for i := range min(len(a.steps), len(b.steps)) {
+		if a.steps[i].tli != b.steps[i].tli {
+			break
+		}
+		if at = min(a.steps[i].end, b.steps[i].end); a.steps[i].end != b.steps[i].end {
+			break
+		}
+	}
+	return at
+}
