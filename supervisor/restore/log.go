@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"walkeep/common/pgdata"
 )
 
 // maxTail is how much of a log's end is looked at, in bytes.
@@ -16,9 +18,9 @@ const maxTail = 256 << 10
 
 // lastWords finds the last line in the server's newest log, since a time, that says why it has stopped; nothing if none does.
 func lastWords(dir string, since time.Time) string {
-	c := confReader{found: map[string]string{"log_directory": "log"}}
-	c.read(filepath.Join(dir, "postgresql.conf"), 0) // what cannot be read leaves the default
-	at := c.found["log_directory"]
+	c := pgdata.Conf{Settings: map[string]string{"log_directory": "log"}}
+	c.Read(filepath.Join(dir, "postgresql.conf")) // what cannot be read leaves the default
+	at := c.Settings["log_directory"]
 	if !filepath.IsAbs(at) {
 		at = filepath.Join(dir, at)
 	}
@@ -50,9 +52,9 @@ var chatter = regexp.MustCompile(`^waiting for server to start\.*|stopped waitin
 
 // checkOwnConfiguration refuses a configuration that makes the server of one data directory use another one.
 func checkOwnConfiguration(dir string) error {
-	c := confReader{found: make(map[string]string)}
-	c.read(filepath.Join(dir, "postgresql.conf"), 0) // the server will say what is wrong with it
-	if other := c.found["data_directory"]; other != "" && filepath.Clean(other) != dir {
+	c := pgdata.Conf{}
+	c.Read(filepath.Join(dir, "postgresql.conf")) // the server will say what is wrong with it
+	if other := c.Settings["data_directory"]; other != "" && filepath.Clean(other) != dir {
 		return fmt.Errorf("%w: data_directory = %s", ErrElsewhere, Quote(other))
 	}
 	return nil

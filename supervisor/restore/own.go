@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+
+	"walkeep/common/pgdata"
 )
 
 // ownNames are the files of a data directory that are its host's configuration, if they are there.
@@ -37,23 +39,23 @@ func (r *restorer) findOwn(left *note) {
 	for _, name := range ownNames {
 		r.addOwn(filepath.Join(r.Dir, name))
 	}
-	c := confReader{found: map[string]string{"log_directory": "log"}}
+	c := pgdata.Conf{Settings: map[string]string{"log_directory": "log"}}
 	for _, name := range []string{"postgresql.conf", autoConf} {
-		if err := c.read(filepath.Join(r.Dir, name), 0); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := c.Read(filepath.Join(r.Dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			r.Notice("compare it with what was backed up", fmt.Sprintf("the server's configuration was not read to its end, and what it includes may not have been kept: %v", err))
 		}
 	}
 	for _, name := range ownSettings {
-		if file := c.found[name]; file != "" {
+		if file := c.Settings[name]; file != "" {
 			if !filepath.IsAbs(file) {
 				file = filepath.Join(r.Dir, file)
 			}
 			r.addOwn(file)
 		}
 	}
-	hba := confReader{found: make(map[string]string)} // its lines are no settings, but since 16 it may include others
-	hba.read(filepath.Join(r.Dir, "pg_hba.conf"), 0)
-	for _, file := range slices.Concat(c.files, hba.files) {
+	hba := pgdata.Conf{} // its lines are no settings, but since 16 it may include others
+	hba.Read(filepath.Join(r.Dir, "pg_hba.conf"))
+	for _, file := range slices.Concat(c.Files, hba.Files) {
 		r.addOwn(file)
 	}
 	slices.Sort(r.own)

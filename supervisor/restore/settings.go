@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -44,17 +43,17 @@ func (r *restorer) configure() error {
 		return err
 	}
 	elsewhere := make(map[string]bool)
-	c := confReader{found: make(map[string]string)}
-	if err := c.read(filepath.Join(r.Dir, "postgresql.conf"), 0); !exists(filepath.Join(r.Dir, "postgresql.conf")) {
+	c := pgdata.Conf{}
+	if err := c.Read(filepath.Join(r.Dir, "postgresql.conf")); !exists(filepath.Join(r.Dir, "postgresql.conf")) {
 		r.Notice("put it into the data directory, or name it when the server is started (-c config_file=...)",
 			"the backup has no postgresql.conf: the server's configuration lies elsewhere")
 	} else if err != nil {
 		r.Notice("see that it sets no recovery_target of its own", fmt.Sprintf("the server's configuration was not read: %v", err))
 	}
-	for name, value := range c.found {
+	for name, value := range c.Settings {
 		elsewhere[name] = value != ""
 	}
-	if dir := c.found["data_directory"]; dir != "" && filepath.Clean(dir) != r.Dir {
+	if dir := c.Settings["data_directory"]; dir != "" && filepath.Clean(dir) != r.Dir {
 		r.Notice("remove data_directory from postgresql.conf before the server is started",
 			fmt.Sprintf("postgresql.conf says data_directory = '%s': a server started with it would use that directory", dir))
 	}
@@ -108,66 +107,4 @@ func (r *restorer) writeFile(name string, content []byte) error {
 		return err
 	}
 	return r.owner.give(file)
-}
-
-// A confReader finds the settings of configuration files, as PostgreSQL would: the last one counts.
-type confReader struct {
-	found map[string]string
-	files []string // that were read
-}
-
-// maxDepth is how deep configuration files may include each other (CONF_FILE_MAX_DEPTH in guc-file.l).
-const maxDepth = 10
-
-func (c *confReader) read(file string, depth int) error {
-	if depth > maxDepth {
-		return fmt.Errorf("%s is included too deeply", file)
-	}
-	content, err := os.ReadFile(file)
-	if err != nil {
-		return err
-	}
-	c.files = append(c.files, file)
-	for line := range strings.Lines(string(content)) {
-		if trimmed := strings.TrimSpace(line); trimmed == "" || trimmed[0] == '#' {
-			continue
-		}
-		name, value := pgdata.Setting(line)
-		included := value
-		if !filepath.IsAbs(included) {
-			included = filepath.Join(filepath.Dir(file), filepath.FromSlash(value))
-		}
-		switch name = strings.ToLower(name); name {
-		case "include":
-			err = c.read(included, depth+1)
-		case "include_if_exists":
-			if err = c.read(included, depth+1); errors.Is(err, fs.ErrNotExist) {
-				err = nil
-			}
-		case "include_dir":
-			err = c.readDir(included, depth+1)
-		default:
-			c.found[name] = value
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (c *confReader) readDir(dir string, depth int) error {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if path.Ext(e.Name()) != ".conf" || strings.HasPrefix(e.Name(), ".") || e.IsDir() {
-			continue
-		}
-		if err := c.read(filepath.Join(dir, e.Name()), depth); err != nil {
-			return err
-		}
-	}
-	return nil
 }

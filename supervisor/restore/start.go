@@ -199,11 +199,11 @@ func (s *Starting) mayShutDown() bool {
 
 // isWarm tells whether the server lets nobody look before recovery has ended.
 func (s *Starting) isWarm() bool {
-	c := confReader{found: make(map[string]string)}
+	c := pgdata.Conf{}
 	for _, file := range []string{"postgresql.conf", autoConf} {
-		c.read(filepath.Join(s.Dir, file), 0) // what cannot be read leaves the default, which is on
+		c.Read(filepath.Join(s.Dir, file)) // what cannot be read leaves the default, which is on
 	}
-	off := c.found["hot_standby"]
+	off := c.Settings["hot_standby"]
 	return off == "off" || off == "false" || off == "no" || off == "0"
 }
 
