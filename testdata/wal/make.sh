@@ -11,7 +11,7 @@
 set -euo pipefail
 servers=$(realpath "${1:?usage: make.sh SERVERS [MAJOR...]}")
 shift
-majors=${*:-10 11 12 13 14 15 16 17 18}
+majors=${*:-10 11 12 13 14 15 16 17 18 19}
 out=$(realpath "$(dirname "$0")")
 top=$(mktemp -d /tmp/walkeep-wal.XXXXXX)
 chown postgres "$top"
