@@ -16,22 +16,11 @@ type Conninfo []Keyword
 // A Keyword is one of a Conninfo.
 type Keyword struct{ Name, Value string }
 
-// environment are the variables of which a service, which is started without them, has to know.
-var environment = []Keyword{
-	{"PGSERVICEFILE", "servicefile"}, {"PGSERVICE", "service"}, {"PGHOST", "host"}, {"PGPORT", "port"}, {"PGDATABASE", "dbname"}, {"PGUSER", "user"},
-	{"PGPASSFILE", "passfile"}, {"PGSSLMODE", "sslmode"}, {"PGSSLCERT", "sslcert"}, {"PGSSLKEY", "sslkey"},
-	{"PGSSLROOTCERT", "sslrootcert"}, {"PGCONNECT_TIMEOUT", "connect_timeout"}, {"PGTARGETSESSIONATTRS", "target_session_attrs"},
-}
-
-// EnvironmentConninfo is what the PG* variables say.
+// EnvironmentConninfo is what the PG* variables say, of what a service has to know, which is started without them.
 func EnvironmentConninfo() Conninfo {
-	var c Conninfo
-	for _, v := range environment {
-		if value := os.Getenv(v.Name); value != "" {
-			c = append(c, Keyword{v.Value, value})
-		}
-	}
-	return c
+	return slices.DeleteFunc(environment(os.Getenv).conninfo(), func(k Keyword) bool {
+		return slices.Contains(unrecorded, k.Name) || slices.Contains(secrets, k.Name)
+	})
 }
 
 // ParseConninfo reads keywords or a URL.
@@ -104,7 +93,10 @@ func parseURL(text string) (Conninfo, error) {
 			h, p = strings.Trim(host, "[]"), ""
 		}
 		if strings.Trim(p, "0123456789") != "" {
-			return nil, fmt.Errorf("conninfo has a port that is no number, of the host %s", h)
+			return nil, errors.New("conninfo has a port that is no number (in a URL, the signs : / @ ? # of a password are written as %3A %2F %40 %3F %23)")
+		}
+		if h, err = url.PathUnescape(h); err != nil {
+			return nil, errors.New("conninfo is not a valid URL")
 		}
 		hosts, ports = append(hosts, h), append(ports, p)
 	}
@@ -134,6 +126,10 @@ func parseURL(text string) (Conninfo, error) {
 	}
 	slices.Sort(names)
 	for _, name := range names {
+		if name == "ssl" && query.Get(name) == "true" { // as JDBC has it
+			add("sslmode", "require")
+			continue
+		}
 		c = append(c, Keyword{name, query.Get(name)})
 	}
 	return c, nil
@@ -145,9 +141,9 @@ func (c Conninfo) With(name, value string) Conninfo {
 	return append(c, Keyword{name, value})
 }
 
-// WithoutPasswords leaves out what is secret, and tells whether there was something.
+// WithoutPasswords leaves out what is secret, and reports whether there was something.
 func (c Conninfo) WithoutPasswords() (Conninfo, bool) {
-	kept := slices.DeleteFunc(slices.Clone(c), func(k Keyword) bool { return k.Name == "password" || k.Name == "sslpassword" })
+	kept := slices.DeleteFunc(slices.Clone(c), func(k Keyword) bool { return slices.Contains(secrets, k.Name) })
 	return kept, len(kept) < len(c)
 }
 
@@ -177,13 +173,13 @@ func (c Conninfo) value(name string) (string, bool) {
 	return "", false
 }
 
-// HasPassword tells whether a conninfo, as keywords or as a URL, holds a password.
+// HasPassword reports whether a conninfo, as keywords or as a URL, holds a password or another secret.
 func HasPassword(conninfo string) bool {
 	c, err := ParseConninfo(conninfo)
 	if err != nil {
-		return strings.Contains(conninfo, "password")
+		return strings.Contains(conninfo, "password") || strings.Contains(conninfo, "://")
 	}
-	_, has := c.value("password")
+	_, has := c.WithoutPasswords()
 	return has
 }
 

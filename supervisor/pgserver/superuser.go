@@ -4,7 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
+	"maps"
+	"os"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -12,11 +13,15 @@ import (
 )
 
 // ConnectSuperuser connects to a database of a server that trusts everyone who can reach it, as the role that initdb has
-// made. Which one that is, is asked as the user of conninfo, as the user of the system, or as postgres.
+// made, and whatever the settings of roles and databases are. Which role that is, is asked as the user of conninfo, as the user
+// of the system, or as postgres.
 func ConnectSuperuser(ctx context.Context, conninfo, host string, port uint16, database string) (*Conn, error) {
 	var first error
 	for _, user := range []string{"", "postgres"} {
-		c, err := connectTo(ctx, conninfo, host, port, database, user)
+		c, err := connectTo(ctx, conninfo, host, port, database, user, untouched)
+		if Denied(err) { // it is no superuser, who alone may set them
+			c, err = connectTo(ctx, conninfo, host, port, database, user, nil)
+		}
 		if err != nil {
 			if first == nil {
 				first = err
@@ -28,31 +33,34 @@ func ConnectSuperuser(ctx context.Context, conninfo, host string, port uint16, d
 		if err != nil || len(names) == 0 {
 			return nil, fmt.Errorf("find the superuser: %w", err)
 		}
-		return connectTo(ctx, conninfo, host, port, database, names[0])
+		return connectTo(ctx, conninfo, host, port, database, names[0], untouched)
 	}
 	return nil, first
 }
 
 // connectTo connects to one server; with the user of conninfo where none is given.
-func connectTo(ctx context.Context, conninfo, host string, port uint16, database, user string) (*Conn, error) {
-	c, err := pgx.ParseConfig(conninfo)
+func connectTo(ctx context.Context, conninfo, host string, port uint16, database, user string, settings map[string]string) (*Conn, error) {
+	if host == "" || port == 0 {
+		return nil, errors.New("connect to the server: it does not say where it listens")
+	}
+	c, err := read(conninfo, os.Getenv)
 	if err != nil {
-		return nil, fmt.Errorf("read conninfo: %w", withoutPassword(err))
+		return nil, err
 	}
-	c.Host, c.Port, c.Fallbacks, c.Database = host, port, nil, database
+	c = c.With("dbname", database)
 	if user != "" {
-		c.User = user
+		c = c.With("user", user)
 	}
-	if filepath.IsAbs(host) {
-		c.TLSConfig = nil
+	p, err := c.place(address{host: host, port: port})
+	if err != nil {
+		return nil, err
 	}
-	prepare(&c.Config)
-	c.DefaultQueryExecMode = pgx.QueryExecModeExec
-	conn, err := pgx.ConnectConfig(ctx, c)
+	maps.Copy(p.config.RuntimeParams, settings)
+	conn, err := p.open(ctx, nil)
 	if err != nil {
 		return nil, fmt.Errorf("connect to the server: %w", err)
 	}
-	return &Conn{conn}, nil
+	return conn, nil
 }
 
 // NotReady tells whether the error of a connection may go away: the server is starting, or does not listen yet.

@@ -3,6 +3,7 @@ package promote
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"walkeep/common/pgdata"
@@ -43,5 +44,9 @@ func (p *promoter) warm() bool {
 		return false
 	}
 	m, err := pgdata.ReadPostmaster(p.PGData)
-	return err == nil && m.Warm && m.Port == pgserver.Port(p.Conninfo)
+	if err != nil || !m.Warm {
+		return false
+	}
+	places, err := pgserver.Places(p.Conninfo)
+	return err == nil && slices.ContainsFunc(places, func(place pgserver.Place) bool { return place.Port() == m.Port })
 }

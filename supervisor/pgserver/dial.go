@@ -1,0 +1,343 @@
+package pgserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// connectTimeout is how long a connection may take where connect_timeout does not say it.
+const connectTimeout = 30 * time.Second
+
+// ErrSecret says that a conninfo holds a secret where it must not.
+var ErrSecret = errors.New("it holds a password")
+
+// A Conn is a connection for SQL. It is not safe for concurrent use.
+type Conn struct {
+	*pgx.Conn
+	here Conninfo
+}
+
+// Here is the conninfo of the very server that the connection leads to, for another connection to it. It may hold a password.
+func (c *Conn) Here() string { return c.here.String() }
+
+// Connect connects by libpq's keywords or URL; what they leave open comes from the service file, the PG* variables and the
+// password file. Of several servers it takes the first that answers, and that is what target_session_attrs wants. The
+// database is postgres where none is named.
+func Connect(ctx context.Context, conninfo string) (*Conn, error) {
+	c, err := connectFirst(ctx, conninfo, func(ctx context.Context, p Place, wanted string) (*Conn, error) {
+		return p.open(ctx, validateSQL[wanted])
+	})
+	if err != nil {
+		return nil, fmt.Errorf("connect to the server: %w", err)
+	}
+	return c, nil
+}
+
+// ConnectAt is [Connect] to the server that listens at this host, or in this socket directory, and port, whatever conninfo
+// says: of it, and of the environment, only who connects is taken.
+func ConnectAt(ctx context.Context, conninfo, host string, port uint16) (*Conn, error) {
+	return connectTo(ctx, conninfo, host, port, "postgres", "", nil)
+}
+
+// ConnectReplication connects for replication commands. notice is called with the server's warnings.
+func ConnectReplication(ctx context.Context, conninfo string, notice func(*pgconn.Notice)) (*pgconn.PgConn, error) {
+	pg, err := connectFirst(ctx, conninfo, func(ctx context.Context, p Place, wanted string) (*pgconn.PgConn, error) {
+		return p.replicate(ctx, validateReplication(wanted), notice)
+	})
+	if err != nil {
+		return nil, fmt.Errorf("connect to the server for replication: %w", err)
+	}
+	return pg, nil
+}
+
+// connectFirst opens the first of a conninfo's servers that can be opened.
+func connectFirst[C any](ctx context.Context, conninfo string, open func(ctx context.Context, p Place, wanted string) (C, error)) (none C, _ error) {
+	whole, err := read(conninfo, os.Getenv)
+	if err != nil {
+		return none, err
+	}
+	places, err := whole.places()
+	if err != nil {
+		return none, err
+	}
+	wanted, _ := whole.value("target_session_attrs")
+	tries := []string{wanted}
+	switch wanted {
+	case "", "any":
+		tries = []string{"any"}
+	case "prefer-standby":
+		tries = []string{"standby", "any"}
+	case "read-write", "read-only", "primary", "standby":
+	default:
+		return none, fmt.Errorf("conninfo: target_session_attrs is any, read-write, read-only, primary, standby or prefer-standby, not %q", wanted)
+	}
+	var failed []error
+	for _, wanted := range tries {
+		failed = nil
+		for _, p := range places {
+			c, err := open(ctx, p, wanted)
+			if err == nil {
+				return c, nil
+			}
+			failed = append(failed, err)
+			if refusedLogin(err) {
+				break
+			}
+		}
+	}
+	return none, errors.Join(failed...)
+}
+
+// refusedLogin reports whether a server knows the client and does not let it in: libpq asks no other server then.
+func refusedLogin(err error) bool {
+	var pg *pgconn.PgError
+	if !errors.As(err, &pg) {
+		return false
+	}
+	switch pg.Code {
+	case "28P01", "3D000", "42501": // invalid_password, invalid_catalog_name, insufficient_privilege
+		return true
+	}
+	return false
+}
+
+// A Place is one of the servers that a conninfo names.
+type Place struct {
+	address
+	conninfo Conninfo // complete, of all servers
+	config   *pgx.ConnConfig
+}
+
+// String is the host and the port.
+func (p Place) String() string {
+	host := p.host
+	if p.addr != "" {
+		host = p.addr
+	}
+	return net.JoinHostPort(host, strconv.Itoa(int(p.port)))
+}
+
+// read reads a conninfo, with what the service and the environment add to it.
+func read(text string, look environment) (Conninfo, error) {
+	c, err := ParseConninfo(text)
+	if err != nil {
+		return nil, fmt.Errorf("read conninfo: %w", err)
+	}
+	return c.complete(look)
+}
+
+// places are the servers that a complete conninfo names.
+func (c Conninfo) places() ([]Place, error) {
+	addresses, err := c.addresses()
+	if err != nil {
+		return nil, err
+	}
+	var all []Place
+	for _, a := range addresses {
+		hosts := []string{a.host}
+		if a.host == "" && a.addr == "" {
+			hosts = defaultHosts(a.port)
+		}
+		for _, a.host = range hosts {
+			p, err := c.place(a)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, p)
+		}
+	}
+	return all, nil
+}
+
+// place is how one of the servers is connected to.
+func (c Conninfo) place(a address) (Place, error) {
+	p := Place{address: a, conninfo: c}
+	host := a.host
+	switch {
+	case a.addr != "" && (host == "" || filepath.IsAbs(host) || host[0] == '@'):
+		host = a.addr // it counts, and there is no name to check
+	case strings.HasPrefix(host, "@"):
+		host = "/" + host // an abstract socket, which the driver would look up as a name
+	}
+	var words Conninfo
+	for _, k := range keywords {
+		if value, said := c.value(k.name); said && k.use == passed {
+			words = append(words, Keyword{k.name, value})
+		}
+	}
+	timeout, err := c.timeout()
+	if err != nil {
+		return p, err
+	}
+	words = append(words, Keyword{"host", host}, Keyword{"port", strconv.Itoa(int(a.port))}, Keyword{"target_session_attrs", "any"},
+		Keyword{"connect_timeout", strconv.Itoa(int(timeout / time.Second))})
+	for _, name := range []string{"service", "servicefile"} { // the driver reads it once more, if PGSERVICE is set
+		if value, said := c.value(name); said {
+			words = append(words, Keyword{name, value})
+		}
+	}
+	keyPassword, _ := c.value("sslpassword")
+	config, err := pgx.ParseConfigWithOptions(words.String(), pgx.ParseConfigOptions{ParseConfigOptions: pgconn.ParseConfigOptions{
+		GetSSLPassword: func(context.Context) string { return keyPassword },
+	}})
+	if err != nil {
+		return p, fmt.Errorf("read conninfo: %w", reason(err))
+	}
+	if password, said := c.value("password"); said && password != "" {
+		config.Password = password
+	}
+	if config.Database == "" {
+		config.Database = "postgres"
+	}
+	config.DialFunc = dialAbstract(config.DialFunc)
+	if a.addr != "" {
+		config.LookupFunc = func(context.Context, string) ([]string, error) { return []string{a.addr}, nil }
+	}
+	config.DefaultQueryExecMode = pgx.QueryExecModeExec // nothing is worth preparing
+	prepareSession(config)
+	p.config = config
+	return p, nil
+}
+
+// timeout is what connect_timeout says.
+func (c Conninfo) timeout() (time.Duration, error) {
+	text, _ := c.value("connect_timeout")
+	if text == "" {
+		return connectTimeout, nil
+	}
+	n, err := strconv.Atoi(strings.TrimSpace(text))
+	if err != nil {
+		return 0, errors.New("conninfo has a connect_timeout that is no number of seconds")
+	}
+	if n <= 0 {
+		return connectTimeout, nil
+	}
+	return time.Duration(max(n, 2)) * time.Second, nil // as libpq has it
+}
+
+// dialAbstract dials what the driver has made of the name of an abstract socket.
+func dialAbstract(dial pgconn.DialFunc) pgconn.DialFunc {
+	return func(ctx context.Context, network, address string) (net.Conn, error) {
+		if network == "unix" && strings.HasPrefix(address, "/@") {
+			address = address[1:]
+		}
+		return dial(ctx, network, address)
+	}
+}
+
+// reason keeps a conninfo that the driver cannot read out of the logs: it may hold a password.
+func reason(err error) error {
+	var parse *pgconn.ParseConfigError
+	if !errors.As(err, &parse) {
+		return err
+	}
+	text := parse.Error()
+	if at := strings.LastIndex(text, "`: "); at >= 0 {
+		return errors.New(text[at+len("`: "):])
+	}
+	return errors.New("it cannot be read")
+}
+
+// open connects to this server for SQL.
+func (p Place) open(ctx context.Context, validate pgconn.ValidateConnectFunc) (*Conn, error) {
+	config := p.config.Copy()
+	config.ValidateConnect = validate
+	return p.connectWith(ctx, config)
+}
+
+func (p Place) connectWith(ctx context.Context, config *pgx.ConnConfig) (*Conn, error) {
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	return &Conn{conn, p.conninfo.at(p.address, conn.PgConn().Conn().RemoteAddr())}, nil
+}
+
+// at is a conninfo for the very server to which a connection was made, whatever other servers there are and whatever the
+// environment says.
+func (c Conninfo) at(a address, remote net.Addr) Conninfo {
+	addr := ""
+	if tcp, ok := remote.(*net.TCPAddr); ok {
+		addr = (&net.IPAddr{IP: tcp.IP, Zone: tcp.Zone}).String()
+	}
+	return c.With("host", a.host).With("hostaddr", addr).With("port", strconv.Itoa(int(a.port))).
+		With("target_session_attrs", "any").With("load_balance_hosts", "disable")
+}
+
+// replicate connects to this server for replication commands.
+func (p Place) replicate(ctx context.Context, validate pgconn.ValidateConnectFunc, notice func(*pgconn.Notice)) (*pgconn.PgConn, error) {
+	config := p.config.Config.Copy()
+	config.ValidateConnect = validate
+	config.AfterConnect = nil
+	config.RuntimeParams["replication"] = "true"
+	config.OnNotice = func(_ *pgconn.PgConn, n *pgconn.Notice) { notice(n) }
+	conn, err := pgconn.ConnectConfig(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	// A connection for replication cannot change a setting, and a server that does not know one refuses the connection: so
+	// the server says first whether it has it.
+	if major(conn.ParameterStatus("server_version")) < 14 {
+		return conn, nil
+	}
+	found, err := conn.Exec(ctx, "SHOW idle_session_timeout").ReadAll()
+	if err != nil || len(found) != 1 || len(found[0].Rows) != 1 || string(found[0].Rows[0][0]) == "0" {
+		return conn, err
+	}
+	conn.Close(context.WithoutCancel(ctx))
+	config.RuntimeParams["idle_session_timeout"] = "0"
+	return pgconn.ConnectConfig(ctx, config)
+}
+
+// major is the first number of a version; 0 if there is none.
+func major(version string) int {
+	end := strings.IndexFunc(version, func(r rune) bool { return r < '0' || r > '9' })
+	if end < 0 {
+		end = len(version)
+	}
+	n, _ := strconv.Atoi(version[:end])
+	return n
+}
+
+// validateSQL is what target_session_attrs asks of a server.
+var validateSQL = map[string]pgconn.ValidateConnectFunc{
+	"read-write": pgconn.ValidateConnectTargetSessionAttrsReadWrite,
+	"read-only":  pgconn.ValidateConnectTargetSessionAttrsReadOnly,
+	"primary":    pgconn.ValidateConnectTargetSessionAttrsPrimary,
+	"standby":    pgconn.ValidateConnectTargetSessionAttrsStandby,
+}
+
+// validateReplication is the same in the words that a connection for replication takes: those of SQL are refused there.
+func validateReplication(wanted string) pgconn.ValidateConnectFunc {
+	readOnly := ""
+	switch wanted {
+	case "read-write", "primary":
+		readOnly = "off"
+	case "read-only", "standby":
+		readOnly = "on"
+	default:
+		return nil
+	}
+	return func(ctx context.Context, conn *pgconn.PgConn) error {
+		found, err := conn.Exec(ctx, "SHOW transaction_read_only").ReadAll()
+		switch {
+		case err != nil:
+			return err
+		case len(found) != 1 || len(found[0].Rows) != 1:
+			return errors.New("the server does not say whether it is open for writing")
+		case string(found[0].Rows[0][0]) != readOnly:
+			return fmt.Errorf("it is not %s", wanted)
+		}
+		return nil
+	}
+}

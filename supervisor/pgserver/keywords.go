@@ -1,0 +1,267 @@
+package pgserver
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+)
+
+// ErrKeyword says that a conninfo holds a word that this program does not know, so where it leads is not known either.
+var ErrKeyword = errors.New("not a keyword of libpq that this program knows")
+
+// use is what becomes of a keyword.
+type use int
+
+const (
+	passed  use = iota // the driver knows it
+	ours               // it is acted on here
+	ignored            // it changes neither which server is reached nor what it says
+)
+
+// keywords are libpq's, up to those of version 19, each with the variable that stands for it. A server takes what is neither
+// of libpq nor of its settings for an error, so nothing but what the driver knows may reach it.
+//
+// Source: PQconninfoOptions in src/interfaces/libpq/fe-connect.c.
+var keywords = []struct {
+	name, variable string
+	use            use
+}{
+	{"servicefile", "PGSERVICEFILE", ours}, {"service", "PGSERVICE", ours},
+	{"host", "PGHOST", ours}, {"hostaddr", "PGHOSTADDR", ours}, {"port", "PGPORT", ours},
+	{"dbname", "PGDATABASE", passed}, {"user", "PGUSER", passed}, {"password", "PGPASSWORD", ours}, {"passfile", "PGPASSFILE", passed},
+	{"sslmode", "PGSSLMODE", passed}, {"sslcert", "PGSSLCERT", passed}, {"sslkey", "PGSSLKEY", passed}, {"sslrootcert", "PGSSLROOTCERT", passed},
+	{"sslpassword", "PGSSLPASSWORD", ours}, {"sslcertmode", "PGSSLCERTMODE", passed}, {"sslsni", "PGSSLSNI", passed},
+	{"sslnegotiation", "PGSSLNEGOTIATION", passed}, {"channel_binding", "PGCHANNELBINDING", passed}, {"require_auth", "PGREQUIREAUTH", passed},
+	{"min_protocol_version", "PGMINPROTOCOLVERSION", passed}, {"max_protocol_version", "PGMAXPROTOCOLVERSION", passed},
+	{"connect_timeout", "PGCONNECT_TIMEOUT", ours}, {"target_session_attrs", "PGTARGETSESSIONATTRS", ours},
+	{"load_balance_hosts", "PGLOADBALANCEHOSTS", ours}, {"options", "PGOPTIONS", passed}, {"application_name", "PGAPPNAME", passed},
+	{"fallback_application_name", "", ignored}, {"krbsrvname", "PGKRBSRVNAME", passed}, {"replication", "", ignored},
+	{"client_encoding", "PGCLIENTENCODING", ignored}, {"authtype", "PGAUTHTYPE", ignored}, {"tty", "PGTTY", ignored},
+	{"keepalives", "", ignored}, {"keepalives_idle", "", ignored}, {"keepalives_interval", "", ignored}, {"keepalives_count", "", ignored},
+	{"tcp_user_timeout", "", ignored}, {"sslcompression", "PGSSLCOMPRESSION", ignored}, {"sslcrl", "PGSSLCRL", ignored},
+	{"sslcrldir", "PGSSLCRLDIR", ignored}, {"sslkeylogfile", "", ignored}, {"requiressl", "PGREQUIRESSL", ignored},
+	{"requirepeer", "PGREQUIREPEER", ignored}, {"ssl_min_protocol_version", "PGSSLMINPROTOCOLVERSION", ignored},
+	{"ssl_max_protocol_version", "PGSSLMAXPROTOCOLVERSION", ignored}, {"gssencmode", "PGGSSENCMODE", ignored},
+	{"gsslib", "PGGSSLIB", ignored}, {"gssdelegation", "PGGSSDELEGATION", ignored},
+	{"scram_client_key", "", ignored}, {"scram_server_key", "", ignored}, {"oauth_issuer", "", ignored}, {"oauth_client_id", "", ignored},
+	{"oauth_client_secret", "", ignored}, {"oauth_scope", "", ignored}, {"oauth_ca_file", "PGOAUTHCAFILE", ignored},
+}
+
+// secrets are the keywords whose values nobody may see.
+var secrets = []string{"password", "sslpassword", "scram_client_key", "scram_server_key", "oauth_client_secret"}
+
+// unrecorded are what the variables say for one call, and not for what is to be written down.
+var unrecorded = []string{"options", "application_name", "client_encoding", "authtype", "tty"}
+
+// An environment looks a variable up; it is nil where nobody knows the variables.
+type environment func(name string) string
+
+// conninfo is what the variables say.
+func (look environment) conninfo() (c Conninfo) {
+	if look == nil {
+		return nil
+	}
+	for _, k := range keywords {
+		if k.variable == "" {
+			continue
+		}
+		if value := look(k.variable); value != "" {
+			c = append(c, Keyword{k.name, value})
+		}
+	}
+	return c
+}
+
+// complete adds what a conninfo leaves open: what its service says, and then the variables. Unknown words are an error.
+func (c Conninfo) complete(look environment) (Conninfo, error) {
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	whole := append(look.conninfo(), c...)
+	service, _ := whole.value("service")
+	if service == "" {
+		return whole, nil
+	}
+	if look == nil {
+		return nil, fmt.Errorf("conninfo names the service %q, and where its file is, is not known", service)
+	}
+	file, _ := whole.value("servicefile")
+	said, file, err := readService(service, serviceFiles(file, look))
+	if err != nil {
+		return nil, err
+	}
+	if err := said.check(); err != nil {
+		return nil, fmt.Errorf("service %q: %w", service, err)
+	}
+	whole = append(append(look.conninfo(), said...), c...)
+	return whole.With("service", service).With("servicefile", file), nil
+}
+
+// check looks whether all words are known.
+func (c Conninfo) check() error {
+words:
+	for _, w := range c {
+		for _, k := range keywords {
+			if k.name == w.Name {
+				continue words
+			}
+		}
+		return fmt.Errorf("conninfo: %q is %w", w.Name, ErrKeyword)
+	}
+	return nil
+}
+
+// serviceFiles are where libpq looks for a service, the directories of the packages of Debian and Red Hat included.
+func serviceFiles(given string, look environment) []string {
+	files := []string{given}
+	if given == "" {
+		if home := look("HOME"); home != "" {
+			files = []string{filepath.Join(home, ".pg_service.conf")}
+		}
+		if runtime.GOOS == "windows" {
+			files = []string{filepath.Join(look("APPDATA"), "postgresql", ".pg_service.conf")}
+		}
+	}
+	for _, dir := range []string{look("PGSYSCONFDIR"), "/etc/postgresql-common", "/etc/sysconfig/pgsql", "/etc"} {
+		if dir != "" {
+			files = append(files, filepath.Join(dir, "pg_service.conf"))
+		}
+	}
+	return files
+}
+
+// readService reads what the first of the files that has a service says of it.
+func readService(service string, files []string) (Conninfo, string, error) {
+	for _, file := range files {
+		f, err := os.Open(file)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, "", fmt.Errorf("look for the service %q: %w", service, err)
+		}
+		c, found, err := parseService(service, bufio.NewScanner(f))
+		f.Close()
+		if err != nil {
+			return nil, "", fmt.Errorf("%s: %w", file, err)
+		}
+		if found {
+			return c, file, nil
+		}
+	}
+	return nil, "", fmt.Errorf("the service %q is in none of %s", service, strings.Join(files, ", "))
+}
+
+func parseService(service string, lines *bufio.Scanner) (c Conninfo, found bool, err error) {
+	for lines.Scan() {
+		line := strings.TrimSpace(lines.Text())
+		switch {
+		case line == "", line[0] == '#':
+		case line[0] == '[':
+			if found {
+				return c, true, nil
+			}
+			found = line == "["+service+"]"
+		case found:
+			name, value, ok := strings.Cut(line, "=")
+			if !ok {
+				return nil, true, fmt.Errorf("service %q: a line is not of the form keyword=value", service)
+			}
+			// What comes first counts there.
+			if name = strings.TrimSpace(name); name != "" {
+				c = append(Conninfo{{name, strings.TrimSpace(value)}}, c...)
+			}
+		}
+	}
+	return c, found, lines.Err()
+}
+
+// An address is one of the servers that a conninfo names.
+type address struct {
+	host string // a name, an address, or the directory of a socket; empty: where libpq looks by itself
+	addr string // the address of the host, if that is given
+	port uint16
+}
+
+// defaultPort is what PostgreSQL listens at.
+const defaultPort = 5432
+
+// addresses are the servers that a complete conninfo names, in its order.
+func (c Conninfo) addresses() ([]address, error) {
+	list := func(name string) []string {
+		value, _ := c.value(name)
+		if value == "" {
+			return nil
+		}
+		parts := strings.Split(value, ",")
+		for i := range parts {
+			parts[i] = strings.TrimSpace(parts[i])
+		}
+		return parts
+	}
+	hosts, addrs, ports := list("host"), list("hostaddr"), list("port")
+	n := max(len(hosts), len(addrs), 1)
+	if len(hosts) != 0 && len(addrs) != 0 && len(hosts) != len(addrs) {
+		return nil, fmt.Errorf("conninfo has %d hosts and %d values of hostaddr", len(hosts), len(addrs))
+	}
+	if len(ports) > 1 && len(ports) != n {
+		return nil, fmt.Errorf("conninfo has %d ports and %d hosts", len(ports), n)
+	}
+	all := make([]address, n)
+	for i := range all {
+		a := &all[i]
+		if a.port = defaultPort; i < len(hosts) {
+			a.host = hosts[i]
+		}
+		if i < len(addrs) {
+			a.addr = addrs[i]
+		}
+		port := ""
+		if len(ports) == 1 {
+			port = ports[0]
+		} else if len(ports) > 1 {
+			port = ports[i]
+		}
+		if port != "" {
+			number, err := strconv.ParseUint(port, 10, 16)
+			if err != nil || number == 0 {
+				return nil, errors.New("conninfo has a port that is no number from 1 to 65535")
+			}
+			a.port = uint16(number)
+		}
+	}
+	if balance, _ := c.value("load_balance_hosts"); balance == "random" {
+		rand.Shuffle(n, func(i, k int) { all[i], all[k] = all[k], all[i] })
+	}
+	return all, nil
+}
+
+// defaultHosts are where a server of which no host is said may listen: libpq's own place is fixed when it is built. Without a
+// socket in any of them, the first that is there stands for all.
+func defaultHosts(port uint16) []string {
+	if runtime.GOOS == "windows" {
+		return []string{"localhost"}
+	}
+	usual := []string{"/var/run/postgresql", "/tmp"}
+	var found []string
+	for _, dir := range usual {
+		if _, err := os.Stat(filepath.Join(dir, fmt.Sprintf(".s.PGSQL.%d", port))); err == nil {
+			found = append(found, dir)
+		}
+	}
+	if found != nil {
+		return found
+	}
+	for _, dir := range usual {
+		if _, err := os.Stat(dir); err == nil {
+			return []string{dir}
+		}
+	}
+	return usual[:1]
+}
