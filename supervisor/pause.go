@@ -61,9 +61,9 @@ func (e *env) tellReplay(ctx context.Context, o pauseOptions, state string, tell
 	}
 	limited, cancel := context.WithTimeout(ctx, o.Wait)
 	defer cancel()
-	c, err := pgserver.Connect(limited, e.Conninfo)
+	c, err := pgserver.ConnectStandby(limited, e.Conninfo, e.PGData)
 	if err != nil {
-		return err
+		return explainReplay(err)
 	}
 	defer c.Close(context.WithoutCancel(ctx))
 	info, err := c.Info(limited)
@@ -122,7 +122,7 @@ func explainReplay(err error) error {
 	switch {
 	case errors.As(err, &right):
 		return cli.Fail(exitFailed, err, "as a superuser, on the primary: "+right.Grant())
-	case errors.Is(err, pgserver.ErrNoRecovery):
+	case errors.Is(err, pgserver.ErrNoRecovery), errors.Is(err, pgserver.ErrNoStandby), errors.Is(err, pgserver.ErrWhichStandby):
 		return cli.Fail(exitFailed, err, "--conninfo says which server is meant; only a standby, or one that is recovering, replays")
 	}
 	return err

@@ -158,6 +158,8 @@ func explainPromote(err error) error {
 		hint = "see the standby's log for what keeps it; --force promotes it without that WAL, --timeout gives it longer"
 	case errors.Is(err, promote.ErrNoOffer):
 		hint = "let its restore_command call restore-cmd with this spool (restart it up to version 13), and archive_mode not be always (restart it), or promote with --force, without what was streamed"
+	case errors.Is(err, pgserver.ErrNoStandby), errors.Is(err, pgserver.ErrWhichStandby):
+		hint = "--conninfo says which server is meant, --pgdata the data directory of the standby on this host"
 	case errors.Is(err, promote.ErrRights):
 		hint = "connect as a superuser, and run this on the standby's host as the server's user"
 	case errors.Is(err, promote.ErrNotOpen):

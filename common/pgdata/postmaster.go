@@ -12,7 +12,7 @@ import (
 type Postmaster struct {
 	PID  int
 	Port uint16
-	Host string // the directory of its socket, or the address that it listens on
+	Host string // the directory of its socket, or where it is reached by TCP; empty if it listens nowhere
 	// Warm says that it replays, and lets nobody connect before it is promoted (hot_standby = off).
 	Warm bool
 }
@@ -32,8 +32,21 @@ func ReadPostmaster(dir string) (Postmaster, error) {
 	port, _ := strconv.ParseUint(strings.TrimSpace(lines[3]), 10, 16)
 	p.Port = uint16(port)
 	if p.Host = strings.TrimSpace(lines[4]); p.Host == "" {
-		p.Host = strings.TrimSpace(lines[5])
+		p.Host = reachable(strings.TrimSpace(lines[5]))
 	}
 	p.Warm = strings.TrimSpace(lines[7]) == "standby"
 	return p, nil
+}
+
+// reachable is where a server is reached from its own host that listens on an address, which may stand for all of them.
+func reachable(address string) string {
+	switch address {
+	case "*":
+		return "localhost"
+	case "0.0.0.0":
+		return "127.0.0.1"
+	case "::":
+		return "::1"
+	}
+	return address
 }

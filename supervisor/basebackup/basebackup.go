@@ -60,6 +60,7 @@ type taker struct {
 	held   *archive.Held
 	began  time.Time
 	id     string
+	here   string // the conninfo of the very server, of those that Conninfo may name
 
 	mu     sync.Mutex
 	broken []string // warnings about page checksums
@@ -84,7 +85,8 @@ func Take(ctx context.Context, a *archive.Archive, b storage.Backend, o Options)
 	if t.sql, err = pgserver.Connect(ctx, o.Conninfo); err != nil {
 		return nil, err
 	}
-	defer t.sql.Close(context.WithoutCancel(ctx))
+	t.here = t.sql.Here()
+	defer func() { t.sql.Close(context.WithoutCancel(ctx)) }()
 	if err := t.prepare(ctx); err != nil {
 		return nil, err
 	}
@@ -140,10 +142,17 @@ func (t *taker) take(ctx context.Context) (*backup.Manifest, error) {
 		Codec: t.Codec, Level: t.Level, Workers: t.Workers, Tool: t.Tool, Progress: t.Progress,
 	})
 	t.note(ctx)
+	// A connection that is idle while the files come may be dropped by what lies on its way.
+	t.sql.Close(context.WithoutCancel(ctx))
 	m, err := t.receive(ctx, w)
 	if err != nil {
 		return nil, err
 	}
+	conn, err := pgserver.Connect(ctx, t.here)
+	if err != nil {
+		return nil, err
+	}
+	t.sql = conn
 	if m.Ended, err = t.sql.Clock(ctx); err != nil {
 		return nil, err
 	}
@@ -167,7 +176,7 @@ func (t *taker) note(ctx context.Context) {
 
 // receive stores what the server sends.
 func (t *taker) receive(ctx context.Context, w *volume.Writer) (*backup.Manifest, error) {
-	conn, err := pgserver.ConnectReplication(ctx, t.Conninfo, t.notice)
+	conn, err := pgserver.ConnectReplication(ctx, t.here, t.notice)
 	if err != nil {
 		return nil, err
 	}

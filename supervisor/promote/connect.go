@@ -2,6 +2,7 @@ package promote
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -17,11 +18,14 @@ const listening = 3 * time.Second
 func (p *promoter) connect(ctx context.Context) (*pgserver.Conn, error) {
 	said := false
 	for {
-		c, err := pgserver.Connect(ctx, p.Conninfo)
+		c, err := pgserver.ConnectStandby(ctx, p.Conninfo, p.PGData)
 		answered := pgserver.Answered(err)
 		switch {
 		case err == nil:
+			p.Conninfo = c.Here()
 			return c, nil
+		case errors.Is(err, pgserver.ErrWhichStandby):
+			return nil, err
 		case !pgserver.NotReady(err), ctx.Err() != nil, !answered && time.Since(p.begun) > listening:
 			return nil, err
 		case pgserver.Warm(err), answered && p.warm():
