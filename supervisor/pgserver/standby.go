@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -89,7 +90,7 @@ func candidates(ctx context.Context, places []Place, data string) (found []candi
 			continue
 		}
 		f.here = sameHost(f.PgConn().Conn())
-		f.ours = f.here && noPostmaster == nil && postmaster.Port == p.port
+		f.ours = f.here && noPostmaster == nil && postmaster.Port == p.port && (!filepath.IsAbs(p.host) || filepath.Clean(p.host) == filepath.Clean(postmaster.Host))
 		found = append(found, f)
 	}
 	return found, failed

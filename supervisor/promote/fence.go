@@ -17,28 +17,12 @@ const seeThatItIsDown = "make sure that it is down, and stays down, before clien
 
 // fence makes sure that the old primary is no primary any more.
 //
-// Down is what refuses connections. A server that accepts them and says nothing hangs, and may go on at any moment, so it
-// lives. From where nothing comes back at all, the host is off or cannot be reached: that cannot be told from here, and is no
-// reason to refuse, because it is what a lost host looks like; it is said.
+// A standby that streams has a living server at the other end, whatever else is said of where the primary is. Down is what
+// refuses connections at the place that the standby or the user names. A server that accepts them and says nothing hangs, and
+// may go on at any moment, so it lives. From where nothing comes back at all, the host is off or cannot be reached: that cannot
+// be told from here, and is no reason to refuse, because it is what a lost host looks like; it is said.
 func (p *promoter) fence(ctx context.Context) error {
-	primary := p.Primary
-	if primary == "" {
-		// What the standby does not say, or not to this role, is as if nothing said it.
-		primary, _ = p.c.RecoverySetting(ctx, p.info.Major, "primary_conninfo")
-	}
-	s, err := p.replayed(ctx)
-	if err != nil {
-		return err
-	}
-	if primary == "" && s.Streaming != nil && *s.Streaming {
-		err = fmt.Errorf("%w: the standby streams from it", ErrPrimaryLives)
-	} else if primary == "" {
-		p.Warn(seeThatItIsDown+"; --primary-conninfo makes this a check",
-			"nothing says where the old primary is, so nobody has looked whether it still runs")
-		return nil
-	} else {
-		err = p.checkDown(ctx, primary)
-	}
+	err := p.checkPrimary(ctx)
 	if err != nil && p.Force {
 		p.Warn("stop it now: what is written there from here on is on another timeline", err.Error()+"; it is left alone, because of --force")
 		return nil
@@ -46,19 +30,49 @@ func (p *promoter) fence(ctx context.Context) error {
 	return err
 }
 
-// checkDown fails if one of the servers at primary can be written to, or may be soon.
-func (p *promoter) checkDown(ctx context.Context, primary string) error {
-	places, err := pgserver.Places(primary)
-	if err != nil {
-		return fmt.Errorf("%w: %w", ErrUnchecked, err)
+func (p *promoter) checkPrimary(ctx context.Context) error {
+	// What the standby does not say, or not to this role, is as if nothing said it.
+	own, _ := p.c.RecoverySetting(ctx, p.info.Major, "primary_conninfo")
+	if p.Primary != "" {
+		places, err := pgserver.Places(p.Primary)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrUnchecked, err)
+		}
+		if err := p.checkDown(ctx, places); err != nil {
+			return err
+		}
 	}
+	if own != "" {
+		switch places, err := p.c.PrimaryPlaces(own, p.PGData); {
+		case err != nil && p.Primary == "":
+			return fmt.Errorf("%w: its primary_conninfo: %w", ErrUnchecked, err)
+		case err != nil:
+			p.Warn("", fmt.Sprintf("the standby's primary_conninfo leads to where nobody can look from here: %v", err))
+		default:
+			if err := p.checkDown(ctx, places); err != nil {
+				return err
+			}
+		}
+	}
+	if _, err := p.checkReceiver(ctx, p.c, "the standby", 0); err != nil {
+		return err
+	}
+	if p.Primary == "" && own == "" {
+		p.Warn(seeThatItIsDown+"; --primary-conninfo makes this a check",
+			"nothing says where the old primary is, so nobody has looked whether it still runs")
+	}
+	return nil
+}
+
+// checkDown fails if one of the servers can be written to, or may be soon.
+func (p *promoter) checkDown(ctx context.Context, places []pgserver.Place) error {
 	recovering := 0
 	for _, place := range places {
-		inRecovery, err := p.checkPlace(ctx, place)
+		state, err := p.checkPlace(ctx, place, 0)
 		if err != nil {
 			return err
 		}
-		if inRecovery {
+		if state == recovers {
 			recovering++
 		}
 	}
@@ -69,40 +83,108 @@ func (p *promoter) checkDown(ctx context.Context, primary string) error {
 	return nil
 }
 
-// checkPlace fails if a server can be written to, or may be soon, and tells whether it is a standby.
-func (p *promoter) checkPlace(ctx context.Context, place pgserver.Place) (inRecovery bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, fenceTimeout)
+// A state is what a server that may be the old primary was found to be, if it does not live as one.
+type state int
+
+const (
+	down state = iota
+	silent
+	recovers
+)
+
+// longestChain is how many standbys may stand between the one that is promoted and the primary.
+const longestChain = 8
+
+// checkReceiver fails if a standby streams from a server that is, or may be, a primary: it may be a standby of another one.
+// It reports whether the standby streams from another standby.
+func (p *promoter) checkReceiver(ctx context.Context, c *pgserver.Conn, who string, depth int) (chained bool, err error) {
+	first, err := c.Receiver(ctx)
+	if err != nil || !first.Streaming {
+		return false, err
+	}
+	place, unreached := c.Sender(first)
+	var found state
+	if unreached == nil && depth < longestChain {
+		if found, err = p.checkPlace(ctx, place, depth+1); err != nil || found == recovers {
+			return found == recovers, err
+		}
+	}
+	begun, said := time.Now(), false
+	for r := first; ; {
+		switch {
+		case !r.Streaming:
+			return false, nil
+		case unreached != nil && depth > 0:
+			return false, fmt.Errorf("%w: %s streams, and from where %w", ErrUnchecked, who, unreached)
+		case unreached == nil && found == silent && !r.Heard.After(first.Heard):
+			// A host that was lost a moment ago looks so, until the standby's question stays without an answer.
+			unheard := r.Now.Sub(r.Heard)
+			if r.Patience > 0 && unheard > r.Patience/2+fenceTimeout {
+				p.Warn(seeThatItIsDown, fmt.Sprintf("%s has heard nothing from %s for %s, also not when it asked", who, place, unheard.Round(time.Second)))
+				return false, nil
+			}
+			if !said {
+				p.Step(fmt.Sprintf("%s streams from %s, from where nothing comes back: waiting until one or the other is over", who, place))
+				said = true
+			}
+		case time.Since(begun) > fenceTimeout || r.Heard.After(first.Heard):
+			return false, p.streams(who, r)
+		}
+		if sleep(ctx) != nil {
+			return false, p.streams(who, r)
+		}
+		if r, err = c.Receiver(ctx); err != nil {
+			if ctx.Err() != nil {
+				return false, p.streams(who, first)
+			}
+			return false, err
+		}
+	}
+}
+
+func (p *promoter) streams(who string, r pgserver.Receiver) error {
+	from := "it"
+	if r.Host != "" {
+		from = r.String()
+	}
+	return fmt.Errorf("%w: %s streams from %s", ErrPrimaryLives, who, from)
+}
+
+// checkPlace fails if a server can be written to, or may be soon, and says what else it is.
+func (p *promoter) checkPlace(ctx context.Context, place pgserver.Place, depth int) (state, error) {
+	limited, cancel := context.WithTimeout(ctx, fenceTimeout)
 	defer cancel()
-	c, contact, err := place.Connect(ctx)
+	c, contact, err := place.Connect(limited)
 	if err != nil {
 		switch {
 		case contact == pgserver.Refused:
 			p.Step(fmt.Sprintf("nothing listens at %s any more", place))
+			return down, nil
 		case contact == pgserver.Silent:
 			p.Warn(seeThatItIsDown, fmt.Sprintf("nothing comes back from the old primary's host (%s), which is off or cannot be reached: whether the server runs is not known", place))
+			return silent, nil
 		case pgserver.Answered(err):
-			return false, fmt.Errorf("%w, although it could not be asked whether it is open: %w", ErrPrimaryLives, err)
+			return down, fmt.Errorf("%w, although it could not be asked whether it is open: %w", ErrPrimaryLives, err)
 		case errors.Is(err, context.DeadlineExceeded):
-			return false, p.hangs(place)
-		default:
-			return false, fmt.Errorf("%w, although it could not be asked whether it is open: it accepts connections: %w", ErrPrimaryLives, err)
+			return down, p.hangs(place)
 		}
-		return false, nil
+		return down, fmt.Errorf("%w, although it could not be asked whether it is open: it accepts connections: %w", ErrPrimaryLives, err)
 	}
 	defer c.Close(context.WithoutCancel(ctx))
-	info, err := c.Info(ctx)
+	info, err := c.Info(limited)
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return false, p.hangs(place)
+		return down, p.hangs(place)
 	case err != nil:
-		return false, fmt.Errorf("%w, although it could not be asked whether it is open: %w", ErrPrimaryLives, err)
+		return down, fmt.Errorf("%w, although it could not be asked whether it is open: %w", ErrPrimaryLives, err)
 	case info.SystemID != p.info.SystemID:
-		return false, fmt.Errorf("the server that is said to be the old primary (%s) is another cluster: its system identifier is %s", place, info.SystemID)
+		return down, fmt.Errorf("the server that is said to be the old primary (%s) is another cluster: its system identifier is %s", place, info.SystemID)
 	case info.InRecovery:
 		p.Step(fmt.Sprintf("the server at %s is in recovery itself", place))
-		return true, nil
+		_, err := p.checkReceiver(ctx, c, "the standby at "+place.String(), depth+1)
+		return recovers, err
 	}
-	return false, fmt.Errorf("%w, and is open for writing", ErrPrimaryLives)
+	return down, fmt.Errorf("%w, and is open for writing", ErrPrimaryLives)
 }
 
 // hangs is what is said of a server that may go on.

@@ -1,0 +1,141 @@
+package pgserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"walkeep/common/pgdata"
+)
+
+// A Receiver is what a standby says of its process that receives WAL.
+type Receiver struct {
+	Streaming bool
+	Host      string // from where; empty where that is not said
+	Port      uint16
+	Heard     time.Time // when the last message came
+	Now       time.Time // the server's
+	// Patience is wal_receiver_timeout: after half of it without a message the process asks for one. 0: it never does.
+	Patience time.Duration
+}
+
+// String is from where it receives.
+func (r Receiver) String() string { return net.JoinHostPort(r.Host, strconv.Itoa(int(r.Port))) }
+
+// Receiver asks for the process that receives WAL. A role that may not see it gets one that does not stream.
+func (c *Conn) Receiver(ctx context.Context) (Receiver, error) {
+	var r Receiver
+	var port, patience int64
+	var heard *time.Time
+	var conninfo string
+	// By the names of its columns, of which not every version has all.
+	err := c.QueryRow(ctx, `SELECT coalesce(max(j->>'status'), '') = 'streaming', coalesce(max(j->>'sender_host'), ''), coalesce(max(j->>'sender_port'), '0')::bigint,
+		coalesce(max(j->>'conninfo'), ''), max((j->>'last_msg_receipt_time')::timestamptz), clock_timestamp(), (SELECT setting::bigint FROM pg_settings WHERE name = 'wal_receiver_timeout')
+		FROM (SELECT to_jsonb(w) AS j FROM pg_stat_wal_receiver w) s`).Scan(&r.Streaming, &r.Host, &port, &conninfo, &heard, &r.Now, &patience)
+	if err != nil {
+		return r, fmt.Errorf("ask the standby for its WAL receiver: %w", err)
+	}
+	if heard != nil {
+		r.Heard = *heard
+	}
+	r.Port, r.Patience = uint16(port), time.Duration(patience)*time.Millisecond
+	if r.Host == "" { // as in version 10, whose conninfo has what was left open filled in
+		if c, err := ParseConninfo(conninfo); err == nil {
+			if all, err := c.addresses(); err == nil && len(all) == 1 {
+				r.Host, r.Port = all[0].host, all[0].port
+				if all[0].addr != "" {
+					r.Host = all[0].addr
+				}
+			}
+		}
+	}
+	return r, nil
+}
+
+// ErrNotHere says that a place cannot be reached from here as the server reaches it.
+var ErrNotHere = errors.New("cannot be reached from this host as the standby reaches it")
+
+// PrimaryPlaces gives the servers that a primary_conninfo of this server names. What that leaves open is up to the environment
+// of the server's process, and a socket or a loopback address is one of the server's host: what is not known here is an error.
+func (c *Conn) PrimaryPlaces(conninfo, data string) ([]Place, error) {
+	var look environment
+	if sameHost(c.PgConn().Conn()) {
+		if p, err := pgdata.ReadPostmaster(data); err == nil {
+			look = environmentOf(p.PID)
+		}
+	}
+	whole, err := read(conninfo, look)
+	if err != nil {
+		return nil, err
+	}
+	places, err := whole.withUser(c.Config().User).places()
+	if err != nil {
+		return nil, err
+	}
+	for _, p := range places {
+		if look == nil && p.host == "" && p.addr == "" {
+			return nil, errors.New("it names no host, and the environment of the server, which may, cannot be read from here")
+		}
+		if err := c.reaches(p); err != nil {
+			return nil, err
+		}
+	}
+	return places, nil
+}
+
+// Sender is the place from which the server receives WAL, to be connected to as this connection is.
+func (c *Conn) Sender(r Receiver) (Place, error) {
+	if r.Host == "" || r.Port == 0 {
+		return Place{}, fmt.Errorf("the place from which it streams is not said, so it %w", ErrNotHere)
+	}
+	p, err := c.here.place(address{host: r.Host, port: r.Port})
+	if err == nil {
+		err = c.reaches(p)
+	}
+	return p, err
+}
+
+// reaches fails for a place that is on the server's own host, if that is not this one.
+func (c *Conn) reaches(p Place) error {
+	if sameHost(c.PgConn().Conn()) {
+		return nil
+	}
+	name := p.host
+	if p.addr != "" {
+		name = p.addr
+	}
+	ip := net.ParseIP(name)
+	if name == "localhost" || filepath.IsAbs(name) || strings.HasPrefix(name, "@") || ip != nil && ip.IsLoopback() {
+		return fmt.Errorf("%s %w: it is on the standby's host", p, ErrNotHere)
+	}
+	return nil
+}
+
+// withUser is c with a user where it says none.
+func (c Conninfo) withUser(name string) Conninfo {
+	if user, _ := c.value("user"); user != "" {
+		return c
+	}
+	return c.With("user", name)
+}
+
+// environmentOf looks into the environment of a process of this host, as it was started; nil if it cannot be seen.
+func environmentOf(pid int) environment {
+	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "environ"))
+	if err != nil {
+		return nil
+	}
+	values := make(map[string]string)
+	for v := range strings.SplitSeq(string(text), "\x00") {
+		if name, value, ok := strings.Cut(v, "="); ok {
+			values[name] = value
+		}
+	}
+	return func(name string) string { return values[name] }
+}
