@@ -19,11 +19,11 @@
 //	supervisor/report       archive backup pgdata wal supervisor/pgserver supervisor/progress
 //	supervisor/restore      archive backup codec durable pgdata storage wal supervisor/pgserver | x/sync x/sys zeebo/xxh3
 //	supervisor/retain       archive backup storage wal
-//	supervisor/service      cli durable | kardianos/service cenkalti/backoff robfig/cron x/sys
+//	supervisor/service      cli durable host | kardianos/service cenkalti/backoff robfig/cron x/sys
 //	supervisor/setup        archive cli config durable pgdata storage storage/local wal supervisor/pgserver supervisor/restore | x/sys
 //	supervisor/verify       archive backup codec storage wal | x/sync zeebo/xxh3
 //	supervisor/walmgr       cli
-//	common/archive          backup codec durable storage wal | x/sync x/sys zeebo/xxh3
+//	common/archive          backup codec durable host storage wal | x/sync x/sys zeebo/xxh3
 //	common/backup           codec storage wal
 //	common/backup/volume    backup codec storage | zeebo/xxh3
 //	common/cli
@@ -31,6 +31,7 @@
 //	common/codec            | klauspost/compress pierrec/lz4 zeebo/xxh3 x/sync
 //	common/config           codec | jessevdk/go-flags
 //	common/durable          | x/sys
+//	common/host             | x/sys
 //	common/pgdata           durable wal
 //	common/pgtest           * | jackc/pgx x/sys
 //	common/storage

@@ -90,6 +90,13 @@ func deliver(ctx context.Context, o options, name wal.Name, standby bool, msg *c
 		return none, err
 	}
 	defer os.Remove(temp)
+	// A cluster with group access lets its group read all of its files, for backups.
+	if dir, err := os.Stat(dataDir); err == nil && dir.Mode().Perm()&0o040 != 0 {
+		if err := f.Chmod(durable.FileMode | 0o040); err != nil {
+			f.Close()
+			return none, err
+		}
+	}
 	got, err := a.Fetch(ctx, name, cluster, durable.Pieces{File: f})
 	if standby && errors.Is(err, archive.ErrAbsent) {
 		got, err = a.Offered(ctx, name, dataDir, durable.Pieces{File: f})

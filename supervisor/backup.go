@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"walkeep/common/archive"
+	"walkeep/common/backup"
 	"walkeep/common/cli"
 	"walkeep/common/codec"
 	"walkeep/common/config"
@@ -77,6 +78,14 @@ func explainBackup(err error) error {
 		hint = "set archive_mode = on and an archive_command that calls archive-cmd with this spool, and restart the server; or run " + cli.Call("sync")
 	case errors.Is(err, basebackup.ErrNotArchived), errors.Is(err, archive.ErrIncomplete):
 		hint = "see that the server's archive_command calls archive-cmd with this spool, and what the server's log says of it; or raise --archive-timeout"
+	case errors.Is(err, basebackup.ErrName):
+		hint = "move it out of the data directory, or give it another name: no file of PostgreSQL's own has such a one"
+	case errors.Is(err, backup.ErrTooLarge):
+		hint = "no backup of walkeep can hold it: where it is a single file that PostgreSQL did not make, move it out of the data directory"
+	case errors.Is(err, archive.ErrLost):
+		hint = "take the backup again, and look for what removes files below leases/ of the spool; cleanup takes a lease from a host whose clock is a day behind"
+	case errors.Is(err, codec.ErrDamaged):
+		hint = "the spool does not hold what was written to it: look at its disk, and for what else removes or changes files there"
 	case errors.Is(err, basebackup.ErrChecksum):
 		hint = "the database is damaged: keep the older backups, and look for the cause before it spreads"
 	case errors.Is(err, archive.ErrForeign):

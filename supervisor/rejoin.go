@@ -77,14 +77,14 @@ func rejoin(ctx context.Context, e *env, o *rejoinOptions) error {
 }
 
 // reportRejoin says what the server was, and what it is now.
-func (e *env) reportRejoin(r restore.Options, done *restore.Result) error {
+func (e *env) reportRejoin(r restore.Options, done *restore.Result, standby string) error {
 	fmt.Fprintln(e.out, describeBefore(r, done))
 	b := done.Before
 	if b != nil && b.Timeline == r.Plan.Timeline && len(done.Conflicts) == 0 && (b.State == pgdata.ShutDown || b.State == pgdata.InProduction) {
 		e.msg.Warn("once the new primary has archived its timeline (00000002.history and the like), repeat this",
 			"the server was a primary, and the archive knows of no timeline that is newer than its own: as far as it tells, no other server was promoted")
 	}
-	return e.reportRestore(r, done)
+	return e.reportRestore(r, done, standby)
 }
 
 // describeBefore says where the server was, and where the newest timeline parts from that.

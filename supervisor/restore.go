@@ -115,8 +115,9 @@ type restoring struct {
 	target          targetOptions
 	backup          string // empty: the one that suits best
 	start           bool
-	report          func(r restore.Options, done *restore.Result) error
-	explain         func(err error) error
+	// report says what was done; standby is the ID of the note of a standby.
+	report  func(r restore.Options, done *restore.Result, standby string) error
+	explain func(err error) error
 }
 
 // restore finds the way to the target, restores, and starts the server if that is wanted.
@@ -152,10 +153,11 @@ func (e *env) restore(ctx context.Context, what restoring) (err error) {
 		return what.explain(err)
 	}
 	r.Dir = done.Dir
-	if err := e.register(ctx, a, r); err != nil {
+	standby, err := e.register(ctx, a, r)
+	if err != nil {
 		return err
 	}
-	if err := what.report(r, done); err != nil {
+	if err := what.report(r, done, standby); err != nil {
 		return err
 	}
 	if what.start {
@@ -255,7 +257,7 @@ func restoreWith(ctx context.Context, e *env, b storage.Backend, p *planned, r r
 }
 
 // reportRestore says what was done.
-func (e *env) reportRestore(r restore.Options, done *restore.Result) error {
+func (e *env) reportRestore(r restore.Options, done *restore.Result, standby string) error {
 	m := r.Plan.Backup
 	fmt.Fprintf(e.out, "restored backup %s to %s: %d files, %s, in %s\n", m.ID, r.Dir, done.Files, progress.Bytes(done.Bytes), done.Took.Round(100*time.Millisecond))
 	if r.Delta {
@@ -264,7 +266,7 @@ func (e *env) reportRestore(r restore.Options, done *restore.Result) error {
 	}
 	e.reportKept(done)
 	if r.Recovery.Standby != nil {
-		return e.reportStandby(r)
+		return e.reportStandby(r, standby)
 	}
 	_, err := fmt.Fprintf(e.out, "it will recover to %s\n", describeTarget(r))
 	e.msg.Warn("start it with pg_ctl -o '-c archive_mode=off' if this is only a copy to look at: postgresql.auto.conf beats a line in postgresql.conf",

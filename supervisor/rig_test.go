@@ -65,7 +65,7 @@ func (r *rig) start(name string, more map[string]string) *pgtest.Cluster {
 	}
 	settings := map[string]string{
 		"archive_mode":       "on",
-		"archive_command":    fmt.Sprintf(`"%s" -c %s --spool "%s" %%p`, cmdtest.Path("archive-cmd"), os.DevNull, r.spool),
+		"archive_command":    r.archiveCommand(),
 		"autovacuum":         "off",
 		"checkpoint_timeout": "1h",
 		"min_wal_size":       fmt.Sprintf("%dMB", 2*size),

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -66,33 +65,35 @@ func usage(err error) error {
 	return cli.Fail(exitUsage, err, "")
 }
 
-// register has the archive keep the WAL that a restored standby needs, until restore-cmd says how far it has come. A
-// server that is no standby may have been one before, which is no more then.
-func (e *env) register(ctx context.Context, a *archive.Archive, r restore.Options) error {
-	host, err := os.Hostname()
+// register has the archive keep the WAL that a restored standby needs, until restore-cmd says how far it has come, and
+// returns the ID of the note. A server that is no standby may have been one before, whose note goes.
+func (e *env) register(ctx context.Context, a *archive.Archive, r restore.Options) (string, error) {
+	id, err := a.StandbyHere(ctx, r.Dir)
 	if err != nil {
-		return err
+		return "", err
 	}
-	id := archive.StandbyID(host, r.Dir)
 	if err := a.WithdrawOffer(ctx, id); err != nil { // of a promotion that was cut short
-		return err
+		return "", err
 	}
 	if r.Recovery.Standby == nil {
 		if err := a.ForgetStandby(ctx, id); err != nil && !errors.Is(err, archive.ErrAbsent) {
 			e.msg.Warn(cli.Call("cleanup", "--forget-standby", id)+" removes it", "the note of the standby that %s was could not be removed: %v", r.Dir, err)
 		}
-		return nil
+		return "", nil
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return "", err
 	}
 	err = a.NoteStandby(ctx, archive.Standby{Host: host, Data: r.Dir, Restartpoint: r.Plan.Backup.FirstSegment().String(), Noted: time.Now().UTC()})
 	if err != nil {
-		return fmt.Errorf("note what the standby needs in the archive: %w", err)
+		return "", fmt.Errorf("note what the standby needs in the archive: %w", err)
 	}
-	notes := filepath.Join(e.Spool, "standbys")
-	return restore.GiveLike(e.Spool, notes, filepath.Join(notes, id+".json"))
+	return id, nil
 }
 
 // reportStandby says what a restored standby will do.
-func (e *env) reportStandby(r restore.Options) error {
+func (e *env) reportStandby(r restore.Options, id string) error {
 	s := r.Recovery.Standby
 	along := "the newest timeline"
 	if s.Timeline != 0 {
@@ -102,8 +103,7 @@ func (e *env) reportStandby(r restore.Options) error {
 	if s.Primary != "" {
 		from += ", and streams from its primary"
 	}
-	host, _ := os.Hostname()
 	_, err := fmt.Fprintf(e.out, "it is a standby, follows %s from %s, and needs WAL from %s on (%s when it is gone for good)\n",
-		along, from, r.Plan.Backup.FirstSegment(), cli.Call("cleanup", "--forget-standby", archive.StandbyID(host, r.Dir)))
+		along, from, r.Plan.Backup.FirstSegment(), cli.Call("cleanup", "--forget-standby", id))
 	return err
 }

@@ -14,6 +14,7 @@ import (
 
 	"walkeep/common/archive"
 	"walkeep/common/backup"
+	"walkeep/common/host"
 	"walkeep/common/storage"
 	"walkeep/common/storage/local"
 	"walkeep/common/wal"
@@ -204,24 +205,35 @@ func TestLease(t *testing.T) {
 }
 
 func TestLeaseLive(t *testing.T) {
-	host, err := os.Hostname()
-	if err != nil {
-		t.Fatal(err)
+	here, now := host.Here(), time.Now()
+	long := now.Add(-archive.LeaseTimeout - time.Minute)
+	// own is a lease of this process, changed.
+	own := func(change func(l *archive.Lease)) archive.Lease {
+		l := archive.Lease{Host: here.Host, Machine: here.Machine, Boot: here.Boot, PIDs: here.PIDs, PID: os.Getpid(), Started: host.Started(os.Getpid()), Renewed: now}
+		change(&l)
+		return l
 	}
+	linux := runtime.GOOS == "linux"
 	for _, test := range []struct {
 		name  string
 		lease archive.Lease
 		want  bool
 	}{
-		{"own process", archive.Lease{Host: host, PID: os.Getpid(), Renewed: time.Now()}, true},
-		{"own process, whatever the clock says", archive.Lease{Host: host, PID: os.Getpid()}, true},
-		{"another process with the number of one that is no more", archive.Lease{Host: host, PID: os.Getpid(), Started: 1, Renewed: time.Now()}, runtime.GOOS != "linux"},
-		{"a process that is no more", archive.Lease{Host: host, PID: 1 << 30, Renewed: time.Now()}, false},
-		{"before this host was started", archive.Lease{Host: host, PID: os.Getpid(), Boot: "another", Renewed: time.Now()}, false},
-		{"another host", archive.Lease{Host: host + "x", PID: 1 << 30, Renewed: time.Now()}, true},
-		{"another host, an hour ago", archive.Lease{Host: host + "x", Renewed: time.Now().Add(-time.Hour)}, true},
-		{"another host, in the future", archive.Lease{Host: host + "x", Renewed: time.Now().Add(1000 * time.Hour)}, true},
-		{"another host, too long ago", archive.Lease{Host: host + "x", Renewed: time.Now().Add(-archive.LeaseTimeout - time.Minute)}, false},
+		{"own process", own(func(*archive.Lease) {}), true},
+		{"own process, whatever the clock says", own(func(l *archive.Lease) { l.Renewed = time.Time{} }), true},
+		{"another process with the number of one that has ended", own(func(l *archive.Lease) { l.Started = 1 }), !linux},
+		{"a process that has ended", own(func(l *archive.Lease) { l.PID = 1 << 30 }), false},
+		{"before this machine was started again", own(func(l *archive.Lease) { l.Boot = "another" }), !linux || here.PIDs != "pid:[4026531836]"},
+		{"another container of this machine", own(func(l *archive.Lease) { l.PIDs, l.PID = "pid:[1]", 1<<30 }), true},
+		{"another container of this machine, too long ago", own(func(l *archive.Lease) { l.PIDs, l.Renewed = "pid:[1]", long }), false},
+		{"a container before this machine was started again", own(func(l *archive.Lease) { l.Boot, l.PIDs = "another", "pid:[1]" }), true},
+		{"another machine whose host has the same name", own(func(l *archive.Lease) { l.Machine, l.Boot, l.PID = "another", "another", 1<<30 }), true},
+		{"another machine with the same image", own(func(l *archive.Lease) { l.Host, l.Boot, l.PID = here.Host+"x", "another", 1<<30 }), true},
+		{"of a program that noted no more than a host's name and a boot", archive.Lease{Host: here.Host, Boot: "another", PID: 1 << 30, Renewed: now}, true},
+		{"another host", archive.Lease{Host: here.Host + "x", PID: 1 << 30, Renewed: now}, true},
+		{"another host, an hour ago", archive.Lease{Host: here.Host + "x", Renewed: now.Add(-time.Hour)}, true},
+		{"another host, in the future", archive.Lease{Host: here.Host + "x", Renewed: now.Add(1000 * time.Hour)}, true},
+		{"another host, too long ago", archive.Lease{Host: here.Host + "x", Renewed: long}, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if got := test.lease.Live(); got != test.want {
@@ -229,6 +241,42 @@ func TestLeaseLive(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A holder notices for good that its lease was taken away, and takes no one else's away in turn.
+func TestLeaseLost(t *testing.T) {
+	onEach(t, func(t *testing.T, r *rig) {
+		h, err := r.a.Hold(t.Context(), archive.Lease{Kind: "backup"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		renew := func() error { return h.Change(t.Context(), func(*archive.Lease) {}) }
+		if err := errors.Join(h.Check(t.Context()), renew(), h.Check(t.Context())); err != nil {
+			t.Fatal(err)
+		}
+		name := "leases/" + h.Lease().ID + ".json"
+		note, err := storage.ReadAll(t.Context(), r.b, name, 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.a.DropLease(t.Context(), h.Lease().ID); err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range []func() error{renew, func() error { return h.Check(t.Context()) }} {
+			if err := f(); !errors.Is(err, archive.ErrLost) {
+				t.Errorf("got %v, want %v", err, archive.ErrLost)
+			}
+		}
+		if leases, err := r.a.Leases(t.Context()); err != nil || len(leases) > 0 {
+			t.Errorf("a lease that was taken away is there again: %+v, %v", leases, err)
+		}
+		if err := storage.PutAll(t.Context(), r.b, name, note); err != nil {
+			t.Fatal(err)
+		}
+		if err := h.Check(t.Context()); !errors.Is(err, archive.ErrLost) {
+			t.Errorf("one that somebody has put back: got %v, want %v", err, archive.ErrLost)
+		}
+	})
 }
 
 // Directories in which nothing is left are removed, and those that hold something, or are links, are not.

@@ -2,33 +2,26 @@ package archive
 
 import (
 	"encoding/binary"
-	"os"
-	"strings"
-	"sync"
 	"syscall"
 	"time"
 
 	"github.com/zeebo/xxh3"
-)
 
-// bootID differs each time that the machine is started.
-var bootID = sync.OnceValue(func() string {
-	id, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
-	return strings.TrimSpace(string(id))
-})
+	"walkeep/common/host"
+)
 
 // mark is a number that is the same for the same, unmodified file until the machine is started again; 0 where that
 // cannot be told.
 func (s *source) mark() uint64 {
 	info, err := s.file.Stat()
-	if err != nil || bootID() == "" {
+	if err != nil || host.Here().Boot == "" {
 		return 0
 	}
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !ok || time.Since(time.Unix(st.Ctim.Unix())) < settled || time.Since(info.ModTime()) < settled {
 		return 0
 	}
-	b := []byte(bootID())
+	b := []byte(host.Here().Boot)
 	for _, v := range []uint64{uint64(st.Dev), st.Ino, uint64(st.Size), uint64(st.Mtim.Nano()), uint64(st.Ctim.Nano())} {
 		b = binary.LittleEndian.AppendUint64(b, v)
 	}

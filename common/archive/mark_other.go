@@ -4,6 +4,3 @@ package archive
 
 // mark is 0: a file's times do not tell here whether it was modified.
 func (s *source) mark() uint64 { return 0 }
-
-// bootID is not known here.
-func bootID() string { return "" }

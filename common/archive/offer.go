@@ -12,6 +12,7 @@ import (
 
 	"github.com/zeebo/xxh3"
 
+	"walkeep/common/host"
 	"walkeep/common/storage"
 	"walkeep/common/wal"
 )
@@ -21,8 +22,9 @@ import (
 type Offer struct {
 	ID      string `json:"-"` // names its note
 	Host    string `json:"host"`
-	Data    string `json:"data_directory"` // of the standby
-	Segment string `json:"segment"`        // the complete segment's name
+	Machine string `json:"machine,omitempty"` // as in a Standby; filled in by MakeOffer
+	Data    string `json:"data_directory"`    // of the standby
+	Segment string `json:"segment"`           // the complete segment's name
 	// Source is the object in partial/, of which the first Length bytes have this XXH3-128.
 	Source string `json:"source"`
 	Length int64  `json:"length"`
@@ -43,6 +45,7 @@ func (a *Archive) MakeOffer(ctx context.Context, o Offer) error {
 	if o.Hash, err = sumFirst(source, o.Length); err != nil {
 		return fmt.Errorf("%s: %w", o.Source, err)
 	}
+	o.Machine = host.Here().Machine
 	content, err := json.Marshal(o)
 	if err != nil {
 		return err
@@ -68,10 +71,7 @@ func (a *Archive) Offered(ctx context.Context, n wal.Name, data string, w io.Wri
 	if n.Kind != wal.KindSegment {
 		return got, absent
 	}
-	host, err := os.Hostname()
-	if err != nil {
-		return got, absent
-	}
+	here := host.Here()
 	own, err := os.Stat(data)
 	if err != nil {
 		return got, err
@@ -79,7 +79,7 @@ func (a *Archive) Offered(ctx context.Context, n wal.Name, data string, w io.Wri
 	var inv Inventory
 	err = readNotes(ctx, a, &inv, "offers/", func(name string, o Offer) error {
 		theirs, err := os.Stat(o.Data)
-		if err != nil || o.Segment != n.String() || o.Host != host || !os.SameFile(own, theirs) {
+		if err != nil || o.Segment != n.String() || o.Host != here.Host || o.Machine != "" && o.Machine != here.Machine || !os.SameFile(own, theirs) {
 			return nil // it is for another one
 		}
 		got = Fetched{Object: o.Source}

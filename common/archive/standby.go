@@ -10,6 +10,7 @@ import (
 
 	"github.com/zeebo/xxh3"
 
+	"walkeep/common/host"
 	"walkeep/common/storage"
 	"walkeep/common/wal"
 )
@@ -18,7 +19,9 @@ import (
 type Standby struct {
 	ID   string `json:"-"` // names its note
 	Host string `json:"host"`
-	Data string `json:"data_directory"`
+	// Machine tells hosts of one name apart; empty where it is not known.
+	Machine string `json:"machine,omitempty"`
+	Data    string `json:"data_directory"`
 	// Restartpoint is the segment from which it would replay after a crash; it needs nothing before it.
 	Restartpoint string    `json:"restartpoint"`
 	Noted        time.Time `json:"noted"` // for people; nothing is decided by it
@@ -33,10 +36,18 @@ func (a *Archive) NoteStandby(ctx context.Context, s Standby) error {
 	if _, err := wal.ParseName(s.Restartpoint); err != nil {
 		return nil // not known yet: before its first checkpoint a server hands in zeros
 	}
-	name := standbyName(StandbyID(s.Host, s.Data))
+	id := StandbyID(s.Host, s.Data)
+	if here := host.Here(); s.Host == here.Host {
+		s.Machine = here.Machine
+		var err error
+		if id, err = a.StandbyHere(ctx, s.Data); err != nil {
+			return err
+		}
+	}
+	name := standbyName(id)
 	if old, err := storage.ReadAll(ctx, a.b, name, maxNote); err == nil {
 		var before Standby
-		if json.Unmarshal(old, &before) == nil && before.Restartpoint == s.Restartpoint {
+		if json.Unmarshal(old, &before) == nil && before.Restartpoint == s.Restartpoint && before.Machine == s.Machine {
 			return nil
 		}
 	}
@@ -50,6 +61,32 @@ func (a *Archive) NoteStandby(ctx context.Context, s Standby) error {
 // StandbyID names the note of the standby with this data directory, an absolute path without symbolic links.
 func StandbyID(host, data string) string {
 	return fmt.Sprintf("%016x", xxh3.HashString(host+"\x00"+data))
+}
+
+// StandbyHere finds the ID of the standby with this data directory on this machine: that of its host's name and directory,
+// unless that is taken by a standby of another machine whose host has the same name.
+func (a *Archive) StandbyHere(ctx context.Context, data string) (string, error) {
+	here := host.Here()
+	id := StandbyID(here.Host, data)
+	if here.Machine == "" {
+		return id, nil
+	}
+	own := StandbyID(here.Host+"\x00"+here.Machine, data)
+	switch _, err := storage.ReadAll(ctx, a.b, standbyName(own), maxNote); {
+	case err == nil:
+		return own, nil
+	case !errors.Is(err, storage.ErrNotExist):
+		return "", err
+	}
+	var first Standby
+	content, err := storage.ReadAll(ctx, a.b, standbyName(id), maxNote)
+	if err != nil && !errors.Is(err, storage.ErrNotExist) {
+		return "", err
+	}
+	if err == nil && json.Unmarshal(content, &first) == nil && first.Machine != "" && first.Machine != here.Machine {
+		return own, nil
+	}
+	return id, nil
 }
 
 func standbyName(id string) string { return "standbys/" + id + ".json" }

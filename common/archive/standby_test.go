@@ -3,11 +3,13 @@ package archive_test
 import (
 	"context"
 	"encoding/json"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"walkeep/common/archive"
+	"walkeep/common/host"
 	"walkeep/common/storage"
 	"walkeep/common/storage/mem"
 )
@@ -93,5 +95,38 @@ func TestNoteStandbyWithoutNotes(t *testing.T) {
 		if !strings.HasPrefix(note, "standbys/") || !strings.HasSuffix(note, ".json") {
 			t.Errorf("got a note %q", note)
 		}
+	}
+}
+
+// Standbys of two machines whose hosts have one name, with the same data directory, have a note each.
+func TestStandbysOfHostsWithOneName(t *testing.T) {
+	here := host.Here()
+	if here.Machine == "" {
+		t.Skip("this machine has no name of its own")
+	}
+	r := newRig(t, new(mem.Backend))
+	other := archive.StandbyID(here.Host, "/data")
+	first := `{"host":"` + here.Host + `","machine":"another","data_directory":"/data","restartpoint":"000000010000000000000002"}` + "\n"
+	r.put("standbys/"+other+".json", []byte(first))
+	note := func(at string) {
+		t.Helper()
+		if err := r.a.NoteStandby(t.Context(), archive.Standby{Host: here.Host, Data: "/data", Restartpoint: at}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	note("000000010000000000000005")
+	own, err := r.a.StandbyHere(t.Context(), "/data")
+	if err != nil || own == other {
+		t.Fatalf("it has the other one's ID %s, %v", own, err)
+	}
+	if err := r.a.ForgetStandby(t.Context(), other); err != nil {
+		t.Fatal(err)
+	}
+	note("000000010000000000000006")
+	if got, want := walk(t, r.b, "standbys/"), []string{"standbys/" + own + ".json"}; !slices.Equal(got, want) {
+		t.Errorf("without the other one: got %q, want %q", got, want)
+	}
+	if id, err := r.a.StandbyHere(t.Context(), "/data2"); err != nil || id != archive.StandbyID(here.Host, "/data2") {
+		t.Errorf("where nobody else is: got %s, %v", id, err)
 	}
 }

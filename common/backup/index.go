@@ -26,8 +26,27 @@ const (
 	// HashSize is the size in bytes of a block's hash.
 	HashSize = 16
 
+	// MaxIndex is the largest plain size in bytes that an index can have: that of a cluster of about 20 TB, or of some
+	// 20 million files.
+	MaxIndex = 2 << 30
+	// MaxFile is the largest size in bytes that a file can have: more chunks than its blocks need no trailer can list, and no
+	// line of the index its hashes.
+	MaxFile = 256 << 30
+
 	maxLine = 64 << 20 // bytes
 )
+
+// ErrTooLarge says that a cluster, or a file of it, is larger than a backup can hold.
+var ErrTooLarge = errors.New("too large for a backup")
+
+// IndexSize is about how many bytes of the index a file needs; never less than it does.
+func (f *File) IndexSize() int64 {
+	const keys = 160 // names of keys, numbers, and marks
+	return int64(keys+6*len(f.Path)) + int64(f.Blocks()*HashSize+2)/3*4
+}
+
+// LeastIndex is what the index of so many bytes of files needs at least, in bytes.
+func LeastIndex(bytes int64) int64 { return bytes / BlockSize * HashSize / 3 * 4 }
 
 // A File is a file or a directory of a backup.
 type File struct {
@@ -63,13 +82,19 @@ type line struct {
 // WriteIndex writes the index's plain content.
 func WriteIndex(w io.Writer, files []File) error {
 	b := bufio.NewWriterSize(w, 64<<10)
+	seen := make(map[string]bool)
 	e := json.NewEncoder(b)
 	e.SetEscapeHTML(false)
 	for i := range files {
 		f := &files[i]
-		if err := f.check(); err != nil {
-			return fmt.Errorf("encode index: %w", err)
+		err := f.check()
+		if err == nil && seen[f.Path] {
+			err = errTwice
 		}
+		if err != nil {
+			return fmt.Errorf("encode index: %q: %w", f.Path, err)
+		}
+		seen[f.Path] = true
 		l := line{f.Path, "", f.Dir, f.Mode, f.ModTime.Unix(), f.Size, f.Volume, f.Offset, f.Hashes}
 		if !utf8.ValidString(f.Path) {
 			l.Path, l.Encoded = "", hex.EncodeToString([]byte(f.Path))
@@ -80,6 +105,8 @@ func WriteIndex(w io.Writer, files []File) error {
 	}
 	return b.Flush()
 }
+
+var errTwice = errors.New("it is there twice")
 
 // ReadIndex reads the index's plain content; [codec.ErrDamaged] where it cannot be one. No path in it leads out of the
 // data directory, and none is there twice.
@@ -105,7 +132,7 @@ func ReadIndex(r io.Reader) ([]File, error) {
 		}
 		err := f.check()
 		if err == nil && seen[f.Path] {
-			err = errors.New("it is there twice")
+			err = errTwice
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%w: index, line %d: %q: %v", codec.ErrDamaged, len(files)+1, f.Path, err)
@@ -126,6 +153,8 @@ func (f *File) check() error {
 	switch {
 	case f.Dir && (f.Size != 0 || f.Volume != 0 || len(f.Hashes) != 0):
 		return errors.New("a directory with content")
+	case f.Size > MaxFile:
+		return fmt.Errorf("%w: %d bytes, at most %d can be stored", ErrTooLarge, f.Size, int64(MaxFile))
 	case f.Mode > 0o777:
 		return fmt.Errorf("mode %o", f.Mode)
 	case f.Size < 0 || f.Offset < 0 || f.Volume < 0 || f.Size > 0 && f.Volume == 0:

@@ -137,7 +137,10 @@ func (m *Manifest) Encode() ([]byte, error) {
 	}
 	b = bytes.TrimSuffix(b, []byte("\n}"))
 	sum := sha256.Sum256(b)
-	return fmt.Appendf(b, "%s%x\"\n}\n", checksumKey, sum), nil
+	if b = fmt.Appendf(b, "%s%x\"\n}\n", checksumKey, sum); len(b) > MaxManifest {
+		return nil, fmt.Errorf("encode manifest: %w: the manifest would have %d bytes, and can have %d", ErrTooLarge, len(b), MaxManifest)
+	}
+	return b, nil
 }
 
 // ParseManifest reads a manifest's file and checks it; [codec.ErrDamaged] where it is not what was written, [ErrFormat]
@@ -184,9 +187,17 @@ func (m *Manifest) check() error {
 		}
 	}
 	for _, t := range m.Tablespaces {
-		if t.OID == 0 || t.Location == "" || strings.ContainsAny(t.Location, "\x00\n\r") || !utf8.ValidString(t.Location) {
-			return fmt.Errorf("tablespace %d at %q", t.OID, t.Location)
+		if err := t.Check(); err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// Check reports whether a manifest can hold the tablespace.
+func (t Tablespace) Check() error {
+	if t.OID == 0 || t.Location == "" || strings.ContainsAny(t.Location, "\x00\n\r") || !utf8.ValidString(t.Location) {
+		return fmt.Errorf("tablespace %d lies at %q, which a backup cannot name", t.OID, t.Location)
 	}
 	return nil
 }

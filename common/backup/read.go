@@ -79,7 +79,7 @@ func (m *Manifest) ReadFiles(ctx context.Context, b storage.Backend) ([]File, er
 		return nil, err
 	}
 	defer closer.Close()
-	if m.Index.Plain > maxIndex {
+	if m.Index.Plain > MaxIndex {
 		return nil, fmt.Errorf("%w: an index of %d bytes", codec.ErrDamaged, m.Index.Plain)
 	}
 	plain := memory(make([]byte, m.Index.Plain))
@@ -96,13 +96,33 @@ func (m *Manifest) ReadFiles(ctx context.Context, b storage.Backend) ([]File, er
 	return files, nil
 }
 
-// maxIndex bounds the plain size of an index in bytes: that of a cluster of about 20 TB.
-const maxIndex = 2 << 30
-
 // memory is written to at any place.
 type memory []byte
 
 func (m memory) WriteAt(p []byte, at int64) (int, error) { return copy(m[at:], p), nil }
+
+// CheckStored reads what the manifest speaks of as a restore would: the index with all of it, and of each volume that it is
+// there, with its size and the trailer that belongs to it.
+func (m *Manifest) CheckStored(ctx context.Context, b storage.Backend) error {
+	if _, err := m.ReadFiles(ctx, b); err != nil {
+		return err
+	}
+	return m.CheckVolumes(ctx, b)
+}
+
+// CheckVolumes looks that each volume is there, with its size and the trailer that belongs to it.
+func (m *Manifest) CheckVolumes(ctx context.Context, b storage.Backend) error {
+	for _, v := range m.Volumes {
+		_, closer, err := m.Open(ctx, b, v)
+		if err != nil {
+			return err
+		}
+		if err := closer.Close(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
 // checkFiles holds the index against the manifest.
 func (m *Manifest) checkFiles(files []File) error {

@@ -1,6 +1,9 @@
 // Package durable is the one place that makes files and directories survive a crash: new files that appear whole or
 // not at all, never replace another, and are on disk before anyone hears of them. Nothing else in walkeep renames a file.
 //
+// What root makes belongs to the owner of the directory that it is made in, so that it does not matter whether root or
+// the server's user calls a program first.
+//
 // A new file is written under a temporary name in its own directory, fsynced, read back by its writer, and only then
 // renamed to its final name without replacing; the directory is fsynced after that. The temporary file is locked while
 // its writer lives, so that [Sweep] can tell a leftover of a killed program from a file that is being written.
@@ -79,7 +82,7 @@ func createTemp(path string) (*os.File, error) {
 	rand.Read(r[:]) // never fails
 	dir, base := filepath.Split(path)
 	temp := filepath.Join(dir, tempPrefix+base+"."+hex.EncodeToString(r[:])+tempSuffix)
-	f, err := os.OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL, FileMode)
+	f, err := OpenFile(temp, os.O_RDWR|os.O_CREATE|os.O_EXCL)
 	if err != nil {
 		return nil, err
 	}
@@ -149,10 +152,10 @@ func MkdirAll(root, dir string) error {
 	}
 	at := root
 	for part := range strings.SplitSeq(filepath.ToSlash(dir), "/") {
-		at = filepath.Join(at, part)
-		if err := os.Mkdir(at, DirMode); err != nil && !errors.Is(err, fs.ErrExist) {
+		if err := mkdir(at, part); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
+		at = filepath.Join(at, part)
 	}
 	return nil
 }

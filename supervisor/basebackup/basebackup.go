@@ -27,6 +27,8 @@ var (
 	ErrArchivingOff = errors.New("archive_mode is off on the server and no supervisor streams from it, so the WAL that a backup needs would never be archived")
 	// ErrNotArchived says that the WAL that the backup needs did not come into the archive in time.
 	ErrNotArchived = errors.New("the WAL that the backup needs is not in the archive")
+	// ErrName says that a file in the server's data directory has a name that no backup can hold.
+	ErrName = errors.New("a file in the server's data directory has a name that cannot be backed up, with a backslash or too long")
 	// ErrChecksum says that pages are damaged on the server.
 	ErrChecksum = errors.New("page checksums are wrong on the server")
 )
@@ -139,7 +141,7 @@ func (t *taker) streams(ctx context.Context) (bool, error) {
 
 func (t *taker) take(ctx context.Context) (*backup.Manifest, error) {
 	w := volume.NewWriter(t.b, t.id, volume.Options{
-		Codec: t.Codec, Level: t.Level, Workers: t.Workers, Tool: t.Tool, Progress: t.Progress,
+		Codec: t.Codec, Level: t.Level, Workers: t.Workers, Tool: t.Tool, Progress: t.Progress, Held: t.held.Check,
 	})
 	t.note(ctx)
 	// A connection that is idle while the files come may be dropped by what lies on its way.
@@ -191,6 +193,9 @@ func (t *taker) receive(ctx context.Context, w *volume.Writer) (*backup.Manifest
 		case broken != nil:
 			return broken
 		}
+		if strings.Contains(err.Error(), "too long for tar format") {
+			return fmt.Errorf("%w: %w", ErrName, err)
+		}
 		return fmt.Errorf("back up: %w", err)
 	}
 	s, err := start(conn, t.server.Major, request(t.server.Major, t.Fast, t.MaxRate))
@@ -200,8 +205,11 @@ func (t *taker) receive(ctx context.Context, w *volume.Writer) (*backup.Manifest
 	if err := t.held.Change(ctx, func(l *archive.Lease) { l.Timeline, l.LSN = s.begin.tli, s.begin.lsn }); err != nil {
 		return nil, err
 	}
-	m := t.manifest(s)
-	files := &source{s: s}
+	m, err := t.manifest(s)
+	if err != nil {
+		return nil, err
+	}
+	files := &source{s: s, known: make(map[string]bool)}
 	if err := w.Add(ctx, files); err != nil {
 		return nil, fail(err)
 	}
@@ -218,7 +226,7 @@ func (t *taker) receive(ctx context.Context, w *volume.Writer) (*backup.Manifest
 }
 
 // manifest is what is known when the server begins to send.
-func (t *taker) manifest(s *stream) *backup.Manifest {
+func (t *taker) manifest(s *stream) (*backup.Manifest, error) {
 	m := &backup.Manifest{
 		Type: "full", Server: t.server.Version, Major: t.server.Major, Standby: t.server.InRecovery, Checksum: t.server.Checksums,
 		SystemID: t.server.SystemID, SegmentSize: t.server.SegmentSize, Timeline: s.begin.tli, Start: s.begin.lsn, Began: t.began,
@@ -228,11 +236,18 @@ func (t *taker) manifest(s *stream) *backup.Manifest {
 	for _, ts := range s.tablespaces {
 		bytes += ts.bytes
 		if ts.oid != 0 {
-			m.Tablespaces = append(m.Tablespaces, backup.Tablespace{OID: ts.oid, Location: ts.location})
+			at := backup.Tablespace{OID: ts.oid, Location: ts.location}
+			if err := at.Check(); err != nil {
+				return nil, err
+			}
+			m.Tablespaces = append(m.Tablespaces, at)
 		}
 	}
+	if backup.LeastIndex(bytes) > backup.MaxIndex {
+		return nil, fmt.Errorf("%w: the server has about %d bytes of files", backup.ErrTooLarge, bytes)
+	}
 	t.Begin(bytes)
-	return m
+	return m, nil
 }
 
 // checksumWarning begins the server's warnings about pages, which name the file. The error that follows does not.

@@ -23,9 +23,10 @@ const (
 // own manifest, as in the stream.
 type source struct {
 	s     *stream
-	tar   *tar.Reader // of the current archive; nil before the first
-	dir   string      // to which the current archive's names are relative, with a slash at its end
-	label []byte      // content of backup_label, once it was sent
+	tar   *tar.Reader     // of the current archive; nil before the first
+	known map[string]bool // directories of tablespaces that were given
+	dir   string          // to which the current archive's names are relative, with a slash at its end
+	label []byte          // content of backup_label, once it was sent
 }
 
 // Next implements [volume.Source].
@@ -82,6 +83,7 @@ func (s *source) begin() (f backup.File, r io.Reader, err error) {
 	s.tar, s.dir = tar.NewReader(s.s), ""
 	if a.tablespace.oid != 0 {
 		s.dir = fmt.Sprintf("pg_tblspc/%d/", a.tablespace.oid)
+		s.known[path.Clean(s.dir)] = true
 		return backup.File{Path: path.Clean(s.dir), Dir: true, Mode: 0o700, ModTime: now}, nil, nil
 	}
 	return f, nil, nil
@@ -104,11 +106,13 @@ func (s *source) file(h *tar.Header) (backup.File, bool, error) {
 	default:
 		return f, false, fmt.Errorf("the server sends %q, which is neither a file nor a directory", h.Name)
 	}
-	if name == "." || f.Dir && name == path.Clean(s.dir) {
+	// A tablespace that lies in the data directory is a directory there as well as an archive of its own.
+	if name == "." || f.Dir && (name == path.Clean(s.dir) || s.known[name]) {
 		return f, false, nil
 	}
-	if err := backup.CheckPath(name); err != nil {
-		return f, false, fmt.Errorf("the server sends %q: %w", h.Name, err)
+	if backup.CheckPath(name) != nil {
+		// What no system would take for a part of a path is written as it is, for who looks for the file.
+		return f, false, fmt.Errorf("%w: %s", ErrName, name)
 	}
 	return f, true, nil
 }

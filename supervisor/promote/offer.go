@@ -93,7 +93,7 @@ func (p *promoter) mayOffer(ctx context.Context) error {
 }
 
 func (p *promoter) makeOffer(ctx context.Context, name wal.Name, found wal.Result) error {
-	id, err := p.standbyID()
+	id, err := p.standbyID(ctx)
 	if err != nil {
 		return err
 	}
@@ -112,7 +112,7 @@ func (p *promoter) makeOffer(ctx context.Context, name wal.Name, found wal.Resul
 }
 
 // standbyID names what the archive keeps for this standby: its note and what it is offered.
-func (p *promoter) standbyID() (string, error) {
+func (p *promoter) standbyID(ctx context.Context) (string, error) {
 	if p.PGData == "" {
 		return "", fmt.Errorf("%w: its data directory is not known", ErrNoOffer)
 	}
@@ -120,6 +120,5 @@ func (p *promoter) standbyID() (string, error) {
 	if real, err := filepath.EvalSymlinks(dir); err == nil {
 		dir = real // as restore-cmd finds it
 	}
-	host, err := os.Hostname()
-	return archive.StandbyID(host, dir), err
+	return p.a.StandbyHere(ctx, dir)
 }

@@ -246,7 +246,7 @@ func (p *promoter) conclude(ctx context.Context) (err error) {
 	if err := p.withdraw(ctx); err != nil {
 		return err
 	}
-	if why := p.misplaced(); why != "" {
+	if why := p.misplaced(ctx); why != "" {
 		p.Warn("if this is the old primary, stop it and let it rejoin; if it crashed while it was promoted, stop it, start it as a standby of its own timeline (standby.signal and recovery_target_timeline = current; up to 11 recovery.conf without that setting), promote it, and take a base backup",
 			fmt.Sprintf("the server writes to timeline %d, %s", p.done.Timeline, why))
 	} else if err := p.succeed(ctx, at); err != nil {
@@ -258,14 +258,14 @@ func (p *promoter) conclude(ctx context.Context) (err error) {
 
 // misplaced tells why an open server should not write to its timeline; empty if there is no reason. A server comes to this if
 // it crashes after it has given up being a standby and before its new timeline is on disk.
-func (p *promoter) misplaced() string {
+func (p *promoter) misplaced(ctx context.Context) string {
 	if !p.done.Already {
 		return ""
 	}
 	if newest := p.inv.Newest(); newest > p.done.Timeline {
 		return fmt.Sprintf("and the archive has timeline %d, which is not this server's", newest)
 	}
-	id, err := p.standbyID()
+	id, err := p.standbyID(ctx)
 	if err != nil {
 		return ""
 	}
@@ -279,7 +279,7 @@ func (p *promoter) misplaced() string {
 
 // withdraw takes the offer back.
 func (p *promoter) withdraw(ctx context.Context) error {
-	id, err := p.standbyID()
+	id, err := p.standbyID(ctx)
 	if err != nil {
 		return nil // none was made
 	}
@@ -297,7 +297,7 @@ func (p *promoter) succeed(ctx context.Context, at wal.LSN) error {
 
 // forget has the archive let go of the WAL that the server needed as a standby.
 func (p *promoter) forget(ctx context.Context) error {
-	id, err := p.standbyID()
+	id, err := p.standbyID(ctx)
 	if err != nil {
 		return nil // it has noted nothing here, or nobody can tell
 	}

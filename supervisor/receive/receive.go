@@ -118,7 +118,7 @@ func Run(ctx context.Context, a *archive.Archive, o Options) error {
 	if err := durable.SyncDir(o.Spool); err != nil { // or a power cut could take the directory with all that is in it
 		return err
 	}
-	lock, err := os.OpenFile(filepath.Join(r.dir, ".lock"), os.O_RDWR|os.O_CREATE, durable.FileMode)
+	lock, err := durable.OpenFile(filepath.Join(r.dir, ".lock"), os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		return err
 	}

@@ -40,7 +40,7 @@ func openSegment(dir string, name wal.Name, size wal.SegmentSize) (*segment, err
 	}
 	s := &segment{dir: dir, name: name, size: int64(size), start: start}
 	for {
-		s.f, err = os.OpenFile(s.partialPath(), os.O_RDWR|os.O_CREATE, durable.FileMode)
+		s.f, err = durable.OpenFile(s.partialPath(), os.O_RDWR|os.O_CREATE)
 		if err != nil {
 			return nil, err
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -57,10 +58,20 @@ func (r *restorer) configure() error {
 		r.Notice("remove data_directory from postgresql.conf before the server is started",
 			fmt.Sprintf("postgresql.conf says data_directory = '%s': a server started with it would use that directory", dir))
 	}
-	if err := r.writeFile(autoConf, withBlock(auto, r.settings(elsewhere))); err != nil {
+	settings := r.settings(elsewhere)
+	if r.hasInPlace() {
+		// It may have been set for a session alone, and without it recovery does not come past such a tablespace.
+		settings = append([]setting{{"allow_in_place_tablespaces", "on"}}, settings...)
+	}
+	if err := r.writeFile(autoConf, withBlock(auto, settings)); err != nil {
 		return err
 	}
 	return r.writeFile(signals[r.Recovery.Standby != nil], nil)
+}
+
+// hasInPlace reports whether a tablespace lies in the data directory instead of where a link leads.
+func (r *restorer) hasInPlace() bool {
+	return slices.ContainsFunc(r.dirs, func(it *item) bool { return it.place == r.places[0] && path.Dir(it.Path) == "pg_tblspc" })
 }
 
 // withBlock replaces the block of an earlier restore, and disables what could contradict it.

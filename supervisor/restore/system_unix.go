@@ -58,24 +58,6 @@ func (o owner) giveFile(f *os.File) error {
 	return f.Chown(o.uid, o.gid)
 }
 
-// GiveLike gives files that root has made to the owner of a directory.
-func GiveLike(dir string, files ...string) error {
-	if os.Geteuid() != 0 {
-		return nil
-	}
-	info, err := os.Stat(dir)
-	if err != nil {
-		return err
-	}
-	st := info.Sys().(*syscall.Stat_t)
-	for _, file := range files {
-		if err := os.Lchown(file, int(st.Uid), int(st.Gid)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // freeSpace gives a number for the file system that holds a directory, or will, and its free bytes.
 func freeSpace(dir string) (id uint64, free int64, err error) {
 	for !exists(dir) {

@@ -19,9 +19,6 @@ func (owner) giveFile(*os.File) error       { return nil }
 func hasOneName(fs.FileInfo) bool           { return true }
 func checkNotServed(dir, data string) error { return nil }
 
-// GiveLike gives files to the owner of a directory, which they are here by inheritance.
-func GiveLike(string, ...string) error { return nil }
-
 // freeSpace gives a number for the file system that holds a directory, or will, and its free bytes.
 func freeSpace(dir string) (id uint64, free int64, err error) {
 	for !exists(dir) {

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"walkeep/common/durable"
+	"walkeep/common/host"
 )
 
 // ErrLocked says that another supervisor of this host works on the spool.
@@ -16,17 +17,18 @@ var ErrLocked = errors.New("another supervisor runs on this host with this spool
 // Lock makes sure that one supervisor of a host works on a spool; those of other hosts are not its concern. The lock
 // lasts until the file is closed, or the process ends. The file stays: to remove it would be a race.
 func Lock(spool string) (*os.File, error) {
-	host, err := os.Hostname()
-	if err != nil {
-		return nil, err
+	here := host.Here()
+	name := here.Host
+	if here.Machine != "" { // hosts can have the same name
+		name += "-" + here.Machine
 	}
-	host = strings.Map(func(r rune) rune {
+	name = strings.Map(func(r rune) rune {
 		if r == '/' || r == '\\' || r == ':' {
 			return '_'
 		}
 		return r
-	}, host)
-	f, err := os.OpenFile(filepath.Join(spool, ".supervisor-"+host+".lock"), os.O_RDWR|os.O_CREATE, 0o600)
+	}, name)
+	f, err := durable.OpenFile(filepath.Join(spool, ".supervisor-"+name+".lock"), os.O_RDWR|os.O_CREATE)
 	if err != nil {
 		return nil, err
 	}

@@ -36,6 +36,8 @@ type Options struct {
 	Workers  int // cores that compress
 	Tool     string
 	Progress func(bytes int64) // unless nil, called with the number of plain bytes of files that were stored since the last call
+	// Held, unless nil, reports whether what was stored has been held against those who remove what nobody finishes.
+	Held func(context.Context) error
 }
 
 // A Writer stores one backup. It is not safe for concurrent use.
@@ -44,6 +46,8 @@ type Writer struct {
 	id      string
 	options Options
 	files   []backup.File
+	seen    map[string]bool // their paths
+	index   int64           // bytes that the index will have at most
 	volumes []backup.Stored
 	bytes   int64
 	count   int
@@ -55,7 +59,7 @@ func NewWriter(b storage.Backend, id string, o Options) *Writer {
 	if o.Level == 0 {
 		_, _, o.Level = o.Codec.Levels()
 	}
-	return &Writer{b: b, id: id, options: o, block: make([]byte, backup.BlockSize)}
+	return &Writer{b: b, id: id, options: o, seen: make(map[string]bool), block: make([]byte, backup.BlockSize)}
 }
 
 // Add stores all files of src, in new volumes.
@@ -118,6 +122,9 @@ func (w *Writer) fill(cw *codec.Writer, src Source, next *entry) error {
 
 func (w *Writer) addFile(cw *codec.Writer, tw *tar.Writer, e *entry) error {
 	f := e.file
+	if err := w.fits(&f); err != nil {
+		return err
+	}
 	h := &tar.Header{Typeflag: tar.TypeReg, Name: f.Path, Size: f.Size, Mode: int64(f.Mode), ModTime: f.ModTime}
 	if f.Dir {
 		h.Typeflag, h.Name = tar.TypeDir, f.Path+"/"
@@ -149,7 +156,21 @@ func (w *Writer) addFile(cw *codec.Writer, tw *tar.Writer, e *entry) error {
 		w.bytes += f.Size
 	}
 	w.files = append(w.files, f)
+	w.seen[f.Path] = true
 	return nil
+}
+
+// fits refuses, before it is read, a file that no index could hold.
+func (w *Writer) fits(f *backup.File) error {
+	switch w.index += f.IndexSize(); {
+	case f.Size > backup.MaxFile:
+		return fmt.Errorf("%w: it has %d bytes, at most %d can be stored", backup.ErrTooLarge, f.Size, int64(backup.MaxFile))
+	case w.index > backup.MaxIndex:
+		return fmt.Errorf("%w: the index of the %d files up to this one would have more than %d bytes", backup.ErrTooLarge, w.count+1, int64(backup.MaxIndex))
+	case w.seen[f.Path]:
+		return errors.New("the server sends it twice")
+	}
+	return backup.CheckPath(f.Path)
 }
 
 // put stores one object, compressed on all cores, and reads it back.
@@ -181,8 +202,8 @@ func (w *Writer) put(ctx context.Context, name string, chunk int, write func(*co
 	return s, nil
 }
 
-// Commit stores the index, completes the manifest by what the Writer knows, and stores it. From then on the backup
-// exists.
+// Commit stores the index, completes the manifest by what the Writer knows, reads back what was stored as a restore would,
+// and stores the manifest. From then on the backup exists.
 func (w *Writer) Commit(ctx context.Context, m *backup.Manifest) error {
 	index, err := w.put(ctx, "files.json", backup.ChunkSize, func(cw *codec.Writer) error { return backup.WriteIndex(cw, w.files) })
 	if err != nil {
@@ -192,6 +213,13 @@ func (w *Writer) Commit(ctx context.Context, m *backup.Manifest) error {
 	m.Files, m.Bytes, m.Volumes, m.Index = w.count, w.bytes, w.volumes, index
 	content, err := m.Encode()
 	if err != nil {
+		return err
+	}
+	w.files, w.seen = nil, nil // the index is read back into memory
+	if err := m.CheckStored(ctx, w.b); err != nil {
+		return fmt.Errorf("read back: %w", err)
+	}
+	if err := w.held(ctx); err != nil {
 		return err
 	}
 	write := func(dst io.Writer) error {
@@ -208,7 +236,15 @@ func (w *Writer) Commit(ctx context.Context, m *backup.Manifest) error {
 	if err := w.b.Put(ctx, backup.Dir(w.id)+backup.ManifestName, write, check); err != nil {
 		return fmt.Errorf("store %s: %w", backup.ManifestName, err)
 	}
-	return nil
+	// Who saw no lease and no manifest before may be removing the volumes now.
+	return w.held(ctx)
+}
+
+func (w *Writer) held(ctx context.Context) error {
+	if w.options.Held == nil {
+		return nil
+	}
+	return w.options.Held(ctx)
 }
 
 type counter struct {

@@ -1,4 +1,4 @@
-package archive
+package host
 
 import (
 	"bytes"
@@ -7,8 +7,8 @@ import (
 	"strconv"
 )
 
-// started is when a process was started, in clock ticks since the system was; 0 if that cannot be told.
-func started(pid int) uint64 {
+// Started is when a process was started, in clock ticks since the system was; 0 if that cannot be told.
+func Started(pid int) uint64 {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {
 		return 0

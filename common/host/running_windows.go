@@ -1,9 +1,9 @@
-package archive
+package host
 
 import "golang.org/x/sys/windows"
 
-// running tells whether there is a process with this number.
-func running(pid int) bool {
+// Running reports whether there is a process with this number.
+func Running(pid int) bool {
 	h, err := windows.OpenProcess(windows.PROCESS_QUERY_LIMITED_INFORMATION, false, uint32(pid))
 	if err != nil {
 		return err == windows.ERROR_ACCESS_DENIED

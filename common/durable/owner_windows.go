@@ -1,0 +1,11 @@
+package durable
+
+import (
+	"os"
+	"path/filepath"
+)
+
+// OpenFile opens a file, and makes it where flag says so.
+func OpenFile(path string, flag int) (*os.File, error) { return os.OpenFile(path, flag, FileMode) }
+
+func mkdir(parent, name string) error { return os.Mkdir(filepath.Join(parent, name), DirMode) }

@@ -1,0 +1,6 @@
+//go:build !linux && !windows
+
+package host
+
+// machine is not known here.
+func machine() string { return "" }

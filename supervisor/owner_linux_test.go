@@ -1,0 +1,94 @@
+package main_test
+
+import (
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"walkeep/common/archive"
+	"walkeep/common/pgtest"
+	"walkeep/common/storage/local"
+)
+
+// asRoot calls supervisor as root, which may fail: what it leaves is what counts.
+func (r *rig) asRoot(args ...string) string {
+	r.t.Helper()
+	cmd := r.command(args...)
+	root := exec.CommandContext(r.ctx(), cmd.Path, cmd.Args[1:]...)
+	root.Env = cmd.Env
+	out, err := root.CombinedOutput()
+	if err != nil {
+		r.t.Logf("supervisor %q as root: %v\n%s", args, err, out)
+	}
+	return string(out)
+}
+
+// owned checks that all of the spool belongs to the server's user.
+func (r *rig) owned(what string) {
+	r.t.Helper()
+	want, _ := owner(r.t, r.spool)
+	r.must(filepath.WalkDir(r.spool, func(file string, _ fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if uid, _ := owner(r.t, file); uid != want {
+			r.t.Errorf("%s: %s belongs to user %d, not %d", what, file, uid, want)
+		}
+		return nil
+	}))
+}
+
+// Whatever root calls first, the server's user can go on with, and the other way round.
+func TestRootAndServerUser(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("only root can be root")
+	}
+	r := newRig(t, 15)
+	c := r.start("primary", map[string]string{"archive_command": "false"})
+	at := []string{"--conninfo", c.ConnString()}
+	// The archive does not exist yet, and root makes it.
+	r.asRoot(append([]string{"backup", "--archive-timeout", "1ms"}, at...)...)
+	r.owned("a backup by root that fails")
+	r.archive(c, true)
+	r.cut(c)
+	r.asRoot(append([]string{"backup"}, at...)...)
+	r.owned("a backup by root")
+	r.cut(c)
+	target := filepath.Join(r.dir, "standby")
+	r.mkdir(target)
+	r.asRoot("restore", "--standby", "--target-dir", target)
+	r.owned("a standby restored by root")
+	r.asRoot("drill")
+	r.owned("a drill by root")
+	r.asRoot("cleanup", "--keep-backups", "1")
+	r.owned("a cleanup by root")
+	r.backup(c)
+	r.run("cleanup", "--keep-backups", "1")
+	r.run("check")
+
+	// Root streams: notes, the segment that is open, and its lock.
+	sync := exec.CommandContext(r.ctx(), r.command().Path, append(slices.Clone(r.command().Args[1:]), append([]string{"sync"}, at...)...)...)
+	r.must(sync.Start())
+	r.must(c.WaitFor(r.ctx(), pgtest.Timeout, "a part of a segment", r.someFile("partial/*.partial")))
+	r.must(c.WaitFor(r.ctx(), pgtest.Timeout, "the note of the stream", r.someFile("streams/*.json")))
+	r.owned("a stream by root")
+	r.must(sync.Process.Signal(os.Interrupt))
+	sync.Wait()
+	r.owned("a stream by root that has ended")
+
+	// While root holds a lease, the server's user reads it.
+	b, err := local.Open(r.spool)
+	r.must(err)
+	held, err := archive.New(b).Hold(r.ctx(), archive.Lease{Kind: "restore", Renewed: time.Now()})
+	r.must(err)
+	r.owned("a lease of root")
+	r.backup(c)
+	r.run("list")
+	r.run("cleanup", "--keep-backups", "1")
+	r.must(held.Release())
+}
