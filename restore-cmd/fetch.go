@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -54,7 +55,7 @@ func retry(most time.Duration, standby bool, try func() error) error {
 		backoff.WithInitialInterval(50*time.Millisecond), backoff.WithMaxInterval(time.Second), backoff.WithMaxElapsedTime(most))
 	return backoff.Retry(func() error {
 		err := try()
-		if err == nil || errors.Is(err, archive.ErrAbsent) || most == 0 || !standby && !errors.Is(err, archive.ErrGap) {
+		if err == nil || errors.Is(err, archive.ErrAbsent) || errors.Is(err, archive.ErrLeft) || most == 0 || !standby && !errors.Is(err, archive.ErrGap) {
 			return permanent(err)
 		}
 		return err
@@ -97,9 +98,15 @@ func deliver(ctx context.Context, o options, name wal.Name, standby bool, msg *c
 			return none, err
 		}
 	}
-	got, err := a.Fetch(ctx, name, cluster, durable.Pieces{File: f})
-	if standby && errors.Is(err, archive.ErrAbsent) {
-		got, err = a.Offered(ctx, name, dataDir, durable.Pieces{File: f})
+	var got archive.Fetched
+	if err = onWay(ctx, a, name, o.path); err == nil {
+		got, err = a.Fetch(ctx, name, cluster, durable.Pieces{File: f})
+	}
+	if left := errors.Is(err, archive.ErrLeft); standby && (left || errors.Is(err, archive.ErrAbsent)) {
+		why := err
+		if got, err = a.Offered(ctx, name, dataDir, durable.Pieces{File: f}); left && errors.Is(err, archive.ErrAbsent) {
+			err = why
+		}
 	}
 	if closed := f.Close(); err == nil {
 		err = closed
@@ -108,6 +115,40 @@ func deliver(ctx context.Context, o options, name wal.Name, standby bool, msg *c
 		return none, err
 	}
 	return got, durable.Replace(temp, o.path)
+}
+
+// recoveryPath is the name under which a server that recovers wants a segment (RestoreArchivedFile in
+// src/backend/access/transam/xlogarchive.c). pg_rewind and people want it under its own.
+const recoveryPath = "RECOVERYXLOG"
+
+// onWay reports whether the server that asks should get a segment: [archive.ErrLeft] if that leads it astray.
+func onWay(ctx context.Context, a *archive.Archive, name wal.Name, path string) error {
+	if filepath.Base(path) != recoveryPath || name.Kind != wal.KindSegment {
+		return nil
+	}
+	r, recovers, err := pgdata.ReadRecovery(dataDir)
+	if err != nil {
+		return fmt.Errorf("find out along which timeline the server recovers: %w", err)
+	}
+	if !recovers {
+		return nil
+	}
+	var f archive.Follower
+	c, err := pgdata.ReadControl(dataDir)
+	known := err == nil // else nothing is known of where it is
+	if known {
+		f.At, f.On = c.End()
+	}
+	switch tli, err := strconv.ParseUint(r.Timeline, 10, 32); {
+	case err == nil:
+		f.Along = wal.Timeline(tli)
+	case r.Timeline == pgdata.Latest:
+	case known:
+		f.Along = max(c.Timeline, c.MinTimeline)
+	default:
+		return nil
+	}
+	return a.OnWay(ctx, name, f)
 }
 
 func report(got archive.Fetched, name wal.Name, msg *cli.Messages) {

@@ -75,6 +75,8 @@ func run(args []string, standby bool, msg *cli.Messages) error {
 // hint says what to do about an archive that cannot deliver.
 func hint(err error) string {
 	switch {
+	case errors.Is(err, archive.ErrLeft):
+		return "the server goes on when the archive has the newer timeline's WAL; set recovery_target_timeline to the number of the older one to stay on that, or remove a timeline that is a copy's with supervisor cleanup --drop-timeline"
 	case errors.Is(err, archive.ErrGap):
 		return "bring the missing file back into the archive, or recover to a target before it"
 	case errors.Is(err, archive.ErrForeign):

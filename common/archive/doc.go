@@ -28,7 +28,8 @@
 //
 // What Push acknowledges is durable, whole, verified and will not be replaced by anything. What Fetch delivers has been
 // compared with what was acknowledged. Absent means that the archive was there, answered, and that nothing else in it
-// shows that the file must once have existed.
+// shows that the file must once have existed. A server that is to get to a newer timeline gets an older one's WAL only as
+// far as that leads there; see [Archive.OnWay].
 package archive
 
 import (
