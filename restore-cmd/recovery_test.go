@@ -6,6 +6,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"walkeep/common/cmdtest"
@@ -23,7 +24,7 @@ func TestRecovery(t *testing.T) {
 			h := r.live()
 			r.replay(h)
 			r.fork(h)
-			if v.major == 15 {
+			if slices.Contains(pgtest.ToolMajors, v.major) {
 				t.Run("waldump", func(t *testing.T) { r.in(t).dump() })
 			}
 			r.checkSpool()

@@ -85,7 +85,7 @@ func (r *rig) oldest() map[string]string {
 
 // dump restores all segments by hand and has pg_waldump read them, timeline by timeline.
 func (r *rig) dump() {
-	waldump, err := pgtest.ClientTool("pg_waldump")
+	waldump, err := pgtest.Tool(r.major, "pg_waldump")
 	r.must(err)
 	dir := pgtest.TempDir(r.t)
 	for timeline := 1; timeline <= 3; timeline++ {

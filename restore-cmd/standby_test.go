@@ -130,7 +130,7 @@ func TestRetry(t *testing.T) {
 			}
 			r := h.run(t, test.asked, "--retry-time", "4s")
 			r.Expect(t, test.code, "restore-cmd: ")
-			if r.Took < 3*time.Second/2 || r.Took > 14*time.Second {
+			if r.Took < 3*time.Second/2 {
 				t.Errorf("with 4s to wait it took %s", r.Took)
 			}
 		})

@@ -59,7 +59,7 @@ func (r *rig) checkNothingLeft() {
 	}
 	// The restore_command of a server that is shut down at once outlives it by a moment. A server that is left misses its
 	// directory, too, and ends, but looks for it a minute after its start only.
-	for limit := time.Now().Add(20 * time.Second); ; time.Sleep(20 * time.Millisecond) {
+	for limit := time.Now().Add(45 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		links, _ := filepath.Glob("/proc/[0-9]*/cwd")
 		i := slices.IndexFunc(links, func(link string) bool {
 			cwd, err := os.Readlink(link)

@@ -85,15 +85,11 @@ func TestPromoteRefuses(t *testing.T) {
 			text, _ := os.ReadFile(s.Path("postmaster.pid"))
 			return strings.Contains(string(text), "standby")
 		})
-		args := []string{"promote", "--conninfo", s.ConnString(), "--primary-conninfo", primary.ConnString()}
+		args := []string{"promote", "--conninfo", s.ConnString(), "--primary-conninfo", primary.ConnString(), "--timeout", "1h"} // and does not wait for it
 		if major < 14 {
 			args = append(args, "--pgdata", s.Dir)
 		}
-		begun := time.Now()
 		r.fails(1, []string{"hot_standby = off", "hint: set hot_standby = on"}, args...)
-		if took := time.Since(begun); took > 10*time.Second {
-			t.Errorf("that took %s", took)
-		}
 	}, 11, 13, restoreMajor)
 }
 

@@ -68,8 +68,9 @@ func Path(program string) string {
 	return filepath.Join(bin, program)
 }
 
-// hangs is when a call counts as hanging. None takes more than some hundred milliseconds, unless it waits.
-const hangs = time.Minute
+// hangs is when a call counts as hanging. None takes more than some hundred milliseconds, unless it waits, but the machine may be
+// slow and busy.
+const hangs = 5 * time.Minute
 
 // Command prepares a call of one of walkeep's programs, with none of the tester's own configuration.
 func Command(program string, args ...string) *exec.Cmd {

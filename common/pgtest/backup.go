@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -202,7 +201,5 @@ func (c *Cluster) WaitBackupArchived(ctx context.Context, b *Backup) error {
 	if b.StopSegment == "" {
 		return errors.New("a backup from a standby has its WAL archived by the primary")
 	}
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
-	defer cancel()
 	return c.WaitArchived(ctx, b.StopSegment)
 }

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -71,7 +72,7 @@ func Bindir(major int) (string, error) {
 	}
 	// The script alone knows which release is pinned, so ask it before looking in its directories.
 	if root, err := moduleRoot(); err == nil {
-		return fetch(root, m)
+		return fetch(root, "--bindir", m)
 	}
 	places = []string{filepath.Join("/var/cache/walkeep/postgres", m, "bin")}
 	if cache, err := os.UserCacheDir(); err == nil {
@@ -83,11 +84,18 @@ func Bindir(major int) (string, error) {
 	return "", fmt.Errorf("%w: major version %d, run scripts/fetch-postgres", ErrNoServer, major)
 }
 
-// ClientTool returns the path of a client program of Debian's PostgreSQL 15, such as psql, pgbench, pg_waldump,
-// pg_controldata or pg_rewind. psql and pgbench work with all majors, pg_waldump and pg_rewind with 15 only,
-// pg_basebackup up to 15. The error wraps ErrNoServer.
-func ClientTool(name string) (string, error) {
-	dir, err := Bindir(debianMajor)
+// ToolMajors are the major versions with all client programs to be had; Debian has or had no other in a suite of today.
+var ToolMajors = []int{15, 17, 18, 19}
+
+// ClientTool returns the path of a client program of Debian's PostgreSQL 15, such as psql, pgbench, pg_controldata or
+// pg_receivewal. psql and pgbench work with all majors; for others see Tool. The error wraps ErrNoServer.
+func ClientTool(name string) (string, error) { return Tool(debianMajor, name) }
+
+// Tool returns the path of a client program of one of ToolMajors, such as pg_waldump or pg_verifybackup, which read what a
+// server of that major has written and nothing else. Missing ones are installed by scripts/fetch-postgres, which may take
+// two minutes. The error wraps ErrNoServer.
+func Tool(major int, name string) (string, error) {
+	dir, err := toolDir(major)
 	if err != nil {
 		return "", err
 	}
@@ -98,19 +106,35 @@ func ClientTool(name string) (string, error) {
 	return path, nil
 }
 
-// fetch runs scripts/fetch-postgres of the checkout at root.
-func fetch(root, major string) (string, error) {
+func toolDir(major int) (string, error) {
+	root, err := moduleRoot()
+	if err != nil || runtime.GOOS != "linux" {
+		return Bindir(major)
+	}
+	return fetch(root, "--tools", strconv.Itoa(major))
+}
+
+// fetched holds what fetch has found, by option and major.
+var fetched sync.Map
+
+// fetch runs scripts/fetch-postgres of the checkout at root, with --bindir or --tools.
+func fetch(root, option, major string) (string, error) {
+	if dir, ok := fetched.Load(option + major); ok {
+		return dir.(string), nil
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
 	defer cancel()
 	var stderr bytes.Buffer
-	cmd := exec.CommandContext(ctx, filepath.Join(root, "scripts", "fetch-postgres"), "--bindir", major)
+	cmd := exec.CommandContext(ctx, filepath.Join(root, "scripts", "fetch-postgres"), option, major)
 	cmd.Stderr = &stderr
 	cmd.WaitDelay = time.Second
 	out, err := cmd.Output()
 	if err != nil {
 		return "", fmt.Errorf("%w: %w: %s", ErrNoServer, err, strings.TrimSpace(stderr.String()))
 	}
-	return strings.TrimSpace(string(out)), nil
+	dir := strings.TrimSpace(string(out))
+	fetched.Store(option+major, dir)
+	return dir, nil
 }
 
 func firstBindir(places []string) string {

@@ -15,7 +15,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 )
 
 // launch starts the server as a child of this process.
@@ -184,7 +183,7 @@ func processes() map[int]stat {
 	if len(all) > 0 {
 		return all
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), Timeout)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, "ps", "-A", "-o", "pid=,ppid=").Output()
 	if err != nil {
@@ -200,7 +199,7 @@ func processes() map[int]stat {
 }
 
 func freeSharedMemory(id int) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), Timeout)
 	defer cancel()
 	_ = exec.CommandContext(ctx, "ipcrm", "-m", strconv.Itoa(id)).Run() // 56 bytes at stake
 }

@@ -8,7 +8,6 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
-	"time"
 )
 
 // launch lets pg_ctl start the server, because postgres.exe refuses to run with an administrator's rights. What pg_ctl
@@ -37,7 +36,7 @@ func serverRuns(pid int, _ string) bool {
 }
 
 func killTree(pid int) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), Timeout)
 	defer cancel()
 	out, err := exec.CommandContext(ctx, "taskkill", "/F", "/T", "/PID", strconv.Itoa(pid)).CombinedOutput()
 	if err != nil {

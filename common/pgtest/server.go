@@ -22,8 +22,9 @@ const (
 // ErrExited is returned when a server ended that was expected to run.
 var ErrExited = errors.New("server exited")
 
-// Timeout is how long Start, Stop, Restart, Promote and the waiting functions without a timeout of their own wait at most.
-const Timeout = 60 * time.Second
+// Timeout is how long Start, Stop, Restart, Promote and the waiting functions without a timeout of their own wait at most. It is
+// for what never happens, and far longer than anything takes on a slow machine that is busy.
+const Timeout = 5 * time.Minute
 
 const pollInterval = 10 * time.Millisecond
 
@@ -194,7 +195,7 @@ func (c *Cluster) Close() error {
 	if pid := c.PID(); pid != 0 {
 		rest = tree(pid)
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	err := c.Stop(ctx, Immediate)
 	if err != nil {

@@ -19,13 +19,9 @@ import (
 
 func TestStartFails(t *testing.T) {
 	c := pgtest.New(t, pgtest.Options{Settings: map[string]string{"shared_buffers": "a lot"}})
-	start := time.Now()
 	err := c.Start(t.Context())
 	if !errors.Is(err, pgtest.ErrExited) || !strings.Contains(err.Error(), `"shared_buffers"`) {
 		t.Errorf("got %v, want ErrExited with the reason from the log", err)
-	}
-	if d := time.Since(start); d > 5*time.Second {
-		t.Errorf("took %v", d)
 	}
 	must(t, c.Configure(map[string]string{"shared_buffers": "8MB"}))
 	must(t, c.Start(t.Context()))
@@ -68,7 +64,7 @@ func TestKillsDescendants(t *testing.T) {
 		_, err := c.SwitchWAL(t.Context())
 		must(t, err)
 		var pid int
-		must(t, c.WaitFor(t.Context(), 10*time.Second, "archive_command", func(context.Context) (bool, error) {
+		must(t, c.WaitFor(t.Context(), pgtest.Timeout, "archive_command", func(context.Context) (bool, error) {
 			text, err := os.ReadFile(pidFile)
 			pid, _ = strconv.Atoi(strings.TrimSpace(string(text)))
 			return pid != 0, err
@@ -78,7 +74,7 @@ func TestKillsDescendants(t *testing.T) {
 		} else {
 			must(t, c.Close())
 		}
-		deadline := time.Now().Add(2 * time.Second)
+		deadline := time.Now().Add(pgtest.Timeout)
 		for stateOf(pid) != "" {
 			if time.Now().After(deadline) {
 				t.Fatalf("%s: archive_command survives as process %d, %s", end, pid, stateOf(pid))
@@ -116,7 +112,7 @@ func TestDiesWithParent(t *testing.T) {
 	if cmd.ProcessState.ExitCode() != 3 || !strings.Contains(string(out), "started ") {
 		t.Fatalf("child: %v: %s", err, out)
 	}
-	must(t, c.WaitExit(t.Context(), 10*time.Second))
+	must(t, c.WaitExit(t.Context(), pgtest.Timeout))
 	must(t, c.Start(t.Context()))
 }
 

@@ -82,7 +82,7 @@ func TempDir(t testing.TB) string {
 	}
 	t.Cleanup(func() {
 		// Programs that the test has started may still be writing for a moment.
-		err := poll(context.Background(), 5*time.Second, func(context.Context) (bool, error) { return os.RemoveAll(dir) == nil, nil })
+		err := poll(context.Background(), time.Minute, func(context.Context) (bool, error) { return os.RemoveAll(dir) == nil, nil })
 		if err != nil {
 			t.Errorf("remove %s: %v: %v", dir, err, os.RemoveAll(dir))
 		}

@@ -33,7 +33,7 @@ func await(t *testing.T, c *net.UnixConn, part string) []string {
 	t.Helper()
 	var all []string
 	buffer := make([]byte, 4096)
-	c.SetReadDeadline(time.Now().Add(20 * time.Second))
+	c.SetReadDeadline(time.Now().Add(5 * time.Minute))
 	for {
 		n, err := c.Read(buffer)
 		if err != nil {
