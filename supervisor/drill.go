@@ -24,7 +24,8 @@ to a target, and reads every row of every table. pg_verifybackup and pg_amcheck
 are run where the server's programs have them.
 
 The server of a drill listens for nobody else, archives nothing, and touches no
-other server and no tablespace of one. The scratch directory is removed at the
+other server and no tablespace of one: it replays up to where a tablespace is
+created elsewhere, and the drill says what was not tried. The scratch directory is removed at the
 end, and what a drill that was killed has left by the next one.
 
 Exit codes: 0 all is well, 1 something failed, 2 wrong usage or configuration.`
@@ -53,12 +54,15 @@ func drillCommand() command {
 
 // drillReport is what --json prints.
 type drillReport struct {
-	OK      bool        `json:"ok"`
-	Backup  string      `json:"backup"`
-	Target  string      `json:"target"`
-	Seconds float64     `json:"seconds"`
-	Error   string      `json:"error,omitempty"`
-	Steps   []drillStep `json:"steps"`
+	OK      bool    `json:"ok"`
+	Backup  string  `json:"backup"`
+	Target  string  `json:"target"`
+	Seconds float64 `json:"seconds"`
+	Error   string  `json:"error,omitempty"`
+	// UntriedFrom is the position from which on the WAL was not replayed, although the target is behind it, and Untried why.
+	UntriedFrom string      `json:"untried_from,omitempty"`
+	Untried     string      `json:"untried,omitempty"`
+	Steps       []drillStep `json:"steps"`
 }
 
 type drillStep struct {
@@ -104,6 +108,9 @@ func runDrill(ctx context.Context, e *env, o *drillOptions) (err error) {
 	}
 	defer func() { err = errors.Join(err, p.held.Release()) }()
 	r.Plan = p.plan
+	if r.Changes, err = a.Changes(ctx, p.inv, p.plan); err != nil {
+		return explainRestore(err)
+	}
 	bar := e.showDrill(&r)
 	begun := time.Now()
 	steps, failed := drill.Run(ctx, b, p.inv, drill.Options{
@@ -177,6 +184,12 @@ func (e *env) reportDrill(o *drillOptions, r restore.Options, steps []drill.Step
 	if failed != nil {
 		report.Error = failed.Error()
 	}
+	if _, before, err := drill.Until(r.Plan, r.Changes); err == nil && before != nil && failed == nil {
+		report.UntriedFrom = before.Start.String()
+		report.Untried = fmt.Sprintf("tablespace %d is created there in %s, which a drill must not touch", before.Tablespace.OID, before.Tablespace.Location)
+		report.Target = "the position " + report.UntriedFrom
+		e.msg.Warn("take a new backup, and hold a drill of it", "the WAL from %s on was not tried: %s", report.UntriedFrom, report.Untried)
+	}
 	if !o.JSON {
 		if failed != nil {
 			return nil
@@ -209,6 +222,8 @@ func explainDrill(err error) error {
 		return cli.Fail(exitFailed, err, "take a new backup now, then look at what has damaged this one")
 	case errors.Is(err, restore.ErrStopped):
 		return cli.Fail(exitFailed, err, "what the server needs to start a copy of the cluster may be missing on this host; "+cli.Call("verify", "--deep")+" looks at the archive alone")
+	case errors.Is(err, drill.ErrOutside):
+		return cli.Fail(exitFailed, err, "take a new backup, and hold a drill of it; no tablespace must be created while it is taken")
 	case errors.Is(err, drill.ErrFailed):
 		return cli.Fail(exitFailed, err, "take a new backup, and hold a drill of it")
 	}

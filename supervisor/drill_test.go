@@ -20,7 +20,10 @@ import (
 type drilled struct {
 	OK    bool
 	Error string
-	Steps []struct {
+	// Where the WAL begins that was not replayed, and why.
+	UntriedFrom string `json:"untried_from"`
+	Untried     string
+	Steps       []struct {
 		Name        string
 		OK, Skipped bool
 		Detail      string

@@ -38,6 +38,10 @@ At a target the server pauses, as is PostgreSQL's default: look at the data,
 and call pg_wal_replay_resume() to open the database, or restore again to
 another target. --target-action promote opens it at once.
 
+PostgreSQL makes a tablespace that was created after the backup where it was. If
+that place is not free here, the restore is refused: end before it, or take a
+backup that has it, which --tablespace-map puts elsewhere.
+
 The files belong to who calls this. Root must make the directory first, and
 give it to the server's user.`
 
@@ -140,6 +144,9 @@ func (e *env) restore(ctx context.Context, what restoring) (err error) {
 	defer func() { err = errors.Join(err, p.held.Release()) }()
 	r := what.Options
 	r.Plan = p.plan
+	if r.Changes, err = a.Changes(ctx, p.inv, p.plan); err != nil {
+		return what.explain(err)
+	}
 	if s := r.Recovery.Standby; s != nil && what.target.Timeline != "latest" {
 		s.Timeline = p.plan.Timeline
 	}
@@ -311,10 +318,24 @@ func describeTarget(r restore.Options) string {
 	return fmt.Sprintf("%s, on timeline %d, and %s", where, r.Plan.Timeline, then[r.Recovery.Action])
 }
 
+// explainOutside says what to do about a tablespace that cannot go where the replay puts it.
+func explainOutside(e *restore.OutsideError) string {
+	before := "--target-lsn " + e.Start.String() + " --target-exclusive ends before it, and a backup that was taken after it can be restored with --tablespace-map"
+	switch c := e.Tablespace; {
+	case e.Missing:
+		return "make the directory (" + cli.Line("mkdir", "-p", "-m", "700", c.Location) + ", as the server's user) where this restore is to replace the server that was there; " + before
+	default:
+		return before + "; where this restore is to replace the server that was there, stop that server, and empty the directory"
+	}
+}
+
 // explainRestore adds what to do next.
 func explainRestore(err error) error {
 	code, hint := exitFailed, ""
+	var outside *restore.OutsideError
 	switch {
+	case errors.As(err, &outside):
+		hint = explainOutside(outside)
 	case errors.Is(err, context.Canceled):
 		err, hint = errors.New("interrupted"), "a directory that is not complete does not start; repeat the restore with --delta to complete it"
 	case errors.Is(err, archive.ErrUnreachable):

@@ -18,6 +18,11 @@ func (a *Archive) scan(ctx context.Context, w way, first, end uint64, to wal.LSN
 			event(e)
 		}
 	}}
+	return a.walk(ctx, w, first, end, to, &walker, more)
+}
+
+// walk is scan with a walker that says what it is to report.
+func (a *Archive) walk(ctx context.Context, w way, first, end uint64, to wal.LSN, walker *wal.Walker, more func(number uint64, r wal.Result) bool) error {
 	for number := first; number < end; number++ {
 		n := w.name(number)
 		if number == first {
@@ -25,7 +30,7 @@ func (a *Archive) scan(ctx context.Context, w way, first, end uint64, to wal.LSN
 		} else {
 			walker.Continue(n)
 		}
-		got, err := a.Fetch(ctx, n, 0, &inOrder{walker: &walker})
+		got, err := a.Fetch(ctx, n, 0, &inOrder{walker: walker})
 		if err != nil {
 			return err
 		}

@@ -89,16 +89,18 @@ func eventful(rmgr, info byte) bool {
 	return false
 }
 
-// keep collects the data of a record that goes on on other pages, if it is an Event.
+// keep collects the data of a record that goes on on other pages, if it is an Event or a Change.
 func (w *Walker) keep(part []byte) {
 	p := &w.pending
-	if w.Events != nil && p.got == recordHeaderSize && eventful(p.header[recordRmgr], p.header[recordInfo]) {
+	rmgr, info := p.header[recordRmgr], p.header[recordInfo]
+	if p.got == recordHeaderSize && (w.Events != nil && eventful(rmgr, info) || w.Changes != nil && changing(rmgr, info)) {
 		w.data = append(w.data, part...)
 	}
 }
 
-// report hands a record to Events, if it is one. data is what follows its header.
+// report hands a record to Events or Changes, if it is one. data is what follows its header.
 func (w *Walker) report(header, data []byte, start, end LSN) {
+	w.change(header, data, start, end)
 	if w.Events == nil || !eventful(header[recordRmgr], header[recordInfo]) {
 		return
 	}

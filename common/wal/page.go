@@ -214,7 +214,7 @@ func (w *Walker) records(b []byte, base LSN, off int) {
 		w.res.Records++
 		off = align(off + int(length))
 		w.res.End = base + LSN(off)
-		if rmgr <= rmgrXact && w.look(r[:length], at) {
+		if (rmgr <= rmgrXact || rmgr == rmgrTablespace) && w.look(r[:length], at) {
 			return
 		}
 	}
@@ -223,7 +223,7 @@ func (w *Walker) records(b []byte, base LSN, off int) {
 // look takes a closer look at a record that the walk or a recovery target may be about, and tells whether it ends the
 // walk.
 func (w *Walker) look(r []byte, at LSN) bool {
-	if w.Events != nil {
+	if w.Events != nil || w.Changes != nil {
 		w.report(r, r[recordHeaderSize:], at, w.res.End)
 	}
 	return w.switched(r[recordRmgr], r[recordInfo])

@@ -22,6 +22,8 @@ type Walker struct {
 	// Events is called for each record that recovery targets are about, once that was checked; it may be nil. A record
 	// that began before the segment given to Reset is not among them.
 	Events func(Event)
+	// Changes is called in the same way for each record that is a [Change].
+	Changes func(Change)
 
 	table *crc32.Table
 	name  Name
@@ -48,7 +50,7 @@ type Walker struct {
 	overwrite bool // the next record must be an OVERWRITE_CONTRECORD
 
 	pending pending
-	data    []byte // of the pending record, if it is an Event
+	data    []byte // of the pending record, if it is an Event or a Change
 }
 
 // anyPrev is no position of a record: records are aligned.
@@ -100,7 +102,7 @@ func (d *Damage) Error() string { return d.Reason + " at " + d.LSN.String() }
 // segment, records may stop anywhere, and what follows them is not looked at. A name of another
 // kind gives an [ErrHeader].
 func (w *Walker) Reset(n Name) {
-	*w = Walker{Events: w.Events, table: crc32.MakeTable(crc32.Castagnoli), name: n, buf: w.buf[:0], data: w.data[:0]}
+	*w = Walker{Events: w.Events, Changes: w.Changes, table: crc32.MakeTable(crc32.Castagnoli), name: n, buf: w.buf[:0], data: w.data[:0]}
 	w.prev = anyPrev
 }
 

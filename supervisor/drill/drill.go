@@ -29,7 +29,7 @@ import (
 
 // Options say what is tried, and where.
 type Options struct {
-	Restore  restore.Options // Dir, Delta and Tablespaces are the drill's own
+	Restore  restore.Options // Dir, Delta and Tablespaces are the drill's own; Changes are those of the plan
 	Parent   string          // where the scratch directory is made
 	Bindir   string          // empty: where the system has PostgreSQL's programs
 	Conninfo string          // as whom to connect
@@ -59,12 +59,40 @@ type drill struct {
 	bindir string
 	at     *scratch
 	steps  []Step
+	before *wal.Change // at which replay ends, before the target
+}
+
+// ErrOutside says that the backup cannot be tried: its own WAL creates a tablespace outside of the scratch directory.
+var ErrOutside = errors.New("the drill cannot be held: the server would write outside of its directory")
+
+// Until says where replay ends in a drill: with the WAL that was looked at, and before a record that creates a tablespace
+// outside of the scratch directory, which is c; nil if there is none. Replay puts such a tablespace where it was created,
+// whatever the link to it says, and on the cluster's own host that is where a server has it.
+func Until(p archive.Plan, changes archive.Changes) (until *archive.Target, c *wal.Change, err error) {
+	for _, c := range changes.Tablespaces {
+		if c.Tablespace.Location == "" {
+			continue // it lies in the data directory
+		}
+		if c.Start < p.Backup.Stop {
+			return nil, nil, fmt.Errorf("%w: tablespace %d, in %s, was created at %s, while backup %s was taken", ErrOutside,
+				c.Tablespace.OID, c.Tablespace.Location, c.Start, p.Backup.ID)
+		}
+		return &archive.Target{Kind: archive.ToLSN, LSN: c.Start, Exclusive: true}, &c, nil
+	}
+	if p.Target.Kind == archive.ToLatest && changes.Last != 0 {
+		return &archive.Target{Kind: archive.ToLSN, LSN: changes.Last}, nil, nil
+	}
+	return nil, nil, nil
 }
 
 // Run does a drill, and returns what its steps have found. The error is [ErrFailed] where one of them has failed, and
 // another one where the drill could not be held.
 func Run(ctx context.Context, b storage.Backend, inv *archive.Inventory, o Options) (steps []Step, err error) {
 	d := &drill{Options: o, b: b, inv: inv, major: o.Restore.Plan.Backup.Major}
+	if d.Options.Restore.Recovery.Until, d.before, err = Until(o.Restore.Plan, o.Restore.Changes); err != nil {
+		return nil, err
+	}
+	d.Options.Restore.Changes = archive.Changes{} // nothing of them is replayed
 	if d.bindir, err = restore.CheckStart(ctx, o.Bindir, d.major); err != nil {
 		return nil, err
 	}
@@ -162,12 +190,18 @@ func (d *drill) recover(ctx context.Context) (string, error) {
 	if last != "" {
 		detail += ", last commit " + last
 	}
+	if d.before != nil {
+		detail += fmt.Sprintf("; not further: then tablespace %d is created in %s", d.before.Tablespace.OID, d.before.Tablespace.Location)
+	}
 	return detail, nil
 }
 
 // checkEnd refuses a recovery to the latest that has ended before the last segment of the plan.
 func (d *drill) checkEnd(end string) error {
 	p := d.Options.Restore.Plan
+	if d.before != nil {
+		return nil
+	}
 	lsn, err := wal.ParseLSN(end)
 	if err != nil || p.Target.Kind != archive.ToLatest {
 		return err

@@ -26,6 +26,9 @@ func (d *drill) verifyBackup(ctx context.Context) (string, error) {
 
 // checkIndexes has PostgreSQL's own tool check tables and indexes.
 func (d *drill) checkIndexes(ctx context.Context) (string, error) {
+	if _, err := os.Stat(pgserver.Program(d.bindir, "pg_amcheck")); errors.Is(err, fs.ErrNotExist) {
+		return noProgram, errSkip
+	}
 	c, err := d.connect(ctx, "postgres")
 	if err != nil {
 		return "", err
@@ -50,11 +53,13 @@ func (d *drill) checkIndexes(ctx context.Context) (string, error) {
 	return "tables and B-tree indexes of all databases", nil
 }
 
+const noProgram = "the program is not installed"
+
 // program runs one of PostgreSQL's programs; errSkip where it is not installed.
 func (d *drill) program(ctx context.Context, name string, args ...string) (string, error) {
 	path := pgserver.Program(d.bindir, name)
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
-		return "the program is not installed", errSkip
+		return noProgram, errSkip
 	}
 	out, err := exec.CommandContext(ctx, path, args...).CombinedOutput()
 	text := strings.TrimSpace(string(out))

@@ -30,6 +30,12 @@ func (r *restorer) reconcile(ctx context.Context) error {
 		}
 	}
 	for _, p := range r.places {
+		if p.created {
+			if err := r.clearCreated(p); err != nil {
+				return err
+			}
+			continue
+		}
 		if err := r.clear(ctx, p, byPlace[p]); err != nil {
 			return err
 		}
@@ -94,7 +100,7 @@ func (r *restorer) spares(p *place, name string, inBackup bool) bool {
 		return true
 	}
 	for _, other := range r.places[1:] {
-		if full == other.prefix && p != other {
+		if full == other.prefix && p != other && !other.created {
 			return true
 		}
 	}

@@ -104,6 +104,9 @@ func (r *restorer) locate(it *item) error {
 		return fmt.Errorf("%w: %q: %w", ErrLayout, it.Path, err)
 	}
 	for _, p := range r.places[1:] {
+		if p.created {
+			continue
+		}
 		if it.Path == p.prefix {
 			if !it.Dir {
 				return fmt.Errorf("%w: %q is a directory, not a file", ErrLayout, it.Path)
@@ -210,8 +213,16 @@ func (r *restorer) makeDirs() error {
 			return err
 		}
 	}
+	for _, name := range r.inside {
+		if err := r.places[0].root.MkdirAll(name, 0o700); err != nil {
+			return err
+		}
+		if err := r.owner.giveIn(r.places[0].root, name); err != nil {
+			return err
+		}
+	}
 	for _, p := range r.places[1:] {
-		if p.oid == "" {
+		if p.oid == "" || p.created {
 			continue
 		}
 		root, link := r.places[0].root, p.prefix

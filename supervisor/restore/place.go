@@ -24,8 +24,10 @@ type place struct {
 	oid    string // of the tablespace
 	link   string // what the link to it says
 	empty  bool   // there is nothing in it, or it is not there
-	root   *os.Root
-	sync   *syncer
+	// created is set for the location of a tablespace that the backup does not have: the replay creates it.
+	created bool
+	root    *os.Root
+	sync    *syncer
 }
 
 // open opens the directory, out of which nothing leads that is opened in it.
@@ -134,6 +136,11 @@ func (r *restorer) examine() error {
 	if err := r.examineTablespaces(left); err != nil {
 		return err
 	}
+	r.beside = r.servedBeside()
+	if err := r.examineCreated(left); err != nil {
+		return err
+	}
+	r.endNow()
 	if err := r.examineWAL(); err != nil {
 		return err
 	}
@@ -207,6 +214,9 @@ func (r *restorer) examineContent() (*note, error) {
 func (r *restorer) examineTablespaces(left *note) error {
 	for old := range r.Tablespaces {
 		if !slices.ContainsFunc(r.m.Tablespaces, func(ts backup.Tablespace) bool { return ts.Location == old }) {
+			if slices.ContainsFunc(r.Changes.Tablespaces, func(c wal.Change) bool { return c.Tablespace.Location == old }) {
+				return fmt.Errorf("%q %w: that tablespace was created after the backup, and the replay makes it where it was", old, ErrPlace)
+			}
 			return fmt.Errorf("%q %w: the backup has no tablespace there%s", old, ErrPlace, r.locations())
 		}
 	}

@@ -15,6 +15,8 @@ type Recovery struct {
 	Action  string // at the target: pause, promote or shutdown
 	// Standby makes it a server that goes on replaying; nil for one that opens the database, or stops at a target.
 	Standby *Standby
+	// Until is where recovery ends in place of the plan's target, and opens the database; nil: at the target.
+	Until *archive.Target
 }
 
 func (c Recovery) check() error {
@@ -68,7 +70,11 @@ func (r *restorer) settings(elsewhere map[string]bool) []setting {
 	if r.Recovery.Standby != nil {
 		return r.standbySettings(elsewhere)
 	}
-	t := target(r.Plan.Target)
+	to, action := r.Plan.Target, r.Recovery.Action
+	if r.Recovery.Until != nil {
+		to, action = *r.Recovery.Until, "promote"
+	}
+	t := target(to)
 	all := []setting{{"restore_command", r.Recovery.Command}}
 	// The one that counts comes last, because setting another one after it is an error, even to nothing.
 	for _, name := range targetNames {
@@ -81,8 +87,8 @@ func (r *restorer) settings(elsewhere map[string]bool) []setting {
 		return all
 	}
 	inclusive := "on"
-	if r.Plan.Target.Exclusive {
+	if to.Exclusive {
 		inclusive = "off"
 	}
-	return append(all, t, setting{"recovery_target_inclusive", inclusive}, setting{"recovery_target_action", r.Recovery.Action})
+	return append(all, t, setting{"recovery_target_inclusive", inclusive}, setting{"recovery_target_action", action})
 }

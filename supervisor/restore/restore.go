@@ -61,6 +61,8 @@ type Options struct {
 	Avoid    []string
 	Jobs     int // cores
 	Recovery Recovery
+	// Changes are what the WAL that is replayed does outside of the data directory.
+	Changes archive.Changes
 	// Begin is called when files begin to be compared or written, with their bytes; Progress with the bytes that were done
 	// since the last call; Notice with what the user should know. All are optional.
 	Begin    func(what string, bytes int64)
@@ -101,6 +103,8 @@ type restorer struct {
 	files  []*item
 	marker *marker
 	owner  owner
+	inside []string // directories to be made in the data directory for tablespaces that the replay creates
+	beside string   // data directory of another server of this cluster that runs on this host
 	// control is the content of global/pg_control.
 	control []byte
 	// own are the paths of what Keep leaves as it is, and keptBefore is what was in KeptDir at the beginning.

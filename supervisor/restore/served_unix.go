@@ -6,20 +6,40 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+
+	"walkeep/common/pgdata"
 )
 
-// checkNotServed refuses a directory that a running server of another data directory uses for a tablespace or its WAL, as
-// far as this system tells (/proc): a data directory that was copied with its links leads to the original's.
-func checkNotServed(location, data string) error {
-	servers, _ := filepath.Glob("/proc/[0-9]*/cwd")
+// servers are the data directories of the servers that run on this host, as far as this system tells (/proc).
+func servers() []string {
+	links, _ := filepath.Glob("/proc/[0-9]*/cwd")
 	seen := make(map[string]bool)
-	for _, link := range servers {
+	var dirs []string
+	for _, link := range links {
 		dir, err := os.Readlink(link)
-		if err != nil || seen[dir] || dir == data {
-			continue
+		if err == nil && !seen[dir] && exists(filepath.Join(dir, "postmaster.pid")) {
+			dirs = append(dirs, dir)
 		}
 		seen[dir] = true
-		if !exists(filepath.Join(dir, "postmaster.pid")) {
+	}
+	return dirs
+}
+
+// servedBeside is the data directory of another server of the same cluster that runs on this host; empty if none does.
+func (r *restorer) servedBeside() string {
+	for _, dir := range servers() {
+		if id, err := pgdata.SystemID(dir); err == nil && id == r.m.SystemID && dir != r.Dir {
+			return dir
+		}
+	}
+	return ""
+}
+
+// checkNotServed refuses a directory that a running server of another data directory uses for a tablespace or its WAL: a
+// data directory that was copied with its links leads to the original's.
+func checkNotServed(location, data string) error {
+	for _, dir := range servers() {
+		if dir == data {
 			continue
 		}
 		links, _ := filepath.Glob(filepath.Join(dir, "pg_tblspc", "*"))

@@ -18,6 +18,7 @@ func (owner) giveIn(*os.Root, string) error { return nil }
 func (owner) giveFile(*os.File) error       { return nil }
 func hasOneName(fs.FileInfo) bool           { return true }
 func checkNotServed(dir, data string) error { return nil }
+func (*restorer) servedBeside() string      { return "" }
 
 // freeSpace gives a number for the file system that holds a directory, or will, and its free bytes.
 func freeSpace(dir string) (id uint64, free int64, err error) {

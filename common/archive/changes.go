@@ -1,0 +1,63 @@
+package archive
+
+import (
+	"context"
+
+	"walkeep/common/wal"
+)
+
+// Changes are what the WAL of a plan does beyond the files of the data directory when it is replayed.
+type Changes struct {
+	// Tablespaces are those that are created, in the order of the WAL.
+	Tablespaces []wal.Change
+	// Limits are the largest that the server must be set to on the way, as far as the WAL says.
+	Limits wal.Limits
+	// Last is where the last record starts that was looked at; 0 if there is none.
+	Last wal.LSN
+}
+
+// Changes reads all WAL that is replayed on the way of a plan, up to the target. What is archived later is not among it,
+// and is replayed where the target is the end of the WAL, unless recovery is told to end at Last.
+func (a *Archive) Changes(ctx context.Context, inv *Inventory, p Plan) (Changes, error) {
+	w, err := inv.way(p.Timeline)
+	if err != nil {
+		return Changes{}, err
+	}
+	end, err := p.Until.Start(p.Backup.SegmentSize)
+	if err != nil {
+		return Changes{}, err
+	}
+	var found Changes
+	to := min(p.To, end+wal.LSN(w.size))
+	walker := wal.Walker{Changes: func(c wal.Change) {
+		switch {
+		case c.Start < p.Backup.Start || c.End > to || !p.replays(c):
+		case c.Tablespace != nil:
+			found.Tablespaces = append(found.Tablespaces, c)
+		case c.Limits != nil:
+			found.Limits = found.Limits.Max(*c.Limits)
+		}
+	}}
+	err = a.walk(ctx, w, uint64(p.Backup.Start)/w.size, (uint64(to)+w.size-1)/w.size, to, &walker, func(_ uint64, r wal.Result) bool {
+		if r.Records > 0 {
+			found.Last = r.Last
+		}
+		return true
+	})
+	return found, err
+}
+
+// replays reports whether recovery comes to a record before it ends. recoveryStopsBefore and recoveryStopsAfter of
+// PostgreSQL's xlogrecovery.c say where that is.
+func (p Plan) replays(c wal.Change) bool {
+	switch p.Target.Kind {
+	case ToLatest:
+		return true
+	case ToImmediate:
+		return c.Start < p.From
+	case ToLSN:
+		// It stops after the first record that starts there or behind it.
+		return c.Start < p.At || !p.Target.Exclusive && c.Prev < p.At
+	}
+	return c.Start < p.At
+}

@@ -1,0 +1,83 @@
+package archive_test
+
+import (
+	"fmt"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"walkeep/common/archive"
+	"walkeep/common/pgtest"
+	"walkeep/common/wal"
+)
+
+// What the WAL does outside of the data directory is found in the servers' own WAL, also where a record goes on on another
+// page, and exactly as far as recovery replays it.
+func TestChanges(t *testing.T) {
+	for _, major := range []int{11, 15, 19} {
+		t.Run(fmt.Sprint(major), func(t *testing.T) {
+			pgtest.Need(t, major)
+			s := newSite(t, major)
+			ctx := t.Context()
+			s.switchWAL()
+			s.backup("20260101T000000Z")
+			var want []wal.NewTablespace
+			var before []wal.LSN // a position before each
+			for i := range 40 {
+				name := fmt.Sprintf("s%d", i)
+				dir := filepath.Join(s.dir, name+strings.Repeat("x", 200))
+				s.must(pgtest.Command(ctx, "mkdir", "-m", "700", dir).Run())
+				before = append(before, s.lsn("SELECT pg_current_wal_insert_lsn()"))
+				s.exec("CREATE TABLESPACE " + name + " LOCATION '" + dir + "'")
+				var oid uint32
+				_, err := fmt.Sscan(s.query("SELECT oid::text FROM pg_tablespace WHERE spcname = '"+name+"'"), &oid)
+				s.must(err)
+				want = append(want, wal.NewTablespace{OID: oid, Location: dir})
+			}
+			s.must(s.c.Configure(map[string]string{"max_connections": "123", "max_worker_processes": "9", "max_prepared_transactions": "7", "max_locks_per_transaction": "99"}))
+			s.must(s.c.Stop(ctx, pgtest.Fast))
+			s.must(s.c.Start(ctx))
+			s.switchWAL()
+			inv := s.inventory()
+			changes := func(target archive.Target) ([]wal.NewTablespace, archive.Changes) {
+				t.Helper()
+				p, err := s.a.Plan(ctx, inv, target, "")
+				s.must(err)
+				found, err := s.a.Changes(ctx, inv, p)
+				s.must(err)
+				var all []wal.NewTablespace
+				for _, c := range found.Tablespaces {
+					all = append(all, *c.Tablespace)
+				}
+				return all, found
+			}
+			all, found := changes(archive.Target{Kind: archive.ToLatest})
+			if !slices.Equal(all, want) {
+				t.Errorf("got %v, want %v", all, want)
+			}
+			if l := found.Limits; l.Connections != 123 || l.WorkerProcesses != 9 || l.PreparedTransactions != 7 || l.LocksPerTransaction != 99 || (l.WALSenders > 0) != (major >= 12) {
+				t.Errorf("got the limits %+v", l)
+			}
+			if found.Last < before[len(before)-1] {
+				t.Errorf("the last record is at %s", found.Last)
+			}
+			third := found.Tablespaces[2].Start
+			for _, test := range []struct {
+				target archive.Target
+				want   int
+			}{
+				{archive.Target{Kind: archive.ToImmediate}, 0},
+				{archive.Target{Kind: archive.ToLSN, LSN: third, Exclusive: true}, 2},
+				{archive.Target{Kind: archive.ToLSN, LSN: third}, 3},
+				{archive.Target{Kind: archive.ToLSN, LSN: third + 8}, 3},
+				{archive.Target{Kind: archive.ToLSN, LSN: third + 8, Exclusive: true}, 3},
+				{archive.Target{Kind: archive.ToLSN, LSN: found.Tablespaces[2].Prev}, 2},
+			} {
+				if got, _ := changes(test.target); len(got) != test.want {
+					t.Errorf("to %s, exclusive %v: got %d tablespaces, want %d", test.target, test.target.Exclusive, len(got), test.want)
+				}
+			}
+		})
+	}
+}
