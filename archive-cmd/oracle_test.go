@@ -37,9 +37,9 @@ func newOracle(t testing.TB, segment []byte) oracle {
 
 func le32(b []byte) int { return int(binary.LittleEndian.Uint32(b)) }
 
-// magics are the values of XLOG_PAGE_MAGIC, from PostgreSQL 10 to 18.
+// magics are the values of XLOG_PAGE_MAGIC, from PostgreSQL 10 to 19.
 var magics = map[int]int{
-	0xD097: 10, 0xD098: 11, 0xD101: 12, 0xD106: 13, 0xD10D: 14, 0xD110: 15, 0xD113: 16, 0xD116: 17, 0xD118: 18,
+	0xD097: 10, 0xD098: 11, 0xD101: 12, 0xD106: 13, 0xD10D: 14, 0xD110: 15, 0xD113: 16, 0xD116: 17, 0xD118: 18, 0xD122: 19,
 }
 
 func (o oracle) verdict(bit int) verdict {
@@ -65,8 +65,8 @@ func (o oracle) firstHeader(bit int) verdict {
 	header := cmdtest.Flip(o.Segment[:40], bit)
 	switch offset := bit / 8; {
 	case offset < 2:
-		if magics[le32(header)&0xFFFF] == 0 {
-			return refused
+		if magic := le32(header) & 0xFFFF; magics[magic] == 0 && (magic <= 0xD118 || magic > 0xD2FF) {
+			return refused // and not that of a release to come
 		}
 		if o.lastPage == 0 {
 			return silent // there is no other page to tell

@@ -39,7 +39,7 @@ func (o *targetOptions) target(inv *archive.Inventory, id string) (archive.Targe
 		{"--target-xid", o.XID, func(s string) (err error) { t.Kind = archive.ToXID; t.XID, err = parseXID(s); return }},
 		{"--target-lsn", o.LSN, func(s string) (err error) {
 			t.Kind = archive.ToLSN
-			t.LSN, err = wal.ParseLSN(strings.ToUpper(s))
+			t.LSN, err = wal.ParseLSN(s)
 			return
 		}},
 		{"--target-name", o.Name, func(s string) error { t.Kind, t.Name = archive.ToName, s; return checkName(s) }},

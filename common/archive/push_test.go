@@ -119,7 +119,7 @@ func TestRefused(t *testing.T) {
 		{"zeros", segment, make([]byte, 1<<20), archive.ErrNotWAL},
 		{"text", segment, bytes.Repeat([]byte("text"), 1<<18), archive.ErrNotWAL},
 		{"the magic of 9.6", segment, set(0, 0x93, 0xD0), archive.ErrNotWAL},
-		{"the magic of a release to come", segment, set(0, 0xFF, 0xD1), archive.ErrNotWAL},
+		{"no magic of a release to come", segment, set(0, 0xFF, 0xD3), archive.ErrNotWAL},
 		{"a short header", segment, set(2, 0), archive.ErrNotWAL},
 		{"no segment size", segment, set(atSegmentSize, 1, 2, 3, 4), archive.ErrNotWAL},
 		{"too large a segment size", segment, set(atSegmentSize, 0, 0, 0x20, 0), archive.ErrNotWAL},

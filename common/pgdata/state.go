@@ -19,7 +19,8 @@ const (
 	InProduction       DBState = 6
 )
 
-// State reads the state of a cluster, which follows the identifier, the control file's version and the catalog's.
+// State reads the state of a cluster, which follows the identifier, the control file's version and the catalog's, in every
+// release so far. Of one to come it is taken for granted, too.
 func State(dir string) (DBState, error) {
 	f, err := durable.Open(filepath.Join(dir, "global", "pg_control"))
 	if err != nil {

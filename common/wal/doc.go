@@ -1,6 +1,6 @@
 // Package wal knows PostgreSQL's write-ahead log as files: log sequence numbers, timelines, the names of
 // the files that a server archives, timeline history files, and the pages and records in a segment.
-// It covers PostgreSQL 10 to 18 on little-endian machines, and every segment and block size.
+// It covers PostgreSQL 10 to 19 on little-endian machines, and every segment and block size.
 //
 // Nothing here reads a file or keeps state beyond its values: bytes come in, judgements go out.
 //
@@ -27,9 +27,9 @@
 //
 //	offset  size  field
 //	     0     2  magic, one value for each major version: 10 D097, 11 D098, 12 D101, 13 D106, 14 D10D,
-//	              15 D110, 16 D113, 17 D116, 18 D118
-//	     2     2  info bits: 1 the page begins with the rest of a record, 2 long header, 4 full-page images
-//	              may be removed, 8 the rest of a record that belongs here was lost in a crash
+//	              15 D110, 16 D113, 17 D116, 18 D118, 19 D122
+//	     2     2  info bits: 1 the page begins with the rest of a record, 2 long header; up to 18 4 full-page images
+//	              may be removed, 8 the rest of a record that belongs here was lost in a crash; since 19 that is 4
 //	     4     4  timeline
 //	     8     8  LSN of the page's first byte
 //	    16     4  with info bit 1: bytes that remain of the record; else 0

@@ -27,7 +27,7 @@ func (k EventKind) String() string {
 //
 // Source: recoveryStopsBefore and recoveryStopsAfter in [xlogrecovery.c].
 //
-// [xlogrecovery.c]: https://github.com/postgres/postgres/blob/REL_18_STABLE/src/backend/access/transam/xlogrecovery.c
+// [xlogrecovery.c]: https://github.com/postgres/postgres/blob/REL_19_STABLE/src/backend/access/transam/xlogrecovery.c
 type Event struct {
 	Kind EventKind
 	// Start is the record's first byte, End its last, rounded up to the next multiple of 8.
@@ -40,7 +40,7 @@ type Event struct {
 
 // Records of the resource managers XLOG (0) and Transaction (1) that recovery targets are about.
 //
-// Source: src/include/catalog/pg_control.h and src/include/access/xact.h, the same in all of 10 to 18.
+// Source: src/include/catalog/pg_control.h and src/include/access/xact.h, the same in all of 10 to 19.
 const (
 	rmgrXact         = 1
 	xlogRestorePoint = 0x70
@@ -124,7 +124,7 @@ func (w *Walker) report(header, data []byte, start, end LSN) {
 	if what == xactCommitPrepared || what == xactAbortPrepared {
 		e.XID = 0
 		if info&xactHasInfo != 0 {
-			e.XID = prepared(data[8:], w.res.Header.Major())
+			e.XID = prepared(data[8:], w.rules.stats)
 		}
 	}
 	w.Events(e)
@@ -162,7 +162,7 @@ func mainData(b []byte) []byte {
 }
 
 // prepared reads the prepared transaction that ended, out of what follows the time; zero if it is not there.
-func prepared(b []byte, major int) uint32 {
+func prepared(b []byte, stats int) uint32 {
 	if len(b) < 4 {
 		return 0
 	}
@@ -178,8 +178,8 @@ func prepared(b []byte, major int) uint32 {
 				return 0
 			}
 			item := uint64(part.item)
-			if part.bit == xactStats && major >= 18 {
-				item = 16
+			if part.bit == xactStats {
+				item = uint64(stats)
 			}
 			skip = 4 + uint64(le32(b))*item
 		}

@@ -113,15 +113,15 @@ func TestFlipsOfHeader(t *testing.T) {
 			for bit := range 8 {
 				flip := fmt.Sprintf("%s/%s: bit %d of byte %d", major, n, bit, off)
 				b[off] ^= 1 << bit
-				h, _ := wal.ParseHeader(b)
+				_, err := wal.ParseHeader(b)
 				r := walk(n, b)
 				b[off] ^= 1 << bit
 				want := true
 				switch {
 				case off < 2:
-					want = h.Major() == 0 // else the next page has another magic
+					want = err != nil // else the next page has another magic
 				case off == 2:
-					want = bit == 1 || bit > 3 // the other bits tell what the page begins with
+					want = bit == 1 || bit > 3 || major == "19" && bit == 3 // the other bits tell what the page begins with
 				case off >= 16 && off < 32:
 					want = false // length of a continuation, unused, system identifier
 				}

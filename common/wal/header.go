@@ -23,20 +23,17 @@ const (
 	maxBlockSize   = 1 << 16
 )
 
-// Bits of a page's info (XLP_*).
+// Bits of a page's info (XLP_*). Which others there are depends on the version: see [rules].
 const (
-	infoContRecord          = 0x0001 // the page begins with the rest of a record
-	infoLongHeader          = 0x0002 // the header is a long one
-	infoRemovable           = 0x0004 // full-page images may be removed from the page's records
-	infoOverwriteContRecord = 0x0008 // the rest of a record that should be here was lost
-	infoAll                 = 0x000F
+	infoContRecord = 0x0001 // the page begins with the rest of a record
+	infoLongHeader = 0x0002 // the header is a long one
 )
 
 // Header is the header of a segment's first page.
 //
 // Source: XLogLongPageHeaderData in [xlog_internal.h].
 //
-// [xlog_internal.h]: https://github.com/postgres/postgres/blob/REL_18_STABLE/src/include/access/xlog_internal.h
+// [xlog_internal.h]: https://github.com/postgres/postgres/blob/REL_19_STABLE/src/include/access/xlog_internal.h
 type Header struct {
 	Magic       uint16      // one value for each major version
 	Info        uint16      // bits
@@ -77,11 +74,18 @@ var magics = [...]struct {
 	{0xD113, 16},
 	{0xD116, 17},
 	{0xD118, 18},
+	{0xD122, 19},
 }
 
+// NewestMajor is the newest major version that is known.
+const NewestMajor = 19
+
+// maxMagic bounds what is taken for the magic of a version to come: PostgreSQL counts it up, by a few a year.
+const maxMagic = 0xD2FF
+
 // ParseHeader reads the header of a segment's first page from the first [HeaderSize] bytes of b. What
-// can be judged without the file's name is judged: a magic of a known release, the long form, no
-// unknown info bits, a timeline, sizes that PostgreSQL can use. A fault is [ErrHeader].
+// can be judged without the file's name is judged: a magic of a known release or a newer one, the long form, no
+// unknown info bits in a known release, a timeline, sizes that PostgreSQL can use. A fault is [ErrHeader].
 func ParseHeader(b []byte) (Header, error) {
 	if len(b) < HeaderSize {
 		return Header{}, fmt.Errorf("%w: %d bytes", ErrHeader, len(b))
@@ -97,9 +101,9 @@ func ParseHeader(b []byte) (Header, error) {
 		BlockSize:   binary.LittleEndian.Uint32(b[36:]),
 	}
 	switch {
-	case h.Major() == 0:
+	case h.Major() == 0 && !h.Newer():
 		return Header{}, fmt.Errorf("%w: magic %04X", ErrHeader, h.Magic)
-	case h.Info&infoLongHeader == 0 || h.Info&^infoAll != 0:
+	case h.Info&infoLongHeader == 0 || h.Info&^rulesOf(h).info != 0:
 		return Header{}, fmt.Errorf("%w: info bits %04X", ErrHeader, h.Info)
 	case h.Timeline == 0:
 		return Header{}, fmt.Errorf("%w: timeline 0", ErrHeader)
@@ -111,7 +115,7 @@ func ParseHeader(b []byte) (Header, error) {
 	return h, nil
 }
 
-// Major returns the major version of PostgreSQL that writes pages with the header's magic, 10 to 18;
+// Major returns the major version of PostgreSQL that writes pages with the header's magic, 10 to 19;
 // zero for a magic that is not known.
 func (h Header) Major() int {
 	for _, m := range magics {
@@ -120,6 +124,12 @@ func (h Header) Major() int {
 		}
 	}
 	return 0
+}
+
+// Newer reports whether the magic is not known and follows that of the release before the newest known one: it is that of
+// a version to come, or of a preliminary version of the newest. Such WAL is checked as far as the format stays the same.
+func (h Header) Newer() bool {
+	return h.Major() == 0 && h.Magic > magics[len(magics)-2].magic && h.Magic <= maxMagic
 }
 
 // Check reports whether a segment with this header may have the name n: its address must be

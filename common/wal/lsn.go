@@ -9,7 +9,7 @@ import (
 
 // Errors of the parsers of single values. They are wrapped with the text that did not fit.
 var (
-	// ErrLSN says that a text is not a log sequence number in PostgreSQL's own form.
+	// ErrLSN says that a text is not a log sequence number that PostgreSQL would read.
 	ErrLSN = errors.New("invalid LSN")
 	// ErrSystemID says that a text is not a system identifier.
 	ErrSystemID = errors.New("invalid system identifier")
@@ -20,25 +20,22 @@ var (
 //
 // Source: [xlogdefs.h].
 //
-// [xlogdefs.h]: https://github.com/postgres/postgres/blob/REL_18_STABLE/src/include/access/xlogdefs.h
+// [xlogdefs.h]: https://github.com/postgres/postgres/blob/REL_19_STABLE/src/include/access/xlogdefs.h
 type LSN uint64
 
-// ParseLSN reads the form that PostgreSQL prints, such as "16/B374D848": two upper-case hexadecimal
-// numbers of at most 32 bits without leading zeros. Any other text is [ErrLSN]; so what is
-// accepted is exactly what [LSN.String] returns.
+// ParseLSN reads what PostgreSQL takes for a pg_lsn, such as "16/B374D848": two hexadecimal numbers of 1 to 8 digits. Servers
+// up to 18 print them without leading zeros, 19 and pg_waldump with 8 digits behind the slash. Any other text is [ErrLSN].
 func ParseLSN(s string) (LSN, error) {
 	hi, lo, ok := strings.Cut(s, "/")
-	if ok {
-		h, errHi := strconv.ParseUint(hi, 16, 32)
-		l, errLo := strconv.ParseUint(lo, 16, 32)
-		if lsn := LSN(h<<32 | l); errHi == nil && errLo == nil && lsn.String() == s {
-			return lsn, nil
-		}
+	h, rest, okHi := cutNumber(hi, 16)
+	l, more, okLo := cutNumber(lo, 16)
+	if !ok || !okHi || !okLo || rest != "" || more != "" || len(hi) > 8 || len(lo) > 8 {
+		return 0, fmt.Errorf("%w %q", ErrLSN, clip(s))
 	}
-	return 0, fmt.Errorf("%w %q", ErrLSN, clip(s))
+	return LSN(h)<<32 | LSN(l), nil
 }
 
-// String returns the form that PostgreSQL prints ("%X/%X").
+// String returns the form that PostgreSQL up to 18 prints ("%X/%X"), without leading zeros.
 func (l LSN) String() string { return fmt.Sprintf("%X/%X", uint32(l>>32), uint32(l)) }
 
 // MarshalText is String, for formats such as JSON.

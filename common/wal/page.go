@@ -7,7 +7,7 @@ import (
 
 // Fields of a record's header (XLogRecord), as offsets in bytes.
 //
-// Source: https://github.com/postgres/postgres/blob/REL_18_STABLE/src/include/access/xlogrecord.h
+// Source: https://github.com/postgres/postgres/blob/REL_19_STABLE/src/include/access/xlogrecord.h
 const (
 	recordLength     = 0  // xl_tot_len, 4 bytes, with the header
 	recordXID        = 4  // xl_xid, 4 bytes
@@ -20,7 +20,7 @@ const (
 
 // Records of the resource manager XLOG that the reader itself must know.
 //
-// Source: https://github.com/postgres/postgres/blob/REL_18_STABLE/src/include/catalog/pg_control.h
+// Source: https://github.com/postgres/postgres/blob/REL_19_STABLE/src/include/catalog/pg_control.h
 const (
 	rmgrXLog          = 0
 	infoRmgr          = 0xF0 // the bits of xl_info that belong to the resource manager
@@ -30,22 +30,48 @@ const (
 
 // rules are what differs between major versions.
 type rules struct {
-	custom bool   // resource managers of extensions, 128 to 255
-	most   uint32 // length of the longest record
+	newer     bool   // the version is not known: what is unknown is not checked
+	custom    bool   // resource managers of extensions, 128 to 255
+	most      uint32 // length of the longest record
+	info      uint16 // the bits that a page's info can have
+	overwrite uint16 // the one that says that the rest of a record that should be here was lost
+	stats     int    // length of what says that an item of statistics is dropped, in the record of a transaction's end
 }
 
-// maxRmgr is the last built-in resource manager (logical messages), in all of 10 to 18.
+// knownInfo are the info bits of the newest known release.
+const knownInfo = 0x0007
+
+// maxRmgr is the last built-in resource manager (logical messages), in all of 10 to 19.
 //
-// Source: https://github.com/postgres/postgres/blob/REL_18_STABLE/src/include/access/rmgrlist.h
+// Source: https://github.com/postgres/postgres/blob/REL_19_STABLE/src/include/access/rmgrlist.h
 const (
 	maxRmgr       = 21
 	minCustomRmgr = 128
 )
 
-func rulesOf(major int) rules {
-	r := rules{custom: major >= 15, most: 1<<30 - 1} // what PostgreSQL can allocate (MaxAllocSize)
+// rulesOf returns the rules of the version that has written a segment with this header; those of the newest known one, as
+// far as something must be assumed, for a newer one.
+func rulesOf(h Header) rules {
+	major := h.Major()
+	r := rules{newer: h.Newer()}
+	if r.newer {
+		major = NewestMajor
+	}
+	r.custom = major >= 15
+	r.most = 1<<30 - 1 // what PostgreSQL can allocate (MaxAllocSize)
 	if major >= 16 {
 		r.most = 1020 << 20 // XLogRecordMaxSize
+	}
+	r.info, r.overwrite = 0x000F, 0x0008 // 0x0004 says that full-page images may be removed from the page's records
+	if major >= 19 {
+		r.info, r.overwrite = knownInfo, 0x0004
+	}
+	if r.newer {
+		r.info = 0xFFFF
+	}
+	r.stats = 12
+	if major >= 18 {
+		r.stats = 16
 	}
 	return r
 }
@@ -68,10 +94,10 @@ func (w *Walker) page(b []byte) {
 	if !w.pageHeader(b, base) {
 		return
 	}
-	if w.pending.rem > 0 {
+	if w.pending.rem > 0 && !w.blind {
 		off = w.resume(b, base, off)
 	}
-	if !w.done {
+	if !w.done && !w.blind {
 		w.records(b, base, off)
 	}
 }
@@ -85,9 +111,11 @@ func (w *Walker) pageHeader(b []byte, base LSN) bool {
 		first = base == w.res.Start
 	)
 	switch magic := binary.LittleEndian.Uint16(b); {
+	case magic == 0 && w.blind:
+		w.done = true // behind a switch, perhaps
 	case magic != w.res.Header.Magic:
 		w.damaged(base, "page magic %04X instead of %04X", magic, w.res.Header.Magic)
-	case info&^infoAll != 0 || (info&infoLongHeader != 0) != first:
+	case info&^w.rules.info != 0 || (info&infoLongHeader != 0) != first:
 		w.damaged(base, "page info bits %04X", info)
 	case addr != base:
 		w.damaged(base, "page address %s", addr)
@@ -95,6 +123,12 @@ func (w *Walker) pageHeader(b []byte, base LSN) bool {
 		w.damaged(base, "page timeline %d after %d in %s", tli, w.tli, w.name)
 	default:
 		w.tli = tli
+		if w.blind {
+			break
+		}
+		if w.rules.newer && info&^knownInfo != 0 {
+			w.strange(base, "page info bits %04X", info)
+		}
 		w.continuation(info, le32(b[16:]), base, first && !w.following)
 	}
 	return !w.done
@@ -107,13 +141,13 @@ func (w *Walker) continuation(info uint16, rem uint32, base LSN, unknown bool) {
 	cont := info&infoContRecord != 0
 	switch {
 	case (rem != 0) != cont:
-		w.damaged(base, "page info bits %04X with a continuation of %d bytes", info, rem)
+		w.broken(base, "page info bits %04X with a continuation of %d bytes", info, rem)
 	case rem > w.rules.most:
-		w.damaged(base, "continuation of %d bytes", rem)
-	case info&infoOverwriteContRecord != 0:
+		w.broken(base, "continuation of %d bytes", rem)
+	case info&w.rules.overwrite != 0:
 		// The record was cut off by a crash, and the server went on here after its recovery.
 		if cont || p.rem == 0 && !unknown {
-			w.damaged(base, "page info bits %04X without a record that was cut off", info)
+			w.broken(base, "page info bits %04X without a record that was cut off", info)
 			return
 		}
 		*p = pending{}
@@ -121,7 +155,7 @@ func (w *Walker) continuation(info uint16, rem uint32, base LSN, unknown bool) {
 	case unknown:
 		*p = pending{rem: rem, skip: true}
 	case rem != p.rem:
-		w.damaged(base, "continuation of %d bytes instead of %d", rem, p.rem)
+		w.broken(base, "continuation of %d bytes instead of %d", rem, p.rem)
 	}
 }
 
@@ -163,7 +197,7 @@ func (w *Walker) resume(b []byte, base LSN, off int) int {
 		return end
 	}
 	if crc32.Update(p.running, w.table, p.header[:recordCRC]) != le32(p.header[recordCRC:]) {
-		w.damaged(p.start, "record with a wrong checksum")
+		w.broken(p.start, "record with a wrong checksum")
 		return end
 	}
 	w.res.Records++
@@ -207,7 +241,7 @@ func (w *Walker) records(b []byte, base LSN, off int) {
 		sum := crc32.Update(0, w.table, r[recordHeaderSize:length])
 		sum = crc32.Update(sum, w.table, r[:recordCRC])
 		if sum != le32(r[recordCRC:]) {
-			w.damaged(at, "record with a wrong checksum")
+			w.broken(at, "record with a wrong checksum")
 			return
 		}
 		w.prev = at
@@ -220,7 +254,7 @@ func (w *Walker) records(b []byte, base LSN, off int) {
 	}
 }
 
-// look takes a closer look at a record that the walk or a recovery target may be about, and tells whether it ends the
+// look takes a closer look at a record that the walk or a recovery target may be about, and reports whether it ends the
 // walk.
 func (w *Walker) look(r []byte, at LSN) bool {
 	if w.Events != nil || w.Changes != nil {
@@ -243,10 +277,10 @@ func (w *Walker) begin(r []byte, at LSN) {
 		w.done = true
 		return
 	case length == 0:
-		w.damaged(at, "no record")
+		w.broken(at, "no record")
 		return
 	case length < recordHeaderSize || length > w.rules.most:
-		w.damaged(at, "record length %d", length)
+		w.broken(at, "record length %d", length)
 		return
 	}
 	p := &w.pending
@@ -268,17 +302,20 @@ func (w *Walker) recordHeader(h []byte, at LSN) bool {
 	prev := LSN(le64(h[recordPrev:]))
 	rmgr := h[recordRmgr]
 	known := w.last()
+	if w.rules.newer && !w.rules.rmgr(rmgr) {
+		w.strange(at, "record of resource manager %d", rmgr)
+	}
 	switch {
-	case !w.rules.rmgr(rmgr):
-		w.damaged(at, "record of unknown resource manager %d", rmgr)
+	case !w.rules.rmgr(rmgr) && !w.rules.newer:
+		w.broken(at, "record of unknown resource manager %d", rmgr)
 	case known != anyPrev && prev != known:
-		w.damaged(at, "record with previous link %s instead of %s", prev, known)
+		w.broken(at, "record with previous link %s instead of %s", prev, known)
 	case known == anyPrev && prev >= at&^LSN(w.res.Header.SegmentSize-1):
 		// The first record of a segment follows one that began in an earlier segment.
-		w.damaged(at, "record with previous link %s", prev)
+		w.broken(at, "record with previous link %s", prev)
 	case w.overwrite != (rmgr == rmgrXLog && h[recordInfo]&infoRmgr == xlogOverwriteCont):
 		// A page that was flagged and this record go together: recovery compares the two.
-		w.damaged(at, "mark of a record that was cut off is missing, or out of place")
+		w.broken(at, "mark of a record that was cut off is missing, or out of place")
 	default:
 		w.overwrite = false
 		return true

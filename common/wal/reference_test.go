@@ -67,7 +67,7 @@ func refer(n wal.Name, b []byte) (wal.Result, []byte) {
 // page, and a timeline between those of the page before and the page after.
 func (r *reference) freeHeaders() {
 	for bit := range 16 {
-		if other := (wal.Header{Magic: r.res.Header.Magic ^ 1<<bit}); len(r.tlis) == 1 && other.Major() > 0 {
+		if other := (wal.Header{Magic: r.res.Header.Magic ^ 1<<bit}); len(r.tlis) == 1 && (other.Major() > 0 || other.Newer()) {
 			r.free(bit/8, bit/8+1, 1<<(bit%8))
 		}
 	}
@@ -122,16 +122,21 @@ func (r *reference) page(off int, rem int64) (int, error) {
 		return 0, errEnd
 	}
 	r.free(off+20, off+24, 0xFF)
-	r.free(off+2, off+3, 0x04)
+	overwrite, known := uint16(8), uint16(0xF)
+	if r.res.Header.Major() >= 19 {
+		overwrite, known = 4, 7
+	} else {
+		r.free(off+2, off+3, 0x04)
+	}
 	h := r.b[off:]
 	info := binary.LittleEndian.Uint16(h[2:])
 	tli := wal.Timeline(binary.LittleEndian.Uint32(h[4:]))
 	left := int64(binary.LittleEndian.Uint32(h[16:]))
-	lost := info&8 != 0
+	lost := info&overwrite != 0
 	switch {
 	case binary.LittleEndian.Uint16(h) != r.res.Header.Magic:
 		return 0, fault{off, "magic"}
-	case info&^0xF != 0 || info&2 != 0 && off > 0:
+	case info&^known != 0 || info&2 != 0 && off > 0:
 		return 0, fault{off, "info"}
 	case wal.LSN(binary.LittleEndian.Uint64(h[8:])) != r.res.Start+wal.LSN(off):
 		return 0, fault{off, "address"}

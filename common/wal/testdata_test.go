@@ -15,7 +15,7 @@ import (
 )
 
 // majors are the directories below testdata/wal, one for each major version.
-var majors = []string{"10", "11", "12", "13", "14", "15", "16", "17", "18"}
+var majors = []string{"10", "11", "12", "13", "14", "15", "16", "17", "18", "19"}
 
 const testdata = "../../testdata/wal"
 

@@ -17,7 +17,7 @@ import (
 //
 // Source: [xlogreader.c].
 //
-// [xlogreader.c]: https://github.com/postgres/postgres/blob/REL_18_STABLE/src/backend/access/transam/xlogreader.c
+// [xlogreader.c]: https://github.com/postgres/postgres/blob/REL_19_STABLE/src/backend/access/transam/xlogreader.c
 type Walker struct {
 	// Events is called for each record that recovery targets are about, once that was checked; it may be nil. A record
 	// that began before the segment given to Reset is not among them.
@@ -39,6 +39,7 @@ type Walker struct {
 	addr    LSN    // of the next page
 	left    uint64 // bytes of the segment from addr on
 	done    bool   // nothing more is to be walked: damage, a switch, or the end of the records
+	blind   bool   // the records are not walked any more, because their version is not known; the headers of pages are
 	rules   rules
 	tli     Timeline // of the page before
 
@@ -86,6 +87,9 @@ type Result struct {
 	Switched bool
 	// Damage is the first page or record that is broken; nil if there is none.
 	Damage *Damage
+	// Unchecked is the first thing that is not known of WAL of a version to come ([Header.Newer]); nil if there is none. If
+	// the records could not be walked behind it, only the headers of pages were checked, and End is before it.
+	Unchecked *Damage
 }
 
 // Damage is a page or a record at which PostgreSQL's recovery would stop.
@@ -184,7 +188,7 @@ func (w *Walker) first() {
 	w.res.Start, w.res.End = h.PageAddr, h.PageAddr
 	w.addr, w.left = h.PageAddr, uint64(h.SegmentSize)
 	w.pageLen = int(h.BlockSize)
-	w.rules = rulesOf(h.Major())
+	w.rules = rulesOf(h)
 	if w.following {
 		w.compare(h, w.before)
 	}
@@ -220,7 +224,7 @@ func (w *Walker) Finish() Result {
 	if r.Records > 0 {
 		r.Last = w.last()
 	}
-	w.carry = r.HeaderErr == nil && r.Damage == nil && (!w.done || r.Switched)
+	w.carry = !w.blind && r.HeaderErr == nil && r.Damage == nil && (!w.done || r.Switched)
 	w.done = true
 	return w.res
 }
@@ -239,6 +243,27 @@ func (w *Walker) damaged(at LSN, format string, args ...any) {
 		w.res.Damage = &Damage{LSN: at, Reason: fmt.Sprintf(format, args...)}
 	}
 	w.done = true
+}
+
+// broken ends the walk of the records at one that is not as it should be. In WAL of a version to come that is damage only
+// where the form of records is known to be still the same: others were right before, and nothing unknown was met.
+func (w *Walker) broken(at LSN, format string, args ...any) {
+	if !w.rules.newer || w.res.Unchecked == nil && w.res.Records > 0 {
+		w.damaged(at, format, args...)
+		return
+	}
+	w.strange(at, format, args...)
+	w.blind = true
+	if w.name.Kind == KindPartial {
+		w.done = true
+	}
+}
+
+// strange notes what a version to come has written and cannot be checked.
+func (w *Walker) strange(at LSN, format string, args ...any) {
+	if w.res.Unchecked == nil {
+		w.res.Unchecked = &Damage{LSN: at, Reason: fmt.Sprintf(format, args...)}
+	}
 }
 
 func le32(b []byte) uint32 { return binary.LittleEndian.Uint32(b) }

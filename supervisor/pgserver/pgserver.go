@@ -23,6 +23,19 @@ type Info struct {
 	Checksums   bool   // pages have checksums
 }
 
+// Newer says that a major version is newer than those that this program knows, which is no reason not to serve it; nothing
+// where it is known.
+func Newer(major int) string {
+	if major <= wal.NewestMajor {
+		return ""
+	}
+	return fmt.Sprintf("PostgreSQL %d is newer than %d, the newest version that this program knows: what is new in it is not checked",
+		major, wal.NewestMajor)
+}
+
+// NewerHint is what to do about it.
+const NewerHint = "use a walkeep that knows it, as soon as there is one"
+
 // Info asks the server what it is.
 func (c *Conn) Info(ctx context.Context) (Info, error) {
 	var i Info

@@ -68,6 +68,9 @@ func (s *Starting) following(ctx context.Context, p pgdata.Postmaster) (string, 
 	}
 	// The control file knows a position that is not far behind.
 	c, err := pgdata.ReadControl(s.Dir)
+	if errors.Is(err, pgdata.ErrControlVersion) {
+		return outcome, nil // the server of a version to come runs, and that is all that can be said
+	}
 	if err != nil {
 		return "", errors.Join(ErrStopped, err)
 	}

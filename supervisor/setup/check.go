@@ -18,8 +18,8 @@ import (
 	"walkeep/supervisor/restore"
 )
 
-// The versions of PostgreSQL that can be set up.
-const firstMajor, lastMajor = 10, 18
+// firstMajor is the oldest version of PostgreSQL that can be set up.
+const firstMajor = 10
 
 func (s *setup) ok(format string, args ...any) { s.say("ok: "+format, args...) }
 
@@ -66,10 +66,12 @@ func (s *setup) check(ctx context.Context) error {
 // checkServer makes the checks that the others depend on.
 func (s *setup) checkServer(ctx context.Context) error {
 	i := s.info
-	if i.Major < firstMajor || i.Major > lastMajor {
-		s.refuse("use a walkeep that knows this version",
-			"PostgreSQL %s is not among the versions %d to %d", i.Version, firstMajor, lastMajor)
+	if i.Major < firstMajor {
+		s.refuse("upgrade it", "PostgreSQL %s is older than %d", i.Version, firstMajor)
 		return s.refused()
+	}
+	if newer := pgserver.Newer(i.Major); newer != "" {
+		s.notice(pgserver.NewerHint, "%s", newer)
 	}
 	s.ok("PostgreSQL %s, system identifier %s", i.Version, i.SystemID)
 	if i.InRecovery {
