@@ -1,12 +1,15 @@
 package restore
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"sync/atomic"
 
 	"github.com/zeebo/xxh3"
@@ -15,11 +18,76 @@ import (
 	"walkeep/common/backup"
 )
 
-// reconcile finds out what there is of the backup's files, removes what does not belong to them, and compares the rest.
+// lookFirst finds out what there is of the backup's files, and that all the others can be read from the archive. Until it
+// returns nothing of the directory has changed: whoever calls a restore that fails here has lost nothing.
+func (r *restorer) lookFirst(ctx context.Context) (err error) {
+	if r.marker, err = claim(r.Dir, r.owner); err != nil {
+		return err
+	}
+	before, err := r.controlNow()
+	if err != nil {
+		return err
+	}
+	for _, p := range r.places {
+		if p.root, err = os.OpenRoot(p.dir); errors.Is(err, fs.ErrNotExist) {
+			p.root = nil // it is to be made
+		} else if err != nil {
+			return err
+		}
+	}
+	err = r.eachPlace(func(p *place, items map[string]*item) error {
+		if p.created {
+			return nil
+		}
+		return r.clear(ctx, p, items, nil)
+	})
+	if err != nil {
+		return err
+	}
+	if err := r.compare(ctx); err != nil {
+		return err
+	}
+	if err := r.checkNeeded(ctx); err != nil {
+		return err
+	}
+	// A server that was started meanwhile may have changed what was compared.
+	if err := checkUnused(r.Dir); err != nil {
+		return err
+	}
+	now, err := r.controlNow()
+	if err == nil && !bytes.Equal(now, before) {
+		err = fmt.Errorf("%s %w: a server was started in it meanwhile", r.Dir, ErrInUse)
+	}
+	return err
+}
+
+// controlNow is the content of the control file that is there; nil where there is none.
+func (r *restorer) controlNow() ([]byte, error) {
+	content, err := os.ReadFile(filepath.Join(r.Dir, "global", "pg_control"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	return content, err
+}
+
+// reconcile removes what is no part of the backup.
 func (r *restorer) reconcile(ctx context.Context) error {
 	if err := r.keepWAL(ctx); err != nil {
 		return err
 	}
+	return r.eachPlace(func(p *place, items map[string]*item) error {
+		if p.created {
+			return r.clearCreated(p)
+		}
+		return r.clear(ctx, p, items, func(name string) error {
+			r.done.Removed++
+			return p.root.RemoveAll(name)
+		})
+	})
+}
+
+// eachPlace calls f with each place that is there and the items that belong to it, by their names.
+func (r *restorer) eachPlace(f func(p *place, items map[string]*item) error) error {
 	byPlace := make(map[*place]map[string]*item)
 	for _, p := range r.places {
 		byPlace[p] = make(map[string]*item)
@@ -30,21 +98,18 @@ func (r *restorer) reconcile(ctx context.Context) error {
 		}
 	}
 	for _, p := range r.places {
-		if p.created {
-			if err := r.clearCreated(p); err != nil {
-				return err
-			}
+		if p.root == nil {
 			continue
 		}
-		if err := r.clear(ctx, p, byPlace[p]); err != nil {
+		if err := f(p, byPlace[p]); err != nil {
 			return err
 		}
 	}
-	return r.compare(ctx)
+	return nil
 }
 
-// clear removes what is in a place and not in the backup, and notes what is in both.
-func (r *restorer) clear(ctx context.Context, p *place, items map[string]*item) error {
+// clear removes what is in a place and not in the backup, if remove is not nil, and notes what is in both.
+func (r *restorer) clear(ctx context.Context, p *place, items map[string]*item, remove func(name string) error) error {
 	return fs.WalkDir(p.root.FS(), ".", func(name string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -77,9 +142,10 @@ func (r *restorer) clear(ctx context.Context, p *place, items map[string]*item) 
 		case e.IsDir() && r.leadsToOwn(path.Join(p.prefix, name)):
 			return nil
 		}
-		r.done.Removed++
-		if err := p.root.RemoveAll(name); err != nil {
-			return err
+		if remove != nil {
+			if err := remove(name); err != nil {
+				return err
+			}
 		}
 		if e.IsDir() {
 			return fs.SkipDir

@@ -20,6 +20,7 @@ import (
 // second of them.
 type extraction struct {
 	*restorer
+	dry bool // what is read is compared with its hashes, and not written
 
 	mu     sync.Mutex // guards what follows
 	files  []*item    // those of volumes that are still to come
@@ -68,8 +69,34 @@ func (r *restorer) extract(ctx context.Context) error {
 		}
 	}
 	r.Begin("restore", bytes)
+	err := x.run(ctx)
+	r.done.Written += x.written.Load()
+	r.done.Differed = x.differ.Load()
+	for _, it := range r.files {
+		r.done.Files++
+		r.done.Bytes += it.Size
+	}
+	return err
+}
+
+// checkNeeded reads all that extract will need, and writes nothing.
+func (r *restorer) checkNeeded(ctx context.Context) error {
+	x := &extraction{restorer: r, dry: true, seams: make(map[seam]*half)}
+	var bytes int64
+	for _, it := range r.files {
+		if needed := it.needed(); needed > 0 {
+			x.files = append(x.files, it)
+			bytes += needed
+		}
+	}
+	r.Begin("check", bytes)
+	return x.run(ctx)
+}
+
+// run has the workers read all chunks that are wanted.
+func (x *extraction) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
-	for range r.Jobs {
+	for range x.Jobs {
 		w := &worker{extraction: x}
 		group.Go(func() error {
 			err := w.work(ctx)
@@ -80,12 +107,6 @@ func (r *restorer) extract(ctx context.Context) error {
 	err := group.Wait()
 	if x.volume != nil {
 		x.volume.closer.Close()
-	}
-	r.done.Written += x.written.Load()
-	r.done.Differed = x.differ.Load()
-	for _, it := range r.files {
-		r.done.Files++
-		r.done.Bytes += it.Size
 	}
 	return err
 }

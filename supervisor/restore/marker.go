@@ -31,8 +31,8 @@ type marker struct {
 	dir string
 }
 
-// mark begins a restore. Only one at a time can have a directory.
-func mark(dir string, n note, o owner) (*marker, error) {
+// claim takes a directory for a restore, with a marker that says nothing yet. Only one restore at a time can have it.
+func claim(dir string, o owner) (*marker, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, err
@@ -43,24 +43,22 @@ func mark(dir string, n note, o owner) (*marker, error) {
 		return nil, err
 	}
 	m := &marker{f, dir}
-	if err := m.write(n, o); err != nil {
+	locked, err := durable.Lock(f)
+	if err == nil && (!locked || !m.there()) { // another restore has it, or had it until now
+		err = fmt.Errorf("%s %w by another restore", dir, ErrInUse)
+	}
+	if err == nil {
+		err = o.giveFile(f)
+	}
+	if err != nil {
 		f.Close()
 		return nil, err
 	}
 	return m, nil
 }
 
-func (m *marker) write(n note, o owner) error {
-	locked, err := durable.Lock(m.f)
-	if err != nil {
-		return err
-	}
-	if !locked || !m.there() { // another restore has it, or had it until now
-		return fmt.Errorf("%s %w by another restore", m.dir, ErrInUse)
-	}
-	if err := o.giveFile(m.f); err != nil {
-		return err
-	}
+// write has the marker say that the restore has begun.
+func (m *marker) write(n note) error {
 	content, err := json.Marshal(n)
 	if err != nil {
 		return err
@@ -90,7 +88,13 @@ func (m *marker) there() bool {
 	return err == nil && os.SameFile(own, named)
 }
 
-func (m *marker) close() { m.f.Close() }
+// close lets go of the directory. A marker that says nothing goes: nothing was changed.
+func (m *marker) close() {
+	info, err := m.f.Stat()
+	if m.f.Close() == nil && err == nil && info.Size() == 0 {
+		os.Remove(filepath.Join(m.dir, markerName))
+	}
+}
 
 func (m *marker) remove() error {
 	m.f.Close() // or Windows would not remove it

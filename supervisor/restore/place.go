@@ -32,8 +32,10 @@ type place struct {
 
 // open opens the directory, out of which nothing leads that is opened in it.
 func (p *place) open() (err error) {
-	if p.root, err = os.OpenRoot(p.dir); err != nil {
-		return err
+	if p.root == nil {
+		if p.root, err = os.OpenRoot(p.dir); err != nil {
+			return err
+		}
 	}
 	p.sync, err = newSyncer(p.dir)
 	return err

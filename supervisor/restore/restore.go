@@ -9,8 +9,9 @@
 //
 // # Delta
 //
-// A restore with delta compares the blocks of the files that are there with the backup, reads only what differs from the
-// archive, and writes only the pages that differ. What is not in the backup is removed: in the data directory, and in the
+// A restore with delta compares the blocks of the files that are there with the backup, and reads what differs from the
+// archive: once to see that all of it can be read, while the directory still is what it was, and once more to write the pages
+// that differ. What is not in the backup is removed: in the data directory, and in the
 // directories that PostgreSQL made for this cluster below its tablespaces' locations. Symbolic links are never followed,
 // but for those of tablespaces and of pg_wal, and a file with several names (hard links) is made anew.
 //
@@ -148,6 +149,14 @@ func (r *restorer) run(ctx context.Context) error {
 	if err := r.checkSpace(); err != nil {
 		return err
 	}
+	if err := r.m.CheckVolumes(ctx, r.b); err != nil {
+		return err
+	}
+	if r.Delta {
+		if err := r.lookFirst(ctx); err != nil {
+			return err
+		}
+	}
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -221,9 +230,13 @@ func (r *restorer) mark() error {
 			locations[p.oid] = p.dir
 		}
 	}
-	var err error
-	n := note{r.m.ID, r.m.SystemID, locations, r.own, r.done.Before, r.keptBefore}
-	if r.marker, err = mark(r.Dir, n, r.owner); err != nil {
+	if r.marker == nil {
+		var err error
+		if r.marker, err = claim(r.Dir, r.owner); err != nil {
+			return err
+		}
+	}
+	if err := r.marker.write(note{r.m.ID, r.m.SystemID, locations, r.own, r.done.Before, r.keptBefore}); err != nil {
 		return err
 	}
 	if err := removeControl(r.Dir); err != nil {

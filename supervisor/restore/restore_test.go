@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -243,9 +244,13 @@ func TestInterrupted(t *testing.T) {
 	for after := int64(0); after < r.backup.Bytes*9/10; after += r.backup.Bytes / 10 {
 		ctx, cancel := context.WithCancel(t.Context())
 		o := r.options(dir)
-		left := after
+		left, begun := after, false
 		o.Jobs, o.Delta = 1, after > 0
+		o.Begin = func(what string, _ int64) { begun = what == "restore" } // before that nothing is changed
 		o.Progress = func(n int64) {
+			if !begun {
+				return
+			}
 			if left -= n; left < 0 {
 				cancel()
 			}
@@ -265,6 +270,82 @@ func TestInterrupted(t *testing.T) {
 		r.run(o)
 		r.check(dir, files)
 	}
+}
+
+// A restore over an older state that cannot be done, or is interrupted before it is known that it can, changes nothing:
+// the directory starts as before.
+func TestNothingDestroyed(t *testing.T) {
+	files := cluster()
+	r := newRig(t, files)
+	dir := r.target("data")
+	r.run(r.options(dir))
+	r.must(os.RemoveAll(filepath.Join(dir, "base"))) // or hardly anything would be needed
+	r.must(os.MkdirAll(filepath.Join(dir, "base/1"), 0o700))
+	r.write(filepath.Join(dir, "base/1/1007"), "an older state")
+	r.write(filepath.Join(dir, "base/1/own"), "what the backup does not have")
+	before := r.content(dir)
+	o := r.options(dir)
+	o.Delta = true
+	volume := filepath.Join(r.spool, "backups", id, r.backup.Volumes[0].Name)
+	intact := func(what string) {
+		t.Helper()
+		if got := r.content(dir); !maps.Equal(got, before) {
+			t.Errorf("%s: the directory was changed", what)
+		}
+	}
+
+	r.must(os.Rename(volume, volume+".away"))
+	r.fails(archive.ErrDamaged, o)
+	intact("without a volume")
+	r.must(os.Rename(volume+".away", volume))
+
+	for _, at := range []int64{r.backup.Volumes[0].Stored / 3, r.backup.Volumes[0].Stored / 2} {
+		r.flip(volume, at)
+		r.fails(archive.ErrDamaged, o)
+		intact("with a damaged volume")
+		r.flip(volume, at)
+	}
+
+	for _, phase := range []string{"compare", "check"} {
+		ctx, cancel := context.WithCancel(t.Context())
+		interrupted := o
+		interrupted.Begin = func(what string, _ int64) {
+			if what == phase {
+				cancel()
+			}
+		}
+		if _, err := restore.Run(ctx, r.backend, r.inv, interrupted); !errors.Is(err, context.Canceled) {
+			t.Errorf("%s: got %v, want an interruption", phase, err)
+		}
+		cancel()
+		intact("interrupted while it had to " + phase)
+	}
+
+	started := o
+	started.Begin = func(string, int64) {
+		r.write(filepath.Join(dir, "global/pg_control"), strings.Replace(control(), "\x00", "\x01", 1))
+	}
+	r.fails(restore.ErrInUse, started)
+	r.write(filepath.Join(dir, "global/pg_control"), files["global/pg_control"])
+	intact("a server was started meanwhile")
+
+	r.run(o)
+	r.check(dir, files)
+}
+
+// content is that of all files of a directory, by their paths.
+func (r *rig) content(dir string) map[string]string {
+	r.t.Helper()
+	all := make(map[string]string)
+	r.must(filepath.WalkDir(dir, func(file string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		content, err := os.ReadFile(file)
+		all[file] = string(content)
+		return err
+	}))
+	return all
 }
 
 // WAL of which the archive has no copy survives a restore with delta; the rest of pg_wal does not.
