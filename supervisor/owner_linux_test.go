@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -91,4 +92,40 @@ func TestRootAndServerUser(t *testing.T) {
 	r.run("list")
 	r.run("cleanup", "--keep-backups", "1")
 	r.must(held.Release())
+}
+
+// What root restores can be started by the server's user: also the parents of a tablespace's new place, which root makes.
+func TestRootRestores(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("only root can be root")
+	}
+	r, _, _, _ := archived(t, restoreMajor)
+	want, _ := owner(t, r.spool)
+	target, space := filepath.Join(r.dir, "restored"), filepath.Join(r.dir, "space")
+	r.mkdir(target)
+	closed := filepath.Join(r.dir, "closed")
+	r.must(os.Mkdir(closed, 0o700))
+	out := r.asRoot("restore", "--target-dir", target, "--tablespace-map", space+"="+filepath.Join(closed, "sub/again"))
+	if !strings.Contains(out, "cannot enter "+closed) {
+		t.Errorf("into a directory that the server's user cannot enter: %s", out)
+	}
+	if left, err := os.ReadDir(target); err != nil || len(left) > 0 {
+		t.Errorf("it left %v, %v", left, err)
+	}
+	disk := filepath.Join(r.dir, "newdisk")
+	r.asRoot("restore", "--target-dir", target, "--tablespace-map", space+"="+filepath.Join(disk, "pg/again"))
+	for _, dir := range []string{target, disk} {
+		r.must(filepath.WalkDir(dir, func(file string, _ fs.DirEntry, err error) error {
+			if err == nil {
+				if uid, _ := owner(t, file); uid != want {
+					t.Errorf("%s belongs to user %d", file, uid)
+				}
+			}
+			return err
+		}))
+	}
+	c := r.open(target)
+	r.must(c.Start(r.ctx()))
+	r.must(c.WaitOpen(r.ctx()))
 }

@@ -126,7 +126,10 @@ func (f *File) Discard() {
 func Replace(temp, path string) error { return replace(temp, path) }
 
 // WriteFile durably replaces the content of path.
-func WriteFile(path string, content []byte) error {
+func WriteFile(path string, content []byte) error { return WriteFileMode(path, content, FileMode) }
+
+// WriteFileMode is WriteFile for a file with this mode.
+func WriteFileMode(path string, content []byte, mode fs.FileMode) error {
 	f, err := Create(path)
 	if err != nil {
 		return err
@@ -134,6 +137,11 @@ func WriteFile(path string, content []byte) error {
 	defer f.Discard()
 	if _, err := f.Write(content); err != nil {
 		return err
+	}
+	if mode != FileMode {
+		if err := f.Chmod(mode); err != nil {
+			return err
+		}
 	}
 	if err := f.Sync(); err != nil { // before the name, as in Commit
 		return fmt.Errorf("fsync %s: %w", f.Name(), err)

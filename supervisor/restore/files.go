@@ -214,11 +214,14 @@ func (r *restorer) makeDirs() error {
 		}
 	}
 	for _, name := range r.inside {
-		if err := r.places[0].root.MkdirAll(name, 0o700); err != nil {
-			return err
-		}
-		if err := r.owner.giveIn(r.places[0].root, name); err != nil {
-			return err
+		for end := range len(name) + 1 {
+			if end < len(name) && name[end] != '/' {
+				continue
+			}
+			it := item{File: &backup.File{Dir: true, Mode: 0o700}, place: r.places[0], name: name[:end]}
+			if err := it.makeDir(r.owner); err != nil {
+				return err
+			}
 		}
 	}
 	for _, p := range r.places[1:] {
@@ -235,7 +238,7 @@ func (r *restorer) makeDirs() error {
 		if err := root.Symlink(p.link, link); err != nil {
 			return err
 		}
-		if err := r.owner.giveIn(root, link); err != nil {
+		if err := r.owner.giveLink(root, link); err != nil {
 			return err
 		}
 	}
@@ -248,18 +251,24 @@ func (it *item) makeDir(o owner) error {
 		if err := root.Mkdir(it.name, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
-		info, err := root.Lstat(it.name)
-		if err != nil {
+	}
+	// What is opened is changed, and not what has its name by then.
+	d, err := root.Open(it.name)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	info, err := d.Stat()
+	if err != nil {
+		return err
+	}
+	if named, err := root.Lstat(it.name); err != nil || !info.IsDir() || !os.SameFile(named, info) {
+		return fmt.Errorf("%s in %s is no directory", it.name, it.place.dir)
+	}
+	if info.Mode().Perm() != it.mode() {
+		if err := d.Chmod(it.mode()); err != nil {
 			return err
 		}
-		if !info.IsDir() {
-			return fmt.Errorf("%s in %s is no directory", it.name, it.place.dir)
-		}
 	}
-	if it.name == "." || it.old == nil && it.mode() != 0o700 || it.old != nil && it.old.Mode().Perm() != it.mode() {
-		if err := root.Chmod(it.name, it.mode()); err != nil {
-			return err
-		}
-	}
-	return o.giveIn(root, it.name)
+	return o.giveFile(d)
 }

@@ -155,13 +155,6 @@ func removeControl(dir string) error {
 }
 
 // writeControl makes the directory one that starts.
-func writeControl(dir string, content []byte, mode fs.FileMode, o owner) error {
-	path := filepath.Join(dir, "global", "pg_control")
-	if err := durable.WriteFile(path, content); err != nil {
-		return err
-	}
-	if err := os.Chmod(path, mode); err != nil {
-		return err
-	}
-	return o.give(path)
+func writeControl(dir string, content []byte, mode fs.FileMode) error {
+	return durable.WriteFileMode(filepath.Join(dir, "global", "pg_control"), content, mode)
 }

@@ -179,9 +179,6 @@ func (r *restorer) keep(dir, name string) error {
 		return err
 	}
 	kept := filepath.Join(dir, keptName)
-	if err := r.owner.give(kept); err != nil {
-		return err
-	}
 	to := filepath.Join(kept, name)
 	for i := 2; exists(to); i++ {
 		to = filepath.Join(kept, fmt.Sprintf("%s.%d", name, i))

@@ -50,15 +50,32 @@ func (p *place) close() {
 	}
 }
 
-// make makes the directory, if it is missing, and gives it to its owner.
+// make makes the directory, if it is missing, with its parents, and gives what it has made to the owner.
 func (p *place) make(o owner) error {
-	if err := os.MkdirAll(filepath.Dir(p.dir), 0o700); err != nil {
+	if err := makeParents(filepath.Dir(p.dir), o); err != nil {
 		return err
 	}
 	if err := os.Mkdir(p.dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return o.give(p.dir)
+	return o.giveDir(p.dir)
+}
+
+// makeParents makes the directories that are missing on the way to a place. The server must be able to enter them.
+func makeParents(dir string, o owner) error {
+	if exists(dir) {
+		return nil
+	}
+	if err := makeParents(filepath.Dir(dir), o); err != nil {
+		return err
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		if errors.Is(err, fs.ErrExist) {
+			return nil // somebody else has just made it
+		}
+		return err
+	}
+	return o.giveDir(dir)
 }
 
 // harmless are directories that file systems make in their roots.
@@ -149,6 +166,11 @@ func (r *restorer) examine() error {
 	for _, p := range r.places[1:] {
 		if err := checkNotServed(p.dir, r.Dir); err != nil {
 			return err
+		}
+	}
+	for _, p := range r.places[1:] {
+		if dir, ok := r.owner.enters(filepath.Dir(p.dir)); !ok && !within(dir, r.Dir) {
+			return fmt.Errorf("%s %w: the user to whom the files are given cannot enter %s", p.dir, ErrPlace, dir)
 		}
 	}
 	return r.checkApart()

@@ -181,8 +181,10 @@ func (r *restorer) run(ctx context.Context) error {
 	if r.groupAccess() {
 		mode = 0o750 // the server insists on one of the two
 	}
-	if err := os.Chmod(r.Dir, mode); err != nil {
-		return err
+	for _, p := range r.places {
+		if err := p.root.Chmod(".", mode); err != nil {
+			return err
+		}
 	}
 	if err := r.sync(); err != nil {
 		return err
@@ -247,7 +249,7 @@ func (r *restorer) mark() error {
 
 // finish makes the directory one that can be started.
 func (r *restorer) finish() error {
-	if err := writeControl(r.Dir, r.control, r.item("global/pg_control").mode(), r.owner); err != nil {
+	if err := writeControl(r.Dir, r.control, r.item("global/pg_control").mode()); err != nil {
 		return fmt.Errorf("write the control file: %w", err)
 	}
 	return r.marker.remove()

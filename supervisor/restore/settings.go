@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -110,12 +109,5 @@ func (r *restorer) writeFile(name string, content []byte) error {
 	if r.groupAccess() {
 		mode = 0o640
 	}
-	file := filepath.Join(r.Dir, name)
-	if err := durable.WriteFile(file, content); err != nil {
-		return err
-	}
-	if err := os.Chmod(file, mode); err != nil {
-		return err
-	}
-	return r.owner.give(file)
+	return durable.WriteFileMode(filepath.Join(r.Dir, name), content, mode)
 }

@@ -37,18 +37,49 @@ func ownerOf(dir string) (owner, error) {
 	return owner{}, fmt.Errorf("%s: %w", dir, ErrOwner)
 }
 
-func (o owner) give(path string) error {
+// giveDir gives a directory, and nothing that took its name meanwhile.
+func (o owner) giveDir(dir string) error {
 	if !o.given {
 		return nil
 	}
-	return os.Lchown(path, o.uid, o.gid)
+	f, err := os.OpenFile(dir, unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	return o.giveFile(f)
 }
 
-func (o owner) giveIn(root *os.Root, name string) error {
+// giveLink gives a symbolic link that was just made in root.
+func (o owner) giveLink(root *os.Root, name string) error {
 	if !o.given {
 		return nil
 	}
+	info, err := root.Lstat(name)
+	if err != nil || info.Mode()&fs.ModeSymlink == 0 {
+		return err
+	}
 	return root.Lchown(name, o.uid, o.gid)
+}
+
+// enters reports whether the owner can enter a directory and all those that it lies in, as far as they exist and that can
+// be seen by their modes; if not, it returns the one that is closed.
+func (o owner) enters(dir string) (string, bool) {
+	for ; o.given; dir = filepath.Dir(dir) {
+		if info, err := os.Stat(dir); err == nil {
+			open := info.Mode().Perm() & 0o011 // whatever groups the user is in
+			if int(info.Sys().(*syscall.Stat_t).Uid) == o.uid {
+				open = info.Mode().Perm() & 0o100
+			}
+			if open == 0 {
+				return dir, false
+			}
+		}
+		if filepath.Dir(dir) == dir {
+			break
+		}
+	}
+	return "", true
 }
 
 func (o owner) giveFile(f *os.File) error {

@@ -156,8 +156,14 @@ func (it *item) perm() fs.FileMode {
 // adjust makes a file of which nothing has to be written what it should be.
 func (r *restorer) adjust(it *item) error {
 	root := it.place.root
-	if it.old == nil || it.old.Size() != it.Size {
-		flag := os.O_WRONLY
+	resize := it.old == nil || it.old.Size() != it.Size
+	switch {
+	case resize || r.owner != (owner{}):
+		// What is opened is changed, and not what the directory's owner gives its name to by then.
+		flag := os.O_RDONLY
+		if resize {
+			flag = os.O_WRONLY
+		}
 		if it.old == nil {
 			flag |= os.O_CREATE | os.O_EXCL
 		}
@@ -165,18 +171,20 @@ func (r *restorer) adjust(it *item) error {
 		if err != nil {
 			return err
 		}
-		err = errors.Join(f.Truncate(it.Size), it.place.sync.finish(f), f.Close())
-		if err != nil {
+		err = r.owner.giveFile(f)
+		if err == nil && resize {
+			err = errors.Join(f.Truncate(it.Size), it.place.sync.finish(f))
+		}
+		if err == nil && it.perm() != it.mode() {
+			err = f.Chmod(it.mode())
+		}
+		if err := errors.Join(err, f.Close()); err != nil {
 			return err
 		}
-	}
-	if it.perm() != it.mode() {
+	case it.perm() != it.mode():
 		if err := root.Chmod(it.name, it.mode()); err != nil {
 			return err
 		}
-	}
-	if err := r.owner.giveIn(root, it.name); err != nil {
-		return err
 	}
 	if it.old != nil && it.old.ModTime().Unix() == it.ModTime.Unix() {
 		return nil
