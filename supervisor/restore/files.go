@@ -218,6 +218,9 @@ func (r *restorer) makeDirs() error {
 			if end < len(name) && name[end] != '/' {
 				continue
 			}
+			if _, err := r.places[0].root.Lstat(name[:end]); err == nil {
+				continue
+			}
 			it := item{File: &backup.File{Dir: true, Mode: 0o700}, place: r.places[0], name: name[:end]}
 			if err := it.makeDir(r.owner); err != nil {
 				return err
