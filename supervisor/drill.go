@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
 	"walkeep/common/archive"
@@ -107,6 +109,7 @@ func runDrill(ctx context.Context, e *env, o *drillOptions) (err error) {
 		return explainRestore(err)
 	}
 	defer func() { err = errors.Join(err, p.held.Release()) }()
+	e.warnPassed(p)
 	r.Plan = p.plan
 	if r.Changes, err = a.Changes(ctx, p.inv, p.plan); err != nil {
 		return explainRestore(err)
@@ -123,10 +126,26 @@ func runDrill(ctx context.Context, e *env, o *drillOptions) (err error) {
 		},
 	})
 	bar.done()
+	e.noteDrill(ctx, a, p.plan.Backup.ID, failed)
 	if err := e.reportDrill(o, r, steps, time.Since(begun), failed); err != nil {
 		return err
 	}
 	return explainDrill(failed)
+}
+
+// noteDrill has the archive know how a drill went. What lies with this host says nothing about the backup.
+func (e *env) noteDrill(ctx context.Context, a *archive.Archive, id string, failed error) {
+	d := archive.Drilled{At: time.Now().UTC().Truncate(time.Second), OK: failed == nil}
+	if failed != nil {
+		here := slices.ContainsFunc([]error{restore.ErrRoot, restore.ErrSpace, restore.ErrOwner, restore.ErrPlace}, func(e error) bool { return errors.Is(failed, e) })
+		if !errors.Is(failed, drill.ErrFailed) || here || ctx.Err() != nil {
+			return
+		}
+		d.Error, d.Damaged = strings.TrimPrefix(failed.Error(), drill.ErrFailed.Error()+" "), errors.Is(failed, archive.ErrDamaged)
+	}
+	if err := a.NoteDrill(ctx, id, d); err != nil {
+		e.msg.Warn("", "the archive does not learn of this drill: %v", err)
+	}
 }
 
 // A drillBar shows how far the step of a drill is.

@@ -98,11 +98,29 @@ func plan(ctx context.Context, a *archive.Archive, kind string, o *targetOptions
 	if err != nil {
 		return nil, cli.Fail(exitUsage, err, "")
 	}
-	if p.plan, err = a.Plan(ctx, p.inv, t, id); err != nil {
+	// A backup that turns out not to be whole is passed over by the next plan, or refused if it was named.
+	for err = error(archive.ErrUnsound); errors.Is(err, archive.ErrUnsound); {
+		if p.plan, err = a.Plan(ctx, p.inv, t, id); err != nil {
+			return nil, err
+		}
+		err = a.Probe(ctx, p.inv, p.plan.Backup)
+	}
+	if err != nil {
 		return nil, err
 	}
 	b := p.plan.Backup
 	return p, held.Change(ctx, func(l *archive.Lease) { l.Backup, l.Timeline, l.LSN = b.ID, b.Timeline, b.Start })
+}
+
+// warnPassed says which backups the plan has passed over, and what else is known against the one that it has chosen.
+func (e *env) warnPassed(p *planned) {
+	b := p.plan.Backup
+	for _, err := range p.plan.Passed {
+		e.msg.Warn("", "%v; the older backup %s is used instead, with the WAL since then", err, b.ID)
+	}
+	if d := p.inv.Records[b.ID].Drill; d != nil && !d.OK {
+		e.msg.Warn("name an older backup if this one turns out to be of no use", "the last drill of backup %s failed: %s", b.ID, d.Error)
+	}
 }
 
 func runRestore(ctx context.Context, e *env, o *restoreOptions) error {
@@ -137,6 +155,7 @@ func (e *env) restore(ctx context.Context, what restoring) (err error) {
 	if err != nil {
 		return what.explain(err)
 	}
+	e.warnPassed(p)
 	if what.Recovery.Standby == nil {
 		e.warnStreamed(ctx, a, p)
 	}
@@ -338,6 +357,8 @@ func explainRestore(err error) error {
 		hint = explainOutside(outside)
 	case errors.Is(err, context.Canceled):
 		err, hint = errors.New("interrupted"), "a directory that is not complete does not start; repeat the restore with --delta to complete it"
+	case errors.Is(err, archive.ErrUnreachable) && errors.Is(err, archive.ErrUnsound):
+		hint = cli.Call("list") + " shows what can be recovered; " + cli.Call("verify", "--deep") + " says whether a backup that was repaired is whole again"
 	case errors.Is(err, archive.ErrUnreachable):
 		hint = cli.Call("list") + " shows what can be recovered; --target-timeline goes along another timeline; what a server that runs has just written is archived after SELECT pg_switch_wal()"
 	case errors.Is(err, restore.ErrInUse):

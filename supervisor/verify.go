@@ -19,7 +19,8 @@ missing, damaged or left behind. With --deep it reads every stored byte: it
 expands each object and checks its hashes, follows the WAL record by record,
 and holds each file of each backup against the backup's index.
 
-It writes nothing. The exit code is 1 if anything is wrong. What interrupted
+It writes nothing but notes of what it has found, by which check, list, cleanup
+and restore go until a later run finds the object whole again. The exit code is 1 if anything is wrong. What interrupted
 backups have left is mentioned, but does no harm.`
 
 type verifyOptions struct {
@@ -57,6 +58,9 @@ func verifyArchive(ctx context.Context, e *env, o verifyOptions) error {
 	bar.Done()
 	if err != nil {
 		return fmt.Errorf("verify: %w", err)
+	}
+	if r.Unkept != nil {
+		e.msg.Warn("check, list, cleanup and restore know nothing of it", "the archive does not keep what was found: %v", r.Unkept)
 	}
 	if o.JSON {
 		err = printJSON(e, r)

@@ -89,6 +89,9 @@ func (a *Archive) RemoveBackup(ctx context.Context, id string) error {
 	if err := remove(backup.Dir(id) + backup.ManifestName); err != nil {
 		return err
 	}
+	if err := remove(VerifiedNote(id)); err != nil {
+		return err
+	}
 	there, err := a.b.List(ctx, backup.Dir(id))
 	if err != nil {
 		return err

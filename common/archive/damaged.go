@@ -13,11 +13,13 @@ import (
 	"walkeep/common/wal"
 )
 
-// A Damaged is a segment that was archived although its records are broken.
+// A Damaged is a segment that was archived although its records are broken, or one that verify --deep has found damaged.
 type Damaged struct {
 	Segment wal.Name
 	LSN     wal.LSN // where replay ends
 	Reason  string
+	Found   bool // by verify --deep, not when it was archived
+	Stored  bool // the stored object is damaged, and LSN is where the segment begins
 }
 
 // damageNote is a Damaged in its note. The note leads those who look for damage to the segments, because they cannot open
@@ -56,7 +58,7 @@ func (a *Archive) takeDamages(ctx context.Context, inv *Inventory) error {
 		if err != nil {
 			return err
 		}
-		inv.Damages = append(inv.Damages, Damaged{n, wal.LSN(t.DamageLSN), note.Reason})
+		inv.Damages = append(inv.Damages, Damaged{Segment: n, LSN: wal.LSN(t.DamageLSN), Reason: note.Reason})
 		return nil
 	})
 }

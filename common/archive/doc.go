@@ -17,6 +17,10 @@
 //	offers/<id>.json                              the streamed part of a segment that a standby gets before its promotion
 //	leases/<id>.json                              what a running backup or restore needs; renewed while it runs
 //	damaged/<name>.json                           a segment that was archived with broken records
+//	verified/<backup id>.json                     what verify and drill have found of a backup; replaced by the next
+//	                                              verification or drill, and removed with the backup
+//	verified/<name>.json                          a segment that verify --deep has found damaged; removed when it is
+//	                                              whole again
 //	server.json                                   what the production server said when it was asked last: its timeline
 //	                                              and position
 //	setup.json                                    what the server was set to before supervisor setup changed it, for

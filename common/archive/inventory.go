@@ -16,7 +16,7 @@ import (
 )
 
 // An Inventory is what an archive holds, as its listing, its histories, its backups' manifests and its notes say. No
-// other object is read. Whatever walkeep says about what can be recovered comes from [Inventory.Reach].
+// other object is read, but for segments that were found damaged. Whatever walkeep says about what can be recovered comes from [Inventory.Reach].
 type Inventory struct {
 	Identity
 	Lines   []Line             // one for each timeline of which there is anything, ascending
@@ -29,8 +29,12 @@ type Inventory struct {
 	Server     *Server // what the production server said last; nil if it was never asked
 	Leases     []Lease
 	Standbys   []Standby
-	Damages    []Damaged // segments that were archived with broken records
-	Faults     []Fault   // what could not be read
+	Damages    []Damaged // segments that were archived with broken records, or were found damaged
+	// Records are what verify and drill have found of backups, by their ids. Flaws are what is known to make backups ones
+	// that cannot be restored: see [Inventory.Unsound].
+	Records map[string]Record
+	Flaws   map[string]error
+	Faults  []Fault // what could not be read
 }
 
 // A Line is what there is of one timeline.
@@ -65,7 +69,7 @@ func (a *Archive) Inventory(ctx context.Context) (*Inventory, error) {
 	}
 	inv := &Inventory{Identity: id}
 	for _, take := range []func(context.Context, *Inventory) error{
-		a.takeLeases, a.takeStandbys, a.takeBackups, a.takeServer, a.takeWAL, a.takeStreamed, a.takeStreams, a.takeDamages,
+		a.takeLeases, a.takeStandbys, a.takeBackups, a.takeServer, a.takeWAL, a.takeStreamed, a.takeStreams, a.takeDamages, a.takeVerified,
 	} {
 		if err := take(ctx, inv); err != nil {
 			return nil, err
@@ -76,12 +80,13 @@ func (a *Archive) Inventory(ctx context.Context) (*Inventory, error) {
 
 // Retake reads leases, standbys and backups anew. The WAL is what inv has of it.
 func (a *Archive) Retake(ctx context.Context, inv *Inventory) (*Inventory, error) {
-	again := &Inventory{Identity: inv.Identity, Lines: inv.Lines, Streamed: inv.Streamed, Damages: inv.Damages, Server: inv.Server}
-	for _, take := range []func(context.Context, *Inventory) error{a.takeLeases, a.takeStandbys, a.takeBackups} {
+	again := &Inventory{Identity: inv.Identity, Lines: inv.Lines, Streamed: inv.Streamed, Server: inv.Server}
+	for _, take := range []func(context.Context, *Inventory) error{a.takeLeases, a.takeStandbys, a.takeBackups, a.takeVerified} {
 		if err := take(ctx, again); err != nil {
 			return nil, err
 		}
 	}
+	again.Damages = inv.Damages
 	return again, nil
 }
 

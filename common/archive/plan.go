@@ -65,6 +65,8 @@ type Plan struct {
 	At wal.LSN
 	// Until is the last segment that is replayed.
 	Until wal.Name
+	// Passed are newer backups that would have been chosen if they were sound, newest first, and why they are not.
+	Passed []error
 }
 
 // ErrUnreachable says that a target cannot be reached; its text says what can.
@@ -109,7 +111,8 @@ type planner struct {
 	a       *Archive
 	inv     *Inventory
 	target  Target
-	given   *backup.Manifest // nil if none was named
+	given   *backup.Manifest   // nil if none was named
+	unsound []*backup.Manifest // on the way, and passed over
 	way     way
 	backups []*backup.Manifest // on the way, by where they end; or the one that was named
 }
@@ -160,20 +163,42 @@ func (p *planner) along(tli wal.Timeline) (err error) {
 		return p.refuse("%w", err)
 	}
 	p.backups = p.inv.onWay(p.way)
+	if p.given == nil {
+		p.passUnsound()
+	}
 	switch {
 	case p.given != nil && !slices.Contains(p.backups, p.given):
 		return p.refuse("backup %s, of timeline %d up to %s, %w (%d)", p.given.ID, p.given.Timeline, p.given.Stop, ErrNotOnLine, tli)
 	case p.given != nil:
 		p.backups = []*backup.Manifest{p.given}
+	case len(p.backups) == 0 && len(p.unsound) > 0:
+		return p.refuse("%w", p.inv.Unsound(p.unsound[len(p.unsound)-1].ID))
 	case len(p.backups) == 0:
 		return p.refuse("no backup leads to timeline %d", tli)
 	}
 	return nil
 }
 
+// passUnsound leaves out the backups that are known to be unsound.
+func (p *planner) passUnsound() {
+	is := func(b *backup.Manifest) bool { return p.inv.Unsound(b.ID) != nil }
+	for _, b := range p.backups {
+		if is(b) {
+			p.unsound = append(p.unsound, b)
+		}
+	}
+	p.backups = slices.DeleteFunc(p.backups, is)
+}
+
 // plan completes a plan that ends in the segment that holds the byte before end.
 func (p *planner) plan(r Reach, at, end wal.LSN) Plan {
-	return Plan{Reach: r, Target: p.target, At: at, Until: p.way.name(uint64(end-1) / p.way.size)}
+	found := Plan{Reach: r, Target: p.target, At: at, Until: p.way.name(uint64(end-1) / p.way.size)}
+	for _, b := range slices.Backward(p.unsound) {
+		if b.Stop > r.From && (at == 0 || b.Stop <= at) {
+			found.Passed = append(found.Passed, p.inv.Unsound(b.ID))
+		}
+	}
+	return found
 }
 
 // latest refuses what only seems to be the end of the WAL.
@@ -217,6 +242,9 @@ func (p *planner) immediate() (Plan, error) {
 		}
 		if err == nil {
 			return p.plan(r, 0, r.From), nil
+		}
+		if unsound := p.inv.Unsound(b.ID); unsound != nil {
+			p.unsound = append([]*backup.Manifest{b}, p.unsound...)
 		}
 	}
 	return Plan{}, p.refuse("%w", err)

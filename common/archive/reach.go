@@ -20,8 +20,8 @@ type Reach struct {
 	Gap *Gap
 }
 
-// A Gap is a hole in the WAL, or a segment whose records were broken before it was archived, at which replay ends just
-// so.
+// A Gap is a hole in the WAL, or a segment that is damaged or whose records were broken before it was archived, at which
+// replay ends just so.
 type Gap struct {
 	First, Last wal.Name // the segments that are missing
 	Begin, End  wal.LSN  // the same as positions
@@ -29,10 +29,12 @@ type Gap struct {
 }
 
 func (g *Gap) String() string {
-	if g.Damage != nil {
+	switch {
+	case g.Damage != nil && g.Damage.Stored:
+		return fmt.Sprintf("%s is damaged in the archive", g.First)
+	case g.Damage != nil:
 		return fmt.Sprintf("%s was archived with broken WAL records at %s", g.First, g.Begin)
-	}
-	if g.First == g.Last {
+	case g.First == g.Last:
 		return fmt.Sprintf("%s is missing", g.First)
 	}
 	return fmt.Sprintf("%s to %s are missing", g.First, g.Last)
@@ -48,9 +50,13 @@ var (
 )
 
 // Reach tells how far a backup can be recovered along the way to the given timeline. It is the one judgement of what
-// can be recovered, and goes by the archive's listing: objects are taken for what their names say.
+// can be recovered, and goes by the archive's listing, in which objects are taken for what their names say, and by what
+// verify and drill have found.
 func (inv *Inventory) Reach(b *backup.Manifest, tli wal.Timeline) (Reach, error) {
 	r := Reach{Backup: b, Timeline: tli, From: b.Stop}
+	if err := inv.Unsound(b.ID); err != nil {
+		return r, err
+	}
 	if tli == b.Timeline && inv.Line(tli) == nil {
 		return r, fmt.Errorf("backup %s %w: there is nothing of timeline %d in the archive", b.ID, ErrIncomplete, tli)
 	}
@@ -66,7 +72,7 @@ func (inv *Inventory) Reach(b *backup.Manifest, tli wal.Timeline) (Reach, error)
 	r.To = wal.LSN(end * uint64(inv.SegmentSize))
 	r.Gap = way.gap(end)
 	if broken := inv.brokenOn(way, first, end); broken != nil {
-		r.To, r.Gap, end = broken.Begin, broken, uint64(broken.Begin)/uint64(inv.SegmentSize)+1
+		r.To, r.Gap, end = broken.Begin, broken, (uint64(broken.Begin)+uint64(inv.SegmentSize)-1)/uint64(inv.SegmentSize)
 	}
 	if r.To < b.Stop {
 		missing := r.Gap
@@ -84,8 +90,8 @@ func (inv *Inventory) brokenOn(w way, first, end uint64) *Gap {
 	var found *Gap
 	for i := range inv.Damages {
 		d := &inv.Damages[i]
-		number := uint64(d.LSN) / w.size
-		if first <= number && number < end && w.name(number) == d.Segment && (found == nil || d.LSN < found.Begin) {
+		number, err := d.Segment.Number(inv.SegmentSize) // the record at LSN may have begun in the segment before
+		if err == nil && first <= number && number < end && w.name(number) == d.Segment && (found == nil || d.LSN < found.Begin) {
 			found = &Gap{d.Segment, d.Segment, d.LSN, d.LSN, d}
 		}
 	}

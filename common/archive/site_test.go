@@ -202,15 +202,21 @@ func (s *site) recover(id string, t archive.Target) (wal.LSN, error) {
 	return h.Begin(), nil
 }
 
-// putManifest stores a backup's manifest, and nothing else of it.
+// putManifest stores a backup's manifest, and objects of the sizes that it says.
 func putManifest(t testing.TB, b storage.Backend, m *backup.Manifest) {
 	t.Helper()
 	content, err := m.Encode()
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := b.(storage.Replacer).Replace(t.Context(), backup.Dir(m.ID)+backup.ManifestName, content); err != nil {
-		t.Fatal(err)
+	objects := map[string][]byte{backup.ManifestName: content}
+	for _, s := range append([]backup.Stored{m.Index}, m.Volumes...) {
+		objects[s.Name] = make([]byte, s.Stored)
+	}
+	for name, content := range objects {
+		if err := b.(storage.Replacer).Replace(t.Context(), backup.Dir(m.ID)+name, content); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

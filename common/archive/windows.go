@@ -107,7 +107,7 @@ func (inv *Inventory) Restorable(b *backup.Manifest) (Reach, error) {
 // holds but a part of a long record, the one before it, and so on. Where a trailer does not say, as that of a foreign
 // file, it is the segment's end.
 func (a *Archive) EndOfRecords(ctx context.Context, inv *Inventory, w Window) (wal.LSN, error) {
-	if w.Gap != nil && w.Gap.Damage != nil {
+	if w.Gap != nil && w.Gap.Damage != nil && !w.Gap.Damage.Stored {
 		return w.To, nil
 	}
 	way, err := inv.way(w.Timeline)

@@ -288,19 +288,31 @@ func (c *cleaner) cleanWAL(ctx context.Context, inv *archive.Inventory, first *D
 	return c.prune(ctx)
 }
 
-// cleanNotes removes the notes of damage of segments that are gone, and what was streamed of segments that nobody needs.
-func (c *cleaner) cleanNotes(ctx context.Context, inv *archive.Inventory, d *Decision) error {
-	notes, err := c.b.List(ctx, "damaged/")
-	if err != nil {
-		return err
+// outlived reports whether a note speaks of a segment that nobody needs, or of a backup that is not there.
+func (c *cleaner) outlived(note string, inv *archive.Inventory, d *Decision) bool {
+	of := strings.TrimSuffix(path.Base(note), ".json")
+	if backup.CheckID(of) == nil {
+		gone := inv.Backup(of) == nil && d.KeepAllBackups == "" && !slices.ContainsFunc(inv.Faults, func(f archive.Fault) bool { return strings.HasPrefix(f.Object, backup.Dir(of)) })
+		return gone && archive.VerifiedNote(of) == note
 	}
-	for _, e := range notes {
-		n, err := wal.ParseName(strings.TrimSuffix(path.Base(e.Name), ".json"))
-		if err != nil || archive.DamageNote(n) != e.Name || d.Needs(n, inv.SegmentSize) {
-			continue
-		}
-		if err := c.remove(ctx, &c.report.Notes, e); err != nil {
+	n, err := wal.ParseName(of)
+	return err == nil && (archive.DamageNote(n) == note || archive.VerifiedNote(n.String()) == note) && !d.Needs(n, inv.SegmentSize)
+}
+
+// cleanNotes removes the notes of segments and backups that are gone, and what was streamed of segments that nobody needs.
+func (c *cleaner) cleanNotes(ctx context.Context, inv *archive.Inventory, d *Decision) error {
+	for _, dir := range []string{"damaged/", archive.VerifiedDir} {
+		notes, err := c.b.List(ctx, dir)
+		if err != nil {
 			return err
+		}
+		for _, e := range notes {
+			if !c.outlived(e.Name, inv, d) {
+				continue
+			}
+			if err := c.remove(ctx, &c.report.Notes, e); err != nil {
+				return err
+			}
 		}
 	}
 	for _, e := range inv.Streamed {

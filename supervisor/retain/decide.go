@@ -109,6 +109,9 @@ func (j *judge) classify() {
 	j.doubtful = make(map[string]bool)
 	newest := j.inv.Newest()
 	for _, b := range j.inv.Backups {
+		if d := j.inv.Records[b.ID].Drill; d != nil && !d.OK {
+			continue // it counts for nothing until a drill of it succeeds
+		}
 		_, err := j.inv.Reach(b, newest)
 		if err == nil {
 			j.way = append(j.way, b)
@@ -133,7 +136,7 @@ func (j *judge) classify() {
 
 // unknown tells errors of Reach that say nothing about the backup.
 func unknown(err error) bool {
-	return !errors.Is(err, archive.ErrIncomplete) && !errors.Is(err, archive.ErrNotOnLine)
+	return !errors.Is(err, archive.ErrIncomplete) && !errors.Is(err, archive.ErrNotOnLine) && !errors.Is(err, archive.ErrUnsound)
 }
 
 func leads(h wal.History, tli wal.Timeline) bool {
@@ -206,7 +209,7 @@ func (j *judge) verdict(b *backup.Manifest, p Policy, keepAll string) []string {
 	case j.doubtful[b.ID]:
 		why = append(why, "whether it can be restored is not known")
 	case !j.newerKept(b):
-		why = append(why, "it cannot be restored, but no newer one that can is kept")
+		why = append(why, j.unsound(b)+", but no newer one that can is kept")
 	}
 	if len(why) == 0 && keepAll != "" {
 		why = append(why, keepAll)
@@ -230,5 +233,16 @@ func (j *judge) reason(b *backup.Manifest) string {
 	if j.isSound(b) {
 		return "no rule keeps it"
 	}
-	return "it cannot be restored, and a newer one that can is kept"
+	return j.unsound(b) + ", and a newer one that can is kept"
+}
+
+// unsound says why a backup does not count.
+func (j *judge) unsound(b *backup.Manifest) string {
+	why := "it cannot be restored"
+	if flaw := j.inv.Flaws[b.ID]; flaw != nil {
+		why += fmt.Sprintf(" (%v)", flaw)
+	} else if d := j.inv.Records[b.ID].Drill; d != nil && !d.OK {
+		why = "it could not be recovered in its last drill (" + d.Error + ")"
+	}
+	return why
 }

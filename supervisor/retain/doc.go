@@ -2,7 +2,8 @@
 //
 // # What is kept
 //
-// A backup counts if it can be restored, along whichever timeline. Of these are kept: by keep-backups N, the N newest on
+// A backup counts if it can be restored, along whichever timeline, its objects are whole as far as is known, and its last
+// drill did not fail. Of these are kept: by keep-backups N, the N newest on
 // the way to the newest timeline and the N newest of all; by keep-days D, all that ended in the last D days and, on the
 // way to the newest timeline, the newest one before that; whatever the rules say, one, on the way to the newest timeline
 // where there is one; and every backup that a live lease names. Where there is no rule, all backups are kept. A backup

@@ -214,7 +214,7 @@ func storeBackup(t testing.TB, b storage.Backend, m *backup.Manifest) {
 		t.Fatal(err)
 	}
 	for _, s := range append(slices.Clone(m.Volumes), m.Index) {
-		put(t, b, backup.Dir(m.ID)+s.Name, []byte("content"))
+		put(t, b, backup.Dir(m.ID)+s.Name, make([]byte, s.Stored))
 	}
 	put(t, b, backup.Dir(m.ID)+backup.ManifestName, content)
 }

@@ -156,11 +156,11 @@ func TestBackupMeanwhile(t *testing.T) {
 			return []func(){
 				func() { note(t, b, lease) },
 				func() { lease.Backup = mine.ID; note(t, b, lease) },
-				func() { put(t, b, dir+"data-0001.tar.zst", []byte("content")) },
+				func() { put(t, b, dir+"data-0001.tar.zst", []byte("x")) },
 				func() { lease.Timeline, lease.LSN = newest, mine.Start; note(t, b, lease) },
 				func() { put(t, b, needed, []byte("content")) },
-				func() { put(t, b, dir+"data-0002.tar.zst", []byte("content")) },
-				func() { put(t, b, dir+"files.json.zst", []byte("content")) },
+				func() { put(t, b, dir+"data-0002.tar.zst", []byte("x")) },
+				func() { put(t, b, dir+"files.json.zst", []byte("x")) },
 				func() {
 					content, err := mine.Encode()
 					if err != nil {

@@ -53,7 +53,7 @@ func TestDeepNoticesEveryFlip(t *testing.T) {
 		t.Errorf("with all bytes as they were, there are %d problems instead of %d", len(got), len(known))
 	}
 	for name, content := range all(t, b) {
-		if !bytes.Equal(content, before[name]) {
+		if !strings.HasPrefix(name, "verified/") && !bytes.Equal(content, before[name]) {
 			t.Errorf("verify has changed %s", name)
 		}
 	}

@@ -13,6 +13,9 @@ import (
 func gaps(inv *archive.Inventory) []Problem {
 	var found []Problem
 	seen := make(map[string]bool)
+	bare := *inv
+	bare.Flaws = nil // a backup whose objects are damaged is reported for that
+	inv = &bare
 	add := func(object, text string) {
 		if p := (Problem{Severity: Missing, Object: object, Text: text}); !seen[object+text] {
 			seen[object+text] = true

@@ -69,14 +69,14 @@ func (r *reader) object(ctx context.Context, o archive.Object) error {
 		return nil
 	case err != nil:
 		r.read(o.Size)
-		r.problem(Problem{Severity: Damage, Object: o.Name, Text: err.Error(), listed: true})
+		r.problem(Problem{Severity: Damage, Object: o.Name, Text: err.Error(), listed: true, segment: segmentOf(o)})
 		r.last = archive.Object{}
 		return nil
 	}
 	r.read(o.Size)
 	if o.WAL == r.last.WAL && o.WAL.Kind != wal.KindPartial {
 		if !bytes.Equal(r.plain.b, r.spare.b) {
-			r.problem(Problem{Severity: Damage, Object: o.Name, Text: "it does not hold what " + r.last.Name + " holds", listed: true})
+			r.problem(Problem{Severity: Damage, Object: o.Name, Text: "it does not hold what " + r.last.Name + " holds", listed: true, segment: segmentOf(o)})
 		}
 		return nil
 	}
@@ -131,13 +131,13 @@ func (r *reader) walk(o archive.Object, got archive.Fetched) {
 	r.walked = o.WAL
 	switch {
 	case found.HeaderErr != nil && !(o.WAL.Kind == wal.KindPartial && errors.Is(found.HeaderErr, wal.ErrSize)):
-		r.problem(Problem{Severity: Damage, Object: o.Name, Text: found.HeaderErr.Error(), listed: true})
+		r.problem(Problem{Severity: Damage, Object: o.Name, Text: found.HeaderErr.Error(), listed: true, segment: segmentOf(o)})
 	case found.Damage != nil && got.DamageLSN == found.Damage.LSN:
 		// It is noted as it was found when it was archived; the inventory has it, unless the note is lost.
 		r.noted(o, found.Damage)
 	case found.Damage != nil:
 		p := broken(o.Name, fmt.Sprintf("its WAL records are broken at %s: %s", found.Damage.LSN, found.Damage.Reason))
-		p.listed = true
+		p.listed, p.segment, p.lsn = true, segmentOf(o), found.Damage.LSN
 		r.problem(p)
 	case got.DamageLSN != 0:
 		r.noted(o, &wal.Damage{LSN: got.DamageLSN, Reason: "as its trailer says"})
@@ -147,11 +147,19 @@ func (r *reader) walk(o archive.Object, got archive.Fetched) {
 // noted reports broken records of which the object's own trailer knows, if the inventory does not.
 func (r *reader) noted(o archive.Object, d *wal.Damage) {
 	for _, known := range r.inv.Damages {
-		if known.Segment == o.WAL {
+		if known.Segment == o.WAL && !known.Found {
 			return
 		}
 	}
 	p := broken(o.Name, fmt.Sprintf("archived with broken WAL records at %s: %s", d.LSN, d.Reason))
 	p.listed = true
 	r.problem(p)
+}
+
+// segmentOf is the segment that an object holds; no name if it holds something else.
+func segmentOf(o archive.Object) wal.Name {
+	if o.WAL.Kind != wal.KindSegment {
+		return wal.Name{}
+	}
+	return o.WAL
 }

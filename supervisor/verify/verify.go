@@ -1,4 +1,5 @@
-// Package verify re-reads an archive and says what is wrong with it. It writes nothing.
+// Package verify re-reads an archive and says what is wrong with it. It writes nothing but notes of what it has found of
+// backups and segments, by which all that walkeep says and decides goes.
 //
 // Without Deep it goes by the archive's listing, its notes, its histories and its manifests, and opens the trailers of
 // backups' objects. With Deep it reads every stored byte: each object is expanded and held against its trailer and its
@@ -47,6 +48,10 @@ type Problem struct {
 	// this id is gone.
 	listed bool
 	backup string
+	// segment is the one that is damaged, lsn where its records are broken, or 0 if its object is.
+	segment wal.Name
+	lsn     wal.LSN
+	known   bool // it was found before
 }
 
 func (p Problem) String() string { return fmt.Sprintf("%s: %s", p.Object, p.Text) }
@@ -67,6 +72,9 @@ type Result struct {
 	Bytes    int64     `json:"bytes"`   // that were read of them, with Deep
 	Seconds  float64   `json:"seconds"`
 	Problems []Problem `json:"problems"`
+
+	// Unkept is why the archive does not keep what was found; nil if it does.
+	Unkept error `json:"-"`
 }
 
 // Wrong is the number of problems that are more than leftovers.
@@ -144,7 +152,8 @@ func (v *verifier) run(ctx context.Context) error {
 		return cmp.Or(cmp.Compare(slices.Index(severities, a.Severity), slices.Index(severities, b.Severity)), strings.Compare(a.Object, b.Object))
 	})
 	v.result.Problems = slices.Compact(v.result.Problems)
-	return nil
+	v.result.Unkept = v.keep(ctx)
+	return ctx.Err()
 }
 
 func (v *verifier) problem(p Problem) {
@@ -171,7 +180,13 @@ func (v *verifier) inventory() {
 	for _, p := range gaps(v.inv) {
 		v.problem(p)
 	}
+	if !v.Deep {
+		v.known()
+	}
 	for _, d := range v.inv.Damages {
+		if d.Found {
+			continue
+		}
 		v.problem(broken(d.Segment.String(), fmt.Sprintf("archived with broken WAL records at %s: %s", d.LSN, d.Reason)))
 	}
 	for _, dir := range v.inv.Unfinished {

@@ -1,0 +1,83 @@
+package verify
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"strings"
+	"time"
+
+	"walkeep/common/archive"
+	"walkeep/common/backup"
+	"walkeep/common/wal"
+)
+
+// known reports what an earlier run with Deep has found, and what therefore still counts.
+func (v *verifier) known() {
+	const deep = "; verify --deep has found it"
+	for _, d := range v.inv.Damages {
+		switch {
+		case d.Stored:
+			v.problem(Problem{Severity: Damage, Object: d.Segment.String(), Text: d.Reason + deep})
+		case d.Found:
+			v.problem(broken(d.Segment.String(), d.Reason+deep))
+		}
+	}
+	for _, m := range v.inv.Backups {
+		if found := v.inv.Records[m.ID].Deep; found != nil {
+			for _, p := range found.Problems {
+				v.problem(Problem{Severity: Damage, Object: p.Object, Text: p.Text + deep, backup: m.ID, known: true})
+			}
+		}
+	}
+}
+
+// keep notes what was found in the archive.
+func (v *verifier) keep(ctx context.Context) error {
+	var failed error
+	now := time.Now().UTC().Truncate(time.Second)
+	for _, m := range v.inv.Backups {
+		found := archive.Verified{At: now, Problems: []archive.Problem{}}
+		for _, p := range v.result.Problems {
+			if p.backup == m.ID && !p.known {
+				found.Problems = append(found.Problems, archive.Problem{Object: p.Object, Text: p.Text})
+			}
+		}
+		if _, err := backup.ReadManifest(ctx, v.b, m.ID); err != nil {
+			continue // it was removed meanwhile
+		}
+		failed = errors.Join(failed, v.a.NoteVerified(ctx, m.ID, v.Deep, found))
+	}
+	if !v.Deep {
+		return short(failed)
+	}
+	spoiled := make(map[string]bool)
+	for _, p := range v.result.Problems {
+		if p.segment != (wal.Name{}) {
+			spoiled[archive.VerifiedNote(p.segment.String())] = true
+			failed = errors.Join(failed, v.a.NoteSpoiled(ctx, p.segment, p.lsn, p.Text))
+		}
+	}
+	notes, err := v.b.List(ctx, archive.VerifiedDir)
+	if err != nil {
+		return err
+	}
+	for _, e := range notes {
+		n, err := wal.ParseName(strings.TrimSuffix(path.Base(e.Name), ".json"))
+		if err == nil && !spoiled[e.Name] { // it is whole again, or gone
+			failed = errors.Join(failed, v.a.ForgetSpoiled(ctx, n))
+		}
+	}
+	return short(failed)
+}
+
+// short gives the first of errors that are joined.
+func short(err error) error {
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, one := range joined.Unwrap() {
+			return fmt.Errorf("note what was found: %w", short(one))
+		}
+	}
+	return err
+}
