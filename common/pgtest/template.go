@@ -20,15 +20,15 @@ var unsafeInName = regexp.MustCompile(`[^0-9A-Za-z.]+`)
 
 // template returns a data directory as initdb of that release made it, to copy from.
 func template(ctx context.Context, bindir string, o Options) (string, error) {
-	version, err := exec.CommandContext(ctx, program(bindir, "postgres"), "--version").Output()
+	version, err := versionOf(ctx, bindir)
 	if err != nil {
-		return "", fmt.Errorf("ask for the server's version: %w", err)
+		return "", err
 	}
 	cache, err := templateDir()
 	if err != nil {
 		return "", err
 	}
-	name := strings.Trim(unsafeInName.ReplaceAllString(string(version), "-"), "-")
+	name := strings.Trim(unsafeInName.ReplaceAllString(version, "-"), "-")
 	name = fmt.Sprintf("%s-segment%d-checksums-%t", name, o.SegmentSizeMB, o.Checksums)
 	path := filepath.Join(cache, name)
 
@@ -60,6 +60,21 @@ func template(ctx context.Context, bindir string, o Options) (string, error) {
 		return "", fmt.Errorf("keep template: %w", err)
 	}
 	return path, nil
+}
+
+// versions holds what the server of each directory of programs has said.
+var versions sync.Map
+
+func versionOf(ctx context.Context, bindir string) (string, error) {
+	if v, ok := versions.Load(bindir); ok {
+		return v.(string), nil
+	}
+	out, err := exec.CommandContext(ctx, program(bindir, "postgres"), "--version").Output()
+	if err != nil {
+		return "", fmt.Errorf("ask for the server's version: %w", err)
+	}
+	versions.Store(bindir, string(out))
+	return string(out), nil
 }
 
 func templateDir() (string, error) {

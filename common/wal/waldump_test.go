@@ -3,38 +3,37 @@ package wal_test
 import (
 	"bufio"
 	"bytes"
+	"encoding/binary"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
-	"strings"
 	"testing"
 
+	"walkeep/common/pgtest"
 	"walkeep/common/wal"
 )
 
-// waldump finds the pg_waldump of a major version: in Debian's place for it, or on the PATH.
-func waldump(t *testing.T, major string) string {
+// waldump finds the pg_waldump of a major version.
+func waldump(t *testing.T, major int) string {
 	t.Helper()
-	for _, p := range []string{"/usr/lib/postgresql/" + major + "/bin/pg_waldump", "pg_waldump"} {
-		out, err := exec.Command(p, "--version").Output()
-		if err == nil && strings.Contains(string(out), " "+major+".") {
-			return p
-		}
+	program, err := pgtest.Tool(major, "pg_waldump")
+	if err != nil {
+		t.Fatal(err)
 	}
-	t.Skipf("no pg_waldump of PostgreSQL %s on this machine", major)
-	return ""
+	return program
 }
 
 var waldumpLSN = regexp.MustCompile(`, lsn: ([0-9A-F]+/[0-9A-F]+), `)
 
-// Where pg_waldump is installed, it is asked: each record that it lists is counted.
+// pg_waldump is asked, of each version that is to be had: each record that it lists is counted.
 func TestWaldump(t *testing.T) {
-	for _, major := range majors {
+	for _, number := range pgtest.ToolMajors {
+		major := strconv.Itoa(number)
 		t.Run(major, func(t *testing.T) {
-			program := waldump(t, major)
+			program := waldump(t, number)
 			for _, n := range names(t, major, wal.KindSegment, wal.KindPartial) {
 				b := load(t, major, n.String())
 				var records uint64
@@ -47,8 +46,11 @@ func TestWaldump(t *testing.T) {
 						last = m[1]
 					}
 				}
+				if err := lines.Err(); err != nil {
+					t.Fatal(err)
+				}
 				r := walk(n, b)
-				if r.Records != records || records > 0 && r.Last != lsnOfWaldump(t, last) {
+				if records == 0 || r.Records != records || r.Last != lsnOfWaldump(t, last) {
 					t.Errorf("%s: got %d records, the last at %s, want %d, %s", n, r.Records, r.Last, records, last)
 				}
 			}
@@ -61,45 +63,51 @@ var (
 	waldumpEnd   = regexp.MustCompile(`WAL statistics between [0-9A-F/]+ and ([0-9A-F/]+):`)
 )
 
-// The frames of pages and records are the same in all versions but for the magic, so that pg_waldump 15
-// can count the records of the others under its own. It cannot read the images of pages that
-// 14 and older write, and says so.
+// The frames of pages and records are the same in all versions but for the magic and one flag of pages, so that the
+// pg_waldump of another version can count the records under its own magic. That of 15 cannot read the images of pages that
+// 14 and older write, and says so. For 16, which has no pg_waldump to be had, the two around it are asked.
 func TestWaldumpFrames(t *testing.T) {
-	program := waldump(t, "15")
 	for _, major := range majors {
-		t.Run(major, func(t *testing.T) {
-			compared := 0
-			for _, n := range names(t, major, wal.KindSegment) {
-				b := bytes.Clone(load(t, major, n.String()))
-				r := walk(n, b)
-				for page := range slices.Chunk(b, int(r.Header.BlockSize)) {
-					if page[1] != 0 {
-						page[0], page[1] = 0x10, 0xD1
-					}
-				}
-				out := runWaldump(t, program, n, b, "-z")
-				if bytes.Contains(out, []byte("error:")) && r.Header.Major() < 15 {
-					continue
-				}
-				total, end := waldumpTotal.FindSubmatch(out), waldumpEnd.FindSubmatch(out)
-				if total == nil || end == nil {
-					t.Errorf("%s: %s", n, out)
-					continue
-				}
-				compared++
-				want, _ := strconv.ParseUint(string(total[1]), 10, 64)
-				if r.Records != want {
-					t.Errorf("%s: got %d records, want %d", n, r.Records, want)
-				}
-				// It counts the rest of the segment to a switch record.
-				if want := lsnOfWaldump(t, string(end[1])); !r.Switched && r.End != want {
-					t.Errorf("%s: got end %s, want %s", n, r.End, want)
-				}
+		t.Run(major, func(t *testing.T) { countFrames(t, major, 15, 0xD110) })
+	}
+	t.Run("16 by 17", func(t *testing.T) { countFrames(t, "16", 17, 0xD116) })
+}
+
+func countFrames(t *testing.T, major string, tool int, magic uint16) {
+	program := waldump(t, tool)
+	compared := 0
+	for _, n := range names(t, major, wal.KindSegment) {
+		b := bytes.Clone(load(t, major, n.String()))
+		r := walk(n, b)
+		for page := range slices.Chunk(b, int(r.Header.BlockSize)) {
+			if page[1] != 0 {
+				binary.LittleEndian.PutUint16(page, magic)
 			}
-			if compared < 2 {
-				t.Errorf("compared %d segments", compared)
+			if r.Header.Major() >= 19 && page[2]&0x04 != 0 {
+				page[2] ^= 0x04 | 0x08 // XLP_FIRST_IS_OVERWRITE_CONTRECORD
 			}
-		})
+		}
+		out := runWaldump(t, program, n, b, "-z")
+		if bytes.Contains(out, []byte("error:")) && r.Header.Major() < 15 {
+			continue
+		}
+		total, end := waldumpTotal.FindSubmatch(out), waldumpEnd.FindSubmatch(out)
+		if total == nil || end == nil {
+			t.Errorf("%s: %s", n, out)
+			continue
+		}
+		compared++
+		want, _ := strconv.ParseUint(string(total[1]), 10, 64)
+		if r.Records != want {
+			t.Errorf("%s: got %d records, want %d", n, r.Records, want)
+		}
+		// It counts the rest of the segment to a switch record.
+		if want := lsnOfWaldump(t, string(end[1])); !r.Switched && r.End != want {
+			t.Errorf("%s: got end %s, want %s", n, r.End, want)
+		}
+	}
+	if compared < 2 {
+		t.Errorf("compared %d segments", compared)
 	}
 }
 
