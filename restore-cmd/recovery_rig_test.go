@@ -32,17 +32,25 @@ func (v variant) String() string {
 	return fmt.Sprintf("pg%d-%dMB-%s-%s", v.major, v.size, v.codec, backup)
 }
 
-// variants has every version with every size of segments; codecs and kinds of backup go round.
+// variants has every version with small segments, and the oldest, Debian's and the newest version with larger ones, which differ
+// in the archive's layout and in restore-cmd, not in PostgreSQL; codecs and kinds of backup go round.
 func variants() []variant {
 	var all []variant
-	codecs := []string{"zstd", "s2", "lz4", "gzip", "none"}
-	for _, major := range pgtest.Majors() {
-		sizes := []int{1, 16, 64}
+	add := func(major, size int) {
+		all = append(all, variant{major, size, codecs[len(all)%len(codecs)], len(all)%2 == 0})
+	}
+	majors := pgtest.Majors()
+	for _, major := range majors {
 		if major == 10 {
-			sizes = sizes[1:2]
+			add(major, 16)
+		} else {
+			add(major, 1)
 		}
-		for _, size := range sizes {
-			all = append(all, variant{major, size, codecs[len(all)%len(codecs)], len(all)%2 == 0})
+	}
+	for _, major := range []int{11, 15, majors[len(majors)-1]} {
+		if slices.Contains(majors, major) {
+			add(major, 16)
+			add(major, 64)
 		}
 	}
 	return all
