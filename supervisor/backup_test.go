@@ -17,7 +17,7 @@ import (
 // each runs a test on the oldest and the newest server and on one whose programs are all there.
 func each(t *testing.T, test func(r *rig)) {
 	t.Parallel()
-	pgtest.Each(t, func(t *testing.T, major int) { test(newRig(t, major)) }, 10, 15, 18)
+	pgtest.Each(t, func(t *testing.T, major int) { test(newRig(t, major)) }, 10, 15, pgtest.MaxMajor)
 }
 
 // backups lists what is in the archive's directories of backups.
@@ -246,5 +246,5 @@ func TestLeastPrivilege(t *testing.T) {
 			t.Errorf("status does not see how archiving goes:\n%s", out)
 		}
 		r.run("check", "--conninfo", conninfo)
-	})
+	}, pgtest.Turns()...)
 }

@@ -85,5 +85,5 @@ func TestFenceStream(t *testing.T) {
 		if out := r.run("promote", "--conninfo", both); !strings.Contains(out, "is open for writing already, on timeline 2") {
 			t.Errorf("promote says\n%s", out)
 		}
-	}, 10, 12, 15, 18)
+	}, 10, 12, 15, pgtest.MaxMajor)
 }

@@ -124,7 +124,7 @@ func TestPause(t *testing.T) {
 			t.Errorf("kept: %v, %v", kept, err)
 		}
 		r.follows(s, c)
-	})
+	}, pgtest.Turns()...)
 }
 
 // checkControl holds what is read of a standby's control file against what its server reads.

@@ -93,7 +93,7 @@ func TestPromotePartial(t *testing.T) {
 				l.run("verify")
 			})
 		}
-	})
+	}, pgtest.Turns()...)
 }
 
 // WAL that is missing before the end keeps a standby from being promoted, unless that is forced.
@@ -189,7 +189,7 @@ func TestPromoteOffer(t *testing.T) {
 		r.never(l.last)
 		r.cut(s)
 		r.until("the other standby to follow", func() bool { return r.rows(other) == 3*rowsPerSegment })
-	}, 10, restoreMajor, 18)
+	}, 10, restoreMajor, pgtest.MaxMajor)
 }
 
 // A standby that was started a moment ago is waited for, and one that is paused goes on.
@@ -217,7 +217,7 @@ func TestPromoteEarly(t *testing.T) {
 		if r.rows(s) != all {
 			t.Errorf("%d rows: promote says\n%s", r.rows(s), out)
 		}
-	}, 10, 12, restoreMajor, 18)
+	}, 10, 12, restoreMajor, pgtest.MaxMajor)
 }
 
 func TestPromotePaused(t *testing.T) {
@@ -236,7 +236,7 @@ func TestPromotePaused(t *testing.T) {
 		if got := r.rows(s); got != 4*rowsPerSegment || !strings.Contains(out, "was paused") {
 			t.Errorf("%d rows: promote says\n%s", got, out)
 		}
-	}, 10, restoreMajor, 18)
+	}, 10, restoreMajor, pgtest.MaxMajor)
 }
 
 // basebackupConninfo is primary_conninfo as pg_basebackup -R of a version writes it.
@@ -302,7 +302,7 @@ func TestFence(t *testing.T) {
 			t.Errorf("%d rows: promote says\n%s", r.rows(s), out)
 		}
 		r.offersNothing()
-	})
+	}, pgtest.Turns()...)
 }
 
 // What the fence cannot see is said, and of several servers each is looked at.

@@ -54,7 +54,7 @@ func TestForkOfFork(t *testing.T) {
 		}
 		r.cut(primary)
 		r.run("verify")
-	})
+	}, pgtest.Turns()...)
 }
 
 // A standby that is to stay on its timeline is promoted from there, although another one has been promoted before, with what

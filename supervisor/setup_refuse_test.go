@@ -138,5 +138,5 @@ func TestSetupStandby(t *testing.T) {
 		}
 		r.must(r.c.Start(r.ctx()))
 		r.refuses("in recovery")
-	}, 11, setupMajor, 18)
+	}, 11, setupMajor, pgtest.MaxMajor)
 }

@@ -195,7 +195,7 @@ func TestSetup(t *testing.T) {
 		}
 		r.must(r.c.Stop(r.ctx(), pgtest.Fast))
 		r.opens(r.restore("restored"), want)
-	})
+	}, pgtest.Turns()...)
 }
 
 // checkINI loads the file that was written, and compares what a program reads out of it.

@@ -113,7 +113,7 @@ func TestRestoreStandby(t *testing.T) {
 			t.Errorf("the standby has the note %s, and had %s", got, id)
 		}
 		r.stopStarted(c, dir)
-	})
+	}, pgtest.Turns()...)
 }
 
 // noteOf finds the note of the only standby, and checks which directory it is of, and from where on it needs WAL if that is

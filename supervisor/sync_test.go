@@ -37,7 +37,7 @@ func TestSyncBytes(t *testing.T) {
 		if s := r.streamNote(); !s.Ended || s.Trouble != "" {
 			t.Errorf("the note of the stream: got %+v", s)
 		}
-	})
+	}, pgtest.Turns()...)
 }
 
 // pg_receivewal beside it writes the same bytes.
@@ -367,5 +367,5 @@ func TestSyncRole(t *testing.T) {
 		end := r.flushed(c)
 		sync.stop()
 		r.compare(c, 1, end)
-	}, 10, 15, 18)
+	}, 10, 15, pgtest.MaxMajor)
 }

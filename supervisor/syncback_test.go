@@ -96,7 +96,7 @@ func TestSyncSlotGivenUp(t *testing.T) {
 			t.Error("the slot is not a sound one")
 		}
 		s.stop()
-	}, 13, 15, 16, 17, 18)
+	}, 13, 15, 16, 17, pgtest.MaxMajor)
 }
 
 // The same for one that nobody has used for too long, which 18 gives up.

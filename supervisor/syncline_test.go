@@ -43,7 +43,7 @@ func TestSyncPromoted(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			pgtest.Each(t, func(t *testing.T, major int) { newRig(t, major).promoted(c.border, c.stopped) }, 10, 15, 18)
+			pgtest.Each(t, func(t *testing.T, major int) { newRig(t, major).promoted(c.border, c.stopped) }, 10, 15, pgtest.MaxMajor)
 		})
 	}
 }
@@ -203,7 +203,7 @@ func TestSyncSlotLost(t *testing.T) {
 			t.Errorf("status does not show the gap: %v\n%s", err, out)
 		}
 		r.fails(1, []string{"missing"}, "verify")
-	}, 10, 12, 15, 18)
+	}, 10, 12, 15, pgtest.MaxMajor)
 }
 
 // A slot that the server gives up because too much WAL waits for it is made anew, and the gap is told.
@@ -233,5 +233,5 @@ func TestSyncSlotInvalidated(t *testing.T) {
 			t.Errorf("it says %d times that WAL is gone", n)
 		}
 		sync.stop()
-	}, 13, 15, 18)
+	}, 13, 15, pgtest.MaxMajor)
 }

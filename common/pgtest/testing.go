@@ -73,6 +73,11 @@ func Each(t *testing.T, f func(t *testing.T, major int), only ...int) {
 	}
 }
 
+// Turns are the versions with which something changed that much of walkeep's work depends on: the oldest; 12, with signal files
+// in place of recovery.conf; 14, with a replay that can be asked whether it is paused; 15, with base backups in typed messages;
+// and the newest.
+func Turns() []int { return []int{MinMajor, 12, 14, 15, MaxMajor} }
+
 // TempDir makes a directory, as MkdirTemp does, that is removed when the test ends.
 func TempDir(t testing.TB) string {
 	t.Helper()
