@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"time"
 
 	"walkeep/common/cli"
@@ -44,7 +43,6 @@ func verifyArchive(ctx context.Context, e *env, o verifyOptions) error {
 	if err != nil {
 		return err
 	}
-	runtime.GOMAXPROCS(min(runtime.GOMAXPROCS(0), e.jobs())) // one object is expanded on several cores, too
 	var bar *progress.Bar
 	r, err := verify.Run(ctx, a, b, verify.Options{
 		Deep: o.Deep, Jobs: e.jobs(),

@@ -69,11 +69,13 @@ var (
 
 // An Archive is one cluster's archive.
 type Archive struct {
+	Workers int // cores on which one object is expanded; 0: all
+
 	b storage.Backend
 }
 
 // New takes the backend that holds the archive, or will hold it.
-func New(b storage.Backend) *Archive { return &Archive{b} }
+func New(b storage.Backend) *Archive { return &Archive{b: b} }
 
 // Identity is whose archive this is.
 type Identity struct {

@@ -69,6 +69,7 @@ func (a *Archive) open(ctx context.Context, s stored) (*codec.Object, io.Closer,
 		f.Close()
 		return nil, nil, err
 	}
+	o.Workers = a.Workers
 	return o, f, nil
 }
 

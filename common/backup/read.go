@@ -74,6 +74,11 @@ func (m *Manifest) openObject(f storage.Object, s Stored) (*codec.Object, error)
 
 // ReadFiles reads the index, all of it compared with its hashes.
 func (m *Manifest) ReadFiles(ctx context.Context, b storage.Backend) ([]File, error) {
+	return m.ReadFilesOn(ctx, b, 0)
+}
+
+// ReadFilesOn is ReadFiles on so many cores; 0: on all.
+func (m *Manifest) ReadFilesOn(ctx context.Context, b storage.Backend, workers int) ([]File, error) {
 	o, closer, err := m.Open(ctx, b, m.Index)
 	if err != nil {
 		return nil, err
@@ -82,6 +87,7 @@ func (m *Manifest) ReadFiles(ctx context.Context, b storage.Backend) ([]File, er
 	if m.Index.Plain > MaxIndex {
 		return nil, fmt.Errorf("%w: an index of %d bytes", codec.ErrDamaged, m.Index.Plain)
 	}
+	o.Workers = workers
 	plain := memory(make([]byte, m.Index.Plain))
 	var files []File
 	if err = o.Unpack(ctx, plain); err == nil {

@@ -17,6 +17,8 @@ import (
 type Object struct {
 	Trailer *Trailer // nil for a foreign file
 
+	Workers int // cores on which Unpack expands; 0: all
+
 	codec Codec
 	r     io.ReaderAt
 	size  int64
@@ -60,13 +62,17 @@ func (o *Object) checkStored(h hash.Hash) error {
 	return nil
 }
 
-// Unpack expands an object that has a trailer into w, on all cores, and compares stored and plain bytes with the
+// Unpack expands an object that has a trailer into w, on several cores, and compares stored and plain bytes with the
 // trailer. What was written to w must be thrown away when it fails.
 func (o *Object) Unpack(ctx context.Context, w io.WriterAt) error {
 	u := unpacker{Object: o, w: w, stored: sha256.New(), plain: xxh3.New()}
 	u.turn.L = new(sync.Mutex)
 	group, ctx := errgroup.WithContext(ctx)
-	for range min(runtime.GOMAXPROCS(0), len(o.Trailer.Chunks)) {
+	workers := o.Workers
+	if workers == 0 {
+		workers = runtime.GOMAXPROCS(0)
+	}
+	for range min(workers, len(o.Trailer.Chunks)) {
 		group.Go(func() error {
 			err := u.work(ctx)
 			if err != nil {

@@ -57,7 +57,7 @@ func stops(ctx context.Context, err error) error {
 
 func (v *verifier) index(ctx context.Context, m *backup.Manifest) ([]backup.File, error) {
 	if v.Deep {
-		files, err := m.ReadFiles(ctx, v.b)
+		files, err := m.ReadFilesOn(ctx, v.b, v.Jobs)
 		v.read(m.Index.Stored)
 		return files, err
 	}
@@ -88,10 +88,11 @@ func (v *verifier) volume(ctx context.Context, m *backup.Manifest, s backup.Stor
 		r.CloseWithError(err)
 		checked <- err
 	}()
-	out := &stream{waiting: make(map[int64][]byte), write: func(p []byte) error {
+	out := &stream{write: func(p []byte) error {
 		_, err := w.Write(p)
 		return err
 	}}
+	o.Workers = v.Jobs
 	err = o.Unpack(ctx, out)
 	w.CloseWithError(err)
 	v.read(s.Stored)

@@ -2,29 +2,6 @@ package verify
 
 import "sync"
 
-// memory takes what an object holds; it is used again and again.
-type memory struct {
-	mu sync.Mutex
-	b  []byte
-}
-
-func (m *memory) reset() { m.b = m.b[:0] }
-
-// WriteAt implements io.WriterAt. What is written is bounded by whoever expands.
-func (m *memory) WriteAt(p []byte, at int64) (int, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if end := int(at) + len(p); end > len(m.b) {
-		if end > cap(m.b) {
-			grown := make([]byte, end, max(end, 2*cap(m.b)))
-			copy(grown, m.b)
-			m.b = grown
-		}
-		m.b = m.b[:end]
-	}
-	return copy(m.b[at:], p), nil
-}
-
 // stream hands on, in order, what is written to it at any place.
 type stream struct {
 	mu      sync.Mutex
@@ -38,6 +15,9 @@ func (s *stream) WriteAt(p []byte, at int64) (int, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if at != s.next {
+		if s.waiting == nil {
+			s.waiting = make(map[int64][]byte)
+		}
 		s.waiting[at] = append([]byte(nil), p...)
 		return len(p), nil
 	}

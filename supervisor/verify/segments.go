@@ -1,11 +1,11 @@
 package verify
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 
+	"github.com/zeebo/xxh3"
 	"golang.org/x/sync/errgroup"
 
 	"walkeep/common/archive"
@@ -17,16 +17,22 @@ import (
 // segment to the next.
 const run = 32
 
-// maxBuffers bounds the memory for segments in bytes.
-const maxBuffers = 2 << 30
-
-// readWAL reads all objects of WAL files.
+// readWAL reads all objects of WAL files. Nothing larger than a few chunks of an object is in memory at any time.
 func (v *verifier) readWAL(ctx context.Context, objects []archive.Object) error {
+	runs := (len(objects) + run - 1) / run
+	a := *v.a
+	a.Workers = max(1, v.Jobs/max(1, runs))
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(max(1, min(v.Jobs, maxBuffers/2/int(v.inv.SegmentSize))))
+	group.SetLimit(v.Jobs)
 	for at := 0; at < len(objects); at += run {
 		group.Go(func() error {
-			return v.readRun(ctx, objects, at, min(len(objects), at+run))
+			r := reader{verifier: v, a: &a}
+			for _, o := range objects[at:min(len(objects), at+run)] {
+				if err := r.object(ctx, o); err != nil {
+					return err
+				}
+			}
+			return nil
 		})
 	}
 	return group.Wait()
@@ -35,36 +41,40 @@ func (v *verifier) readWAL(ctx context.Context, objects []archive.Object) error 
 // A reader reads objects one after the other.
 type reader struct {
 	*verifier
+	a      *archive.Archive
 	walker wal.Walker
 	walked wal.Name // the segment that the walker has walked
 	last   archive.Object
-	plain  *memory // of the last object
-	spare  *memory
-}
-
-// readRun reads the objects from one to before another.
-func (v *verifier) readRun(ctx context.Context, objects []archive.Object, from, to int) error {
-	r := reader{verifier: v, plain: new(memory), spare: new(memory)}
-	for i := from; i < to; i++ {
-		if err := r.object(ctx, objects[i]); err != nil {
-			return err
-		}
-	}
-	return nil
+	sum    [16]byte // XXH3-128 of what the last object holds
 }
 
 func (r *reader) object(ctx context.Context, o archive.Object) error {
+	walks := o.WAL.Kind == wal.KindSegment || o.WAL.Kind == wal.KindPartial
+	again := o.WAL == r.last.WAL && o.WAL.Kind != wal.KindPartial
 	if o.WAL.Kind == wal.KindSegment && o.WAL != r.walked {
 		r.prime(ctx, o.WAL)
 	}
-	r.plain, r.spare = r.spare, r.plain
-	r.plain.reset()
-	got, err := r.a.Read(ctx, r.inv.Identity, o, r.plain)
+	walks = walks && !again
+	if walks {
+		r.begin(o.WAL)
+	}
+	hash := xxh3.New128()
+	got, err := r.a.Read(ctx, r.inv.Identity, o, &stream{write: func(p []byte) error {
+		hash.Write(p)
+		if walks {
+			r.walker.Write(p)
+		}
+		return nil
+	}})
 	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case errors.Is(err, storage.ErrUnavailable):
 		return err
+	case err != nil && walks:
+		r.walked = wal.Name{} // the walker has seen what is not to be trusted
+	}
+	switch {
 	case errors.Is(err, storage.ErrNotExist):
 		return nil
 	case err != nil:
@@ -74,16 +84,16 @@ func (r *reader) object(ctx context.Context, o archive.Object) error {
 		return nil
 	}
 	r.read(o.Size)
-	if o.WAL == r.last.WAL && o.WAL.Kind != wal.KindPartial {
-		if !bytes.Equal(r.plain.b, r.spare.b) {
+	sum := hash.Sum128().Bytes()
+	if again {
+		if sum != r.sum {
 			r.problem(Problem{Severity: Damage, Object: o.Name, Text: "it does not hold what " + r.last.Name + " holds", listed: true, segment: segmentOf(o)})
 		}
 		return nil
 	}
-	r.last = o
-	switch o.WAL.Kind {
-	case wal.KindSegment, wal.KindPartial:
-		r.walk(o, got)
+	r.last, r.sum = o, sum
+	if walks {
+		r.finish(o, got)
 	}
 	return nil
 }
@@ -95,12 +105,14 @@ func (r *reader) prime(ctx context.Context, n wal.Name) {
 		return
 	}
 	r.walked = wal.Name{}
-	r.spare.reset()
-	if _, err := r.a.Fetch(ctx, before, r.inv.SystemID, r.spare); err != nil {
+	r.walker.Reset(before)
+	out := &stream{write: func(p []byte) error {
+		r.walker.Write(p)
+		return nil
+	}}
+	if _, err := r.a.Fetch(ctx, before, r.inv.SystemID, out); err != nil {
 		return // it is missing, or reported where its turn is
 	}
-	r.walker.Reset(before)
-	r.walker.Write(r.spare.b)
 	r.walker.Finish()
 	r.walked = before
 	r.last = archive.Object{}
@@ -118,15 +130,18 @@ func (r *reader) before(n wal.Name) (wal.Name, bool) {
 	return before, r.inv.Has(before)
 }
 
-// walk checks the records of a segment, and how they go on from the one before.
-func (r *reader) walk(o archive.Object, got archive.Fetched) {
-	before, ok := r.before(o.WAL)
-	if ok && o.WAL.Kind == wal.KindSegment && r.walked == before {
-		r.walker.Continue(o.WAL)
+// begin has the walker begin a segment, where it can with what goes on from the one before.
+func (r *reader) begin(n wal.Name) {
+	before, ok := r.before(n)
+	if ok && n.Kind == wal.KindSegment && r.walked == before {
+		r.walker.Continue(n)
 	} else {
-		r.walker.Reset(o.WAL)
+		r.walker.Reset(n)
 	}
-	r.walker.Write(r.plain.b)
+}
+
+// finish says what the walker has found in a segment's records.
+func (r *reader) finish(o archive.Object, got archive.Fetched) {
 	found := r.walker.Finish()
 	r.walked = o.WAL
 	switch {

@@ -59,7 +59,7 @@ func (p Problem) String() string { return fmt.Sprintf("%s: %s", p.Object, p.Text
 // Options say how an archive is verified.
 type Options struct {
 	Deep     bool
-	Jobs     int                      // segments that are read at the same time
+	Jobs     int                      // cores
 	Begin    func(bytes int64)        // called with the number of bytes that will be read; may be nil
 	Progress func(bytes int64)        // called with the bytes that were read since the last call; may be nil
 	Live     func(archive.Lease) bool // nil: archive.Lease.Live
@@ -109,6 +109,7 @@ func Run(ctx context.Context, a *archive.Archive, b storage.Backend, o Options) 
 			*f = func(int64) {}
 		}
 	}
+	o.Jobs = max(1, o.Jobs)
 	v := &verifier{Options: o, a: a, b: b, result: Result{Deep: o.Deep, Problems: []Problem{}}}
 	begun := time.Now()
 	if err := v.run(ctx); err != nil {
