@@ -104,7 +104,7 @@ func runDrill(ctx context.Context, e *env, o *drillOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	p, err := plan(ctx, a, "drill", &o.targetOptions, o.Args.Backup)
+	p, err := plan(ctx, a, "drill", &o.targetOptions, o.Args.Backup, func(inv *archive.Inventory) { e.askProduction(ctx, a, inv) })
 	if err != nil {
 		return explainRestore(err)
 	}

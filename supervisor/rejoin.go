@@ -16,11 +16,12 @@ import (
 	"walkeep/supervisor/restore"
 )
 
-const aboutRejoin = `Makes the stopped server of --pgdata a standby of the newest timeline: the old
-primary after a failover, or a standby that was promoted for a test. It need
-not have been shut down cleanly, and is not started for this. From the backup
-BACKUP, or the newest that leads to the newest timeline, only the blocks are
-copied that differ; the rest is replayed.
+const aboutRejoin = `Makes the stopped server of --pgdata a standby: the old primary after a
+failover, or one that was promoted for a test. It follows the timeline of the
+production server, as far as that has said which it is on, or else the newest,
+or the one that --target-timeline names. It need not have been shut down
+cleanly, and is not started for this. From the backup BACKUP, or the newest
+that leads there, only the blocks are copied that differ; the rest is replayed.
 
 WAL that the archive does not hold, such as the last transactions of the old
 primary, is kept in pg_wal/walkeep.kept, and it is said where the timelines
@@ -28,7 +29,7 @@ parted. What the data directory has by way of configuration stays:
 postgresql.conf and what it includes, postgresql.auto.conf but for the
 settings of recovery, pg_hba.conf, pg_ident.conf, conf.d, and the certificates
 and keys that they name. So do its log and the places of tablespaces. All else
-becomes what it is on the newest timeline.
+becomes what it is on that timeline.
 
 When it was interrupted, the server does not start; repeat the command.
 (walmgr restored again.)`
@@ -49,6 +50,7 @@ type rejoinOptions struct {
 	Slot           string `long:"primary-slot" value-name:"NAME" description:"replication slot of the primary that the standby streams from; it must be there"`
 	RestoreCommand string `long:"restore-command" value-name:"COMMAND" description:"restore_command for the server (else restore-cmd beside this program, with this spool)"`
 	Start          bool   `long:"start" description:"start the server, and wait until it is consistent"`
+	Timeline       string `long:"target-timeline" value-name:"TIMELINE" default:"latest" description:"timeline to follow: a number, or latest for the production server's or else the newest"`
 	Args           struct {
 		Backup string `positional-arg-name:"BACKUP" description:"the backup to go by, as list names it"`
 	} `positional-args:"yes"`
@@ -57,6 +59,10 @@ type rejoinOptions struct {
 func rejoin(ctx context.Context, e *env, o *rejoinOptions) error {
 	if e.PGData == "" {
 		return usage(errors.New("which server is to rejoin is not said: --pgdata names its data directory"))
+	}
+	target := targetOptions{Timeline: o.Timeline, follow: true}
+	if err := target.check(); err != nil {
+		return usage(err)
 	}
 	r := restore.Options{Delta: true, Keep: true, Jobs: e.jobs()}
 	var err error
@@ -71,8 +77,8 @@ func rejoin(ctx context.Context, e *env, o *rejoinOptions) error {
 			cli.Call("restore", "--standby", "--target-dir")+" DIR makes a new standby")
 	}
 	return e.restore(ctx, restoring{
-		Options: r, target: targetOptions{Timeline: "latest", follow: true}, backup: o.Args.Backup, start: o.Start,
-		report: e.reportRejoin, explain: explainRejoin,
+		Options: r, target: target, backup: o.Args.Backup, start: o.Start,
+		report: e.reportRejoin, explain: explainRejoin, learn: func(inv *archive.Inventory) { e.disown(inv, r.Dir) },
 	})
 }
 
@@ -89,7 +95,10 @@ func (e *env) reportRejoin(r restore.Options, done *restore.Result, standby stri
 
 // describeBefore says where the server was, and where the newest timeline parts from that.
 func describeBefore(r restore.Options, done *restore.Result) string {
-	b, f, newest := done.Before, done.Fork, r.Plan.Timeline
+	b, f, newest, which := done.Before, done.Fork, r.Plan.Timeline, "the newest"
+	if r.Plan.Said {
+		which = "the production server's"
+	}
 	if b == nil {
 		return "what the server had come to is not known: its control file was not there"
 	}
@@ -102,13 +111,13 @@ func describeBefore(r restore.Options, done *restore.Result) string {
 	case f == nil && len(done.Conflicts) > 0:
 		return fmt.Sprintf("%s, and had diverged: the archive holds WAL of another server under the same names (%s)", was, strings.Join(done.Conflicts, " "))
 	case f == nil:
-		return fmt.Sprintf("%s, and timeline %d is the newest", was, newest)
+		return fmt.Sprintf("%s, and timeline %d is %s", was, newest, which)
 	case done.Diverged() && f.Timeline == newest:
-		return fmt.Sprintf("%s, and had diverged: it had left timeline %d, the newest, at %s, %s before", was, newest, f.LSN, progress.Bytes(int64(b.LSN-f.LSN)))
+		return fmt.Sprintf("%s, and had diverged: it had left timeline %d, %s, at %s, %s before", was, newest, which, f.LSN, progress.Bytes(int64(b.LSN-f.LSN)))
 	case done.Diverged():
-		return fmt.Sprintf("%s, and had diverged: timeline %d, the newest, left timeline %d at %s, %s before", was, newest, f.Timeline, f.LSN, progress.Bytes(int64(b.LSN-f.LSN)))
+		return fmt.Sprintf("%s, and had diverged: timeline %d, %s, left timeline %d at %s, %s before", was, newest, which, f.Timeline, f.LSN, progress.Bytes(int64(b.LSN-f.LSN)))
 	}
-	return fmt.Sprintf("%s, and had not diverged: timeline %d, the newest, left timeline %d at %s", was, newest, f.Timeline, f.LSN)
+	return fmt.Sprintf("%s, and had not diverged: timeline %d, %s, left timeline %d at %s", was, newest, which, f.Timeline, f.LSN)
 }
 
 // explainRejoin adds what to do next.

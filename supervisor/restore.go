@@ -79,8 +79,8 @@ type planned struct {
 	held *archive.Held
 }
 
-// plan takes a lease and finds the way to a target.
-func plan(ctx context.Context, a *archive.Archive, kind string, o *targetOptions, id string) (_ *planned, err error) {
+// plan takes a lease and finds the way to a target. Learn, if it is given, may complete what the archive knows.
+func plan(ctx context.Context, a *archive.Archive, kind string, o *targetOptions, id string, learn func(*archive.Inventory)) (_ *planned, err error) {
 	held, err := a.Hold(ctx, archive.Lease{Kind: kind})
 	if err != nil {
 		return nil, err
@@ -93,6 +93,9 @@ func plan(ctx context.Context, a *archive.Archive, kind string, o *targetOptions
 	p := &planned{held: held}
 	if p.inv, err = a.Inventory(ctx); err != nil {
 		return nil, err
+	}
+	if learn != nil && o.Timeline == "latest" {
+		learn(p.inv)
 	}
 	t, err := o.target(p.inv, id)
 	if err != nil {
@@ -137,6 +140,7 @@ type restoring struct {
 	target          targetOptions
 	backup          string // empty: the one that suits best
 	start           bool
+	learn           func(*archive.Inventory) // completes what the archive knows; may be nil
 	// report says what was done; standby is the ID of the note of a standby.
 	report  func(r restore.Options, done *restore.Result, standby string) error
 	explain func(err error) error
@@ -151,13 +155,21 @@ func (e *env) restore(ctx context.Context, what restoring) (err error) {
 	if err := e.storeStreamed(ctx, a); err != nil {
 		return err
 	}
-	p, err := plan(ctx, a, "restore", &what.target, what.backup)
+	p, err := plan(ctx, a, "restore", &what.target, what.backup, func(inv *archive.Inventory) {
+		if what.learn != nil {
+			what.learn(inv)
+		}
+		e.askProduction(ctx, a, inv)
+	})
 	if err != nil {
 		return what.explain(err)
 	}
 	e.warnPassed(p)
 	if what.Recovery.Standby == nil {
 		e.warnStreamed(ctx, a, p)
+	}
+	if what.target.Timeline == "latest" && p.plan.Target.Kind == archive.ToLatest {
+		e.warnBranches(ctx, a, p)
 	}
 	// It is held until the server has recovered, where that is waited for: it reads from the archive.
 	defer func() { err = errors.Join(err, p.held.Release()) }()
@@ -166,8 +178,8 @@ func (e *env) restore(ctx context.Context, what restoring) (err error) {
 	if r.Changes, err = a.Changes(ctx, p.inv, p.plan); err != nil {
 		return what.explain(err)
 	}
-	if s := r.Recovery.Standby; s != nil && what.target.Timeline != "latest" {
-		s.Timeline = p.plan.Timeline
+	if s := r.Recovery.Standby; s != nil && (what.target.Timeline != "latest" || p.plan.Said) {
+		s.Timeline = p.plan.Timeline // what PostgreSQL calls latest is another one
 	}
 	if what.start { // what would be in the way is found before anything is copied
 		if _, err := restore.CheckStart(ctx, e.Bindir, p.plan.Backup.Major); err != nil {

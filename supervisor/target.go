@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,7 +21,7 @@ type targetOptions struct {
 	Immediate bool   `long:"target-immediate" description:"stop as soon as the backup is consistent"`
 	Exclusive bool   `long:"target-exclusive" description:"stop just before the time, transaction or position"`
 	follow    bool   // what is archived later is replayed as well
-	Timeline  string `long:"target-timeline" value-name:"TIMELINE" default:"latest" description:"timeline to recover along: a number, latest, or current for the backup's own"`
+	Timeline  string `long:"target-timeline" value-name:"TIMELINE" default:"latest" description:"timeline to recover along: a number, latest for the production server's or else the newest, or current for the backup's own"`
 }
 
 // maxName is the length in bytes of a restore point's name (MAXFNAMELEN in PostgreSQL).
@@ -83,7 +84,7 @@ func (o *targetOptions) timeline(inv *archive.Inventory, id string) (wal.Timelin
 		case inv == nil || len(inv.Backups) == 0:
 			return 0, nil
 		case id == "":
-			return inv.Backups[len(inv.Backups)-1].Timeline, nil
+			return ownTimeline(inv), nil
 		}
 		if b := inv.Backup(id); b != nil {
 			return b.Timeline, nil
@@ -95,6 +96,16 @@ func (o *targetOptions) timeline(inv *archive.Inventory, id string) (wal.Timelin
 		return 0, fmt.Errorf("--target-timeline: %q is not a timeline's number, latest or current", o.Timeline)
 	}
 	return wal.Timeline(n), nil
+}
+
+// ownTimeline is that of the newest backup: on the way to the timeline that counts, if there is one.
+func ownTimeline(inv *archive.Inventory) wal.Timeline {
+	for _, w := range slices.Backward(inv.Windows()) {
+		if w.Timeline == inv.Followed() {
+			return w.Backups[len(w.Backups)-1].Timeline
+		}
+	}
+	return inv.Backups[len(inv.Backups)-1].Timeline
 }
 
 func parseXID(s string) (uint32, error) {

@@ -33,7 +33,7 @@ type Target struct {
 	LSN       wal.LSN      // for ToLSN
 	Name      string       // for ToName
 	Exclusive bool         // stop before it (recovery_target_inclusive = off)
-	Timeline  wal.Timeline // along which recovery goes; 0: the newest
+	Timeline  wal.Timeline // along which recovery goes; 0: the production server's, see [Inventory.Production]
 	// Follow says that what is archived later is replayed as well, as a standby does: a timeline will do of which there is
 	// nothing yet but where it begins.
 	Follow bool
@@ -67,6 +67,8 @@ type Plan struct {
 	Until wal.Name
 	// Passed are newer backups that would have been chosen if they were sound, newest first, and why they are not.
 	Passed []error
+	// Said is so where recovery goes along the production server's timeline, as that has said, and another one is newer.
+	Said bool
 }
 
 // ErrUnreachable says that a target cannot be reached; its text says what can.
@@ -141,6 +143,17 @@ func (p *planner) choose() error {
 		return p.along(tli)
 	}
 	newest := p.inv.Newest()
+	if production := p.inv.Production(); production.Said {
+		switch w, err := p.inv.way(production.Timeline); {
+		case err == nil && len(p.inv.onWay(w)) > 0:
+			return p.along(production.Timeline)
+		case p.target.Kind == ToLatest && !p.target.Follow:
+			if err == nil {
+				err = fmt.Errorf("no backup leads to timeline %d", production.Timeline)
+			}
+			return p.refuse("the production server has said that it is on timeline %d: %w; name the timeline that is meant with --target-timeline", production.Timeline, err)
+		}
+	}
 	for _, l := range slices.Backward(p.inv.Lines) {
 		w, err := p.inv.way(l.Timeline)
 		if err == nil && len(p.inv.onWay(w)) > 0 {
@@ -192,7 +205,9 @@ func (p *planner) passUnsound() {
 
 // plan completes a plan that ends in the segment that holds the byte before end.
 func (p *planner) plan(r Reach, at, end wal.LSN) Plan {
-	found := Plan{Reach: r, Target: p.target, At: at, Until: p.way.name(uint64(end-1) / p.way.size)}
+	production := p.inv.Production()
+	said := production.Said && production.Timeline == r.Timeline && r.Timeline < p.inv.Newest()
+	found := Plan{Reach: r, Target: p.target, At: at, Until: p.way.name(uint64(end-1) / p.way.size), Said: said}
 	for _, b := range slices.Backward(p.unsound) {
 		if b.Stop > r.From && (at == 0 || b.Stop <= at) {
 			found.Passed = append(found.Passed, p.inv.Unsound(b.ID))
@@ -228,8 +243,11 @@ func (p *planner) immediate() (Plan, error) {
 	switch {
 	case p.target.Timeline == 0 && p.given != nil:
 		backups = []*backup.Manifest{p.given}
-	case p.target.Timeline == 0:
-		backups = p.inv.Backups
+	case p.target.Timeline == 0: // the newest on the way to the timeline that counts, or else the newest
+		backups = slices.Clone(p.inv.Backups)
+		if w, err := p.inv.way(p.inv.Followed()); err == nil {
+			slices.SortStableFunc(backups, func(a, b *backup.Manifest) int { return rank(w, a) - rank(w, b) })
+		}
 	}
 	err := errors.New("the archive holds no backup")
 	for _, b := range slices.Backward(backups) {
@@ -262,4 +280,12 @@ func (p *planner) newest(before func(*backup.Manifest) bool) (Reach, error) {
 		}
 	}
 	return Reach{}, p.refuse("no backup was complete by then")
+}
+
+// rank puts the backups on a way behind the others.
+func rank(w way, b *backup.Manifest) int {
+	if w.holds(b) {
+		return 1
+	}
+	return 0
 }

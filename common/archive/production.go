@@ -112,6 +112,14 @@ func (inv *Inventory) Production() Production {
 	return Production{s.Timeline, true}
 }
 
+// Followed is the timeline that counts: the production server's or, while nothing of that is archived, the newest.
+func (inv *Inventory) Followed() wal.Timeline {
+	if tli := inv.Production().Timeline; inv.Line(tli) != nil {
+		return tli
+	}
+	return inv.Newest()
+}
+
 // mayFollow tells whether a timeline that came after the server was asked may be the server's own: it comes from the
 // server's timeline, or, after a recovery to an earlier point, from one on the way there. What comes from another one
 // that was there already is a copy of a copy.

@@ -262,7 +262,7 @@ func (p *promoter) misplaced(ctx context.Context) string {
 	if !p.done.Already {
 		return ""
 	}
-	if newest := p.inv.Newest(); newest > p.done.Timeline {
+	if newest := p.inv.Followed(); newest > p.done.Timeline {
 		return fmt.Sprintf("and the archive has timeline %d, which is not this server's", newest)
 	}
 	id, err := p.standbyID(ctx)

@@ -87,8 +87,8 @@ func (d *Decision) findBlocks(inv *archive.Inventory) {
 			d.KeepAllWAL = "what a backup needs cannot be read: " + f.Error()
 		}
 	}
-	if l := inv.Line(inv.Newest()); l != nil && l.HistoryErr != nil {
-		d.KeepAllBackups = fmt.Sprintf("where the newest timeline, %d, comes from is not known: %v", l.Timeline, l.HistoryErr)
+	if l := inv.Line(inv.Followed()); l != nil && l.HistoryErr != nil {
+		d.KeepAllBackups = fmt.Sprintf("where timeline %d comes from is not known: %v", l.Timeline, l.HistoryErr)
 		d.KeepAllWAL = d.KeepAllBackups
 	}
 	d.Blocked = d.KeepAllWAL != ""
@@ -98,7 +98,7 @@ func (d *Decision) findBlocks(inv *archive.Inventory) {
 type judge struct {
 	inv      *archive.Inventory
 	sound    []*backup.Manifest // can be restored, in the inventory's order
-	way      []*backup.Manifest // can be restored along the way to the newest timeline, in the order of their ends
+	way      []*backup.Manifest // can be restored along the way to the timeline that counts, see archive.Inventory.Followed, in the order of their ends
 	doubtful map[string]bool    // whether they can be restored is not known
 	why      map[string][]string
 }
@@ -107,7 +107,7 @@ type judge struct {
 // segment, which a later one has.
 func (j *judge) classify() {
 	j.doubtful = make(map[string]bool)
-	newest := j.inv.Newest()
+	newest := j.inv.Followed()
 	for _, b := range j.inv.Backups {
 		if d := j.inv.Records[b.ID].Drill; d != nil && !d.OK {
 			continue // it counts for nothing until a drill of it succeeds
@@ -156,7 +156,7 @@ func (j *judge) byPolicy(p Policy, now time.Time) {
 	}
 	if n := p.Backups; n > 0 {
 		for _, b := range j.way[max(0, len(j.way)-n):] {
-			j.keep(b, "one of the newest %d on the way to timeline %d", n, j.inv.Newest())
+			j.keep(b, "one of the newest %d on the way to timeline %d", n, j.inv.Followed())
 		}
 		for _, b := range j.sound[max(0, len(j.sound)-n):] {
 			j.keep(b, "one of the newest %d", n)
@@ -177,7 +177,7 @@ func (j *judge) byPolicy(p Policy, now time.Time) {
 		}
 	}
 	if last := len(j.way) - 1; last >= 0 {
-		j.keepOne(j.way, "the last one on the way to the newest timeline")
+		j.keepOne(j.way, fmt.Sprintf("the last one on the way to timeline %d", j.inv.Followed()))
 	} else {
 		j.keepOne(j.sound, "the last one that can be restored")
 	}

@@ -133,14 +133,14 @@ func (d *Decision) holdUnread(inv *archive.Inventory) {
 	}
 }
 
-// holdNewest holds the newest timeline and those that lead to it. It is for an archive in which no backup leads there
+// holdNewest holds the timeline that counts and those that lead to it. It is for an archive in which no backup leads there
 // yet, or any more.
 func (d *Decision) holdNewest(inv *archive.Inventory) {
-	l := inv.Line(inv.Newest())
+	l := inv.Line(inv.Followed())
 	if l == nil {
 		return
 	}
-	by := holder{kind: "newest", text: "the newest timeline, to which no backup leads"}
+	by := holder{kind: "newest", text: fmt.Sprintf("timeline %d, to which no backup leads", l.Timeline)}
 	for _, e := range l.History.Entries {
 		d.add(e.Timeline, 0, end, by)
 	}

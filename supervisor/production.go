@@ -1,0 +1,99 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"walkeep/common/archive"
+	"walkeep/common/cli"
+	"walkeep/common/pgdata"
+	"walkeep/common/wal"
+	"walkeep/supervisor/pgserver"
+)
+
+// productionTimeout is how long a server has to say which timeline it is on. It may be down, which is why one restores.
+const productionTimeout = 5 * time.Second
+
+// askProduction asks the server which timeline it is on, if there are several and the archive does not know. For a standby
+// that is to stream, it is the server that it streams from.
+func (e *env) askProduction(ctx context.Context, a *archive.Archive, inv *archive.Inventory) {
+	conninfo := e.Conninfo
+	switch {
+	case e.given("primary-conninfo"):
+		conninfo = e.PrimaryConninfo
+	case !e.serverNamed(), inv.Production().Said, len(inv.Branches(inv.Newest())) == 0:
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, productionTimeout)
+	defer cancel()
+	c, err := pgserver.Connect(ctx, conninfo)
+	if err != nil {
+		e.msg.Detail("the server could not be asked which timeline it is on: %v", err)
+		return
+	}
+	defer c.Close(context.WithoutCancel(ctx))
+	info, err := c.Info(ctx)
+	if err != nil || info.InRecovery || info.SystemID != inv.SystemID {
+		return
+	}
+	if tli, at, err := c.WritesTo(ctx); err == nil {
+		inv.Server = &archive.Server{SystemID: info.SystemID, Timeline: tli, LSN: at, Newest: inv.Newest()}
+		if err := a.NoteServer(ctx, *inv.Server); err != nil {
+			e.msg.Detail("what the server said could not be noted: %v", err)
+		}
+	}
+}
+
+// disown leaves out what the server of a data directory said while it was the production server: it is to follow another
+// one now.
+func (e *env) disown(inv *archive.Inventory, dir string) {
+	c, err := pgdata.ReadControl(dir)
+	if err == nil && (c.State == pgdata.InProduction || c.State == pgdata.ShutDown) && inv.Server != nil && c.Timeline == inv.Server.Timeline {
+		inv.Server = nil
+	}
+}
+
+// warnBranches names the timelines that hold WAL which a recovery along the planned one leaves out.
+func (e *env) warnBranches(ctx context.Context, a *archive.Archive, p *planned) {
+	production := p.inv.Production()
+	own := fmt.Sprintf("recovery goes along timeline %d, %s", p.plan.Timeline, e.endOf(ctx, a, p.inv, p.plan.Timeline))
+	switch {
+	case production.Said && production.Timeline == p.plan.Timeline:
+		own += ", on which the production server has said to be"
+	case p.plan.Timeline == p.inv.Newest():
+		own += ", because it is the newest"
+	}
+	for _, b := range p.inv.Branches(p.plan.Timeline) {
+		if production.Said && !b.Copy {
+			continue // it was left, as is known
+		}
+		n := fmt.Sprint(uint32(b.Timeline))
+		hint := "--target-timeline " + n + " recovers along it"
+		if b.Copy {
+			hint += "; where it is only a copy's, " + cli.Call("cleanup", "--drop-timeline", n) + " removes it"
+		}
+		e.msg.Warn(hint, "%s; timeline %s, which parts from it at %s, is not in it: %s", own, n, b.Left, e.endOf(ctx, a, p.inv, b.Timeline))
+	}
+}
+
+// endOf says how far a timeline can be recovered.
+func (e *env) endOf(ctx context.Context, a *archive.Archive, inv *archive.Inventory, tli wal.Timeline) string {
+	var last *archive.Window
+	for _, w := range inv.Windows() {
+		if w.Timeline == tli {
+			last = &w
+		}
+	}
+	if last == nil {
+		return "which no backup leads to"
+	}
+	text := "which ends at " + last.To.String()
+	if end, err := a.EndOfRecords(ctx, inv, *last); err == nil {
+		text = "which ends at " + end.String()
+	}
+	if t, err := a.LastCommit(ctx, inv, *last); err == nil && !t.IsZero() {
+		text += " (last transaction " + t.UTC().Format("2006-01-02 15:04:05.999999 MST") + ")"
+	}
+	return text
+}
