@@ -61,6 +61,13 @@ func report(done archive.Pushed, msg *cli.Messages) {
 		msg.Warn("the archived copy is as broken as the original; take a new base backup after it",
 			"%s is archived with broken WAL records: %v", done.Name, done.Damage)
 	}
+	if done.Newer != "" && !done.Duplicate {
+		checked := "it is archived, and checked as far as that version's WAL is like that of this one"
+		if done.Unchecked != nil {
+			checked += "; the first that is not is the " + done.Unchecked.Error()
+		}
+		msg.Warn(cli.NewerHint, "%s %s: %s", done.Name, done.Newer, checked)
+	}
 	switch {
 	case done.Variant && !done.Duplicate:
 		msg.Warn("two servers were promoted from this segment; recovery uses neither by itself",

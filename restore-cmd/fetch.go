@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -114,7 +115,24 @@ func deliver(ctx context.Context, o options, name wal.Name, standby bool, msg *c
 	if err != nil {
 		return none, err
 	}
+	warnNewer(temp, name, msg)
 	return got, durable.Replace(temp, o.path)
+}
+
+// warnNewer warns of WAL of a version of PostgreSQL that is not known, which is delivered all the same.
+func warnNewer(file string, name wal.Name, msg *cli.Messages) {
+	f, err := durable.Open(file)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	var b [wal.HeaderSize]byte
+	if _, err := io.ReadFull(f, b[:]); err != nil || name.Kind != wal.KindSegment && name.Kind != wal.KindPartial {
+		return
+	}
+	if h, err := wal.ParseHeader(b[:]); err == nil && h.Newer() {
+		msg.Warn(cli.NewerHint, "%s %s: it is delivered as it was archived", name, h.NewerText())
+	}
 }
 
 // recoveryPath is the name under which a server that recovers wants a segment (RestoreArchivedFile in

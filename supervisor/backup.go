@@ -56,6 +56,7 @@ func takeBackup(ctx context.Context, e *env) error {
 			}
 		},
 		Progress: func(bytes int64) { bar.Add(bytes) },
+		Newer:    func(message string) { e.msg.Warn(cli.NewerHint, "%s", message) },
 		Notice:   func(message string) { e.msg.Warn("", "the server says: %s", message) },
 		Waiting: func(last wal.Name) {
 			bar.Done()

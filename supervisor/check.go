@@ -9,6 +9,7 @@ import (
 
 	"walkeep/common/cli"
 	"walkeep/common/config"
+	"walkeep/common/wal"
 	"walkeep/supervisor/report"
 )
 
@@ -54,7 +55,7 @@ func check(ctx context.Context, e *env, l report.Limits) error {
 		line = report.Line(state, "interrupted", "")
 	case err != nil:
 		state = report.Critical
-		line = report.Line(state, err.Error(), "")
+		line = report.Line(state, wal.ShortLSNs(err.Error()), "")
 	default:
 		line, state = r.Check(l)
 	}

@@ -189,7 +189,7 @@ func describeStep(s drill.Step) string {
 	took := s.Took.Round(10 * time.Millisecond)
 	switch {
 	case s.Err != nil:
-		return fmt.Sprintf("%-16s FAILED  %8s  %v", s.Name, took, s.Err)
+		return fmt.Sprintf("%-16s FAILED  %8s  %s", s.Name, took, wal.ShortLSNs(s.Err.Error()))
 	case s.Skipped:
 		return fmt.Sprintf("%-16s skipped %8s  %s", s.Name, took, s.Detail)
 	}
@@ -201,7 +201,7 @@ func (e *env) reportDrill(o *drillOptions, r restore.Options, steps []drill.Step
 	r.Recovery.Action = "promote"
 	report := drillReport{OK: failed == nil, Backup: r.Plan.Backup.ID, Target: describeTarget(r), Seconds: took.Seconds(), Steps: []drillStep{}}
 	if failed != nil {
-		report.Error = failed.Error()
+		report.Error = wal.ShortLSNs(failed.Error())
 	}
 	if _, before, err := drill.Until(r.Plan, r.Changes); err == nil && before != nil && failed == nil {
 		report.UntriedFrom = before.Start.String()
@@ -219,7 +219,7 @@ func (e *env) reportDrill(o *drillOptions, r restore.Options, steps []drill.Step
 	for _, s := range steps {
 		step := drillStep{Name: s.Name, OK: s.Err == nil && !s.Skipped, Skipped: s.Skipped, Seconds: s.Took.Seconds(), Detail: s.Detail}
 		if s.Err != nil {
-			step.Error = s.Err.Error()
+			step.Error = wal.ShortLSNs(s.Err.Error())
 		}
 		report.Steps = append(report.Steps, step)
 	}

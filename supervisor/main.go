@@ -17,6 +17,7 @@ import (
 	"walkeep/common/config"
 	"walkeep/common/storage"
 	"walkeep/common/storage/local"
+	"walkeep/common/wal"
 	"walkeep/supervisor/pgserver"
 )
 
@@ -100,7 +101,7 @@ func run(args []string, msg *cli.Messages) error {
 	case c.Version:
 		return cli.PrintVersion(os.Stdout, "supervisor")
 	}
-	msg.Verbose, msg.Quiet = c.Verbose, c.Quiet
+	msg.Verbose, msg.Quiet, msg.Rewrite = c.Verbose, c.Quiet, wal.ShortLSNs
 	if name != "check" && name != "status" { // which report them
 		msg.Problems(problems)
 	}

@@ -13,6 +13,7 @@ import (
 	"walkeep/common/cli"
 	"walkeep/common/config"
 	"walkeep/common/storage"
+	"walkeep/supervisor/pgserver"
 	"walkeep/supervisor/progress"
 	"walkeep/supervisor/restore"
 )
@@ -118,6 +119,9 @@ func plan(ctx context.Context, a *archive.Archive, kind string, o *targetOptions
 // warnPassed says which backups the plan has passed over, and what else is known against the one that it has chosen.
 func (e *env) warnPassed(p *planned) {
 	b := p.plan.Backup
+	if newer := pgserver.Newer(b.Major); newer != "" {
+		e.msg.Warn(cli.NewerHint, "backup %s: %s", b.ID, newer)
+	}
 	for _, err := range p.plan.Passed {
 		e.msg.Warn("", "%v; the older backup %s is used instead, with the WAL since then", err, b.ID)
 	}

@@ -17,6 +17,7 @@ import (
 	"walkeep/common/archive"
 	"walkeep/common/cli"
 	"walkeep/common/config"
+	"walkeep/common/wal"
 	"walkeep/supervisor/metrics"
 	"walkeep/supervisor/service"
 )
@@ -99,7 +100,15 @@ func newLog(c config.Config, w io.Writer) *slog.Logger {
 		level = slog.LevelDebug
 	}
 	f, ok := w.(*os.File)
-	return service.NewLog(w, level, ok && service.IsJournal(f))
+	return service.NewLog(shortLSNs{w}, level, ok && service.IsJournal(f))
+}
+
+// shortLSNs writes log records, each with one call, in which servers' positions are written as this program does.
+type shortLSNs struct{ w io.Writer }
+
+func (s shortLSNs) Write(line []byte) (int, error) {
+	_, err := io.WriteString(s.w, wal.ShortLSNs(string(line)))
+	return len(line), err
 }
 
 // A runner knows what the loop is to do.

@@ -92,6 +92,8 @@ func outcome(r *verify.Result) string {
 	switch n := r.Wrong(); {
 	case n > 0:
 		return count(n, "problem")
+	case len(r.Problems) > 0 && r.Problems[0].Severity == verify.Unchecked:
+		return "nothing that could be checked is wrong"
 	case len(r.Problems) > 0:
 		return "all is well; cleanup removes what was left behind"
 	}

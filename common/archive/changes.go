@@ -14,6 +14,9 @@ type Changes struct {
 	Limits wal.Limits
 	// Last is where the last record starts that was looked at; 0 if there is none.
 	Last wal.LSN
+	// Unread is where the WAL was not looked at any more, because it is of a version of PostgreSQL that is not known; nil if
+	// all was.
+	Unread *wal.Damage
 }
 
 // Changes reads all WAL that is replayed on the way of a plan, up to the target. What is archived later is not among it,
@@ -42,7 +45,10 @@ func (a *Archive) Changes(ctx context.Context, inv *Inventory, p Plan) (Changes,
 		if r.Records > 0 {
 			found.Last = r.Last
 		}
-		return true
+		if r.Blind {
+			found.Unread = r.Unchecked
+		}
+		return !r.Blind
 	})
 	return found, err
 }

@@ -117,10 +117,14 @@ type planner struct {
 	unsound []*backup.Manifest // on the way, and passed over
 	way     way
 	backups []*backup.Manifest // on the way, by where they end; or the one that was named
+	unread  *wal.Damage        // the first thing that is not known in WAL of a newer version; nil if all could be searched
 }
 
 // refuse says that the target cannot be reached, and what can.
 func (p *planner) refuse(format string, args ...any) error {
+	if p.unread != nil {
+		format += "; but the WAL is of a newer PostgreSQL than this program knows, and was not searched from the " + strings.ReplaceAll(p.unread.Error(), "%", "%%") + " on"
+	}
 	windows := p.inv.windowsOf(p.target.Timeline)
 	if len(windows) == 0 {
 		windows = p.inv.Windows()

@@ -55,6 +55,8 @@ type Pushed struct {
 	Duplicate bool        // it was there before
 	Variant   bool        // a partial segment that was stored beside another one of its name
 	Damage    *wal.Damage // what was found broken while it was stored; nil if nothing
+	Newer     string      // says that it is of a version of PostgreSQL that is not known; empty for one that is
+	Unchecked *wal.Damage // the first thing that could not be checked of that; nil if nothing
 	Plain     int64       // bytes
 	Stored    int64       // bytes; 0 for a duplicate
 }
@@ -71,7 +73,7 @@ func (p *Pusher) Push(ctx context.Context, path string) (Pushed, error) {
 	if err := p.bind(ctx, s); err != nil {
 		return Pushed{}, err
 	}
-	done := Pushed{Name: s.name, Plain: s.size}
+	done := Pushed{Name: s.name, Plain: s.size, Newer: s.header.NewerText()}
 	for {
 		found, err := p.a.find(ctx, s.name)
 		if err != nil {
@@ -260,6 +262,9 @@ func (p *Pusher) judge(ctx context.Context, t *codec.Trailer, s *source, done *P
 		return fmt.Errorf("%w: %w", ErrNotWAL, found.HeaderErr)
 	}
 	t.WALCheck, t.End = codec.Intact, uint64(found.End)
+	if done.Unchecked = found.Unchecked; found.Unchecked != nil {
+		t.WALCheck, t.End = codec.NotChecked, 0 // where the records end may not be known
+	}
 	if found.Damage != nil {
 		if p.options.Verify == VerifyStrict {
 			return fmt.Errorf("%w: %w", ErrBroken, found.Damage)

@@ -24,7 +24,8 @@ func (p *planner) lsn(ctx context.Context) (Plan, error) {
 			if s.Records > 0 {
 				last = s.End
 			}
-			found = s.Records > 0 && s.Last >= lsn
+			// Of a version that is not known, the segment itself has to do as proof that its records are there.
+			found = s.Records > 0 && s.Last >= lsn || s.Blind
 			until = wal.LSN((number + 1) * p.way.size)
 			return !found
 		})
@@ -92,7 +93,10 @@ func (p *planner) first(ctx context.Context, first, end uint64, to wal.LSN) (*wa
 		if found == nil && (t.Kind == ToName && named || t.Kind == ToXID && ended) {
 			found = &e
 		}
-	}, func(uint64, wal.Result) bool { return found == nil })
+	}, func(_ uint64, r wal.Result) bool {
+		p.note(r)
+		return found == nil
+	})
 	return found, err
 }
 
@@ -103,4 +107,11 @@ func (p *planner) stopAt(r Reach, e wal.Event) Plan {
 		at = e.Start
 	}
 	return p.plan(r, at, e.End)
+}
+
+// note keeps what could not be searched of WAL of a version that is not known.
+func (p *planner) note(r wal.Result) {
+	if p.unread == nil && r.Blind {
+		p.unread = r.Unchecked
+	}
 }

@@ -61,7 +61,10 @@ func (s search) ended(ctx context.Context, first, end uint64, event func(wal.Eve
 		if e.Kind != wal.RestorePoint && e.Start >= s.reach.From {
 			event(e)
 		}
-	}, func(number uint64, _ wal.Result) bool { return more(number) })
+	}, func(number uint64, r wal.Result) bool {
+		s.note(r)
+		return more(number)
+	})
 }
 
 // proof goes back from the end of the WAL until it finds a record before which recovery would stop, or sees that there

@@ -35,6 +35,9 @@ func (f *Failure) Unwrap() error { return f.Err }
 // Fail makes a Failure.
 func Fail(code int, err error, hint string) error { return &Failure{code, err, hint} }
 
+// NewerHint is what to do about a version of PostgreSQL that is newer than those that are known.
+const NewerHint = "use a walkeep that knows this version, as soon as there is one"
+
 // Program is one of walkeep's programs.
 type Program struct {
 	Name string
@@ -92,6 +95,8 @@ func PrintVersion(w io.Writer, program string) error {
 type Messages struct {
 	Verbose bool
 	Quiet   bool // errors only
+	// Rewrite, unless nil, brings what other programs have said into this one's form.
+	Rewrite func(string) string
 
 	program string // empty where each line's origin is known otherwise
 	w       io.Writer
@@ -141,6 +146,9 @@ func (m *Messages) hint(hint string) {
 }
 
 func (m *Messages) print(text string) {
+	if m.Rewrite != nil {
+		text = m.Rewrite(text)
+	}
 	text = oneLine(text)
 	if m.program != "" {
 		text = m.program + ": " + text

@@ -35,7 +35,7 @@ type WALCheck uint8
 
 const (
 	NotWAL     WALCheck = iota // a history or backup label file
-	NotChecked                 // archived with the check switched off
+	NotChecked                 // archived with the check switched off, or of a version of PostgreSQL of which not all is known
 	Intact
 	Damaged // the records were broken before they came here; see Trailer.DamageLSN
 )

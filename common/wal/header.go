@@ -132,6 +132,14 @@ func (h Header) Newer() bool {
 	return h.Major() == 0 && h.Magic > magics[len(magics)-2].magic && h.Magic <= maxMagic
 }
 
+// NewerText says that a segment is of a version to come; nothing for one that is known.
+func (h Header) NewerText() string {
+	if !h.Newer() {
+		return ""
+	}
+	return fmt.Sprintf("is WAL of a newer PostgreSQL than %d, the newest version that this program knows (page magic %04X)", NewestMajor, h.Magic)
+}
+
 // Check reports whether a segment with this header may have the name n: its address must be
 // where n starts, and its timeline must not be later than n's. An earlier one is right in the segment
 // in which a timeline begins, because that is a copy of the older timeline's segment up to the

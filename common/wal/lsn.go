@@ -3,6 +3,7 @@ package wal
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 )
@@ -37,6 +38,33 @@ func ParseLSN(s string) (LSN, error) {
 
 // String returns the form that PostgreSQL up to 18 prints ("%X/%X"), without leading zeros.
 func (l LSN) String() string { return fmt.Sprintf("%X/%X", uint32(l>>32), uint32(l)) }
+
+// padded finds positions as 19 and pg_waldump print them.
+var padded = regexp.MustCompile(`\b[0-9A-F]{1,8}/0[0-9A-F]{7}\b`)
+
+// ShortLSNs rewrites the positions in a server's text, such as an error or a line of its log, as [LSN.String] prints them.
+// What may be a part of a path is left alone.
+func ShortLSNs(text string) string {
+	at := padded.FindAllStringIndex(text, -1)
+	if at == nil {
+		return text
+	}
+	var b strings.Builder
+	done := 0
+	for _, m := range at {
+		before, after := text[:m[0]], text[m[1]:]
+		lsn, err := ParseLSN(text[m[0]:m[1]])
+		if err != nil || before != "" && strings.ContainsRune(`/\.-`, rune(before[len(before)-1])) || pathGoesOn.MatchString(after) {
+			continue
+		}
+		b.WriteString(text[done:m[0]] + lsn.String())
+		done = m[1]
+	}
+	return b.String() + text[done:]
+}
+
+// pathGoesOn matches what follows a part of a path.
+var pathGoesOn = regexp.MustCompile(`^[/\\-]|^\.\w`)
 
 // MarshalText is String, for formats such as JSON.
 func (l LSN) MarshalText() ([]byte, error) { return []byte(l.String()), nil }

@@ -94,10 +94,10 @@ func (w *Walker) page(b []byte) {
 	if !w.pageHeader(b, base) {
 		return
 	}
-	if w.pending.rem > 0 && !w.blind {
+	if w.pending.rem > 0 && !w.res.Blind {
 		off = w.resume(b, base, off)
 	}
-	if !w.done && !w.blind {
+	if !w.done && !w.res.Blind {
 		w.records(b, base, off)
 	}
 }
@@ -111,7 +111,7 @@ func (w *Walker) pageHeader(b []byte, base LSN) bool {
 		first = base == w.res.Start
 	)
 	switch magic := binary.LittleEndian.Uint16(b); {
-	case magic == 0 && w.blind:
+	case magic == 0 && w.res.Blind:
 		w.done = true // behind a switch, perhaps
 	case magic != w.res.Header.Magic:
 		w.damaged(base, "page magic %04X instead of %04X", magic, w.res.Header.Magic)
@@ -123,7 +123,7 @@ func (w *Walker) pageHeader(b []byte, base LSN) bool {
 		w.damaged(base, "page timeline %d after %d in %s", tli, w.tli, w.name)
 	default:
 		w.tli = tli
-		if w.blind {
+		if w.res.Blind {
 			break
 		}
 		if w.rules.newer && info&^knownInfo != 0 {

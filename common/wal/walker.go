@@ -39,7 +39,6 @@ type Walker struct {
 	addr    LSN    // of the next page
 	left    uint64 // bytes of the segment from addr on
 	done    bool   // nothing more is to be walked: damage, a switch, or the end of the records
-	blind   bool   // the records are not walked any more, because their version is not known; the headers of pages are
 	rules   rules
 	tli     Timeline // of the page before
 
@@ -87,9 +86,10 @@ type Result struct {
 	Switched bool
 	// Damage is the first page or record that is broken; nil if there is none.
 	Damage *Damage
-	// Unchecked is the first thing that is not known of WAL of a version to come ([Header.Newer]); nil if there is none. If
-	// the records could not be walked behind it, only the headers of pages were checked, and End is before it.
+	// Unchecked is the first thing that is not known of WAL of a version to come ([Header.Newer]); nil if there is none. Blind
+	// says that the records could not be walked because of it: behind End, only the headers of pages were checked.
 	Unchecked *Damage
+	Blind     bool
 }
 
 // Damage is a page or a record at which PostgreSQL's recovery would stop.
@@ -224,7 +224,7 @@ func (w *Walker) Finish() Result {
 	if r.Records > 0 {
 		r.Last = w.last()
 	}
-	w.carry = !w.blind && r.HeaderErr == nil && r.Damage == nil && (!w.done || r.Switched)
+	w.carry = !w.res.Blind && r.HeaderErr == nil && r.Damage == nil && (!w.done || r.Switched)
 	w.done = true
 	return w.res
 }
@@ -253,7 +253,7 @@ func (w *Walker) broken(at LSN, format string, args ...any) {
 		return
 	}
 	w.strange(at, format, args...)
-	w.blind = true
+	w.res.Blind = true
 	if w.name.Kind == KindPartial {
 		w.done = true
 	}

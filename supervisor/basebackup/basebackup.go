@@ -45,11 +45,13 @@ type Options struct {
 	Tool           string
 	// Begin is called when the server begins to send files, with its estimate of their bytes. Progress is called with the
 	// plain bytes that were stored since the last call, Notice with what the server warns of, Waiting when all files are
-	// there and WAL is waited for. All are optional.
+	// there and WAL is waited for, Newer with what there is to say of a server of a version that is not known. All are
+	// optional.
 	Begin    func(bytes int64)
 	Progress func(bytes int64)
 	Notice   func(message string)
 	Waiting  func(last wal.Name)
+	Newer    func(message string)
 }
 
 // A taker takes one backup.
@@ -108,6 +110,9 @@ func (t *taker) prepare(ctx context.Context) error {
 	var err error
 	if t.server, err = t.sql.Info(ctx); err != nil {
 		return err
+	}
+	if newer := pgserver.Newer(t.server.Major); newer != "" && t.Newer != nil {
+		t.Newer(newer)
 	}
 	if t.server.ArchiveMode == "off" && !t.server.InRecovery {
 		if streams, err := t.streams(ctx); err != nil || !streams {

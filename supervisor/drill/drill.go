@@ -79,7 +79,10 @@ func Until(p archive.Plan, changes archive.Changes) (until *archive.Target, c *w
 		}
 		return &archive.Target{Kind: archive.ToLSN, LSN: c.Start, Exclusive: true}, &c, nil
 	}
-	if p.Target.Kind == archive.ToLatest && changes.Last != 0 {
+	if changes.Unread != nil && changes.Last < p.Backup.Stop {
+		return nil, nil, fmt.Errorf("%w, perhaps: its WAL is of a newer version of PostgreSQL, and cannot be read from the %s on", ErrOutside, changes.Unread)
+	}
+	if (p.Target.Kind == archive.ToLatest || changes.Unread != nil) && changes.Last != 0 {
 		return &archive.Target{Kind: archive.ToLSN, LSN: changes.Last}, nil, nil
 	}
 	return nil, nil, nil

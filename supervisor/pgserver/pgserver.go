@@ -33,9 +33,6 @@ func Newer(major int) string {
 		major, wal.NewestMajor)
 }
 
-// NewerHint is what to do about it.
-const NewerHint = "use a walkeep that knows it, as soon as there is one"
-
 // Info asks the server what it is.
 func (c *Conn) Info(ctx context.Context) (Info, error) {
 	var i Info

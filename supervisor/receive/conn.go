@@ -74,6 +74,7 @@ type identity struct {
 	timeline wal.Timeline
 	end      wal.LSN // up to where it has flushed its WAL
 	size     wal.SegmentSize
+	major    int // version
 }
 
 func (c *conn) identify(ctx context.Context) (id identity, err error) {
@@ -92,7 +93,14 @@ func (c *conn) identify(ctx context.Context) (id identity, err error) {
 	if row, err = c.row(ctx, "SHOW wal_segment_size", 1); err != nil {
 		return id, err
 	}
-	id.size, err = wal.ParseSegmentSize(row[0])
+	if id.size, err = wal.ParseSegmentSize(row[0]); err != nil {
+		return id, err
+	}
+	if row, err = c.row(ctx, "SHOW server_version_num", 1); err != nil {
+		return id, err
+	}
+	number, err := strconv.Atoi(row[0])
+	id.major = number / 10000
 	return id, err
 }
 

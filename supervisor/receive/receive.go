@@ -38,6 +38,7 @@ import (
 	"walkeep/common/durable"
 	"walkeep/common/storage"
 	"walkeep/common/wal"
+	"walkeep/supervisor/pgserver"
 )
 
 // Errors of Run, to be found with errors.Is.
@@ -98,6 +99,7 @@ type receiver struct {
 	archiving bool   // the server archives by itself
 	system    wal.SystemID
 	standby   bool // the server was one when the session began
+	major     int  // the server's version; 0 before the first session
 	way       way  // to the server's timeline
 }
 
@@ -165,7 +167,7 @@ func (r *receiver) streamAgain(ctx context.Context) error {
 			r.Log.Warn("the stream has ended, and is begun again", "error", text)
 			last = text
 		}
-		r.update(func(s *archive.Stream) { s.Trouble = err.Error() })
+		r.update(func(s *archive.Stream) { s.Trouble = wal.ShortLSNs(err.Error()) })
 		select {
 		case <-time.After(pauses.NextBackOff()):
 		case <-ctx.Done():
@@ -194,6 +196,10 @@ func (r *receiver) session(ctx context.Context) (streamed bool, err error) {
 	if err := r.a.Bind(ctx, archive.Identity{SystemID: id.system, SegmentSize: id.size}); err != nil {
 		return false, err
 	}
+	if newer := pgserver.Newer(id.major); newer != "" && id.major != r.major {
+		r.Log.Warn(newer)
+	}
+	r.major = id.major
 	r.mu.Lock()
 	r.size, r.system = id.size, id.system
 	r.mu.Unlock()

@@ -171,7 +171,7 @@ func Take(ctx context.Context, a *archive.Archive, o Options) (*Report, error) {
 	}
 	if o.Ask {
 		if r.Server, err = ask(ctx, a, inv, r.Windows, o); err != nil {
-			r.ServerError = err.Error()
+			r.ServerError = wal.ShortLSNs(err.Error())
 		}
 	}
 	return r, ctx.Err()

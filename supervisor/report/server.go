@@ -102,6 +102,7 @@ func (s *Server) takeLag(ctx context.Context, conn *pgserver.Conn, inv *archive.
 	if err != nil {
 		return err
 	}
+	s.LSN = at.String() // 19 writes it otherwise
 	n, err := wal.ParseName(file)
 	if err != nil {
 		return err

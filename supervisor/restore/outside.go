@@ -34,6 +34,13 @@ func (r *restorer) examineCreated(left *note) error {
 		r.Notice("make no tablespace on that server while this standby runs, or move the standby to another host",
 			"the server in "+r.beside+" is of the same cluster: a tablespace that is made there is made by the standby at the same place, because PostgreSQL can put it nowhere else")
 	}
+	if unread := r.Changes.Unread; unread != nil {
+		const unknown = "the WAL is of a newer version of PostgreSQL: whether it creates tablespaces cannot be told from the %s on"
+		if r.beside != "" && (r.Changes.Last < r.m.Stop || r.Recovery.Standby != nil || r.Plan.Target.Kind != archive.ToLatest) {
+			return fmt.Errorf("the server in %s is of the same cluster, and "+unknown, r.beside, unread)
+		}
+		r.Notice("see that the places of the cluster's newest tablespaces are free on this host", fmt.Sprintf(unknown, unread))
+	}
 	for _, c := range r.Changes.Tablespaces {
 		if c.Tablespace.Location == "" {
 			continue // it lies in the data directory

@@ -71,7 +71,7 @@ func (s *setup) checkServer(ctx context.Context) error {
 		return s.refused()
 	}
 	if newer := pgserver.Newer(i.Major); newer != "" {
-		s.notice(pgserver.NewerHint, "%s", newer)
+		s.notice(cli.NewerHint, "%s", newer)
 	}
 	s.ok("PostgreSQL %s, system identifier %s", i.Version, i.SystemID)
 	if i.InRecovery {

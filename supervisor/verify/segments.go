@@ -144,6 +144,7 @@ func (r *reader) begin(n wal.Name) {
 func (r *reader) finish(o archive.Object, got archive.Fetched) {
 	found := r.walker.Finish()
 	r.walked = o.WAL
+	r.noteNewer(o.Name, found)
 	switch {
 	case found.HeaderErr != nil && !(o.WAL.Kind == wal.KindPartial && errors.Is(found.HeaderErr, wal.ErrSize)):
 		r.problem(Problem{Severity: Damage, Object: o.Name, Text: found.HeaderErr.Error(), listed: true, segment: segmentOf(o)})

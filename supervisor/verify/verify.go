@@ -33,10 +33,12 @@ const (
 	Damage   Severity = "damaged"  // something stored is not what it was, or cannot be read
 	Missing  Severity = "missing"  // something that was there, or must have been, is not
 	Database Severity = "database" // the WAL was broken before it was archived
-	Leftover Severity = "leftover" // something takes space that nobody needs; nothing is wrong
+	// Unchecked is WAL of a version of PostgreSQL that is not known; nothing that could be checked is wrong.
+	Unchecked Severity = "unchecked"
+	Leftover  Severity = "leftover" // something takes space that nobody needs; nothing is wrong
 )
 
-var severities = []Severity{Damage, Missing, Database, Leftover}
+var severities = []Severity{Damage, Missing, Database, Unchecked, Leftover}
 
 // A Problem is one thing that is wrong.
 type Problem struct {
@@ -77,11 +79,11 @@ type Result struct {
 	Unkept error `json:"-"`
 }
 
-// Wrong is the number of problems that are more than leftovers.
+// Wrong is the number of problems that mean that something is wrong.
 func (r *Result) Wrong() int {
 	n := 0
 	for _, p := range r.Problems {
-		if p.Severity != Leftover {
+		if p.Severity != Leftover && p.Severity != Unchecked {
 			n++
 		}
 	}
@@ -97,6 +99,7 @@ type verifier struct {
 
 	mu     sync.Mutex
 	result Result
+	newer  map[uint16]*newer // by page magic
 }
 
 // Run verifies an archive. An error means that it could not be verified, a problem that something is wrong.
@@ -137,6 +140,7 @@ func (v *verifier) run(ctx context.Context) error {
 		if err := v.readWAL(ctx, objects); err != nil {
 			return err
 		}
+		v.reportNewer()
 	}
 	for _, m := range v.inv.Backups {
 		if err := v.backup(ctx, m); err != nil {
