@@ -48,6 +48,27 @@ func TestParseLSNOtherForms(t *testing.T) {
 	}
 }
 
+// A server's own texts show positions as this program prints them, and nothing else is touched.
+func TestShortLSNs(t *testing.T) {
+	for in, want := range map[string]string{
+		"":        "",
+		"nothing": "nothing",
+		"requested starting point 0/05000000 on timeline 1 is not in this server's history":                 "requested starting point 0/5000000 on timeline 1 is not in this server's history",
+		"START WAL LOCATION: 0/02000028 (file 000000010000000000000002)\nCHECKPOINT LOCATION: 0/02000080\n": "START WAL LOCATION: 0/2000028 (file 000000010000000000000002)\nCHECKPOINT LOCATION: 0/2000080\n",
+		"after LSN 16/0374D848.":                               "after LSN 16/374D848.",
+		"0/02000028 0/03000000,0/04000000":                     "0/2000028 0/3000000,0/4000000",
+		`redo at "0/02000028"; lsn=0/00000000`:                 `redo at "0/2000028"; lsn=0/0`,
+		"0/2000028 16/B374D848 1/10000000":                     "0/2000028 16/B374D848 1/10000000", // short already
+		"/srv/0/02000028 0/02000028/x 0/02000028.zst":          "/srv/0/02000028 0/02000028/x 0/02000028.zst",
+		"G0/02000028 0/0200002 0/020000288 a-0/02000028":       "G0/02000028 0/0200002 0/020000288 a-0/02000028",
+		"000000010000000000000002 16384/00000002 0x1/02000028": "000000010000000000000002 16384/2 0x1/02000028",
+	} {
+		if got := wal.ShortLSNs(in); got != want {
+			t.Errorf("%q: got %q, want %q", in, got, want)
+		}
+	}
+}
+
 func TestParseLSNRefuses(t *testing.T) {
 	for _, c := range []struct{ name, in string }{
 		{"empty", ""},

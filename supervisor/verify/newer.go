@@ -40,7 +40,7 @@ func (v *verifier) reportNewer() {
 	for _, n := range v.newer {
 		more := ""
 		if n.segments > 1 {
-			more = fmt.Sprintf(" (and %d more)", n.segments-1)
+			more = fmt.Sprintf(", as are %d more objects", n.segments-1)
 		}
 		v.problem(Problem{Severity: Unchecked, Object: n.first, Text: n.text + more + n.unchecked})
 	}
