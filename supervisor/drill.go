@@ -141,7 +141,7 @@ func (e *env) noteDrill(ctx context.Context, a *archive.Archive, id string, fail
 		if !errors.Is(failed, drill.ErrFailed) || here || ctx.Err() != nil {
 			return
 		}
-		d.Error, d.Damaged = strings.TrimPrefix(failed.Error(), drill.ErrFailed.Error()+" "), errors.Is(failed, archive.ErrDamaged)
+		d.Error, d.Damaged = strings.TrimPrefix(wal.ShortLSNs(failed.Error()), drill.ErrFailed.Error()+" "), errors.Is(failed, archive.ErrDamaged)
 	}
 	if err := a.NoteDrill(ctx, id, d); err != nil {
 		e.msg.Warn("", "the archive does not learn of this drill: %v", err)

@@ -27,7 +27,7 @@ WAL that the archive does not hold, such as the last transactions of the old
 primary, is kept in pg_wal/walkeep.kept, and it is said where the timelines
 parted. What the data directory has by way of configuration stays:
 postgresql.conf and what it includes, postgresql.auto.conf but for the
-settings of recovery, pg_hba.conf, pg_ident.conf, conf.d, and the certificates
+settings of recovery, pg_hba.conf, pg_ident.conf, pg_hosts.conf, conf.d, and the certificates
 and keys that they name. So do its log and the places of tablespaces. All else
 becomes what it is on that timeline.
 

@@ -189,7 +189,7 @@ func (d *drill) recover(ctx context.Context) (string, error) {
 	if err := d.checkEnd(end); err != nil {
 		return "", err
 	}
-	detail := "WAL to " + end
+	detail := "WAL to " + wal.ShortLSNs(end)
 	if last != "" {
 		detail += ", last commit " + last
 	}

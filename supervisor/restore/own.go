@@ -14,10 +14,10 @@ import (
 )
 
 // ownNames are the files of a data directory that are its host's configuration, if they are there.
-var ownNames = []string{"postgresql.conf", autoConf, "pg_hba.conf", "pg_ident.conf", "conf.d", "server.crt", "server.key"}
+var ownNames = []string{"postgresql.conf", autoConf, "pg_hba.conf", "pg_ident.conf", "pg_hosts.conf", "conf.d", "server.crt", "server.key"}
 
 // ownSettings name more of them.
-var ownSettings = []string{"hba_file", "ident_file", "ssl_cert_file", "ssl_key_file", "ssl_ca_file", "ssl_crl_file", "ssl_crl_dir", "ssl_dh_params_file", "log_directory"}
+var ownSettings = []string{"hba_file", "ident_file", "hosts_file", "ssl_cert_file", "ssl_key_file", "ssl_ca_file", "ssl_crl_file", "ssl_crl_dir", "ssl_dh_params_file", "log_directory"}
 
 // dataNames are what a server makes for itself in a data directory, in all versions.
 var dataNames = []string{
@@ -47,19 +47,51 @@ func (r *restorer) findOwn(left *note) {
 	}
 	for _, name := range ownSettings {
 		if file := c.Settings[name]; file != "" {
-			if !filepath.IsAbs(file) {
-				file = filepath.Join(r.Dir, file)
-			}
-			r.addOwn(file)
+			r.addOwn(r.inData(file))
 		}
 	}
-	hba := pgdata.Conf{} // its lines are no settings, but since 16 it may include others
-	hba.Read(filepath.Join(r.Dir, "pg_hba.conf"))
-	for _, file := range slices.Concat(c.Files, hba.Files) {
+	for _, file := range slices.Concat(c.Files, r.tables(c)) {
 		r.addOwn(file)
 	}
 	slices.Sort(r.own)
 	r.own = slices.Compact(r.own)
+}
+
+// tables are the files of who may connect and how, those that they include since 16, and the certificates that pg_hosts.conf
+// names since 19.
+func (r *restorer) tables(c pgdata.Conf) []string {
+	var all []string
+	for setting, name := range map[string]string{"hba_file": "pg_hba.conf", "ident_file": "pg_ident.conf", "hosts_file": "pg_hosts.conf"} {
+		t := pgdata.Conf{} // its lines are no settings, but words that include others are the same
+		t.Read(r.inData(name))
+		if file := c.Settings[setting]; file != "" {
+			t.Read(r.inData(file))
+		}
+		all = append(all, t.Files...)
+		if setting != "hosts_file" {
+			continue
+		}
+		for _, file := range t.Files {
+			content, _ := os.ReadFile(file)
+			for line := range strings.Lines(string(content)) {
+				line, _, _ = strings.Cut(line, "#")
+				if words := strings.Fields(line); len(words) > 1 { // host, certificate, key, authority, commands
+					for _, word := range words[1:min(4, len(words))] {
+						all = append(all, r.inData(strings.Trim(word, `"`)))
+					}
+				}
+			}
+		}
+	}
+	return all
+}
+
+// inData is the path of a file that is named relative to the data directory, or in full.
+func (r *restorer) inData(name string) string {
+	if filepath.IsAbs(name) {
+		return name
+	}
+	return filepath.Join(r.Dir, name)
 }
 
 // addOwn adds a file that is in the data directory, and is not the database's.

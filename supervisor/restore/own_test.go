@@ -93,11 +93,13 @@ func TestKeepsOwn(t *testing.T) {
 	dir := r.target("data")
 	r.run(r.options(dir))
 	own := map[string]string{
-		"postgresql.conf":      "port = 2\ninclude 'more/own.conf'\nssl_ca_file = 'certs/ca.crt'\ninclude_if_exists 'base/1/1000'\nhba_file = 'pg_hba_own.conf'\n",
+		"postgresql.conf":      "port = 2\ninclude 'more/own.conf'\nssl_ca_file = 'certs/ca.crt'\ninclude_if_exists 'base/1/1000'\nhba_file = 'pg_hba_own.conf'\nhosts_file = 'names'\n",
 		"pg_hba_own.conf":      "own",
 		"postgresql.auto.conf": "work_mem = '7MB'\nrestore_command = 'old'\n", "pg_hba.conf": "own\ninclude more/hba\n", "server.key": "own",
 		"more/own.conf": "work_mem = '3MB'\n", "more/hba": "local all all trust\n", "certs/ca.crt": "own", "log/own": "what happened",
 		"conf.d/own.conf": "work_mem = '4MB'\n",
+		"pg_hosts.conf":   "# HOSTNAME\n*.example.org certs/a.crt \"certs/a.key\" - \"echo secret\" on # certs/not.crt\n", "certs/a.crt": "own", "certs/a.key": "own",
+		"names": "b.example.org\tcerts/b.crt certs/b.key certs/b.ca\n", "certs/b.crt": "own", "certs/b.key": "own", "certs/b.ca": "own",
 	}
 	r.must(os.Remove(filepath.Join(dir, "conf.d/theirs.conf")))
 	r.must(os.Remove(filepath.Join(dir, "log/theirs")))
@@ -107,6 +109,7 @@ func TestKeepsOwn(t *testing.T) {
 		r.write(filepath.Join(dir, name), content)
 	}
 	r.write(filepath.Join(dir, "more/other"), "not named by anything")
+	r.write(filepath.Join(dir, "certs/not.crt"), "not named by anything, but in a comment")
 	r.write(filepath.Join(dir, "extension/data"), "data that an extension has changed")
 	r.write(filepath.Join(dir, "base/1/1000"), "data, whatever postgresql.conf says of it")
 
@@ -147,7 +150,7 @@ func TestKeepsOwn(t *testing.T) {
 				t.Errorf("%s: got %.50q, want %.50q", name, got, want)
 			}
 		}
-		for _, name := range []string{"more/other", "conf.d/theirs.conf", "log/theirs"} {
+		for _, name := range []string{"more/other", "certs/not.crt", "conf.d/theirs.conf", "log/theirs"} {
 			if _, err := os.Lstat(filepath.Join(dir, name)); err == nil {
 				t.Errorf("%s is there", name)
 			}
