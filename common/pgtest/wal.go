@@ -9,12 +9,15 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"walkeep/common/wal"
 )
 
-// CurrentLSN is the position up to which WAL was written, or on a standby replayed, in PostgreSQL's notation, such as
-// "0/3000148".
+// CurrentLSN is the position up to which WAL was written, or on a standby replayed, such as "0/3000148", by servers of all
+// versions.
 func (c *Cluster) CurrentLSN(ctx context.Context) (string, error) {
-	return c.QueryString(ctx, `SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END`)
+	lsn, err := c.QueryString(ctx, `SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END`)
+	return wal.ShortLSNs(lsn), err
 }
 
 // Timeline is the timeline that a primary writes.
