@@ -42,6 +42,8 @@ func failure(err error) error {
 		return cli.Fail(exitRefused, err, "archive_command hands over %p as it is; check that nothing else writes to pg_wal")
 	case errors.Is(err, archive.ErrBroken):
 		return cli.Fail(exitRefused, err, "take a new base backup after it; --verify warn archives such segments and marks them")
+	case errors.Is(err, archive.ErrNoWAL):
+		return cli.Fail(exitFailed, err, "mount the file system of wal/, or bring the directory back; make it by hand only if nothing was archived yet")
 	case errors.Is(err, storage.ErrUnavailable):
 		return cli.Fail(exitFailed, err, "create or mount the spool, and let the server's user write to it")
 	case errors.Is(err, archive.ErrDamaged):

@@ -56,14 +56,15 @@ func TestRaceOfEquals(t *testing.T) {
 		b.spool.CheckWhole(t, files)
 		b.spool.Object(t, name)
 		if i%len(files) == len(files)-1 || i%7 == 0 { // begin anew, now and then without an identity
-			clear := []string{"wal"}
-			if i%2 == 0 {
-				clear = append(clear, "archive.json")
+			if err := os.RemoveAll(filepath.Join(string(b.spool), "wal")); err != nil {
+				t.Fatal(err)
 			}
-			for _, c := range clear {
-				if err := os.RemoveAll(filepath.Join(string(b.spool), c)); err != nil {
+			if i%2 != 0 {
+				if err := os.Mkdir(filepath.Join(string(b.spool), "wal"), 0o700); err != nil {
 					t.Fatal(err)
 				}
+			} else if err := os.RemoveAll(filepath.Join(string(b.spool), "archive.json")); err != nil {
+				t.Fatal(err)
 			}
 		}
 	}

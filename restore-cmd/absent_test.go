@@ -52,6 +52,17 @@ func TestAbsentOrGap(t *testing.T) {
 	with := func(path string) func(*testing.T, host) {
 		return func(t *testing.T, h host) { h.put(t, path, []byte("whatever")) }
 	}
+	link := func(names ...string) func(*testing.T, host) {
+		return func(t *testing.T, h host) {
+			for _, name := range names {
+				path := filepath.Join(string(h.spool), name)
+				os.Rename(path, path+".off")
+				if err := os.Symlink("nowhere/"+name, path); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
 	const absent, gap, unknown = 1, 126, 127 // unknown is 126 for another reason than a gap
 	tests := []struct {
 		test, name string
@@ -101,6 +112,53 @@ func TestAbsentOrGap(t *testing.T) {
 		{"lost history that a later one names", "00000002.history", without("wal/00000002.history*", "wal/0000000200000000"), gap},
 		{"before a timeline whose history is lost", "00000003000000000000000F", without("wal/00000003.history*"), gap},
 
+		{"streamed and not stored", "00000003000000000000001F", with("partial/00000003000000000000001F"), gap},
+		{"streamed behind it", "00000003000000000000001F", with("partial/000000030000000000000020.partial"), gap},
+		{"streamed behind it, and put aside", "00000003000000000000001F", with("partial/000000030000000000000020.partial.differs-1"), gap},
+		{"being streamed", "00000003000000000000001F", with("partial/00000003000000000000001F.partial"), absent},
+		{"streamed on another timeline", "00000003000000000000001F", with("partial/000000020000000000000020.partial"), absent},
+		{"history of a timeline that is being streamed", "00000004.history", with("partial/00000004000000000000001F.partial"), gap},
+		{"history that was streamed and is not stored", "00000004.history", func(t *testing.T, h host) {
+			h.put(t, "partial/00000004.history", []byte("3\t0/20000000\tno reason\n"))
+		}, gap},
+		{"before a timeline whose history is not stored", "00000003000000000000001F", func(t *testing.T, h host) {
+			h.put(t, "partial/00000004.history", []byte("3\t0/20000000\tno reason\n"))
+		}, gap},
+		{"a stream has it", "00000003000000000000001F", func(t *testing.T, h host) {
+			h.put(t, "streams/walkeep.json", []byte(`{"slot":"walkeep","timeline":3,"flushed":"0/2000000"}`))
+		}, gap},
+		{"a stream is within it", "00000003000000000000001F", func(t *testing.T, h host) {
+			h.put(t, "streams/walkeep.json", []byte(`{"slot":"walkeep","timeline":3,"flushed":"0/1FFFFFF"}`))
+		}, absent},
+		{"history of a timeline with a stream", "00000004.history", func(t *testing.T, h host) {
+			h.put(t, "streams/walkeep.json", []byte(`{"slot":"walkeep","timeline":4,"flushed":"0/1F00028"}`))
+		}, gap},
+
+		{"no directory of WAL", "00000003000000000000001F", without("wal"), unknown},
+		{"no directory of WAL, a history", "00000004.history", without("wal"), unknown},
+		{"WAL moved to a disk that has gone", "00000003000000000000001F", link("wal"), unknown},
+		{"WAL moved to a disk that has gone, a history", "00000004.history", link("wal"), unknown},
+		{"a log moved to a disk that has gone", "00000003000000000000001F", link("wal/0000000300000000"), unknown},
+		{"a log moved to a disk that has gone, its timeline's history", "00000003.history",
+			func(t *testing.T, h host) { h.remove(t, "wal/00000003.history*"); link("wal/0000000300000000")(t, h) }, unknown},
+		{"a later log on a disk that has gone", "00000003000000000000001F", link("wal/0000000300000001"), unknown},
+		{"a segment on a disk that has gone", "00000003000000000000001E", link("wal/0000000300000000/00000003000000000000001E.zst"), unknown},
+		{"streamed parts on a disk that has gone", "00000003000000000000001F", link("partial"), unknown},
+		{"streams on a disk that has gone", "00000003000000000000001F", link("streams"), unknown},
+		{"backups on a disk that has gone", "00000003000000000000001F", link("backups"), unknown},
+		{"a backup on a disk that has gone", "00000004.history", func(t *testing.T, h host) {
+			h.put(t, "backups/other", nil)
+			link("backups/20261128T120000Z")(t, h)
+		}, unknown},
+		{"a file for a directory", "00000003000000000000001F", func(t *testing.T, h host) {
+			h.put(t, "partial", nil)
+		}, unknown},
+		{"a loop of links", "00000003000000000000001F", func(t *testing.T, h host) {
+			if err := os.Symlink("partial", filepath.Join(string(h.spool), "partial")); err != nil {
+				t.Fatal(err)
+			}
+		}, unknown},
+
 		{"history before a damaged one", "00000002.history", func(t *testing.T, h host) {
 			h.remove(t, "wal/00000002.history*", "wal/0000000200000000")
 			o := h.spool.Object(t, "00000003.history")
@@ -143,7 +201,28 @@ func TestAbsentHistories(t *testing.T) {
 		h.deliver(t, name, files[name])
 	}
 	h.run(t, "00000004.history").Expect(t, 1, "00000004.history is not in the archive")
-	h.remove(t, "wal") // an archive that was just begun holds nothing else
+	h.remove(t, "wal/*") // an archive that was just begun holds nothing
 	h.run(t, "00000002.history").Expect(t, 1, "00000002.history is not in the archive")
 	h.run(t, "000000010000000000000001").Expect(t, 1, "not in the archive")
+}
+
+// TestStrayBeside delivers a segment that is there, whatever else lies beside it.
+func TestStrayBeside(t *testing.T) {
+	t.Parallel()
+	files := cmdtest.WAL(t, "15")
+	name := files.Segments()[0]
+	h := newHost(t, files.Only(name))
+	dir := filepath.Join(string(h.spool), "wal", name[:16])
+	for _, stray := range []string{".zst.sha256", ".zst.tmp", ".zst.bak", ".zst.age", ".foo", ".", ".gz"} {
+		cmdtest.Write(t, filepath.Join(dir, name+stray), nil)
+	}
+	for _, stray := range []string{"", ".lz4", ".dir"} {
+		if err := os.Mkdir(filepath.Join(dir, name+stray), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink("nowhere", filepath.Join(dir, name+".s2")); err != nil {
+		t.Fatal(err)
+	}
+	h.deliver(t, name, files[name])
 }

@@ -83,6 +83,8 @@ func hint(err error) string {
 		return "check --spool: this is another cluster's archive"
 	case errors.Is(err, archive.ErrUnbound):
 		return "check --spool, and that its file system is mounted"
+	case errors.Is(err, archive.ErrNoWAL):
+		return "mount the file system of wal/, or bring the directory back"
 	case errors.Is(err, storage.ErrUnavailable):
 		return "check --spool, mount its file system, and let the server's user read it"
 	case errors.Is(err, archive.ErrConflict):

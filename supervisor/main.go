@@ -128,6 +128,8 @@ func explain(ctx context.Context, err error) error {
 		return cli.Fail(exitFailed, errors.New("interrupted"), "")
 	case errors.Is(err, archive.ErrUnbound):
 		return cli.Fail(exitFailed, err, "check --spool, and that its file system is mounted; archive-cmd makes the archive when the server archives its first segment")
+	case errors.Is(err, archive.ErrNoWAL):
+		return cli.Fail(exitFailed, err, "mount the file system of wal/, or bring the directory back")
 	case errors.Is(err, storage.ErrUnavailable):
 		return cli.Fail(exitFailed, err, "check --spool, mount its file system, and run this as the user who owns it")
 	}

@@ -95,6 +95,9 @@ func plan(ctx context.Context, a *archive.Archive, kind string, o *targetOptions
 	if p.inv, err = a.Inventory(ctx); err != nil {
 		return nil, err
 	}
+	if o.unstored {
+		p.inv.NothingWaits()
+	}
 	if learn != nil && o.Timeline == "latest" {
 		learn(p.inv)
 	}
@@ -156,7 +159,7 @@ func (e *env) restore(ctx context.Context, what restoring) (err error) {
 	if err != nil {
 		return err
 	}
-	if err := e.storeStreamed(ctx, a); err != nil {
+	if what.target.unstored, err = e.storeStreamed(ctx, a); err != nil {
 		return err
 	}
 	p, err := plan(ctx, a, "restore", &what.target, what.backup, func(inv *archive.Inventory) {

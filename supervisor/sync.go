@@ -94,10 +94,10 @@ func (e *env) archiver() (func(context.Context, string) error, error) {
 	}, nil
 }
 
-// storeStreamed sees to it that segments that were streamed to their ends are in the archive: nothing else may be at it. One
-// that cannot be stored is said; whether it is needed is for the plan to find out.
-func (e *env) storeStreamed(ctx context.Context, a *archive.Archive) error {
-	err := receive.StoreComplete(ctx, a, e.Spool, func(ctx context.Context, path string) error {
+// storeStreamed brings segments to the archive that were streamed to their ends: nothing else may be at it. It warns of one
+// that cannot be stored, and reports that there is one; whether it is needed is for the plan to find out.
+func (e *env) storeStreamed(ctx context.Context, a *archive.Archive) (failed bool, err error) {
+	err = receive.StoreComplete(ctx, a, e.Spool, func(ctx context.Context, path string) error {
 		store, err := e.archiver() // which is needed then only
 		if err != nil {
 			return err
@@ -106,9 +106,9 @@ func (e *env) storeStreamed(ctx context.Context, a *archive.Archive) error {
 	})
 	if err != nil && ctx.Err() == nil {
 		e.msg.Warn(cli.Call("verify")+" and the messages of "+cli.Call("run")+" say more", "a streamed segment cannot be archived, and is not used: %v", err)
-		return nil
+		return true, nil
 	}
-	return ctx.Err()
+	return false, ctx.Err()
 }
 
 // warnStreamed says what a recovery to the end of the archive leaves out.

@@ -73,9 +73,13 @@ func (a *Archive) Trailer(ctx context.Context, n wal.Name) (codec.Trailer, error
 	if len(found) == 0 {
 		return codec.Trailer{}, fmt.Errorf("%s is %w", n, ErrAbsent)
 	}
-	o, f, err := a.open(ctx, found[0])
+	one, err := a.choose(ctx, n, found)
 	if err != nil {
-		return codec.Trailer{}, fmt.Errorf("%s: %w", found[0].Name, err)
+		return codec.Trailer{}, err
+	}
+	o, f, err := a.open(ctx, one)
+	if err != nil {
+		return codec.Trailer{}, fmt.Errorf("%s: %w", one.Name, err)
 	}
 	defer f.Close()
 	if o.Trailer == nil {

@@ -32,8 +32,11 @@
 //
 // What Push acknowledges is durable, whole, verified and will not be replaced by anything. What Fetch delivers has been
 // compared with what was acknowledged. Absent means that the archive was there, answered, and that nothing else in it
-// shows that the file must once have existed. A server that is to get to a newer timeline gets an older one's WAL only as
-// far as that leads there; see [Archive.OnWay].
+// shows that the file must once have existed: no later WAL in wal/ or partial/, no stream's note, no backup. A server that
+// is to get to a newer timeline gets an older one's WAL only as far as that leads there; see [Archive.OnWay].
+//
+// wal/ is made before archive.json. Where the one is there and the other is not, its file system is not mounted, or it was
+// lost; nothing is absent then, and nothing is stored.
 package archive
 
 import (
@@ -60,6 +63,7 @@ var (
 	// The file is not there: ErrAbsent is proven, ErrGap is a hole.
 	ErrAbsent = errors.New("not in the archive")
 	ErrGap    = errors.New("missing from the archive, which holds what came after it")
+	ErrNoWAL  = errors.New("wal/, the directory of the archived WAL, is not there, although archive.json is")
 
 	// The archive cannot tell.
 	ErrDamaged  = codec.ErrDamaged
@@ -121,6 +125,9 @@ func (a *Archive) Bind(ctx context.Context, want Identity) error {
 		}
 		have, err = a.Identity(ctx)
 	}
+	if err == nil {
+		err = a.checkWAL(ctx)
+	}
 	if err != nil {
 		return err
 	}
@@ -136,45 +143,82 @@ func (a *Archive) Bind(ctx context.Context, want Identity) error {
 // location is where a file's stored objects are: the common beginning of their names, before the ending.
 func location(n wal.Name) string {
 	if n.Kind == wal.KindHistory {
-		return "wal/" + n.String()
+		return walDir + "/" + n.String()
 	}
 	return directory(n) + n.String()
 }
 
-// directory holds the files of a timeline and log number.
-func directory(n wal.Name) string { return fmt.Sprintf("wal/%s%08X/", n.Timeline, n.Log) }
+// walDir is the directory of what is archived.
+const walDir = "wal"
 
-// A stored is one object that holds a file.
+// directory holds the files of a timeline and log number.
+func directory(n wal.Name) string { return fmt.Sprintf("%s/%s%08X/", walDir, n.Timeline, n.Log) }
+
+// A stored is one object that holds a file, or is named as if it did.
 type stored struct {
 	storage.Entry
 	codec   codec.Codec // nil if the ending is of no codec that can be read here
 	variant bool        // a partial segment beside the first
+	bad     error       // why nothing can be read from it, as its listing says; nil if it may hold the file
 }
 
-// find lists the objects that hold a file, under whatever ending.
-func (a *Archive) find(ctx context.Context, n wal.Name) ([]stored, error) {
-	at := location(n)
-	entries, err := a.b.List(ctx, at)
-	if err != nil {
-		return nil, err
-	}
-	var found []stored
-	for _, e := range entries {
-		rest := e.Name[len(at):]
-		if e.IsDir() || rest != "" && rest[0] != '.' {
+// stray reports whether an object is only named like one that holds a file: its ending is of nothing that is stored, or it
+// is a directory.
+func (s stored) stray() bool { return s.codec == nil || s.IsDir() }
+
+// parseObject reads the name of an object: which WAL file it holds, or is named after, and by its ending how. Whatever
+// else lies there is of no account.
+func parseObject(e storage.Entry) (wal.Name, stored, bool) {
+	s := stored{Entry: e}
+	base := path.Base(e.Name)
+	for end := len(base); end > 0; end = strings.LastIndexByte(base[:end], '.') {
+		n, err := wal.ParseName(base[:end])
+		if err != nil {
 			continue
 		}
-		if n.Kind == wal.KindSegment && !sameFile(n, path.Base(e.Name)) {
-			continue
-		}
-		s := stored{Entry: e}
+		rest := base[end:]
 		if n.Kind == wal.KindPartial && isVariant(rest) {
 			rest, s.variant = rest[variantLength:], true
 		}
-		s.codec, _ = codec.ByExt(rest)
-		found = append(found, s)
+		known := false
+		s.codec, known = codec.ByExt(rest)
+		switch {
+		case strings.TrimSuffix(e.Name, "/") != location(n)+base[end:]:
+			return n, s, false // it is not where it would be looked for
+		case !known:
+			s.bad = fmt.Errorf("it is %w", ErrNoFormat)
+		case e.IsDir():
+			s.bad = errors.New("it is a directory")
+		case e.Err != nil:
+			s.bad = e.Err
+		case e.Size == 0:
+			s.bad = fmt.Errorf("%w: it is empty", ErrDamaged)
+		}
+		return n, s, true
 	}
-	return found, nil
+	return wal.Name{}, s, false
+}
+
+// find lists the objects that hold a file, under whatever ending, those first from which it can be read.
+func (a *Archive) find(ctx context.Context, n wal.Name) ([]stored, error) {
+	entries, err := a.b.List(ctx, location(n))
+	if err != nil {
+		return nil, err
+	}
+	var found, bad []stored
+	for _, e := range entries {
+		switch name, s, ok := parseObject(e); {
+		case !ok || name != n:
+		case s.bad != nil:
+			bad = append(bad, s)
+		default:
+			found = append(found, s)
+		}
+	}
+	if len(found)+len(bad) == 0 && n.Kind != wal.KindHistory {
+		_, err = a.logDirs(ctx, n.Timeline) // one that cannot be entered may hold it
+	}
+	return append(found, bad...), err
 }
 
 // variantLength is that of the dot and the hash that stand between a variant's name and its ending.
@@ -182,27 +226,17 @@ const variantLength = 1 + 32
 
 func isVariant(rest string) bool { return len(rest) > variantLength && rest[variantLength] == '.' }
 
-// sameFile tells a segment's objects from those of its partial segment and of its backup label files, whose names
-// begin alike.
-func sameFile(n wal.Name, object string) bool {
-	for {
-		if name, err := wal.ParseName(object); err == nil {
-			return name == n
-		}
-		dot := strings.LastIndexByte(object, '.')
-		if dot < 0 {
-			return false
-		}
-		object = object[:dot]
-	}
-}
-
 // writeIdentity leaves an identity alone that another writer has written meanwhile.
 func (a *Archive) writeIdentity(ctx context.Context, id Identity) error {
 	id.Version = identityVersion
 	content, err := json.Marshal(id)
 	if err != nil {
 		return err
+	}
+	if b, ok := a.b.(storage.Directories); ok {
+		if err := b.MakeDir(ctx, walDir); err != nil {
+			return fmt.Errorf("make %s/: %w", walDir, err)
+		}
 	}
 	if err := storage.PutAll(ctx, a.b, identityName, append(content, '\n')); err != nil && !errors.Is(err, storage.ErrExist) {
 		return fmt.Errorf("write %s: %w", identityName, err)

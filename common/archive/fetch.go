@@ -38,27 +38,32 @@ func (a *Archive) Fetch(ctx context.Context, n wal.Name, cluster wal.SystemID, w
 		if idErr != nil {
 			return Fetched{}, idErr
 		}
-		return Fetched{}, a.missing(ctx, n, id)
-	}
-	if len(found) > 1 {
-		if err := a.checkAgree(ctx, n, found); err != nil {
+		missing := a.missing(ctx, n, id)
+		if found, err = a.find(ctx, n); err != nil {
 			return Fetched{}, err
+		}
+		if len(found) == 0 { // it has not come while it was looked for elsewhere
+			return Fetched{}, missing
 		}
 	}
 	if idErr != nil {
 		id = Identity{SystemID: cluster} // only foreign files are here
 	}
-	got, err := a.deliver(ctx, n, id, found[0], w)
+	one, err := a.choose(ctx, n, found)
 	if err != nil {
-		return got, fmt.Errorf("%s: %w", found[0].Name, err)
+		return Fetched{}, err
+	}
+	got, err := a.deliver(ctx, n, id, one, w)
+	if err != nil {
+		return got, fmt.Errorf("%s: %w", one.Name, err)
 	}
 	return got, nil
 }
 
 // open opens a stored object with its trailer. The caller closes what it gets.
 func (a *Archive) open(ctx context.Context, s stored) (*codec.Object, io.Closer, error) {
-	if s.codec == nil {
-		return nil, nil, ErrNoFormat
+	if s.bad != nil {
+		return nil, nil, s.bad
 	}
 	f, err := a.b.Open(ctx, s.Name)
 	if err != nil {
@@ -116,24 +121,43 @@ func checkTrailerName(t *codec.Trailer, n wal.Name) error {
 	return nil
 }
 
-// checkAgree compares objects of one file that were stored under several endings. Variants of a partial segment differ.
-func (a *Archive) checkAgree(ctx context.Context, n wal.Name, found []stored) error {
+// choose finds the object from which a file is read. What only lies beside it is of no account. Where several hold it, all
+// must be whole and agree. Variants of a partial segment differ.
+func (a *Archive) choose(ctx context.Context, n wal.Name, found []stored) (stored, error) {
+	one := found[0]
+	if one.bad != nil {
+		return one, fmt.Errorf("%s: %w", one.Name, one.bad)
+	}
+	found = usable(found)
+	if len(found) == 1 {
+		return one, nil // which is checked when it is read
+	}
 	var first content
 	for i, s := range found {
 		if s.variant {
-			return fmt.Errorf("%w: %s and %s differ, and nothing says which is wanted", ErrConflict, found[0].Name, s.Name)
+			return one, fmt.Errorf("%w: %s and %s differ, and nothing says which is wanted", ErrConflict, one.Name, s.Name)
 		}
 		c, err := a.content(ctx, n, s)
 		if err != nil {
-			return err
+			return one, err
 		}
 		if i == 0 {
 			first = c
 		} else if c != first {
-			return fmt.Errorf("%w: %s and %s differ", ErrConflict, found[0].Name, s.Name)
+			return one, fmt.Errorf("%w: %s and %s differ", ErrConflict, one.Name, s.Name)
 		}
 	}
-	return nil
+	return one, nil
+}
+
+// usable leaves those of what find gives that may hold the file.
+func usable(found []stored) []stored {
+	for i, s := range found {
+		if s.bad != nil {
+			return found[:i]
+		}
+	}
+	return found
 }
 
 // deliver expands one object and checks it against its name, its cluster, its sizes and its hashes.

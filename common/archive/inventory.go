@@ -7,10 +7,8 @@ import (
 	"fmt"
 	"path"
 	"slices"
-	"strings"
 
 	"walkeep/common/backup"
-	"walkeep/common/codec"
 	"walkeep/common/storage"
 	"walkeep/common/wal"
 )
@@ -46,7 +44,11 @@ type Line struct {
 	HistoryErr error
 	Segments   []Span // complete segments, ascending, with holes between them
 	Partials   []wal.Name
-	Bytes      int64 // stored, of all its files
+	// Evidence shows that the timeline's WAL has gone on, wherever it is now.
+	Evidence []Evidence
+	// Waiting are the complete segments that a stream is about to store.
+	Waiting map[uint64]bool
+	Bytes   int64 // stored, of all its files
 }
 
 // A Span is a number of segments without a hole, by their numbers (LSN / segment size).
@@ -67,9 +69,12 @@ func (a *Archive) Inventory(ctx context.Context) (*Inventory, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := a.checkWAL(ctx); err != nil {
+		return nil, err
+	}
 	inv := &Inventory{Identity: id}
 	for _, take := range []func(context.Context, *Inventory) error{
-		a.takeLeases, a.takeStandbys, a.takeBackups, a.takeServer, a.takeWAL, a.takeStreamed, a.takeStreams, a.takeDamages, a.takeVerified,
+		a.takeLeases, a.takeStandbys, a.takeServer, a.takeEvidence, a.takeWAL, a.takeDamages, a.takeVerified, // evidence before WAL: see there
 	} {
 		if err := take(ctx, inv); err != nil {
 			return nil, err
@@ -80,7 +85,7 @@ func (a *Archive) Inventory(ctx context.Context) (*Inventory, error) {
 
 // Retake reads leases, standbys and backups anew. The WAL is what inv has of it.
 func (a *Archive) Retake(ctx context.Context, inv *Inventory) (*Inventory, error) {
-	again := &Inventory{Identity: inv.Identity, Lines: inv.Lines, Streamed: inv.Streamed, Server: inv.Server}
+	again := &Inventory{Identity: inv.Identity, Lines: inv.Lines, Streams: inv.Streams, Streamed: inv.Streamed, Server: inv.Server}
 	for _, take := range []func(context.Context, *Inventory) error{a.takeLeases, a.takeStandbys, a.takeBackups, a.takeVerified} {
 		if err := take(ctx, again); err != nil {
 			return nil, err
@@ -101,7 +106,12 @@ func (a *Archive) takeBackups(ctx context.Context, inv *Inventory) error {
 	}
 	for _, d := range dirs {
 		id := path.Base(d.Name)
-		if !d.IsDir() || backup.CheckID(id) != nil {
+		switch {
+		case backup.CheckID(id) != nil:
+			continue
+		case d.Err != nil:
+			return fmt.Errorf("%s: %w", d.Name, d.Err)
+		case !d.IsDir():
 			continue
 		}
 		m, err := backup.ReadManifest(ctx, a.b, id)
@@ -134,69 +144,184 @@ func CompareBackups(a, b *backup.Manifest) int {
 }
 
 func (a *Archive) takeWAL(ctx context.Context, inv *Inventory) error {
-	entries, err := a.b.List(ctx, "wal/")
+	entries, err := a.b.List(ctx, walDir+"/")
 	if err != nil {
 		return err
 	}
-	lines := make(map[wal.Timeline]*Line)
-	line := func(tli wal.Timeline) *Line {
-		if lines[tli] == nil {
-			lines[tli] = &Line{Timeline: tli}
-		}
-		return lines[tli]
+	dirs, err := a.logDirs(ctx, 0)
+	if err != nil {
+		return err
 	}
+	t := &stock{inv: inv, lines: make(map[wal.Timeline]*stockLine)}
 	for _, e := range entries {
-		base := path.Base(e.Name)
-		tli, err := wal.ParseTimeline(base[:min(8, len(base))])
-		switch {
-		case err != nil:
-		case !e.IsDir():
-			if strings.HasPrefix(base[8:], ".history") {
-				line(tli).Bytes += e.Size
-			}
-		default:
-			files, err := a.b.List(ctx, e.Name)
-			if err != nil {
-				return err
-			}
-			for _, f := range files {
-				if n, ok := nameOf(f); ok {
-					l := line(tli)
-					l.Bytes += f.Size
-					inv.take(l, n)
-				}
-			}
+		if n, s, ok := parseObject(e); ok && n.Kind == wal.KindHistory {
+			t.take(n, s)
 		}
 	}
-	for _, l := range lines {
-		if err := a.takeHistory(ctx, inv, l); err != nil {
+	for _, d := range dirs {
+		if err := a.takeLog(ctx, t, d.Name); err != nil {
 			return err
 		}
-		inv.Lines = append(inv.Lines, *l)
+	}
+	for _, e := range inv.evidence() {
+		l := t.line(e.Timeline)
+		l.Evidence = append(l.Evidence, e)
+	}
+	for tli, l := range t.lines {
+		l.Waiting = inv.waiting(tli)
+	}
+	// What is archived while the listing goes on can be missed although what came after it is seen, so what seems to be
+	// missing is looked for again.
+	for _, dir := range t.holes() {
+		if err := a.takeLog(ctx, t, dir); err != nil {
+			return err
+		}
+	}
+	for _, l := range t.lines {
+		l.Segments = spans(l.numbers)
+		if err := a.takeHistory(ctx, inv, &l.Line); err != nil {
+			return err
+		}
+		inv.Lines = append(inv.Lines, l.Line)
 	}
 	slices.SortFunc(inv.Lines, func(a, b Line) int { return cmp.Compare(a.Timeline, b.Timeline) })
 	return nil
 }
 
-// take adds a file to its timeline. Listings are in the order of names, so numbers ascend.
-func (inv *Inventory) take(l *Line, n wal.Name) {
-	switch n.Kind {
-	case wal.KindPartial:
-		if !slices.Contains(l.Partials, n) {
-			l.Partials = append(l.Partials, n)
-		}
-	case wal.KindSegment:
-		number, err := n.Number(inv.SegmentSize)
-		if err != nil {
-			inv.fault(directory(n)+n.String(), err)
-			return
-		}
-		if last := len(l.Segments) - 1; last >= 0 && number <= l.Segments[last].Last+1 {
-			l.Segments[last].Last = max(l.Segments[last].Last, number)
-			return
-		}
-		l.Segments = append(l.Segments, Span{number, number})
+// A stock is the WAL that was listed so far.
+type stock struct {
+	inv   *Inventory
+	lines map[wal.Timeline]*stockLine
+	seen  map[string]bool // directories that were listed
+}
+
+type stockLine struct {
+	Line
+	numbers []uint64 // of complete segments, in any order
+}
+
+func (t *stock) line(tli wal.Timeline) *stockLine {
+	if t.lines[tli] == nil {
+		t.lines[tli] = &stockLine{Line: Line{Timeline: tli}}
 	}
+	return t.lines[tli]
+}
+
+// takeLog lists a directory of a timeline and log number. What an earlier listing had is not taken twice.
+func (a *Archive) takeLog(ctx context.Context, t *stock, dir string) error {
+	files, err := a.b.List(ctx, dir)
+	if err != nil {
+		return err
+	}
+	if t.seen == nil {
+		t.seen = make(map[string]bool)
+	}
+	again := t.seen[dir]
+	t.seen[dir] = true
+	var known map[uint64]bool
+	for _, f := range files {
+		n, s, ok := parseObject(f)
+		if !ok {
+			continue
+		}
+		if !again {
+			t.take(n, s)
+			continue
+		}
+		if n.Kind != wal.KindSegment || s.bad != nil {
+			continue
+		}
+		l := t.line(n.Timeline)
+		if known == nil {
+			known = make(map[uint64]bool)
+			for _, number := range l.numbers {
+				known[number] = true
+			}
+		}
+		if number, err := n.Number(t.inv.SegmentSize); err == nil && !known[number] {
+			t.take(n, s)
+		}
+	}
+	return nil
+}
+
+// take adds an object to its timeline. One from which nothing can be read shows that there was a file all the same.
+func (t *stock) take(n wal.Name, s stored) {
+	l := t.line(n.Timeline)
+	if !s.IsDir() {
+		l.Bytes += s.Size
+	}
+	if s.bad != nil {
+		t.inv.fault(s.Name, s.bad)
+	}
+	if n.Kind == wal.KindHistory {
+		return
+	}
+	number, err := n.Number(t.inv.SegmentSize)
+	if err != nil {
+		t.inv.fault(s.Name, err)
+		return
+	}
+	next := number
+	if completes(n) {
+		next++
+	}
+	switch {
+	case n.Kind == wal.KindSegment && s.bad == nil:
+		l.numbers = append(l.numbers, number)
+		return
+	case n.Kind == wal.KindPartial && s.bad == nil && !slices.Contains(l.Partials, n):
+		l.Partials = append(l.Partials, n)
+	}
+	l.Evidence = append(l.Evidence, Evidence{n.Timeline, next, s.Name + " is there"})
+}
+
+// holes lists the directories at whose segments something seems to be missing.
+func (t *stock) holes() []string {
+	var dirs []string
+	for tli, l := range t.lines {
+		has := spans(l.numbers)
+		look := func(number uint64) {
+			n := wal.SegmentAt(tli, wal.LSN(number*uint64(t.inv.SegmentSize)), t.inv.SegmentSize)
+			if dir := directory(n); !slices.Contains(dirs, dir) {
+				dirs = append(dirs, dir)
+			}
+		}
+		for i := 1; i < len(has); i++ {
+			look(has[i-1].Last + 1)
+			look(has[i].First - 1)
+		}
+		if next := l.next().Next; len(has) > 0 && next > has[len(has)-1].Last+1 {
+			look(has[len(has)-1].Last + 1)
+			look(next - 1)
+		}
+	}
+	return dirs
+}
+
+// next is the evidence of how far the timeline has gone.
+func (l *Line) next() Evidence {
+	var most Evidence
+	for _, e := range l.Evidence {
+		if e.Next > most.Next {
+			most = e
+		}
+	}
+	return most
+}
+
+// spans puts numbers together that follow each other.
+func spans(numbers []uint64) []Span {
+	slices.Sort(numbers)
+	var found []Span
+	for _, n := range numbers {
+		if last := len(found) - 1; last >= 0 && n <= found[last].Last+1 {
+			found[last].Last = n
+			continue
+		}
+		found = append(found, Span{n, n})
+	}
+	return found
 }
 
 func (a *Archive) takeHistory(ctx context.Context, inv *Inventory, l *Line) error {
@@ -213,28 +338,6 @@ func (a *Archive) takeHistory(ctx context.Context, inv *Inventory, l *Line) erro
 		return err
 	}
 	return nil
-}
-
-// nameOf gives the WAL file that an object holds: one that is where Fetch looks for it, and in a form that can be read
-// here.
-func nameOf(e storage.Entry) (wal.Name, bool) {
-	base := path.Base(e.Name)
-	if e.IsDir() || len(base) < 24 {
-		return wal.Name{}, false
-	}
-	for end := len(base); end > 0; end = strings.LastIndexByte(base[:end], '.') {
-		n, err := wal.ParseName(base[:end])
-		if err != nil {
-			continue
-		}
-		rest := base[end:]
-		if n.Kind == wal.KindPartial && isVariant(rest) {
-			rest = rest[variantLength:]
-		}
-		_, known := codec.ByExt(rest)
-		return n, known && location(n)+base[end:] == e.Name
-	}
-	return wal.Name{}, false
 }
 
 func (a *Archive) takeStreamed(ctx context.Context, inv *Inventory) (err error) {

@@ -36,7 +36,16 @@ const identity = `{"version":1,"system_identifier":"4711","segment_size":1048576
 
 func manifestOf(t testing.TB, id string, system wal.SystemID) []byte {
 	t.Helper()
-	m := backupOn(1, 4*mb, 5*mb)
+	return encode(t, backupOn(1, 4*mb, 5*mb), id, system)
+}
+
+func manifestTo(t testing.TB, id string, stop wal.LSN) []byte {
+	t.Helper()
+	return encode(t, backupOn(1, 4*mb, uint64(stop)), id, 4711)
+}
+
+func encode(t testing.TB, m *backup.Manifest, id string, system wal.SystemID) []byte {
+	t.Helper()
 	m.Version, m.ID, m.Type, m.Codec, m.SystemID, m.Files = 1, id, "full", "zstd", system, 1
 	m.Index = backup.Stored{Name: "files.json.zst", Stored: 1}
 	m.Volumes = []backup.Stored{{Name: "data-0001.tar.zst", Stored: 1}}
@@ -110,7 +119,8 @@ func TestInventory(t *testing.T) {
 		check("faults", faults, []string{
 			"backups/20261122T140000Z/manifest.json", "backups/20261122T150000Z/manifest.json", "backups/20261122T160000Z/manifest.json",
 			"leases/evil.json", "leases/two.json", "standbys/three.json", "standbys/two.json",
-			"wal/0000000100000000/000000010000000000001FFF", "wal/00000003.history",
+			"wal/0000000100000000/000000010000000000000006.bz2", "wal/0000000100000000/000000010000000000000006.zst.old",
+			"wal/0000000100000000/000000010000000000001FFF.zst", "wal/00000003.history",
 		})
 		for _, f := range inv.Faults {
 			if foreign := f.Object == "backups/20261122T150000Z/manifest.json"; errors.Is(f.Err, archive.ErrForeign) != foreign {

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path"
-	"strings"
 	"sync"
 
 	"walkeep/common/wal"
@@ -15,16 +13,27 @@ import (
 // existed, [ErrGap] if something does. PostgreSQL asks for files that do not exist all the time, and ends recovery, or
 // takes a timeline's number, at the first that is said to be absent.
 func (a *Archive) missing(ctx context.Context, n wal.Name, id Identity) error {
-	var why string
-	var err error
-	switch n.Kind {
-	case wal.KindHistory:
-		why, err = a.timelineUsed(ctx, n.Timeline)
-	case wal.KindSegment:
-		why, err = a.segmentSkipped(ctx, n, id)
-	}
-	if err != nil {
+	if err := a.checkWAL(ctx); err != nil {
 		return err
+	}
+	var why string
+	if n.Kind == wal.KindHistory || n.Kind == wal.KindSegment {
+		inv := &Inventory{Identity: id}
+		err := a.takeEvidence(ctx, inv)
+		if err != nil {
+			return err
+		}
+		if err := a.checkEmpty(ctx, inv); err != nil {
+			return err
+		}
+		if n.Kind == wal.KindHistory {
+			why, err = a.timelineUsed(ctx, n.Timeline, inv)
+		} else {
+			why, err = a.segmentSkipped(ctx, n, inv)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	if why != "" {
 		return fmt.Errorf("%s is %w: %s", n, ErrGap, why)
@@ -32,19 +41,29 @@ func (a *Archive) missing(ctx context.Context, n wal.Name, id Identity) error {
 	return fmt.Errorf("%s is %w", n, ErrAbsent)
 }
 
-// timelineUsed tells what shows that a timeline has been used, although its history is not there; "" if nothing does.
-func (a *Archive) timelineUsed(ctx context.Context, tli wal.Timeline) (string, error) {
+// checkEmpty fails where wal/ holds nothing although there are backups, which always have WAL: it is most likely the place
+// where another file system should be mounted.
+func (a *Archive) checkEmpty(ctx context.Context, inv *Inventory) error {
+	if len(inv.Backups) == 0 {
+		return nil
+	}
+	entries, err := a.b.List(ctx, walDir+"/")
+	if err == nil && len(entries) == 0 {
+		err = fmt.Errorf("%w: it is empty, although there are backups", ErrNoWAL)
+	}
+	return err
+}
+
+// timelineUsed says what shows that a timeline has been used, although its history is not there; "" if nothing does.
+func (a *Archive) timelineUsed(ctx context.Context, tli wal.Timeline, inv *Inventory) (string, error) {
 	if tli == 1 {
 		return "", nil // the first timeline has no history, and PostgreSQL asks for it when it leaves that timeline
 	}
-	dirs, err := a.b.List(ctx, "wal/"+tli.String())
+	dirs, err := a.logDirs(ctx, tli)
 	if err != nil {
 		return "", err
 	}
 	for _, d := range dirs {
-		if !d.IsDir() {
-			continue
-		}
 		// A directory alone says nothing: a Push that failed may have made it.
 		files, err := a.b.List(ctx, d.Name)
 		if err != nil {
@@ -52,6 +71,11 @@ func (a *Archive) timelineUsed(ctx context.Context, tli wal.Timeline) (string, e
 		}
 		if len(files) > 0 {
 			return fmt.Sprintf("%s holds files of this timeline", d.Name), nil
+		}
+	}
+	for _, e := range inv.evidence() {
+		if e.Timeline == tli {
+			return e.Why, nil
 		}
 	}
 	child, _, err := a.leftBy(ctx, tli, 0)
@@ -64,22 +88,29 @@ func (a *Archive) timelineUsed(ctx context.Context, tli wal.Timeline) (string, e
 // leftBy finds a later timeline whose history says that it comes from tli, which was left beyond the given position;
 // 0 if there is none. It also gives where that was.
 func (a *Archive) leftBy(ctx context.Context, tli wal.Timeline, beyond wal.LSN) (wal.Timeline, wal.LSN, error) {
-	entries, err := a.b.List(ctx, "wal/")
+	entries, err := a.b.List(ctx, walDir+"/")
+	if err != nil {
+		return 0, 0, err
+	}
+	histories, err := a.streamedHistories(ctx)
 	if err != nil {
 		return 0, 0, err
 	}
 	for _, e := range entries {
-		later, err := wal.ParseTimeline(strings.SplitN(path.Base(e.Name), ".", 2)[0])
-		if err != nil || e.IsDir() || later <= tli {
+		n, _, ok := parseObject(e)
+		if !ok || n.Kind != wal.KindHistory || n.Timeline <= tli {
 			continue
 		}
-		h, err := a.History(ctx, later)
+		h, err := a.History(ctx, n.Timeline)
 		if err != nil {
 			return 0, 0, err
 		}
+		histories = append(histories, h)
+	}
+	for _, h := range histories {
 		for _, ancestor := range h.Entries {
 			if ancestor.Timeline == tli && ancestor.End > beyond {
-				return later, ancestor.End, nil
+				return h.Timeline, ancestor.End, nil
 			}
 		}
 	}
@@ -88,8 +119,8 @@ func (a *Archive) leftBy(ctx context.Context, tli wal.Timeline, beyond wal.LSN) 
 
 // segmentSkipped tells what shows that a segment must have existed: a later file of its timeline, or a later timeline
 // that comes from it and left it after the segment; unless the timeline only begins after the segment.
-func (a *Archive) segmentSkipped(ctx context.Context, n wal.Name, id Identity) (string, error) {
-	why, err := a.wentOn(ctx, n, id)
+func (a *Archive) segmentSkipped(ctx context.Context, n wal.Name, inv *Inventory) (string, error) {
+	why, err := a.wentOn(ctx, n, inv)
 	if err != nil || why == "" || n.Timeline == 1 {
 		return why, err // the first timeline has no history: it begins with the cluster
 	}
@@ -100,7 +131,7 @@ func (a *Archive) segmentSkipped(ctx context.Context, n wal.Name, id Identity) (
 	if err != nil {
 		return "", err
 	}
-	first := wal.SegmentAt(n.Timeline, h.Begin(), id.SegmentSize)
+	first := wal.SegmentAt(n.Timeline, h.Begin(), inv.SegmentSize)
 	if wal.Compare(n, first) < 0 {
 		return "", nil
 	}
@@ -108,7 +139,7 @@ func (a *Archive) segmentSkipped(ctx context.Context, n wal.Name, id Identity) (
 }
 
 // wentOn tells what shows that a timeline went on to the end of a segment or beyond; "" if nothing does.
-func (a *Archive) wentOn(ctx context.Context, n wal.Name, id Identity) (string, error) {
+func (a *Archive) wentOn(ctx context.Context, n wal.Name, inv *Inventory) (string, error) {
 	later, err := a.laterFile(ctx, n)
 	if err != nil {
 		return "", err
@@ -117,11 +148,16 @@ func (a *Archive) wentOn(ctx context.Context, n wal.Name, id Identity) (string, 
 		return fmt.Sprintf("%s is there", later), nil
 	}
 	// Where a timeline is left in the middle of a segment, that one goes on under the new timeline's name.
-	start, err := n.Start(id.SegmentSize)
+	start, err := n.Start(inv.SegmentSize)
 	if err != nil {
 		return "", nil // no segment of this archive can have the name
 	}
-	last := start + wal.LSN(id.SegmentSize) - 1
+	for _, e := range inv.evidence() {
+		if e.Timeline == n.Timeline && e.Next > uint64(start)/uint64(inv.SegmentSize) {
+			return e.Why, nil
+		}
+	}
+	last := start + wal.LSN(inv.SegmentSize) - 1
 	child, end, err := a.leftBy(ctx, n.Timeline, last)
 	if err != nil || child == 0 {
 		return "", err
@@ -131,12 +167,12 @@ func (a *Archive) wentOn(ctx context.Context, n wal.Name, id Identity) (string, 
 
 // laterFile finds an object that shows that a segment's timeline went on after it; "" if there is none.
 func (a *Archive) laterFile(ctx context.Context, n wal.Name) (string, error) {
-	dirs, err := a.b.List(ctx, "wal/"+n.Timeline.String())
+	dirs, err := a.logDirs(ctx, n.Timeline)
 	if err != nil {
 		return "", err
 	}
 	for _, d := range dirs {
-		if !d.IsDir() || d.Name < directory(n) {
+		if d.Name < directory(n) {
 			continue
 		}
 		files, err := a.b.List(ctx, d.Name)
@@ -144,7 +180,8 @@ func (a *Archive) laterFile(ctx context.Context, n wal.Name) (string, error) {
 			return "", err
 		}
 		for _, f := range files {
-			if comesAfter(path.Base(f.Name), n) {
+			other, _, ok := parseObject(f)
+			if ok && other.Timeline == n.Timeline && (wal.Compare(n, other.Segment()) < 0 || n == other.Segment() && completes(other)) {
 				return f.Name, nil
 			}
 		}
@@ -152,25 +189,10 @@ func (a *Archive) laterFile(ctx context.Context, n wal.Name) (string, error) {
 	return "", nil
 }
 
-// comesAfter tells whether an object could only be there after a segment was complete. Whatever follows the 24 digits,
-// a segment, a part of it or a label, WAL went on to there; and the label of a backup is written when the segment in
-// which the backup began is full.
-func comesAfter(object string, n wal.Name) bool {
-	digits := len(n.String())
-	if len(object) < digits {
-		return false
-	}
-	other, err := wal.ParseName(object[:digits])
-	if err != nil || other.Timeline != n.Timeline {
-		return false
-	}
-	if other == n {
-		const label = ".00000028.backup"
-		own, err := wal.ParseName(object[:min(len(object), digits+len(label))])
-		return err == nil && own.Kind == wal.KindBackup
-	}
-	return wal.Compare(n, other) < 0
-}
+// completes reports whether an object of this name could only be there after its segment was complete. A part of a segment,
+// or a label, shows that WAL went on to there; and the label of a backup is written when the segment in which the backup
+// began is full.
+func completes(n wal.Name) bool { return n.Kind == wal.KindSegment || n.Kind == wal.KindBackup }
 
 // History reads the history of a timeline; [ErrAbsent] if it is not there.
 func (a *Archive) History(ctx context.Context, tli wal.Timeline) (wal.History, error) {
@@ -182,18 +204,17 @@ func (a *Archive) History(ctx context.Context, tli wal.Timeline) (wal.History, e
 	if len(found) == 0 {
 		return wal.History{}, fmt.Errorf("%s is %w", n, ErrAbsent)
 	}
-	if len(found) > 1 {
-		if err := a.checkAgree(ctx, n, found); err != nil {
-			return wal.History{}, err
-		}
+	one, err := a.choose(ctx, n, found)
+	if err != nil {
+		return wal.History{}, err
 	}
 	var text memory
-	if _, err := a.deliver(ctx, n, Identity{}, found[0], &text); err != nil {
-		return wal.History{}, fmt.Errorf("%s: %w", found[0].Name, err)
+	if _, err := a.deliver(ctx, n, Identity{}, one, &text); err != nil {
+		return wal.History{}, fmt.Errorf("%s: %w", one.Name, err)
 	}
 	h, err := wal.ParseHistory(tli, text.b)
 	if err != nil {
-		return h, fmt.Errorf("%s: %w: %w", found[0].Name, ErrDamaged, err)
+		return h, fmt.Errorf("%s: %w: %w", one.Name, ErrDamaged, err)
 	}
 	return h, nil
 }

@@ -5,10 +5,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
-	"path"
-	"strings"
 
-	"walkeep/common/codec"
 	"walkeep/common/storage"
 	"walkeep/common/wal"
 )
@@ -23,22 +20,19 @@ type Object struct {
 // numbers. Whatever else lies among them is not listed, and neither are histories.
 func (a *Archive) Objects(ctx context.Context) iter.Seq2[Object, error] {
 	return func(yield func(Object, error) bool) {
-		dirs, err := a.b.List(ctx, "wal/")
+		dirs, err := a.logDirs(ctx, 0)
 		if err != nil {
 			yield(Object{}, err)
 			return
 		}
 		for _, d := range dirs {
-			if base := path.Base(d.Name); !d.IsDir() || len(base) != 16 {
-				continue
-			}
 			files, err := a.b.List(ctx, d.Name)
 			if err != nil {
 				yield(Object{}, err)
 				return
 			}
 			for _, f := range files {
-				if n, ok := nameOf(f); ok && !yield(Object{f, n}, nil) {
+				if n, s, ok := parseObject(f); ok && !s.stray() && !yield(Object{f, n}, nil) {
 					return
 				}
 			}
@@ -48,15 +42,14 @@ func (a *Archive) Objects(ctx context.Context) iter.Seq2[Object, error] {
 
 // Histories lists the objects of timelines' histories.
 func (a *Archive) Histories(ctx context.Context) ([]Object, error) {
-	entries, err := a.b.List(ctx, "wal/")
+	entries, err := a.b.List(ctx, walDir+"/")
 	if err != nil {
 		return nil, err
 	}
 	var found []Object
 	for _, e := range entries {
-		name, _, ok := strings.Cut(path.Base(e.Name), ".history")
-		if tli, err := wal.ParseTimeline(name); ok && err == nil && !e.IsDir() {
-			found = append(found, Object{e, wal.Name{Kind: wal.KindHistory, Timeline: tli}})
+		if n, s, ok := parseObject(e); ok && !s.stray() && n.Kind == wal.KindHistory {
+			found = append(found, Object{e, n})
 		}
 	}
 	return found, nil
@@ -78,7 +71,7 @@ func (a *Archive) Prune(ctx context.Context, dirs ...string) error {
 
 // Read expands one object into w and checks it as Fetch does. A history's or a backup label's text is checked, too.
 func (a *Archive) Read(ctx context.Context, id Identity, o Object, w io.WriterAt) (Fetched, error) {
-	s := a.storedAs(o)
+	_, s, _ := parseObject(o.Entry)
 	if o.WAL.Kind != wal.KindHistory && o.WAL.Kind != wal.KindBackup {
 		return a.deliver(ctx, o.WAL, id, s, w)
 	}
@@ -90,15 +83,4 @@ func (a *Archive) Read(ctx context.Context, id Identity, o Object, w io.WriterAt
 		}
 	}
 	return got, err
-}
-
-// storedAs finds the codec of an object by its ending.
-func (a *Archive) storedAs(o Object) stored {
-	s := stored{Entry: o.Entry}
-	rest := o.Name[len(location(o.WAL)):]
-	if o.WAL.Kind == wal.KindPartial && isVariant(rest) {
-		rest, s.variant = rest[variantLength:], true
-	}
-	s.codec, _ = codec.ByExt(rest)
-	return s
 }

@@ -169,19 +169,17 @@ func (a *Archive) takeLineage(ctx context.Context, inv *Inventory, l *Line) erro
 
 // firstOf finds the first segment of a timeline of which anything is archived or was streamed.
 func (a *Archive) firstOf(ctx context.Context, tli wal.Timeline, size wal.SegmentSize, streamed []storage.Entry) ([]Span, error) {
-	dirs, err := a.b.List(ctx, "wal/"+tli.String())
+	dirs, err := a.logDirs(ctx, tli)
 	if err != nil {
 		return nil, err
 	}
 	files := streamed
 	for _, d := range dirs {
-		if d.IsDir() {
-			there, err := a.b.List(ctx, d.Name)
-			if err != nil {
-				return nil, err
-			}
-			files = append(there, files...)
+		there, err := a.b.List(ctx, d.Name)
+		if err != nil {
+			return nil, err
 		}
+		files = append(there, files...)
 		if len(files) > len(streamed) {
 			break // listings are in the order of names
 		}

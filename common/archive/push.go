@@ -124,6 +124,9 @@ func (p *Pusher) bind(ctx context.Context, s *source) error {
 // findSame finds the object that holds the same content, and reads all of it to be sure. [ErrConflict] means that all
 // objects are whole and hold something else.
 func (p *Pusher) findSame(ctx context.Context, s *source, found []stored) (stored, error) {
+	if sound := usable(found); len(sound) > 0 { // or it is said why there is none
+		found = sound
+	}
 	if len(found) == 1 && p.a.marked(ctx, s, found[0]) {
 		return found[0], nil
 	}
@@ -280,7 +283,7 @@ func (p *Pusher) judge(ctx context.Context, t *codec.Trailer, s *source, done *P
 // that both exist is no loss as long as they hold the same.
 func (p *Pusher) checkAlone(ctx context.Context, s *source, done Pushed) error {
 	found, err := p.a.find(ctx, s.name)
-	if err != nil || len(found) < 2 || s.name.Kind == wal.KindPartial {
+	if err != nil || len(usable(found)) < 2 || s.name.Kind == wal.KindPartial {
 		return err
 	}
 	_, err = p.findSame(ctx, s, found)
@@ -307,5 +310,5 @@ func (a *Archive) Has(ctx context.Context, path string) (bool, error) {
 // HasName is Has for a file's name.
 func (a *Archive) HasName(ctx context.Context, n wal.Name) (bool, error) {
 	found, err := a.find(ctx, n)
-	return len(found) > 0, err
+	return len(usable(found)) > 0, err
 }

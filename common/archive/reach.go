@@ -26,6 +26,7 @@ type Gap struct {
 	First, Last wal.Name // the segments that are missing
 	Begin, End  wal.LSN  // the same as positions
 	Damage      *Damaged // nil for a hole
+	Why         string   // what shows that they were there; empty for later segments of the way
 }
 
 func (g *Gap) String() string {
@@ -34,10 +35,15 @@ func (g *Gap) String() string {
 		return fmt.Sprintf("%s is damaged in the archive", g.First)
 	case g.Damage != nil:
 		return fmt.Sprintf("%s was archived with broken WAL records at %s", g.First, g.Begin)
-	case g.First == g.Last:
-		return fmt.Sprintf("%s is missing", g.First)
 	}
-	return fmt.Sprintf("%s to %s are missing", g.First, g.Last)
+	text := fmt.Sprintf("%s is missing", g.First)
+	if g.First != g.Last {
+		text = fmt.Sprintf("%s to %s are missing", g.First, g.Last)
+	}
+	if g.Why != "" {
+		text += ": " + g.Why
+	}
+	return text
 }
 
 // Errors of Reach, to be found with errors.Is.
@@ -92,7 +98,7 @@ func (inv *Inventory) brokenOn(w way, first, end uint64) *Gap {
 		d := &inv.Damages[i]
 		number, err := d.Segment.Number(inv.SegmentSize) // the record at LSN may have begun in the segment before
 		if err == nil && first <= number && number < end && w.name(number) == d.Segment && (found == nil || d.LSN < found.Begin) {
-			found = &Gap{d.Segment, d.Segment, d.LSN, d.LSN, d}
+			found = &Gap{First: d.Segment, Last: d.Segment, Begin: d.LSN, End: d.LSN, Damage: d}
 		}
 	}
 	return found
@@ -174,7 +180,7 @@ func (w way) contiguous(first uint64) uint64 {
 }
 
 // gap is the hole at the segment with this number, which is not there; nil if nothing shows that it ever was: no later
-// segment on the way, and no later timeline that comes from there.
+// segment on the way, no later timeline that comes from there, and no other evidence.
 func (w way) gap(number uint64) *Gap {
 	for _, s := range w.steps {
 		if s.first > s.last || s.last < number {
@@ -192,6 +198,14 @@ func (w way) gap(number uint64) *Gap {
 			if span.Last >= from && max(span.First, from) <= s.last {
 				return w.gapOf(number, max(span.First, from)-1)
 			}
+		}
+		for s.line.Waiting[from] {
+			from++
+		}
+		if e := s.line.next(); from < e.Next && from <= s.last {
+			g := w.gapOf(number, min(e.Next-1, s.last))
+			g.Why = e.Why
+			return g
 		}
 	}
 	return nil

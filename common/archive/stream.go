@@ -122,21 +122,18 @@ func WalkStreamed(r io.ReaderAt, size int64, segment wal.Name) (wal.Result, erro
 func (a *Archive) LastSegment(ctx context.Context, tli wal.Timeline, size wal.SegmentSize, limit uint64) (wal.Name, bool, error) {
 	var last wal.Name
 	found := false
-	dirs, err := a.b.List(ctx, "wal/"+tli.String())
+	dirs, err := a.logDirs(ctx, tli)
 	if err != nil {
 		return last, false, err
 	}
 	for i := len(dirs) - 1; i >= 0 && !found; i-- {
-		if !dirs[i].IsDir() {
-			continue
-		}
 		files, err := a.b.List(ctx, dirs[i].Name)
 		if err != nil {
 			return last, false, err
 		}
 		for _, f := range files {
-			n, ok := nameOf(f)
-			if !ok || n.Kind != wal.KindSegment {
+			n, s, ok := parseObject(f)
+			if !ok || s.bad != nil || n.Kind != wal.KindSegment {
 				continue
 			}
 			if number, err := n.Number(size); err == nil && number < limit {

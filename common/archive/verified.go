@@ -247,6 +247,8 @@ func lacking(m *backup.Manifest, entries []storage.Entry) error {
 			return fmt.Errorf("%s: %w: it is missing", name, ErrDamaged)
 		case entries[i].IsDir():
 			return fmt.Errorf("%s: %w: it is a directory", name, ErrDamaged)
+		case entries[i].Err != nil:
+			return fmt.Errorf("%s: %w", name, entries[i].Err)
 		case entries[i].Size != s.Stored:
 			return fmt.Errorf("%s: %w: it has %d bytes instead of %d", name, ErrDamaged, entries[i].Size, s.Stored)
 		}

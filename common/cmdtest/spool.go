@@ -244,6 +244,9 @@ func (s Spool) Object(t testing.TB, name string) Object {
 func (s Spool) Bind(t testing.TB, id uint64) {
 	t.Helper()
 	content := fmt.Sprintf(`{"version":1,"system_identifier":"%d","segment_size":1048576}`+"\n", id)
+	if err := os.MkdirAll(filepath.Join(string(s), "wal"), 0o700); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(filepath.Join(string(s), "archive.json"), []byte(content), 0o600); err != nil {
 		t.Fatal(err)
 	}

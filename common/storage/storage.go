@@ -13,7 +13,8 @@ import (
 
 // Errors of a Backend, to be found with errors.Is. Any other error means that the backend cannot tell.
 var (
-	// ErrNotExist is the answer of a backend that was reached and does not hold the object.
+	// ErrNotExist is the answer of a backend that was reached and does not hold the object. A directory on the way to it that
+	// cannot be read, or a link that leads nowhere, is no such answer.
 	ErrNotExist = fs.ErrNotExist
 	// ErrExist is the answer to Put for a name that is taken.
 	ErrExist = fs.ErrExist
@@ -52,6 +53,7 @@ type Object interface {
 type Entry struct {
 	Name string // with the directory, as Open takes it; directories end with a slash
 	Size int64  // bytes; 0 for directories
+	Err  error  // why nothing can be read there, such as a link that leads nowhere; nil where that is not known
 }
 
 // IsDir tells whether the entry is a directory.
@@ -66,6 +68,14 @@ type Syncer interface {
 // A Replacer is a backend that can also keep notes: small objects that are replaced as a whole, by their owner alone.
 type Replacer interface {
 	Replace(ctx context.Context, name string, content []byte) error
+}
+
+// A Directories is a backend whose directories are there by themselves, so that one can have gone with all that it held.
+type Directories interface {
+	// MakeDir makes a directory below the root durable, which may be there already.
+	MakeDir(ctx context.Context, dir string) error
+	// HasDir reports whether a directory is there.
+	HasDir(ctx context.Context, dir string) (bool, error)
 }
 
 // A Pruner is a backend whose directories stay when nothing is in them any more.

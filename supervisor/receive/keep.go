@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,8 +20,9 @@ const (
 	// keepInterval is how often the keeper looks by itself.
 	keepInterval = time.Second
 	// patience is how long a server's own archiver has to store a segment before it is stored from here: compressing it
-	// twice would be a waste.
-	patience = 5 * time.Second
+	// twice would be a waste. Until then restore-cmd takes it for missing, which it does not do for longer by itself than its
+	// retry-time.
+	patience = 3 * time.Second
 	// differing is the ending of what was streamed and is not what the archive holds.
 	differing = ".differs"
 )
@@ -31,15 +33,22 @@ func (r *receiver) keep(ctx context.Context) {
 	tick := time.NewTicker(keepInterval)
 	defer tick.Stop()
 	said := ""
-	var seen look
+	seen := make(map[string]time.Time) // when a segment was first seen to be complete
+	var looked look
 	for {
 		r.mu.Lock()
-		wait := time.Duration(0)
-		if r.archiving {
-			wait = patience
-		}
+		archiving := r.archiving
 		r.mu.Unlock()
-		err := storeComplete(ctx, r.a, r.dir, wait, r.Store)
+		err := storeComplete(ctx, r.a, r.dir, func(segment string) bool {
+			if _, ok := seen[segment]; !ok {
+				seen[segment] = time.Now()
+			}
+			return archiving && time.Since(seen[segment]) < patience
+		}, r.Store)
+		maps.DeleteFunc(seen, func(segment string, _ time.Time) bool {
+			_, err := os.Lstat(filepath.Join(r.dir, segment))
+			return errors.Is(err, fs.ErrNotExist)
+		})
 		if err == nil {
 			err = r.dropSuperseded(ctx)
 		}
@@ -55,7 +64,7 @@ func (r *receiver) keep(ctx context.Context) {
 		r.trouble = trouble
 		r.mu.Unlock()
 		r.note(ctx)
-		r.noteServer(ctx, &seen)
+		r.noteServer(ctx, &looked)
 		select {
 		case <-ctx.Done():
 			return
@@ -80,12 +89,16 @@ func inShort(err error) (first, text string) {
 // StoreComplete brings the segments to the archive that were streamed to their ends, in their order. spool is the archive's
 // directory, and store as in [Options].
 func StoreComplete(ctx context.Context, a *archive.Archive, spool string, store func(context.Context, string) error) error {
-	return storeComplete(ctx, a, filepath.Join(spool, Dir), 0, store)
+	return storeComplete(ctx, a, filepath.Join(spool, Dir), func(string) bool { return false }, store)
 }
 
-func storeComplete(ctx context.Context, a *archive.Archive, dir string, wait time.Duration, store func(context.Context, string) error) error {
+// storeComplete is StoreComplete, for segments that wait does not hold back. No file's time counts: clocks can be wrong.
+func storeComplete(ctx context.Context, a *archive.Archive, dir string, wait func(segment string) bool, store func(context.Context, string) error) error {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
+		if _, err := os.Lstat(dir); err == nil {
+			return fmt.Errorf("the link %s leads nowhere", dir)
+		}
 		return nil
 	}
 	if err != nil {
@@ -97,32 +110,26 @@ func storeComplete(ctx context.Context, a *archive.Archive, dir string, wait tim
 		if err != nil || n.Kind != wal.KindSegment && n.Kind != wal.KindHistory {
 			continue
 		}
-		patience := wait
-		if n.Kind == wal.KindHistory {
-			patience = 0 // segments of the timeline are of no use without it
+		// Segments of a timeline are of no use without its history, which does not wait.
+		if n.Kind == wal.KindSegment && wait(e.Name()) {
+			if there, err := a.HasName(ctx, n); err == nil && !there {
+				continue
+			}
 		}
-		if err := storeOne(ctx, a, filepath.Join(dir, e.Name()), n, patience, store); err != nil {
+		if err := storeOne(ctx, filepath.Join(dir, e.Name()), store); err != nil {
 			failed = errors.Join(failed, err) // one that is refused must not keep back those behind it
 		}
 	}
 	return failed
 }
 
-// storeOne stores one segment, unless the server's archiver still has time to, and removes it when the archive holds it.
-func storeOne(ctx context.Context, a *archive.Archive, path string, n wal.Name, wait time.Duration, store func(context.Context, string) error) error {
-	info, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
+// storeOne stores one segment, and removes it when the archive holds it.
+func storeOne(ctx context.Context, path string, store func(context.Context, string) error) error {
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
 		return nil // another one was quicker
 	}
-	if err != nil {
-		return err
-	}
-	there, err := a.HasName(ctx, n)
-	if err != nil || !there && time.Since(info.ModTime()) < wait {
-		return err
-	}
 	if err := store(ctx, path); err != nil { // which compares what is there already
-		if _, gone := os.Stat(path); errors.Is(gone, fs.ErrNotExist) {
+		if _, gone := os.Lstat(path); errors.Is(gone, fs.ErrNotExist) {
 			return nil // a promotion and a stream both store, and the other one was quicker
 		}
 		return err

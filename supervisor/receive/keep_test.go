@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"walkeep/common/archive"
 	"walkeep/common/storage/mem"
@@ -59,5 +60,42 @@ func TestStoreRefused(t *testing.T) {
 		if _, err := os.Stat(filepath.Join(dir, names[i])); (err == nil) != want {
 			t.Errorf("%s is there: %v, want %v", names[i], err == nil, want)
 		}
+	}
+}
+
+// What was streamed to its end is stored whatever time its file has: the clock may have been set back, or be another host's.
+func TestStoredWhateverTheTime(t *testing.T) {
+	spool := t.TempDir()
+	dir := filepath.Join(spool, receive.Dir)
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for name, age := range map[string]time.Duration{"000000010000000000000007": -time.Hour, "000000010000000000000008": time.Hour, "00000002.history": -time.Hour} {
+		path, at := filepath.Join(dir, name), time.Now().Add(-age)
+		if err := os.WriteFile(path, []byte("WAL"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chtimes(path, at, at); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stored := 0
+	err := receive.StoreComplete(t.Context(), archive.New(new(mem.Backend)), spool, func(context.Context, string) error {
+		stored++
+		return nil
+	})
+	if left, _ := os.ReadDir(dir); err != nil || stored != 3 || len(left) > 0 {
+		t.Errorf("stored %d of 3, %d are left (%v)", stored, len(left), err)
+	}
+}
+
+// A directory of streamed parts that has gone with its disk is not an empty one.
+func TestStreamedDirectoryIsLost(t *testing.T) {
+	spool := t.TempDir()
+	if err := os.Symlink("nowhere", filepath.Join(spool, receive.Dir)); err != nil {
+		t.Skip(err)
+	}
+	if err := receive.StoreComplete(t.Context(), archive.New(new(mem.Backend)), spool, nil); err == nil {
+		t.Error("got no error")
 	}
 }

@@ -46,9 +46,10 @@ type Problem struct {
 	Object   string   `json:"object"`
 	Text     string   `json:"problem"`
 
-	// listed says that the problem is none if the object is not listed any more, backup that it is none if the backup with
-	// this id is gone.
+	// listed says that the problem is none if the object is not listed any more, fault that it is none if the inventory finds
+	// no fault in it any more, backup that it is none if the backup with this id is gone.
 	listed bool
+	fault  bool
 	backup string
 	// segment is the one that is damaged, lsn where its records are broken, or 0 if its object is.
 	segment wal.Name
@@ -180,7 +181,7 @@ func (v *verifier) read(bytes int64) {
 // inventory reports what the inventory says.
 func (v *verifier) inventory() {
 	for _, f := range v.inv.Faults {
-		v.problem(Problem{Severity: Damage, Object: f.Object, Text: f.Err.Error()})
+		v.problem(Problem{Severity: Damage, Object: f.Object, Text: f.Err.Error(), fault: true})
 	}
 	for _, p := range gaps(v.inv) {
 		v.problem(p)
@@ -247,7 +248,7 @@ func broken(object, text string) Problem {
 	return Problem{Severity: Database, Object: object, Text: text}
 }
 
-// objects lists the objects of WAL files, and notices empty ones.
+// objects lists the objects of WAL files that can be read.
 func (v *verifier) objects(ctx context.Context) ([]archive.Object, error) {
 	all, err := v.a.Histories(ctx)
 	if err != nil {
@@ -257,10 +258,9 @@ func (v *verifier) objects(ctx context.Context) ([]archive.Object, error) {
 		if err != nil {
 			return nil, err
 		}
-		if o.Size == 0 && !v.Deep {
-			v.problem(Problem{Severity: Damage, Object: o.Name, Text: "it is empty", listed: true})
+		if o.Size > 0 && o.Err == nil { // or the inventory has found a fault in it
+			all = append(all, o)
 		}
-		all = append(all, o)
 	}
 	if !v.Deep {
 		v.result.Objects += len(all)
@@ -299,6 +299,10 @@ func (v *verifier) recheck(ctx context.Context) error {
 				return err
 			}
 			if !there {
+				continue
+			}
+		case p.fault:
+			if !slices.ContainsFunc(inv.Faults, func(f archive.Fault) bool { return f.Object == p.Object }) {
 				continue
 			}
 		case p.backup != "":

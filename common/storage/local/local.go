@@ -73,7 +73,7 @@ func (b *Backend) Put(ctx context.Context, name string, write func(io.Writer) er
 	}
 	f, err := b.create(name, file)
 	if err != nil {
-		return b.explain(err)
+		return b.explain(name, err)
 	}
 	defer f.Discard()
 	if err := write(f); err != nil {
@@ -132,7 +132,7 @@ func (b *Backend) Sync(ctx context.Context, name string) error {
 		return err
 	}
 	if err := durable.SyncFile(file); err != nil {
-		return b.explain(err)
+		return b.explain(name, err)
 	}
 	return durable.SyncPath(b.root, path.Dir(name))
 }
@@ -144,11 +144,11 @@ func (b *Backend) Replace(ctx context.Context, name string, content []byte) erro
 		return err
 	}
 	if err := durable.MkdirAll(b.root, path.Dir(name)); err != nil {
-		return b.explain(err)
+		return b.explain(name, err)
 	}
 	b.sweep(filepath.Dir(file))
 	if err := durable.WriteFile(file, content); err != nil {
-		return b.explain(err)
+		return b.explain(name, err)
 	}
 	return durable.SyncPath(b.root, path.Dir(path.Dir(name)))
 }
@@ -161,7 +161,7 @@ func (b *Backend) Open(ctx context.Context, name string) (storage.Object, error)
 	}
 	f, err := durable.Open(file)
 	if err != nil {
-		return nil, b.explain(err)
+		return nil, b.explain(name, err)
 	}
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
@@ -174,10 +174,53 @@ func (b *Backend) Open(ctx context.Context, name string) (storage.Object, error)
 	return object{f, info.Size()}, nil
 }
 
-// explain lets "not there", and any other failure, stand only where the archive itself is there.
-func (b *Backend) explain(err error) error {
+// explain lets "not there", and any other failure, stand only where the archive itself is there, and so is all that is on
+// the way to the object.
+func (b *Backend) explain(name string, err error) error {
 	if gone := b.available(); gone != nil {
 		return gone
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if lost := b.lost(name); lost != nil {
+		return lost
+	}
+	return err
+}
+
+// lost says why it cannot be known whether an object or a directory is there that was not found: a link on the way to it,
+// or itself, leads nowhere, as to a disk that is not mounted.
+func (b *Backend) lost(name string) error {
+	at := b.root
+	parts := strings.Split(strings.TrimSuffix(name, "/"), "/")
+	for i, part := range parts {
+		at = filepath.Join(at, part)
+		info, err := os.Lstat(at)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if info.Mode()&fs.ModeSymlink == 0 {
+			continue
+		}
+		if _, err = os.Stat(at); err == nil {
+			continue
+		}
+		if err = leadsNowhere(at, err); i < len(parts)-1 || strings.HasSuffix(name, "/") {
+			err = fmt.Errorf("%w: %w", storage.ErrUnavailable, err)
+		}
+		return err
+	}
+	return nil
+}
+
+// leadsNowhere is the error of a link, which must not look like "not there".
+func leadsNowhere(link string, err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("the link %s leads nowhere", link)
 	}
 	return err
 }
@@ -198,16 +241,16 @@ func (b *Backend) List(ctx context.Context, prefix string) ([]storage.Entry, err
 	dir, begin := path.Split(prefix)
 	full := filepath.Join(b.root, filepath.FromSlash(dir))
 	d, err := os.Open(full)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, b.available()
-	}
 	if err != nil {
-		return nil, b.explain(err)
+		if err = b.explain(dir, err); errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+		return nil, err
 	}
 	defer d.Close()
 	files, err := d.ReadDir(-1)
 	if err != nil {
-		return nil, b.explain(err)
+		return nil, b.explain(dir, err)
 	}
 	var entries []storage.Entry
 	for _, f := range files {
@@ -215,15 +258,24 @@ func (b *Backend) List(ctx context.Context, prefix string) ([]storage.Entry, err
 			continue
 		}
 		e := storage.Entry{Name: dir + f.Name()}
-		switch info, err := follow(full, f); {
+		at := filepath.Join(full, f.Name())
+		info, err := f.Info()
+		if err == nil && info.Mode()&fs.ModeSymlink != 0 {
+			if info, err = os.Stat(at); err != nil {
+				e.Err = leadsNowhere(at, err)
+				entries = append(entries, e)
+				continue
+			}
+		}
+		switch {
 		case errors.Is(err, fs.ErrNotExist):
 			continue // removed meanwhile
 		case err != nil:
-			return nil, b.explain(err)
+			return nil, b.explain(dir, err)
 		case info.IsDir():
 			e.Name += "/"
 		default:
-			e.Size = info.Size()
+			e.Size, e.Err = info.Size(), unreadable(at, info)
 		}
 		entries = append(entries, e)
 	}
@@ -231,14 +283,55 @@ func (b *Backend) List(ctx context.Context, prefix string) ([]storage.Entry, err
 	return entries, nil
 }
 
-// follow gives what a directory's entry is, or leads to. A link that leads nowhere is itself: its name is taken.
-func follow(dir string, f fs.DirEntry) (fs.FileInfo, error) {
-	if f.Type()&fs.ModeSymlink != 0 {
-		if info, err := os.Stat(filepath.Join(dir, f.Name())); !errors.Is(err, fs.ErrNotExist) {
-			return info, err
-		}
+// unreadable says why a file's content cannot be read. Only one that looks so is opened: there may be a million.
+func unreadable(file string, info fs.FileInfo) error {
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is not a regular file", file)
 	}
-	return f.Info()
+	if readable(info) {
+		return nil
+	}
+	f, err := durable.Open(file)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // removed meanwhile
+		}
+		return err
+	}
+	return f.Close()
+}
+
+// MakeDir implements [storage.Directories].
+func (b *Backend) MakeDir(ctx context.Context, dir string) error {
+	if _, err := b.path(dir); err != nil {
+		return err
+	}
+	if err := durable.MkdirAll(b.root, dir); err != nil {
+		return b.explain(dir+"/", err)
+	}
+	if _, err := b.HasDir(ctx, dir); err != nil {
+		return err
+	}
+	return durable.SyncPath(b.root, path.Dir(dir))
+}
+
+// HasDir implements [storage.Directories].
+func (b *Backend) HasDir(ctx context.Context, dir string) (bool, error) {
+	full, err := b.path(dir)
+	if err != nil {
+		return false, err
+	}
+	info, err := os.Stat(full)
+	if err != nil {
+		if err = b.explain(dir+"/", err); errors.Is(err, fs.ErrNotExist) {
+			err = nil
+		}
+		return false, err
+	}
+	if !info.IsDir() {
+		return false, fmt.Errorf("%s is not a directory", full)
+	}
+	return true, nil
 }
 
 // Remove implements [storage.Backend].
@@ -248,7 +341,7 @@ func (b *Backend) Remove(ctx context.Context, name string) error {
 		return err
 	}
 	if err := os.Remove(file); err != nil {
-		return b.explain(err)
+		return b.explain(name, err)
 	}
 	return durable.SyncDir(filepath.Dir(file)) // or a power cut brings it back
 }
@@ -264,10 +357,10 @@ func (b *Backend) Prune(ctx context.Context, dir string) error {
 		return nil
 	}
 	if err != nil {
-		return b.explain(err)
+		return b.explain(dir, err)
 	}
 	if _, err := durable.Sweep(full); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return b.explain(err)
+		return b.explain(dir, err)
 	}
 	if left, err := os.ReadDir(full); err != nil || len(left) > 0 {
 		return nil // it is in use, or gone

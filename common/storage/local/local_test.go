@@ -198,13 +198,26 @@ func TestSymbolicLinks(t *testing.T) {
 	if err := os.Symlink("nowhere", filepath.Join(root, "wal", "lost")); err != nil {
 		t.Fatal(err)
 	}
-	wantList(t, b, "wal/", storage.Entry{Name: dir}, storage.Entry{Name: "wal/file", Size: 7}, storage.Entry{Name: "wal/lost", Size: 7})
+	entries, err := b.List(t.Context(), "wal/lost")
+	if err != nil || len(entries) != 1 || entries[0].Err == nil {
+		t.Errorf("a link that leads nowhere is listed as %+v (%v)", entries, err)
+	}
+	if _, err := b.Open(t.Context(), "wal/lost"); err == nil || errors.Is(err, storage.ErrNotExist) {
+		t.Errorf("a link that leads nowhere: open: got %v", err)
+	}
+	if err := os.Remove(filepath.Join(root, "wal", "lost")); err != nil {
+		t.Fatal(err)
+	}
+	wantList(t, b, "wal/", storage.Entry{Name: dir}, storage.Entry{Name: "wal/file", Size: 7})
 	wantList(t, b, dir, storage.Entry{Name: dir + "a", Size: 7})
 	for _, name := range []string{dir + "a", "wal/file"} {
 		got, err := storage.ReadAll(t.Context(), b, name, 100)
 		if err != nil || string(got) != "content" {
 			t.Errorf("%s: got %q, %v", name, got, err)
 		}
+	}
+	if err := os.Symlink("nowhere", filepath.Join(root, "wal", "lost")); err != nil {
+		t.Fatal(err)
 	}
 	for _, name := range []string{dir + "a", "wal/file", "wal/lost"} {
 		if err := b.Put(t.Context(), name, text("other"), nil); !errors.Is(err, storage.ErrExist) {
@@ -237,5 +250,43 @@ func TestOpenDirectory(t *testing.T) {
 	}
 	if err := b.Put(t.Context(), "file/below", text("x"), nil); err == nil || errors.Is(err, storage.ErrNotExist) {
 		t.Errorf("put below a file: got %v, want an error that is not ErrNotExist", err)
+	}
+}
+
+// The disk to which a directory was moved is not mounted any more: nothing that it held is "not there", nor made again.
+func TestLinkLeadsNowhere(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("links need a privilege there")
+	}
+	for _, moved := range []string{"wal", "wal/0000000100000000"} {
+		root, disk := t.TempDir(), filepath.Join(t.TempDir(), "disk")
+		b := open(t, root)
+		const dir = "wal/0000000100000000/"
+		if err := b.Put(t.Context(), dir+"a", text("content"), nil); err != nil {
+			t.Fatal(err)
+		}
+		for _, err := range []error{os.Rename(filepath.Join(root, moved), disk), os.Symlink(disk, filepath.Join(root, moved))} {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		wantList(t, b, dir, storage.Entry{Name: dir + "a", Size: 7})
+		if err := os.Rename(disk, disk+".off"); err != nil {
+			t.Fatal(err)
+		}
+		_, errList := b.List(t.Context(), dir)
+		_, errOpen := b.Open(t.Context(), dir+"a")
+		_, errDir := b.HasDir(t.Context(), "wal/0000000100000000")
+		for what, err := range map[string]error{
+			"list": errList, "open": errOpen, "look for": errDir, "put": b.Put(t.Context(), dir+"b", text("x"), nil),
+			"replace": b.Replace(t.Context(), dir+"a", []byte("x")), "remove": b.Remove(t.Context(), dir+"a"), "make": b.MakeDir(t.Context(), dir[:len(dir)-1]),
+		} {
+			if !errors.Is(err, storage.ErrUnavailable) || errors.Is(err, storage.ErrNotExist) {
+				t.Errorf("%s moved away: %s: got %v, want ErrUnavailable", moved, what, err)
+			}
+		}
+		if _, err := os.Stat(disk); err == nil {
+			t.Errorf("%s was made again", moved)
+		}
 	}
 }

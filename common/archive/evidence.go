@@ -1,0 +1,168 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+
+	"walkeep/common/storage"
+	"walkeep/common/wal"
+)
+
+// An Evidence shows that a timeline was used, and how far its WAL has gone, wherever that WAL is now.
+type Evidence struct {
+	Timeline wal.Timeline
+	Next     uint64 // every segment with a lower number was complete
+	Why      string
+}
+
+// evidence is what shows how far timelines have gone beside the listing of wal/: streamed parts, notes of streams, and backups.
+// What inv holds of them must have been listed before wal/ is, or what is on its way from one to the other would seem lost.
+func (inv *Inventory) evidence() []Evidence {
+	var found []Evidence
+	add := func(tli wal.Timeline, next uint64, format string, args ...any) {
+		found = append(found, Evidence{tli, next, fmt.Sprintf(format, args...)})
+	}
+	size := uint64(inv.SegmentSize)
+	for _, b := range inv.Backups {
+		add(b.Timeline, uint64(max(b.Start, b.Stop-1))/size+1, "there was WAL up to %s, where backup %s ended", b.Stop, b.ID)
+	}
+	for _, s := range inv.Streams {
+		if s.Timeline != 0 {
+			add(s.Timeline, uint64(s.Flushed)/size, "stream %s has reported its WAL as durable up to %s", s.Slot, s.Flushed)
+		}
+	}
+	for _, e := range inv.Streamed {
+		base := path.Base(e.Name)
+		n, err := wal.ParseName(base[:min(24, len(base))])
+		switch number, bad := n.Number(inv.SegmentSize); {
+		case err == nil && n.Kind == wal.KindSegment && bad == nil && base == n.String() && !e.IsDir():
+			add(n.Timeline, number+1, "it lies in %s, and is not stored", e.Name)
+		case err == nil && n.Kind == wal.KindSegment && bad == nil:
+			add(n.Timeline, number, "%s is there", e.Name)
+		default:
+			if n, err := wal.ParseName(base); err == nil && n.Kind == wal.KindHistory {
+				add(n.Timeline, 0, "it lies in %s, and is not stored", e.Name)
+			}
+		}
+	}
+	return found
+}
+
+// takeEvidence lists what [Inventory.evidence] goes by.
+func (a *Archive) takeEvidence(ctx context.Context, inv *Inventory) error {
+	for _, take := range []func(context.Context, *Inventory) error{a.takeBackups, a.takeStreams, a.takeStreamed} {
+		if err := take(ctx, inv); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// waiting lists the segments of a timeline that were streamed to their ends and that a stream, which has no trouble, is
+// about to store. They are as good as stored.
+func (inv *Inventory) waiting(tli wal.Timeline) map[uint64]bool {
+	found := make(map[uint64]bool)
+	for _, s := range inv.Streams {
+		if s.Ended || s.Trouble != "" {
+			continue
+		}
+		for _, e := range inv.Streamed {
+			n, err := wal.ParseName(path.Base(e.Name))
+			if err != nil || n.Kind != wal.KindSegment || n.Timeline != tli || e.Size != int64(inv.SegmentSize) || e.Err != nil {
+				continue
+			}
+			if number, err := n.Number(inv.SegmentSize); err == nil {
+				found[number] = true
+			}
+		}
+	}
+	return found
+}
+
+// NothingWaits makes what was streamed and is not stored count as missing: it could not be stored.
+func (inv *Inventory) NothingWaits() {
+	for i := range inv.Lines {
+		inv.Lines[i].Waiting = nil
+	}
+}
+
+// checkWAL fails where wal/ has gone, which is made before archive.json: nothing that it held is "absent" then.
+func (a *Archive) checkWAL(ctx context.Context) error {
+	b, ok := a.b.(storage.Directories)
+	if !ok {
+		return nil
+	}
+	there, err := b.HasDir(ctx, walDir)
+	if err == nil && !there {
+		err = ErrNoWAL
+	}
+	return err
+}
+
+// logDirs lists the directories of a timeline's WAL, ascending; of all timelines for 0.
+func (a *Archive) logDirs(ctx context.Context, tli wal.Timeline) ([]storage.Entry, error) {
+	prefix := walDir + "/"
+	if tli != 0 {
+		prefix += tli.String()
+	}
+	entries, err := a.b.List(ctx, prefix)
+	if err != nil {
+		return nil, err
+	}
+	var dirs []storage.Entry
+	for _, e := range entries {
+		if !isLogDir(e.Name) {
+			continue
+		}
+		switch {
+		case e.IsDir():
+			dirs = append(dirs, e)
+		case e.Err != nil:
+			return nil, fmt.Errorf("%s: %w", e.Name, e.Err)
+		default:
+			return nil, fmt.Errorf("%s is not a directory", e.Name)
+		}
+	}
+	return dirs, nil
+}
+
+// isLogDir reports whether a name is that of a directory of a timeline and log number.
+func isLogDir(name string) bool {
+	base := path.Base(name)
+	if len(base) != 16 {
+		return false
+	}
+	_, err := wal.ParseTimeline(base[:8])
+	_, bad := wal.ParseName(base + "00000000")
+	return err == nil && bad == nil
+}
+
+// streamedHistories reads the histories that were streamed and are not stored yet.
+func (a *Archive) streamedHistories(ctx context.Context) ([]wal.History, error) {
+	entries, err := a.b.List(ctx, partialDir)
+	if err != nil {
+		return nil, err
+	}
+	var found []wal.History
+	for _, e := range entries {
+		n, err := wal.ParseName(path.Base(e.Name))
+		if err != nil || n.Kind != wal.KindHistory {
+			continue
+		}
+		text, err := storage.ReadAll(ctx, a.b, e.Name, maxSmall)
+		if errors.Is(err, storage.ErrNotExist) {
+			continue // it was stored meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+		h, err := wal.ParseHistory(n.Timeline, text)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w: %w", e.Name, ErrDamaged, err)
+		}
+		found = append(found, h)
+	}
+	return found, nil
+}
