@@ -15,6 +15,7 @@ import (
 	"walkeep/common/wal"
 	"walkeep/supervisor/basebackup"
 	"walkeep/supervisor/progress"
+	"walkeep/supervisor/receive"
 )
 
 const aboutBackup = `Takes a full base backup over the replication protocol, from a primary or a standby, and stores it in the spool. It is
@@ -62,6 +63,7 @@ func takeBackup(ctx context.Context, e *env) error {
 			bar.Done()
 			e.msg.Detail("all files are stored; waiting until the archive has %s", last)
 		},
+		Histories: func(ctx context.Context, conninfo string) error { return e.storeHistories(ctx, a, conninfo) },
 	})
 	bar.Done()
 	if err != nil {
@@ -87,6 +89,8 @@ func explainBackup(err error) error {
 		hint = "take the backup again, and look for what removes files below leases/ of the spool; cleanup takes a lease from a host whose clock is a day behind"
 	case errors.Is(err, codec.ErrDamaged):
 		hint = "the spool does not hold what was written to it: look at its disk, and for what else removes or changes files there"
+	case errors.Is(err, receive.ErrHistory):
+		hint = "the server's timeline cannot be traced back without it: look for the file in pg_wal of every server of the cluster, and in older archives, and have archive-cmd store it (archive-cmd --spool SPOOL PATH)"
 	case errors.Is(err, basebackup.ErrChecksum):
 		hint = "the database is damaged: keep the older backups, and look for the cause before it spreads"
 	case errors.Is(err, archive.ErrForeign):
@@ -95,4 +99,13 @@ func explainBackup(err error) error {
 		return err
 	}
 	return cli.Fail(exitFailed, err, hint)
+}
+
+// storeHistories has the archive hold the histories of a server that came to its timeline before it archived here.
+func (e *env) storeHistories(ctx context.Context, a *archive.Archive, conninfo string) error {
+	store, err := e.archiver()
+	if err != nil {
+		return err
+	}
+	return receive.StoreHistories(ctx, a, e.Spool, conninfo, store)
 }

@@ -156,6 +156,8 @@ func explainPromote(err error) error {
 		hint = "see its log: it may need WAL that is not there, or more time (--timeout), or it lets nobody connect (hot_standby = off)"
 	case errors.Is(err, promote.ErrBehind):
 		hint = "see the standby's log for what keeps it; --force promotes it without that WAL, --timeout gives it longer"
+	case errors.Is(err, promote.ErrNotStored):
+		hint = "see that the spool can be written to and has room, and repeat it; --force promotes without it, and the archive cannot be recovered past that until a new base backup is taken"
 	case errors.Is(err, promote.ErrNoOffer):
 		hint = "let its restore_command call restore-cmd with this spool (restart it up to version 13), and archive_mode not be always (restart it), or promote with --force, without what was streamed"
 	case errors.Is(err, pgserver.ErrNoStandby), errors.Is(err, pgserver.ErrWhichStandby):

@@ -61,6 +61,16 @@ func runSetup(ctx context.Context, e *env, o *setupOptions) error {
 		Replace: o.Replace, DryRun: o.DryRun, Restart: o.Restart, Out: e.out,
 		Notice: func(hint, message string) { e.msg.Warn(hint, "%s", message) },
 	}
+	s.Histories = func(ctx context.Context, server pgserver.Info, conninfo string) error {
+		a, _, err := e.open()
+		if err != nil {
+			return err
+		}
+		if err := a.Bind(ctx, archive.Identity{SystemID: server.SystemID, SegmentSize: server.SegmentSize}); err != nil {
+			return err
+		}
+		return e.storeHistories(ctx, a, conninfo)
+	}
 	s.File, s.FileArg = config.Find(e.File)
 	var err error
 	for _, path := range []*string{&s.Spool, &s.PGData, &s.File} {

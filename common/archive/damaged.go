@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 
 	"walkeep/common/codec"
@@ -19,6 +20,7 @@ type Damaged struct {
 	LSN     wal.LSN // where replay ends
 	Reason  string
 	Found   bool // by verify --deep, not when it was archived
+	Left    bool // LSN is where the server left the timeline for another: nothing comes behind it
 	Stored  bool // the stored object is damaged, and LSN is where the segment begins
 }
 
@@ -58,8 +60,23 @@ func (a *Archive) takeDamages(ctx context.Context, inv *Inventory) error {
 		if err != nil {
 			return err
 		}
-		inv.Damages = append(inv.Damages, Damaged{Segment: n, LSN: wal.LSN(t.DamageLSN), Reason: note.Reason})
+		d := Damaged{Segment: n, LSN: wal.LSN(t.DamageLSN), Reason: note.Reason}
+		d.Left = inv.leftAt(n, d.LSN)
+		inv.Damages = append(inv.Damages, d)
 		return nil
+	})
+}
+
+// leftAt reports whether a timeline was left for another at a position, in its last segment. A server that did not archive when
+// it was promoted archives that segment later, as if it were complete.
+func (inv *Inventory) leftAt(n wal.Name, at wal.LSN) bool {
+	own := inv.Line(n.Timeline)
+	number, err := n.Number(inv.SegmentSize)
+	if err != nil || own == nil || len(own.Segments) == 0 || own.Segments[len(own.Segments)-1].Last != number {
+		return false
+	}
+	return slices.ContainsFunc(inv.Lines, func(l Line) bool {
+		return slices.ContainsFunc(l.History.Entries, func(e wal.HistoryEntry) bool { return e.Timeline == n.Timeline && e.End == at })
 	})
 }
 

@@ -52,6 +52,8 @@ type Options struct {
 	Notice   func(message string)
 	Waiting  func(last wal.Name)
 	Newer    func(message string)
+	// Histories has the archive, which knows whose it is by then, hold the histories of the server's timelines. Optional.
+	Histories func(ctx context.Context, conninfo string) error
 }
 
 // A taker takes one backup.
@@ -121,6 +123,11 @@ func (t *taker) prepare(ctx context.Context) error {
 	}
 	if err := t.a.Bind(ctx, archive.Identity{SystemID: t.server.SystemID, SegmentSize: t.server.SegmentSize}); err != nil {
 		return err
+	}
+	if t.Histories != nil && t.server.Timeline > 1 {
+		if err := t.Histories(ctx, t.here); err != nil {
+			return err
+		}
 	}
 	if t.began, err = t.sql.Clock(ctx); err != nil {
 		return err

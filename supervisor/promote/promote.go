@@ -3,8 +3,8 @@
 // The order is what matters. The old primary must not answer as one that can be written to. Replay goes on until the
 // standby has all that the archive holds, and what it has received by streaming. Then it is offered the segment that the
 // primary was writing when it was lost, as far as that was streamed into the archive: restore-cmd hands it out, to this
-// standby alone, with zeros behind the last whole record, where replay ends. Only then is the server told to open. Each step can be
-// repeated, so a promotion that was cut short anywhere is completed by the next call.
+// standby alone, with zeros behind the last whole record, where replay ends. Then the archive gets what only the standby has. Only
+// then is the server told to open. Each step can be repeated, so a promotion that was cut short anywhere is completed by the next call.
 package promote
 
 import (
@@ -33,6 +33,8 @@ var (
 	ErrBehind = errors.New("the standby has not replayed all WAL that is there for it")
 	// ErrNoOffer says that the standby cannot be given what was streamed.
 	ErrNoOffer = errors.New("the standby cannot be given what was streamed")
+	// ErrNotStored says that WAL that only the standby has cannot be archived.
+	ErrNotStored = errors.New("what only the standby has received cannot be archived, and would be missing from the archive for ever")
 	// ErrRights says that the role may not do what a promotion takes.
 	ErrRights = errors.New("the role may not promote the server")
 	// ErrNotOpen says that the server was told to open, and has not in time.
@@ -188,9 +190,12 @@ func (p *promoter) prepare(ctx context.Context) error {
 			return err
 		}
 		p.Warn("", err.Error()+"; it is promoted all the same, because of --force")
-		return nil // what comes behind is of no use to it
+		return p.storeOwn(ctx) // what comes behind is of no use to it
 	}
-	return p.offer(ctx)
+	if err := p.offer(ctx); err != nil {
+		return err
+	}
+	return p.storeOwn(ctx)
 }
 
 // open tells the server to open, and waits until it has.

@@ -192,6 +192,9 @@ func (r *Report) takeNotes(inv *archive.Inventory) {
 		r.Standbys = append(r.Standbys, Standby{s.ID, s.Host, s.Data, s.Restartpoint, s.Noted.UTC(), behind(inv, s.Restartpoint)})
 	}
 	for _, d := range inv.Damages {
+		if d.Left {
+			continue
+		}
 		r.Damaged = append(r.Damaged, Damaged{d.Segment.String(), d.LSN.String(), d.Reason})
 	}
 	for _, f := range inv.Faults {

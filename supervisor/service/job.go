@@ -19,6 +19,7 @@ type job struct {
 	Task
 	schedule cron.Schedule
 	next     time.Time // when it is due
+	past     time.Time // when it was due last; zero if it was not yet
 	retry    time.Time // when it will be tried again; zero if it will not
 	retries  *backoff.ExponentialBackOff
 	due      string // why it should begin; empty if it should not
@@ -33,11 +34,15 @@ func (l *Loop) look(j *job, at time.Time) {
 	if j.dropped {
 		return
 	}
-	if t := j.schedule.Next(at); t.Before(j.next) {
+	t := j.schedule.Next(at)
+	if t.Equal(j.past) { // the clock was set back a little, and that was done
+		t = j.schedule.Next(t)
+	}
+	if t.Before(j.next) {
 		j.next = t // the clock was set back
 	}
 	if !at.Before(j.next) {
-		j.next = j.schedule.Next(at)
+		j.past, j.next = j.next, j.schedule.Next(at)
 		j.retry = time.Time{}
 		j.retries.Reset()
 		if j.running {

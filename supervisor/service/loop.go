@@ -86,18 +86,6 @@ func New(plan Plan, log *slog.Logger) *Loop {
 	}
 }
 
-// ParseSchedule reads a cron expression. One that names no day of the calendar is refused.
-func ParseSchedule(text string) (cron.Schedule, error) {
-	s, err := cron.ParseStandard(text)
-	if err != nil {
-		return nil, fmt.Errorf("%q is not a schedule: %w", text, err)
-	}
-	if s.Next(time.Now()).IsZero() {
-		return nil, fmt.Errorf("%q is not a schedule: that time never comes", text)
-	}
-	return s, nil
-}
-
 // Start asks for a task to be done now, and says why. It does nothing where the plan has no such task, or one that is
 // running or waits to be tried again.
 func (l *Loop) Start(ctx context.Context, task, reason string) {

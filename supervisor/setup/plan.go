@@ -63,15 +63,35 @@ func (p plan) print(s *setup) {
 		if c.Restart {
 			restart = " (needs a restart)"
 		}
-		s.say("plan: set %s: %s -> %s%s", c.Name, shown(c.Next), shown(c.to), restart)
+		s.say("plan: set %s: %s -> %s%s", c.Name, s.shown(c.Name, c.Next), s.shown(c.Name, c.to), restart)
 	}
 }
 
-func shown(value string) string {
+// shown is a setting's value as it is printed.
+func (s *setup) shown(name, value string) string {
 	if value == "" {
 		return "(empty)"
 	}
+	if name == archiveCommand {
+		if words, _ := pgserver.CommandWords(value); len(words) == 0 || filepath.Base(words[0]) != filepath.Base(s.Program) {
+			return programOf(value) + " ..."
+		}
+	}
 	return value
+}
+
+// programOf is what a command of another archiver calls. What stands beside it may hold secrets.
+func programOf(command string) string {
+	for word := range strings.FieldsSeq(command) {
+		name, _, assigns := strings.Cut(word, "=")
+		switch {
+		case !assigns || strings.Contains(name, "/"):
+			return word
+		case strings.ContainsAny(word, "'\"\\`$"): // the value may go on in the next word
+			return "a command"
+		}
+	}
+	return "a command"
 }
 
 // set plans a change.
@@ -166,9 +186,8 @@ func (s *setup) planCommand() {
 	}
 	spool, ours := s.archivesInto(have)
 	if !ours && !s.Replace {
-		program, _, _ := strings.Cut(have, " ") // what follows may hold secrets
 		s.refuse("--replace replaces it, and setup --undo puts it back; two archivers at once are not possible",
-			"archive_command is that of another archiver, %s", program)
+			"archive_command is that of another archiver, %s", programOf(have))
 		return
 	}
 	if spool != "" && (filepath.Clean(spool) == s.Spool || sameFile(spool, s.Spool)) {

@@ -30,7 +30,7 @@ func (s *setup) restartIfNeeded(ctx context.Context, command string) error {
 		return nil
 	}
 	if !s.Restart {
-		s.say("restart needed, for %s: %s", strings.Join(names, ", "), s.restartBy(command))
+		s.say("restart needed, for %s: %s", strings.Join(names, ", "), s.restartBy(ctx, command))
 		return nil
 	}
 	if err := s.sayOthers(ctx); err != nil {
@@ -62,16 +62,33 @@ func (s *setup) sayOthers(ctx context.Context) error {
 }
 
 // restartBy says how the server is restarted by hand.
-func (s *setup) restartBy(command string) string {
-	ctl := "pg_ctl"
-	if s.Bindir != "" {
-		ctl = pgserver.Program(s.Bindir, ctl)
-	}
-	how := cli.Line(ctl, "restart", "-D", s.data, "-m", "fast") + ", as " + s.user.name
+func (s *setup) restartBy(ctx context.Context, command string) string {
 	if unit := s.unit(); unit != "" {
 		return cli.Line("systemctl", "restart", unit)
 	}
-	return how + "; or " + cli.Call(append(strings.Fields(command), "--restart")...)
+	itself := "; or " + cli.Call(append(strings.Fields(command), "--restart")...)
+	var file string
+	if err := s.conn.QueryRow(ctx, "SELECT current_setting('config_file')").Scan(&file); err == nil {
+		if _, err := exec.LookPath("pg_ctlcluster"); err == nil {
+			if version, cluster := debianCluster(file); cluster != "" {
+				return cli.Line("pg_ctlcluster", version, cluster, "restart") + itself
+			}
+		}
+	}
+	ctl := "pg_ctl"
+	if bindir, err := pgserver.Bindir(ctx, s.Bindir, s.info.Major); err == nil { // which the PATH may not have
+		ctl = pgserver.Program(bindir, ctl)
+	}
+	return cli.Line(ctl, "restart", "-D", s.data, "-m", "fast") + ", as " + s.user.name + itself
+}
+
+// debianCluster is the version and the name of a cluster whose configuration lies where Debian has it.
+func debianCluster(configFile string) (version, cluster string) {
+	parts := strings.Split(filepath.ToSlash(configFile), "/")
+	if n := len(parts); n == 6 && strings.HasPrefix(configFile, "/etc/postgresql/") && parts[5] == "postgresql.conf" {
+		return parts[3], parts[4]
+	}
+	return "", ""
 }
 
 // unit is the systemd unit that the server runs in, if it is one of PostgreSQL's own (Linux).

@@ -38,8 +38,10 @@ type Options struct {
 	// FlushInterval is for the configuration file, where it is not the usual one.
 	FlushInterval time.Duration
 	Replace       bool // the archive_command of another archiver is replaced
-	DryRun        bool
-	Restart       bool // restart the server if need be
+	// Histories has the archive hold the histories of the server's timelines, which it came to before it archived here.
+	Histories func(ctx context.Context, server pgserver.Info, conninfo string) error
+	DryRun    bool
+	Restart   bool // restart the server if need be
 
 	Out    io.Writer                  // takes the checks and the plan
 	Notice func(hint, message string) // takes warnings
@@ -195,6 +197,11 @@ func (s *setup) finish(ctx context.Context) error {
 		if !there {
 			s.say("the replication slot %s cannot be made before the restart: call setup again after it", s.Slot)
 			return nil
+		}
+	}
+	if s.info.Timeline > 1 && s.Histories != nil {
+		if err := s.Histories(ctx, s.info, s.conn.Here()); err != nil && ctx.Err() == nil {
+			s.notice("a base backup does it, too", "the histories of the server's timelines are not archived yet: %v", err)
 		}
 	}
 	if s.plan.Empty() {

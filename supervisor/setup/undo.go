@@ -145,10 +145,10 @@ func (u *undo) planSettings() {
 		case !n.ours(now):
 			u.notice("change it by hand if it is not right", "%s was changed since, and stays as it is", name)
 		case n.Was == nil:
-			u.say("plan: reset %s, which is %s", name, shown(*now))
+			u.say("plan: reset %s, which is %s", name, u.shown(name, *now))
 			u.settings = append(u.settings, n)
 		default:
-			u.say("plan: set %s: %s -> %s", name, shown(*now), shown(*n.Was))
+			u.say("plan: set %s: %s -> %s", name, u.shown(name, *now), u.shown(name, *n.Was))
 			u.settings = append(u.settings, n)
 		}
 	}

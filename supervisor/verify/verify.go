@@ -190,7 +190,7 @@ func (v *verifier) inventory() {
 		v.known()
 	}
 	for _, d := range v.inv.Damages {
-		if d.Found {
+		if d.Found || d.Left {
 			continue
 		}
 		v.problem(broken(d.Segment.String(), fmt.Sprintf("archived with broken WAL records at %s: %s", d.LSN, d.Reason)))

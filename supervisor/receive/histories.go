@@ -1,0 +1,89 @@
+package receive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"walkeep/common/archive"
+	"walkeep/common/durable"
+	"walkeep/common/storage"
+	"walkeep/common/wal"
+)
+
+// ErrHistory says that the history of a timeline can be had neither from the archive nor from the server.
+var ErrHistory = errors.New("the history of a timeline is missing")
+
+// StoreHistories has the archive hold the history of the server's timeline, and those of the timelines on the way to it: a
+// server that came to its timeline before it archived here does not archive them any more. spool and store are as in
+// [StoreComplete].
+func StoreHistories(ctx context.Context, a *archive.Archive, spool, conninfo string, store func(context.Context, string) error) error {
+	c, err := connect(ctx, conninfo)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	id, err := c.identify(ctx)
+	if err != nil || id.timeline == 1 {
+		return err
+	}
+	dir := filepath.Join(spool, Dir)
+	if err := durable.MkdirAll(spool, Dir); err != nil {
+		return err
+	}
+	way := []wal.Timeline{id.timeline}
+	for i := 0; i < len(way); i++ {
+		tli := way[i]
+		h, err := a.History(ctx, tli)
+		if errors.Is(err, archive.ErrAbsent) || errors.Is(err, storage.ErrNotExist) {
+			h, err = storeHistoryOf(ctx, c, dir, tli, store)
+			if i > 0 && isMissing(err) {
+				continue // the server began on a later timeline, and never had it
+			}
+		}
+		if isMissing(err) {
+			name := wal.Name{Kind: wal.KindHistory, Timeline: tli}
+			return fmt.Errorf("%w: the archive does not have %s, and the server does not either: %w", ErrHistory, name, err)
+		}
+		if err != nil {
+			return err
+		}
+		if i == 0 {
+			for _, e := range h.Entries {
+				if e.Timeline > 1 {
+					way = append(way, e.Timeline)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// storeHistoryOf archives the server's history of a timeline.
+func storeHistoryOf(ctx context.Context, c *conn, dir string, tli wal.Timeline, store func(context.Context, string) error) (wal.History, error) {
+	text, err := c.history(ctx, tli)
+	if err != nil {
+		return wal.History{}, err
+	}
+	h, err := wal.ParseHistory(tli, text)
+	if err != nil {
+		return h, err
+	}
+	path := filepath.Join(dir, wal.Name{Kind: wal.KindHistory, Timeline: tli}.String())
+	if err := durable.WriteFile(path, text); err != nil {
+		return h, err
+	}
+	if err := store(ctx, path); err != nil {
+		if _, gone := os.Stat(path); errors.Is(gone, fs.ErrNotExist) {
+			return h, nil // a stream stores it, too, and was quicker
+		}
+		return h, err
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return h, err
+	}
+	return h, nil
+}
