@@ -109,6 +109,8 @@ func (r *setupRig) state() string {
 			return err
 		case path == r.c.Dir, filepath.Dir(path) == r.spool && slices.Contains([]string{"wal", "backups", "leases"}, d.Name()):
 			return fs.SkipDir
+		case path == filepath.Join(r.spool, "server.json"):
+			return nil // belongs to the archive
 		case path == r.ini:
 			content, err := os.ReadFile(path)
 			path += ": " + string(content)

@@ -99,6 +99,30 @@ func TestSetupUndoLeavesTheSlot(t *testing.T) {
 	}
 }
 
+// From 19 on, logical slots are made with wal_level = replica. check does not mind what the server makes of it, and undo does not
+// take the server what it needs to start with them.
+func TestSetupUndoLeavesWhatSlotsNeed(t *testing.T) {
+	t.Parallel()
+	r := newSetupRig(t, 19, minimal)
+	if out := r.setup("--restart"); !strings.Contains(out, "next: wal_sender_shutdown_timeout") {
+		t.Errorf("setup does not speak of wal_sender_shutdown_timeout:\n%s", out)
+	}
+	r.must(r.c.Exec(r.ctx(), "SELECT pg_create_logical_replication_slot('other', 'pgoutput')"))
+	level, err := r.c.QueryString(r.ctx(), "SHOW effective_wal_level")
+	if err != nil || level != "logical" {
+		t.Fatalf("effective_wal_level is %q (%v), want logical", level, err)
+	}
+	r.says("nothing to do")
+	r.run("backup", "--conninfo", r.c.ConnString())
+	r.run("check", "--conninfo", r.c.ConnString())
+	r.says("wal_level stays as it is", "--undo")
+	if auto := r.autoConf(); !strings.Contains(auto, "wal_level = 'replica'") || strings.Contains(auto, "archive_mode") {
+		t.Errorf("postgresql.auto.conf is\n%s", auto)
+	}
+	r.must(r.c.Stop(r.ctx(), pgtest.Fast))
+	r.must(r.c.Start(r.ctx()))
+}
+
 // Root sets up a server of another user, to whom all belongs that is made.
 func TestSetupAsRoot(t *testing.T) {
 	t.Parallel()

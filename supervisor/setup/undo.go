@@ -58,7 +58,8 @@ func (u *undo) change(ctx context.Context) error {
 type undo struct {
 	*setup
 	slots    []string
-	settings []noted // in the order in which they can be changed back
+	others   []string // slots that stay
+	settings []noted  // in the order in which they can be changed back
 	drop     []string
 	revoke   []notedRole
 }
@@ -85,6 +86,10 @@ func (s *setup) planUndo(ctx context.Context) (*undo, error) {
 	if err := u.planSlots(ctx); err != nil {
 		return nil, err
 	}
+	if u.others, err = u.conn.Strings(ctx, `SELECT slot_name::text FROM pg_replication_slots WHERE NOT temporary ORDER BY slot_name`); err != nil {
+		return nil, fmt.Errorf("list the replication slots: %w", err)
+	}
+	u.others = slices.DeleteFunc(u.others, func(name string) bool { return slices.Contains(u.slots, name) })
 	u.planSettings()
 	if err := u.planRoles(ctx); err != nil {
 		return nil, err
@@ -142,6 +147,10 @@ func (u *undo) planSettings() {
 		n, now := u.note.Settings[i], u.setup.settings[name].Auto
 		switch {
 		case same(n.Was, now):
+		case len(u.others) > 0 && (name == walLevel || name == maxSlots):
+			// Since 19, wal_level = replica is enough for logical slots: effective_wal_level rises by itself.
+			u.notice("change it by hand when they are dropped", "%s stays as it is: with less, the server does not start as long as it has the replication slots %s",
+				name, strings.Join(u.others, ", "))
 		case !n.ours(now):
 			u.notice("change it by hand if it is not right", "%s was changed since, and stays as it is", name)
 		case n.Was == nil:
