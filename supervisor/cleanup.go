@@ -8,8 +8,11 @@ import (
 	"strings"
 	"time"
 
+	"walkeep/common/archive"
 	"walkeep/common/cli"
 	"walkeep/common/config"
+	"walkeep/common/storage"
+	"walkeep/common/wal"
 	"walkeep/supervisor/progress"
 	"walkeep/supervisor/retain"
 )
@@ -18,14 +21,20 @@ const aboutCleanup = `Removes the backups that the retention rules do not keep, 
 kept backup, no standby and no running restore needs. Without a rule all
 backups stay. One backup that can be restored stays in any case.
 
+With --drop-timeline, a timeline is removed instead: that of a copy that was
+restored for a look, or of a standby that was promoted for a test. Stop the
+server that writes it first. The timeline that the production server is on
+stays, and so does one that a backup, a standby or another timeline comes from.
+
 (walmgr's cleanup removed its installation, with all backups, and its stop
 disabled archiving: see setup --undo for both. Its xpurgewals, and the
 rotation that its backup began with, is what this does.)`
 
 type cleanupOptions struct {
-	DryRun bool   `long:"dry-run" description:"remove nothing, and say what would be removed"`
-	JSON   bool   `long:"json" description:"print the outcome as JSON"`
-	Forget string `long:"forget-standby" value-name:"ID" description:"remove the note of a standby that is no more, so that it holds no WAL"`
+	DryRun bool    `long:"dry-run" description:"remove nothing, and say what would be removed"`
+	JSON   bool    `long:"json" description:"print the outcome as JSON"`
+	Drop   *uint32 `long:"drop-timeline" value-name:"N" description:"remove this timeline, which nobody needs, and nothing else"`
+	Forget string  `long:"forget-standby" value-name:"ID" description:"remove the note of a standby that is no more, so that it holds no WAL"`
 }
 
 func cleanupCommand() command {
@@ -50,6 +59,9 @@ func cleanup(ctx context.Context, e *env, o cleanupOptions) error {
 	if e.Verbose && !o.JSON {
 		options.Removed = func(object string, bytes int64) { fmt.Fprintf(e.out, "%s %s\n", removes(o.DryRun), object) }
 	}
+	if o.Drop != nil {
+		return e.dropTimeline(ctx, a, b, wal.Timeline(*o.Drop), o, options)
+	}
 	r, err := retain.Clean(ctx, a, b, options)
 	if errors.Is(err, retain.ErrNoStandby) {
 		return cli.Fail(exitUsage, err, cli.Call("status")+" lists the standbys that are known")
@@ -70,6 +82,49 @@ func cleanup(ctx context.Context, e *env, o cleanupOptions) error {
 	case r.Blocked:
 		return cli.Fail(exitFailed, errors.New("what is needed cannot be told, so that nothing of it was removed: "+r.KeepAllWAL),
 			"repair or remove what cannot be read, then clean up again")
+	}
+	return nil
+}
+
+// dropTimeline removes a timeline.
+func (e *env) dropTimeline(ctx context.Context, a *archive.Archive, b storage.Backend, tli wal.Timeline, o cleanupOptions, options retain.Options) error {
+	if tli == 0 {
+		return usage(errors.New("--drop-timeline: timelines are counted from 1"))
+	}
+	if o.Forget != "" {
+		return usage(errors.New("--drop-timeline removes a timeline and nothing else: call it without --forget-standby"))
+	}
+	inv, err := a.Inventory(ctx)
+	if err != nil {
+		return err
+	}
+	if e.serverNamed() {
+		e.askServer(ctx, a, inv, e.Conninfo)
+	}
+	d, err := retain.Drop(ctx, a, b, tli, options)
+	switch {
+	case errors.Is(err, retain.ErrNoTimeline):
+		return cli.Fail(exitFailed, err, cli.Call("list")+" shows the timelines that are there")
+	case errors.Is(err, retain.ErrNeeded):
+		return cli.Fail(exitFailed, err, "nothing was removed; where the production server has not said which timeline it is on, name it with --conninfo; "+
+			cli.Call("list")+" and "+cli.Call("status")+" show timelines, backups, standbys and streams")
+	}
+	if o.JSON {
+		if printed := printJSON(e, d); printed != nil {
+			return printed
+		}
+	} else if err == nil || d.Removed.Objects > 0 {
+		fmt.Fprintf(e.out, "%s of timeline %d: %s\n", removes(o.DryRun), d.Timeline, amount(d.Removed))
+	}
+	if err != nil {
+		return cli.Fail(exitFailed, fmt.Errorf("drop timeline %d: %w", tli, err), "repeat the command: it completes what was begun")
+	}
+	if d.HistoryStays != 0 {
+		e.msg.Warn("", "its history stays while timeline %d is there: PostgreSQL finds the newest timeline by counting up to the first without a history", d.HistoryStays)
+	}
+	if d.Next != 0 {
+		e.msg.Warn(cli.Call("cleanup", "--drop-timeline", fmt.Sprint(uint32(d.Next)))+" removes that, too, where it was dropped before",
+			"timeline %d, of which there is nothing but the history, is the newest now", d.Next)
 	}
 	return nil
 }

@@ -25,6 +25,11 @@ func (e *env) askProduction(ctx context.Context, a *archive.Archive, inv *archiv
 	case !e.serverNamed(), inv.Production().Said, len(inv.Branches(inv.Newest())) == 0:
 		return
 	}
+	e.askServer(ctx, a, inv, conninfo)
+}
+
+// askServer asks a server which timeline it is on, and has the archive know.
+func (e *env) askServer(ctx context.Context, a *archive.Archive, inv *archive.Inventory, conninfo string) {
 	ctx, cancel := context.WithTimeout(ctx, productionTimeout)
 	defer cancel()
 	c, err := pgserver.Connect(ctx, conninfo)

@@ -67,6 +67,22 @@ func TestProductionTimelineIsFollowed(t *testing.T) {
 	if s, err := tested.QueryString(r.ctx(), "SELECT coalesce(to_regclass('of_a_test')::text, 'gone')"); err != nil || s != "gone" {
 		t.Errorf("the test's table: %q, %v", s, err)
 	}
+
+	r.fails(1, []string{"the production server has said that it is on it"}, "cleanup", "--drop-timeline", "1")
+	before := r.run("list")
+	r.run("cleanup", "--drop-timeline", "2", "--dry-run")
+	if r.run("list") != before {
+		t.Error("a dry run removed something")
+	}
+	if out := r.run("cleanup", "--drop-timeline", "2"); !strings.Contains(out, "removed of timeline 2:") {
+		t.Errorf("cleanup --drop-timeline:\n%s", out)
+	}
+	r.fails(1, []string{"there is nothing of this timeline"}, "cleanup", "--drop-timeline", "2")
+	if said := r.says("restore", "--target-dir", filepath.Join(r.dir, "after")); strings.Contains(said, "timeline 2") {
+		t.Errorf("restore after the timeline was dropped:\n%s", said)
+	}
+	r.load(production, 5, 5)
+	r.follows(tested, production)
 }
 
 // says calls supervisor, which must succeed, and gives all that it says.

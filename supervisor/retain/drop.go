@@ -1,0 +1,198 @@
+package retain
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"time"
+
+	"walkeep/common/archive"
+	"walkeep/common/storage"
+	"walkeep/common/wal"
+)
+
+// Errors of Drop, to be found with errors.Is.
+var (
+	// ErrNeeded says that somebody needs the timeline.
+	ErrNeeded = errors.New("is needed")
+	// ErrNoTimeline says that there is nothing of it.
+	ErrNoTimeline = errors.New("there is nothing of this timeline in the archive")
+)
+
+// A Dropped is what a removal of a timeline has removed.
+type Dropped struct {
+	DryRun   bool         `json:"dry_run"`
+	Timeline wal.Timeline `json:"timeline"`
+	Removed  Sum          `json:"removed"`
+	// HistoryStays is the timeline because of which the history stays: PostgreSQL finds the newest timeline by counting up to
+	// the first that has no history, so that none with a higher number may be cut off. 0: the history went, too.
+	HistoryStays wal.Timeline `json:"history_stays_for,omitempty"`
+	// Next is a timeline that is now the newest, and of which there is nothing but the history; 0 if there is none.
+	Next wal.Timeline `json:"next,omitempty"`
+}
+
+// streamAge is how old the last word of a stream may be that counts as running.
+const streamAge = time.Minute
+
+// Drop removes a timeline that nobody comes from: what is archived of it, in ascending order, what was streamed, and the
+// history last. Until all segments are gone, the rest shows that those before existed, so that no server on it takes what
+// is missing for its end. A removal that was cut short is completed by the next. What was removed until an error is told,
+// too.
+func Drop(ctx context.Context, a *archive.Archive, b storage.Backend, tli wal.Timeline, o Options) (*Dropped, error) {
+	if o.Live == nil {
+		o.Live = archive.Lease.Live
+	}
+	if o.Removed == nil {
+		o.Removed = func(string, int64) {}
+	}
+	c := cleaner{Options: o, a: a, b: b, report: newReport(o.DryRun)}
+	d := &Dropped{DryRun: o.DryRun, Timeline: tli}
+	inv, err := a.Inventory(ctx)
+	if err != nil {
+		return d, err
+	}
+	err = c.mayDrop(inv, tli)
+	if err == nil {
+		err = c.drop(ctx, inv, d)
+	}
+	d.Removed = c.report.Total
+	return d, err
+}
+
+// mayDrop fails with [ErrNeeded] if somebody needs a timeline.
+func (c *cleaner) mayDrop(inv *archive.Inventory, tli wal.Timeline) error {
+	needed := func(format string, args ...any) error {
+		return fmt.Errorf("timeline %d %w: %s", tli, ErrNeeded, fmt.Sprintf(format, args...))
+	}
+	line := inv.Line(tli)
+	if line == nil && len(streamedOf(inv, tli)) == 0 {
+		return fmt.Errorf("timeline %d: %w", tli, ErrNoTimeline)
+	}
+	production := inv.Production()
+	switch {
+	case production.Timeline == tli && production.Said:
+		return needed("the production server has said that it is on it")
+	case !production.Said:
+		return needed("the production server may be on it, as it has not said since which one it is on")
+	}
+	for _, l := range inv.Lines {
+		switch {
+		case l.Timeline == tli:
+		case l.HistoryErr != nil:
+			return needed("whether timeline %d comes from it is not known: %v", l.Timeline, l.HistoryErr)
+		case leads(l.History, tli):
+			return needed("timeline %d comes from it", l.Timeline)
+		}
+	}
+	without := *inv
+	without.Lines = slices.DeleteFunc(slices.Clone(inv.Lines), func(l archive.Line) bool { return l.Timeline == tli })
+	for _, b := range inv.Backups {
+		if b.Timeline == tli {
+			return needed("backup %s was taken on it", b.ID)
+		}
+		if _, err := inv.Restorable(b); err == nil {
+			if _, err := without.Restorable(b); err != nil {
+				return needed("backup %s cannot be restored without it", b.ID)
+			}
+		}
+	}
+	for _, f := range inv.Faults {
+		switch dir := path.Dir(f.Object); {
+		case dir == "leases", dir == "standbys", dir == "streams", path.Dir(dir) == "backups":
+			return needed("who needs it is not known: %v", f)
+		}
+	}
+	for _, l := range inv.Leases {
+		if c.Live(l) && (l.Timeline == tli || l.Timeline == 0) {
+			return needed("a %s on %s is running (lease %s)", l.Kind, l.Host, l.ID)
+		}
+	}
+	for _, s := range inv.Standbys {
+		if n, err := wal.ParseName(s.Restartpoint); err != nil || n.Timeline == tli {
+			return needed("standby %s (%s on %s) is on it", s.ID, s.Data, s.Host)
+		}
+	}
+	for _, s := range inv.Streams {
+		if s.Timeline == tli && !s.Ended && c.Now.Sub(s.Heard) < streamAge {
+			return needed("stream %s follows it", s.Slot)
+		}
+	}
+	return nil
+}
+
+// streamedOf lists what partial/ holds of a timeline.
+func streamedOf(inv *archive.Inventory, tli wal.Timeline) []storage.Entry {
+	var found []storage.Entry
+	for _, e := range inv.Streamed {
+		base := path.Base(e.Name)
+		if of, err := wal.ParseTimeline(base[:min(8, len(base))]); err == nil && of == tli && !e.IsDir() {
+			found = append(found, e)
+		}
+	}
+	return found
+}
+
+func (c *cleaner) drop(ctx context.Context, inv *archive.Inventory, d *Dropped) error {
+	var sum Sum
+	for o, err := range c.a.Objects(ctx) {
+		if err == nil && o.WAL.Timeline == d.Timeline {
+			err = c.remove(ctx, &sum, o.Entry)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	for _, dir := range []string{"damaged/", archive.VerifiedDir} {
+		notes, err := c.b.List(ctx, dir+d.Timeline.String())
+		if err != nil {
+			return err
+		}
+		for _, e := range notes {
+			if err := c.remove(ctx, &sum, e); err != nil {
+				return err
+			}
+		}
+	}
+	for _, e := range streamedOf(inv, d.Timeline) {
+		if err := c.remove(ctx, &sum, e); err != nil {
+			return err
+		}
+	}
+	if newest := inv.Newest(); newest > d.Timeline {
+		d.HistoryStays = newest
+		return c.prune(ctx)
+	}
+	histories, err := c.a.Histories(ctx)
+	if err != nil {
+		return err
+	}
+	for _, h := range histories {
+		if h.WAL.Timeline == d.Timeline {
+			if err := c.remove(ctx, &sum, h.Entry); err != nil {
+				return err
+			}
+		}
+	}
+	d.Next = leftOver(inv, d.Timeline)
+	return c.prune(ctx)
+}
+
+// leftOver is the highest timeline below the one that goes, if nothing but its history is there and nobody comes from it or
+// is on it.
+func leftOver(inv *archive.Inventory, gone wal.Timeline) wal.Timeline {
+	var next *archive.Line
+	for i := range inv.Lines {
+		if inv.Lines[i].Timeline < gone {
+			next = &inv.Lines[i]
+		}
+	}
+	if next == nil || next.Timeline == inv.Followed() || len(next.Segments)+len(next.Partials) > 0 {
+		return 0
+	}
+	if slices.ContainsFunc(inv.Lines, func(l archive.Line) bool { return l.Timeline != gone && leads(l.History, next.Timeline) }) {
+		return 0
+	}
+	return next.Timeline
+}
