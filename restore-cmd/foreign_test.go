@@ -4,8 +4,11 @@ import (
 	"bytes"
 	"compress/gzip"
 	"io"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/klauspost/compress/s2"
@@ -185,5 +188,33 @@ func TestForeignStream(t *testing.T) {
 			}
 			r.Expect(t, 126, name+ending)
 		}
+	}
+}
+
+// TestForeignForms delivers what the gzip tool would expand, and does not call damaged what only this program does not.
+func TestForeignForms(t *testing.T) {
+	t.Parallel()
+	files := cmdtest.WAL(t, "15")
+	name := files.Segments()[0]
+	h := newHost(t, nil)
+	h.spool.Bind(t, cmdtest.SystemID(files[name]))
+	h.putForeign(t, name, ".gz", files[name])
+	gz := filepath.Join(string(h.spool), "wal", name[:16], name+".gz")
+	stored, err := os.ReadFile(gz)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmdtest.Write(t, gz, append(stored, make([]byte, 512)...))
+	h.deliver(t, name, files[name])
+	h.remove(t, filepath.Join("wal", name[:16], name+".gz"))
+	pack := exec.Command("zstd", "-q", "-c", "--long=30")
+	pack.Stdin = bytes.NewReader(files[name])
+	if stored, err = pack.Output(); err != nil {
+		t.Skip(err)
+	}
+	h.putRaw(t, name, ".zst", stored)
+	r := h.run(t, name)
+	if r.Expect(t, 126, "its window is larger than 128 MB"); strings.Contains(r.Stderr, "damaged") {
+		t.Errorf("it is not damaged: %s", r.Stderr)
 	}
 }

@@ -233,6 +233,9 @@ func deliverForeign(n wal.Name, id Identity, o *codec.Object, w io.WriterAt) (in
 
 // notExpanded says that a foreign file is damaged, unless it was its reading or the writing of what it holds that failed.
 func notExpanded(err error) error {
+	if errors.Is(err, codec.ErrUnsupported) {
+		return fmt.Errorf("it is %w: %w", ErrNoFormat, err)
+	}
 	var failed *fs.PathError
 	if errors.As(err, &failed) {
 		return fmt.Errorf("expand: %w", err)

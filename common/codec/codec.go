@@ -18,6 +18,9 @@ const maxChunkSize = 64 << 20
 // ErrDamaged says that a stored object is not what its writer stored.
 var ErrDamaged = errors.New("stored object is damaged")
 
+// ErrUnsupported says that a foreign object may be sound, but is made in a way that this program does not expand.
+var ErrUnsupported = errors.New("this program does not expand it")
+
 // A Codec is one way to store chunks. Its encoders and decoders are not safe for concurrent use.
 type Codec interface {
 	// Name is what people call it, in options and configuration.

@@ -1,6 +1,7 @@
 package codec
 
 import (
+	"bufio"
 	"bytes"
 	"fmt"
 	"io"
@@ -43,4 +44,55 @@ func (d *gzipDecoder) Decode(dst, src []byte) error {
 	return fill(dst, &d.r)
 }
 
-func (gzipCodec) NewReader(r io.Reader) (io.ReadCloser, error) { return gzip.NewReader(r) }
+func (gzipCodec) NewReader(r io.Reader) (io.ReadCloser, error) {
+	g := &gzipReader{in: bufio.NewReader(r)}
+	if err := g.r.Reset(g.in); err != nil {
+		return nil, err
+	}
+	g.r.Multistream(false)
+	return g, nil
+}
+
+// A gzipReader reads members one after the other, as the gzip tool does, which lets zero bytes follow the last: tapes and
+// block devices leave them.
+type gzipReader struct {
+	in *bufio.Reader
+	r  gzip.Reader
+}
+
+func (g *gzipReader) Read(p []byte) (int, error) {
+	n, err := g.r.Read(p)
+	if err != io.EOF || n > 0 && len(p) > 0 {
+		if err == io.EOF {
+			err = nil // again at the next call
+		}
+		return n, err
+	}
+	if _, err := g.in.Peek(1); err != nil {
+		return 0, err // the end
+	}
+	if err := g.padding(); err != nil {
+		return 0, err
+	}
+	if err := g.r.Reset(g.in); err != nil {
+		return 0, err
+	}
+	g.r.Multistream(false)
+	return g.Read(p)
+}
+
+// padding reads zero bytes, which nothing may follow; io.EOF is that. No error: there are none.
+func (g *gzipReader) padding() error {
+	for zeros := 0; ; zeros++ {
+		switch c, err := g.in.ReadByte(); {
+		case err != nil:
+			return err
+		case c != 0 && zeros == 0:
+			return g.in.UnreadByte()
+		case c != 0:
+			return gzip.ErrHeader
+		}
+	}
+}
+
+func (g *gzipReader) Close() error { return g.r.Close() }

@@ -3,6 +3,7 @@ package codec
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"hash"
 	"io"
@@ -36,6 +37,9 @@ func OpenObject(c Codec, r io.ReaderAt, size int64) (*Object, error) {
 // Reader expands a foreign file from its beginning, at most limit plain bytes and one more.
 func (o *Object) Reader(limit int64) (io.ReadCloser, error) {
 	r, err := o.codec.NewReader(io.NewSectionReader(o.r, 0, o.size))
+	if errors.Is(err, ErrUnsupported) {
+		return nil, err
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrDamaged, err)
 	}

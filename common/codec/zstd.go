@@ -1,6 +1,8 @@
 package codec
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"io"
 
@@ -61,9 +63,48 @@ func (d zstdDecoder) Decode(dst, src []byte) error {
 }
 
 func (zstdCodec) NewReader(r io.Reader) (io.ReadCloser, error) {
-	d, err := zstd.NewReader(r, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
+	z := &zstdReader{in: tail{r: r}}
+	d, err := zstd.NewReader(&z.in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxWindow))
 	if err != nil {
 		return nil, err
 	}
-	return d.IOReadCloser(), nil
+	z.ReadCloser = d.IOReadCloser()
+	return z, nil
+}
+
+// A zstdReader tells what this program does not expand from what is damaged. The zstd tool expands more: larger windows,
+// and, as many systems build it, frames of other formats among its own.
+type zstdReader struct {
+	io.ReadCloser
+	in tail
+}
+
+func (z *zstdReader) Read(p []byte) (int, error) {
+	n, err := z.ReadCloser.Read(p)
+	switch {
+	case errors.Is(err, zstd.ErrWindowSizeExceeded):
+		err = fmt.Errorf("%w: its window is larger than %d MB", ErrUnsupported, maxWindow>>20)
+	case errors.Is(err, zstd.ErrMagicMismatch):
+		for name, magic := range map[string]string{
+			"lz4": "\x04\x22\x4D\x18", "lz4 (legacy)": "\x02\x21\x4C\x18", "gzip": "\x1F\x8B\x08", "xz": "\xFD7zX",
+		} {
+			if bytes.HasPrefix(z.in.last[:], []byte(magic)) {
+				err = fmt.Errorf("%w: it goes on with a frame of %s", ErrUnsupported, name)
+			}
+		}
+	}
+	return n, err
+}
+
+// A tail remembers the last four bytes that were read: where a frame does not begin as it should, how it begins.
+type tail struct {
+	r    io.Reader
+	last [4]byte
+}
+
+func (t *tail) Read(p []byte) (int, error) {
+	n, err := t.r.Read(p)
+	four := append(t.last[:], p[max(0, n-4):n]...)
+	copy(t.last[:], four[len(four)-4:])
+	return n, err
 }

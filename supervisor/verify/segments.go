@@ -79,7 +79,7 @@ func (r *reader) object(ctx context.Context, o archive.Object) error {
 		return nil
 	case err != nil:
 		r.read(o.Size)
-		r.problem(Problem{Severity: Damage, Object: o.Name, Text: err.Error(), listed: true, segment: segmentOf(o)})
+		r.problem(Problem{Severity: severity(err), Object: o.Name, Text: err.Error(), listed: true, segment: segmentOf(o)})
 		r.last = archive.Object{}
 		return nil
 	}

@@ -31,6 +31,7 @@ type Severity string
 // The severities, the worst first.
 const (
 	Damage   Severity = "damaged"  // something stored is not what it was, or cannot be read
+	Unread   Severity = "unread"   // something stored may be sound, but is in a form that this version does not read
 	Missing  Severity = "missing"  // something that was there, or must have been, is not
 	Database Severity = "database" // the WAL was broken before it was archived
 	// Unchecked is WAL of a version of PostgreSQL that is not known; nothing that could be checked is wrong.
@@ -38,7 +39,15 @@ const (
 	Leftover  Severity = "leftover" // something takes space that nobody needs; nothing is wrong
 )
 
-var severities = []Severity{Damage, Missing, Database, Unchecked, Leftover}
+var severities = []Severity{Damage, Unread, Missing, Database, Unchecked, Leftover}
+
+// severity is that of an object that cannot be read.
+func severity(err error) Severity {
+	if errors.Is(err, archive.ErrNoFormat) {
+		return Unread
+	}
+	return Damage
+}
 
 // A Problem is one thing that is wrong.
 type Problem struct {
@@ -181,7 +190,7 @@ func (v *verifier) read(bytes int64) {
 // inventory reports what the inventory says.
 func (v *verifier) inventory() {
 	for _, f := range v.inv.Faults {
-		v.problem(Problem{Severity: Damage, Object: f.Object, Text: f.Err.Error(), fault: true})
+		v.problem(Problem{Severity: severity(f.Err), Object: f.Object, Text: f.Err.Error(), fault: true})
 	}
 	for _, p := range gaps(v.inv) {
 		v.problem(p)
