@@ -99,6 +99,9 @@ func describeBefore(r restore.Options, done *restore.Result) string {
 	if r.Plan.Said {
 		which = "the production server's"
 	}
+	if b == nil && done.BeforeErr != nil {
+		return fmt.Sprintf("what the server had come to is not known: %v; all of its WAL that the archive does not hold was kept", done.BeforeErr)
+	}
 	if b == nil {
 		return "what the server had come to is not known: its control file was not there"
 	}

@@ -3,6 +3,7 @@ package main_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -322,6 +323,14 @@ func TestFailedOver(t *testing.T) {
 	}
 	r.load(next, 10, 4)
 	r.cut(next)
+	// A control file of a version to come does not say what the server had come to.
+	control, err := os.OpenFile(old.Path("global/pg_control"), os.O_WRONLY, 0)
+	r.must(err)
+	_, err = control.WriteAt([]byte{0xD0, 0x07}, 8) // 2000
+	r.must(errors.Join(err, control.Close()))
+	if out := r.run("rejoin", "--pgdata", old.Dir, "--primary-conninfo", next.ConnString()); !strings.Contains(out, "what the server had come to is not known") {
+		t.Errorf("rejoin says of an unknown control file\n%s", out)
+	}
 	out := r.run("rejoin", "--pgdata", old.Dir, "--primary-conninfo", next.ConnString(), "--start", "--conninfo", "user=postgres", "--bindir", old.Bindir())
 	if !strings.Contains(out, "the standby is consistent, and accepts connections: replayed up to") {
 		t.Errorf("rejoin --start says\n%s", out)

@@ -213,3 +213,39 @@ func TestReady(t *testing.T) {
 		t.Errorf("without archive_status: got %v, want ErrNotExist", err)
 	}
 }
+
+// A control file of a version that is not known, such as that of a release to come or of a beta, is refused: the places of its
+// fields are not known. TestPause of the supervisor holds what is read against what servers of all versions read.
+func TestControlOfUnknownVersion(t *testing.T) {
+	const name = "global/pg_control"
+	for _, version := range []uint32{1002, 1100, 1201, 1300, 1700, 1800, 1905} {
+		c, err := pgdata.ReadControl(dataDir(t, map[string]string{name: control(7, version)}))
+		if err != nil || c.SystemID != 7 {
+			t.Errorf("%d: got %+v, %v", version, c, err)
+		}
+	}
+	for _, version := range []uint32{0, 960, 1001, 1200, 1301, 1801, 1904, 1906, 2000, 2001, 9999, 0x14050000} {
+		dir := dataDir(t, map[string]string{name: control(7, version)})
+		if c, err := pgdata.ReadControl(dir); !errors.Is(err, pgdata.ErrControlVersion) || c != (pgdata.Control{}) {
+			t.Errorf("%d: got %+v, %v, want ErrControlVersion", version, c, err)
+		}
+	}
+	// Whose directory it is, is said by all.
+	if id, err := pgdata.SystemID(dataDir(t, map[string]string{name: control(7, 2000)})); err != nil || id != 7 {
+		t.Errorf("the cluster of a version to come: got %s, %v", id, err)
+	}
+}
+
+// Since 19 the copy of the checkpoint is longer, so that what follows it lies elsewhere.
+func TestControlOf19(t *testing.T) {
+	for version, at := range map[uint32]int{1800: 136, 1905: 144} {
+		b := []byte(control(7, version))
+		binary.LittleEndian.PutUint64(b[at-8:], 1000) // the counter of made-up positions
+		binary.LittleEndian.PutUint64(b[at:], 0x2000028)
+		binary.LittleEndian.PutUint32(b[at+8:], 3)
+		c, err := pgdata.ReadControl(dataDir(t, map[string]string{"global/pg_control": string(b)}))
+		if err != nil || c.MinRecovery != 0x2000028 || c.MinTimeline != 3 {
+			t.Errorf("%d: got %+v, %v", version, c, err)
+		}
+	}
+}

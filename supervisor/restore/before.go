@@ -40,7 +40,11 @@ func (r *restorer) lookBack(left *note) {
 		if r.keptBefore = r.keptNow(); len(r.keptBefore) > maxKeptBefore {
 			r.keptBefore = nil
 		}
-		if c, err := pgdata.ReadControl(r.Dir); err == nil {
+		c, err := pgdata.ReadControl(r.Dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			r.done.BeforeErr = err
+		}
+		if err == nil {
 			b := &Before{State: c.State}
 			b.LSN, b.Timeline = c.End()
 			file := wal.Name{Kind: wal.KindHistory, Timeline: b.Timeline}.String()

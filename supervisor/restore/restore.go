@@ -88,6 +88,7 @@ type Result struct {
 	// Conflicts are names of files under which the archive holds other WAL: two servers wrote it.
 	Conflicts []string
 	Before    *Before // what was there; nil for an empty directory, and where that is not known
+	BeforeErr error   // why it is not known; nil if there was no control file
 	Fork      *Fork   // nil if nothing parts, or it is not known where
 	Took      time.Duration
 }
