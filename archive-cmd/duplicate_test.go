@@ -24,7 +24,7 @@ func (b bench) replace(t testing.TB, name string, content []byte) {
 // TestEveryFile archives all kinds of files of all versions, twice, with all codecs.
 func TestEveryFile(t *testing.T) {
 	t.Parallel()
-	for i, major := range []string{"11", "12", "13", "14", "15", "16", "17", "18"} {
+	for i, major := range []string{"11", "12", "13", "14", "15", "16", "17", "18", "19"} {
 		codec := codecs[i%len(codecs)]
 		t.Run(major+" "+codec, func(t *testing.T) {
 			t.Parallel()

@@ -31,7 +31,7 @@ func (f flip) String() string {
 func flippable(t testing.TB) []flip {
 	t.Helper()
 	var all []flip
-	for _, major := range []string{"11", "12", "13", "14", "15", "16", "17", "18"} {
+	for _, major := range []string{"11", "12", "13", "14", "15", "16", "17", "18", "19"} {
 		files := cmdtest.WAL(t, major)
 		names := files.Segments()
 		for _, i := range []int{0, 1, 2, 4} {

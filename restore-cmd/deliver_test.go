@@ -17,7 +17,7 @@ var codecs = []string{"zstd", "s2", "lz4", "gzip", "none"}
 // TestEveryFile gets all kinds of files of all versions back, from all codecs.
 func TestEveryFile(t *testing.T) {
 	t.Parallel()
-	for i, major := range []string{"11", "12", "13", "14", "15", "16", "17", "18"} {
+	for i, major := range []string{"11", "12", "13", "14", "15", "16", "17", "18", "19"} {
 		codec := codecs[i%len(codecs)]
 		t.Run(major+" "+codec, func(t *testing.T) {
 			t.Parallel()

@@ -66,5 +66,5 @@ func TestPromoteStoresOwn(t *testing.T) {
 		r.cut(s)
 		recovered("later", rows)
 		r.run("verify")
-	}, 10, 13, 15, 18)
+	}, 10, 13, 15, 18, 19)
 }

@@ -102,7 +102,7 @@ func TestSpoolIsChecked(t *testing.T) {
 
 // TestLayout holds that all bytes of real segments are told apart as what they are.
 func TestLayout(t *testing.T) {
-	for _, major := range []string{"10", "11", "12", "13", "14", "15", "16", "17", "18"} {
+	for _, major := range []string{"10", "11", "12", "13", "14", "15", "16", "17", "18", "19"} {
 		files := cmdtest.WAL(t, major)
 		for _, i := range []int{0, 1, 2, 4} {
 			segment := files[files.Segments()[i]]

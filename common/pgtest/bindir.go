@@ -22,9 +22,6 @@ const (
 	MaxMajor = 19
 )
 
-// lastServed is the newest major version that tests run against by default.
-const lastServed = 18
-
 // debianMajor is the major that Debian's own package provides, with all client programs.
 const debianMajor = 15
 
@@ -45,7 +42,7 @@ func Majors() []int {
 		list = append(list, m)
 	}
 	if len(list) == 0 {
-		for m := MinMajor; m <= lastServed; m++ {
+		for m := MinMajor; m <= MaxMajor; m++ {
 			list = append(list, m)
 		}
 	}

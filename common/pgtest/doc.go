@@ -1,4 +1,4 @@
-// Package pgtest runs throwaway PostgreSQL clusters, of every major version from 10 to 18, for tests, for the demo and
+// Package pgtest runs throwaway PostgreSQL clusters, of every major version from 10 to 19, for tests, for the demo and
 // for benchmarks. It needs no testing.TB; New, Attach, Each and TempDir are thin helpers for tests.
 //
 //	c := pgtest.New(t, pgtest.Options{Major: 15, Settings: map[string]string{"archive_mode": "on", ...}})
@@ -11,7 +11,7 @@
 // Bindir finds a server where scripts/fetch-postgres puts it, and runs that script for one that is missing. Two
 // environment variables are read:
 //
-//   - WALKEEP_TEST_MAJORS, such as "15,18", restricts the majors that tests run against.
+//   - WALKEEP_TEST_MAJORS, such as "15,19", restricts the majors that tests run against.
 //   - WALKEEP_TEST_POSTGRES names a directory with MAJOR/bin directories, which is looked at first. It is the only
 //     way to have a server on a system other than Linux.
 //

@@ -208,7 +208,7 @@ func TestMajors(t *testing.T) {
 		t.Errorf("got %v", got)
 	}
 	t.Setenv("WALKEEP_TEST_MAJORS", "")
-	if got := pgtest.Majors(); len(got) != 9 || got[0] != 10 || got[8] != 18 {
+	if got := pgtest.Majors(); len(got) != 10 || got[0] != 10 || got[9] != 19 {
 		t.Errorf("got %v", got)
 	}
 	t.Setenv("WALKEEP_TEST_MAJORS", "15,9")
