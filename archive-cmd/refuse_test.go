@@ -2,7 +2,9 @@ package main_test
 
 import (
 	"encoding/binary"
+	"errors"
 	"os"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -183,4 +185,30 @@ func TestControlFile(t *testing.T) {
 		b.run(t, segment).Expect(t, 1, "pg_control")
 		b.spool.Check(t, nil)
 	})
+}
+
+// TestDirectoryOfWALHasGone holds that archive-cmd makes no other wal/ in the place of one that was lost, or whose disk is
+// not mounted: what that held would seem never to have been.
+func TestDirectoryOfWALHasGone(t *testing.T) {
+	t.Parallel()
+	files := cmdtest.WAL(t, "15")
+	names := files.Segments()[:2]
+	for _, lose := range []func(wal string) error{
+		os.RemoveAll,
+		func(wal string) error { return errors.Join(os.Rename(wal, wal+".off"), os.Symlink("nowhere", wal)) },
+		func(wal string) error { return errors.Join(os.RemoveAll(wal), os.WriteFile(wal, nil, 0o600)) },
+	} {
+		b := newBench(t, cmdtest.FastDir(t), files)
+		b.run(t, names[0]).Expect(t, 0)
+		wal := filepath.Join(string(b.spool), "wal")
+		if err := lose(wal); err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range []string{names[1], "00000002.history"} {
+			b.run(t, name).Expect(t, 1, "wal")
+		}
+		if info, err := os.Stat(wal); err == nil && info.IsDir() {
+			t.Error("wal/ was made again")
+		}
+	}
 }

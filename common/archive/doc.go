@@ -125,9 +125,6 @@ func (a *Archive) Bind(ctx context.Context, want Identity) error {
 		}
 		have, err = a.Identity(ctx)
 	}
-	if err == nil {
-		err = a.checkWAL(ctx)
-	}
 	if err != nil {
 		return err
 	}

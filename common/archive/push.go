@@ -109,7 +109,10 @@ func (p *Pusher) bind(ctx context.Context, s *source) error {
 		if known := p.options.SystemID; known != 0 && known != h.SystemID {
 			return fmt.Errorf("%w: its system identifier is %s, that of the data directory %s", ErrForeign, h.SystemID, known)
 		}
-		return p.a.Bind(ctx, Identity{SystemID: h.SystemID, SegmentSize: h.SegmentSize})
+		if err := p.a.Bind(ctx, Identity{SystemID: h.SystemID, SegmentSize: h.SegmentSize}); err != nil {
+			return err
+		}
+		return p.a.checkWAL(ctx)
 	}
 	id, err := p.a.Identity(ctx)
 	if errors.Is(err, ErrUnbound) {
@@ -117,6 +120,9 @@ func (p *Pusher) bind(ctx context.Context, s *source) error {
 	}
 	if known := p.options.SystemID; err == nil && known != 0 && known != id.SystemID {
 		return fmt.Errorf("%w: the system identifier of the data directory is %s, that of the archive %s", ErrForeign, known, id.SystemID)
+	}
+	if err == nil {
+		err = p.a.checkWAL(ctx)
 	}
 	return err
 }
