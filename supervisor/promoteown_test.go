@@ -41,10 +41,10 @@ func TestPromoteStoresOwn(t *testing.T) {
 		if !strings.Contains(out, "that only the standby had are archived") || strings.Contains(out, "warning") {
 			t.Errorf("promote says\n%s", out)
 		}
-		recovered := func(name string, want int) {
+		recovered := func(name string, want int, args ...string) {
 			t.Helper()
 			dir := filepath.Join(r.dir, name)
-			r.run("restore", "--target-dir", dir)
+			r.run(append([]string{"restore", "--target-dir", dir}, args...)...)
 			c, err := pgtest.Open(dir)
 			r.must(err)
 			pgtest.Attach(t, c)
@@ -56,7 +56,7 @@ func TestPromoteStoresOwn(t *testing.T) {
 			}
 			r.must(c.Stop(r.ctx(), pgtest.Immediate))
 		}
-		recovered("at-once", rows-1) // the last one is in what a standby would be offered
+		recovered("at-once", rows-1, "--target-timeline", "1") // the last one is in what a standby would be offered
 		if parts, err := filepath.Glob(r.partial("*.partial")); err != nil || len(parts) != 1 {
 			t.Errorf("partial/ has %q, %v", parts, err)
 		}
@@ -67,4 +67,31 @@ func TestPromoteStoresOwn(t *testing.T) {
 		recovered("later", rows)
 		r.run("verify")
 	}, 10, 13, 15, 18, 19)
+}
+
+// A standby that replays with a delay is not waited for, and not opened without a word.
+func TestPromoteDelayed(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, restoreMajor)
+	primary := r.start("primary", nil)
+	r.must(primary.Exec(r.ctx(), ledgerTable))
+	r.backup(primary)
+	s := r.standby("standby", map[string]string{"recovery_min_apply_delay": "1h"}, "--primary-conninfo", primary.ConnString())
+	r.feeds(primary, 1)
+	r.must(primary.Exec(r.ctx(), "INSERT INTO ledger VALUES (1, 'x')"))
+	at, err := primary.CurrentLSN(r.ctx())
+	r.must(err)
+	r.until("the row to be received", func() bool {
+		got, err := s.QueryString(r.ctx(), "SELECT (pg_last_wal_receive_lsn() >= '"+at+"')::text")
+		return err == nil && got == "true"
+	})
+	r.must(primary.Kill())
+	r.refused(s, 1, []string{"recovery_min_apply_delay", "3600000 ms", "hint: "})
+	r.must(s.Configure(map[string]string{"recovery_min_apply_delay": "0"}))
+	r.must(s.Reload(r.ctx()))
+	r.until("the row to be replayed", func() bool { return r.rows(s) == 1 })
+	r.promote(s)
+	if r.rows(s) != 1 {
+		t.Errorf("%d rows", r.rows(s))
+	}
 }

@@ -6,6 +6,7 @@ import (
 	"path"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"walkeep/common/archive"
@@ -48,6 +49,9 @@ func (p *promoter) catchUp(ctx context.Context, goal wal.Timeline) error {
 		}
 		p.Warn("", err.Error())
 	}
+	if err := p.delayed(ctx, s, to); err != nil {
+		return err
+	}
 	if to > s.Replayed {
 		p.Step(fmt.Sprintf("waiting for replay to come from %s to %s, the end of the archive", s.Replayed, to))
 	}
@@ -55,6 +59,35 @@ func (p *promoter) catchUp(ctx context.Context, goal wal.Timeline) error {
 		return err
 	}
 	return p.settle(ctx, s)
+}
+
+// delayed fails if the standby has something to replay and waits with it, as it is set: for how long, only who has set that
+// can know, and whether what comes is wanted at all.
+func (p *promoter) delayed(ctx context.Context, last pgserver.Replay, to wal.LSN) error {
+	delay, err := p.c.RecoverySetting(ctx, p.info.Major, "recovery_min_apply_delay")
+	if err != nil || strings.Trim(delay, "0 ") == "" || strings.HasPrefix(delay, "0") {
+		return nil // or it is not shown to the role
+	}
+	if p.info.Major >= 12 {
+		delay += " ms"
+	}
+	for since := time.Now(); time.Since(since) < still; {
+		s, err := p.replayed(ctx)
+		if err != nil {
+			return err
+		}
+		if s.Replayed >= max(to, s.Received) {
+			return nil
+		}
+		if s.Replayed != last.Replayed {
+			since = time.Now()
+		}
+		last = s
+		if err := sleep(ctx); err != nil {
+			return err
+		}
+	}
+	return fmt.Errorf("%w: by %s; it is at %s, and there is WAL up to %s", ErrDelayed, delay, last.Replayed, max(to, last.Received))
 }
 
 // settle waits until nothing more is replayed of what was received, as it was last: a record at its end may be there in part.

@@ -51,7 +51,8 @@ func (p *promoter) archiveOwn(ctx context.Context) error {
 		return fmt.Errorf("%w: %s is not its data directory", errNotHere, p.PGData)
 	}
 	s, err := p.replayed(ctx)
-	if err != nil || s.Replayed == 0 {
+	end := max(s.Replayed, s.Received) // what it has not replayed yet it will when it is told to open
+	if err != nil || end == 0 {
 		return err
 	}
 	along, err := p.c.RecoversAlong(ctx)
@@ -69,7 +70,7 @@ func (p *promoter) archiveOwn(ctx context.Context) error {
 		}
 	}
 	size := uint64(p.info.SegmentSize)
-	first, last := p.oldest(), uint64(s.Replayed)/size // the last is not complete, if it is there
+	first, last := p.oldest(), uint64(end)/size // the last is not complete, if it is there
 	stored := 0
 	for _, e := range names {
 		n, err := wal.ParseName(e.Name())
@@ -87,7 +88,7 @@ func (p *promoter) archiveOwn(ctx context.Context) error {
 		}
 		path := filepath.Join(p.PGData, "pg_wal", e.Name())
 		if number == last {
-			if err := receive.KeepPart(p.Spool, n, path, s.Replayed, p.info.SegmentSize); err != nil {
+			if err := receive.KeepPart(p.Spool, n, path, end, p.info.SegmentSize); err != nil {
 				return err
 			}
 			continue

@@ -31,6 +31,8 @@ var (
 	ErrNotConsistent = errors.New("the standby has not accepted connections in time")
 	// ErrBehind says that the standby does not come to the end of the WAL that is there for it.
 	ErrBehind = errors.New("the standby has not replayed all WAL that is there for it")
+	// ErrDelayed says that the standby waits on purpose before it replays what it has. It is an ErrBehind.
+	ErrDelayed = fmt.Errorf("%w, and waits before it does (recovery_min_apply_delay)", ErrBehind)
 	// ErrNoOffer says that the standby cannot be given what was streamed.
 	ErrNoOffer = errors.New("the standby cannot be given what was streamed")
 	// ErrNotStored says that WAL that only the standby has cannot be archived.
