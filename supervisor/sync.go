@@ -117,7 +117,7 @@ func (e *env) warnStreamed(ctx context.Context, a *archive.Archive, p *planned) 
 		return
 	}
 	next := wal.SegmentAt(p.plan.Timeline, p.plan.To, p.inv.SegmentSize)
-	if found, _, err := a.Streamed(ctx, next); err == nil && found.End > p.plan.To {
+	if found, err := a.StreamedOn(ctx, p.inv, p.plan.Timeline, uint64(p.plan.To)/uint64(p.inv.SegmentSize)); err == nil && found.End > p.plan.To {
 		e.msg.Warn("restore with --standby instead, and promote it with "+cli.Call("promote")+", which hands it out",
 			"the archive also holds what was streamed of %s, up to %s; recovery alone does not use that", next, found.End)
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -75,12 +76,61 @@ func StreamedObject(segment wal.Name) string {
 // is none, [ErrNotWAL] if it is no such part, [ErrForeign] if it is another cluster's. Where it holds nothing but the rest of a record
 // that began in the segment before, that counts as whole, although it was not checked: replay will. Last is zero then.
 func (a *Archive) Streamed(ctx context.Context, segment wal.Name) (found wal.Result, length int64, err error) {
+	return a.streamedTo(ctx, segment, ^wal.LSN(0))
+}
+
+// A Part is what was streamed of a segment that is not complete.
+type Part struct {
+	wal.Result
+	Source string // the object in partial/
+	Length int64  // its bytes that count
+}
+
+// StreamedOn finds what was streamed of the segment with a number on the way to a timeline: of the timelines that have a
+// part in that segment, what goes farthest, and nothing of a timeline behind the point where it was left. Errors are those
+// of Streamed for the timeline itself, if no other one helps.
+func (a *Archive) StreamedOn(ctx context.Context, inv *Inventory, tli wal.Timeline, number uint64) (Part, error) {
+	size := uint64(inv.SegmentSize)
+	steps := []step{{tli: tli, end: ^wal.LSN(0)}}
+	if w, err := inv.way(tli); err == nil { // else nothing of it is archived yet
+		steps = w.steps
+	}
+	var best Part
+	var failed error
+	for i, s := range slices.Backward(steps) {
+		if s.end <= wal.LSN(number*size) || uint64(s.begin) >= (number+1)*size {
+			continue
+		}
+		n := wal.SegmentAt(s.tli, wal.LSN(number*size), inv.SegmentSize)
+		found, length, err := a.streamedTo(ctx, n, s.end)
+		switch {
+		case err == nil && found.End > best.End:
+			best = Part{found, StreamedObject(n), length}
+		case err != nil && i == len(steps)-1:
+			failed = err
+		case err != nil && !errors.Is(err, storage.ErrNotExist) && errors.Is(failed, storage.ErrNotExist):
+			failed = err
+		}
+	}
+	if best.Source != "" {
+		return best, nil
+	}
+	return best, failed
+}
+
+// streamedTo is Streamed for what lies before a position.
+func (a *Archive) streamedTo(ctx context.Context, segment wal.Name, end wal.LSN) (found wal.Result, length int64, err error) {
 	o, err := a.b.Open(ctx, StreamedObject(segment))
 	if err != nil {
 		return found, 0, err
 	}
 	defer o.Close()
 	length = o.Size()
+	if id, err := a.Identity(ctx); err == nil {
+		if start, err := segment.Segment().Start(id.SegmentSize); err == nil && end > start {
+			length = min(length, int64(min(end-start, wal.LSN(id.SegmentSize))))
+		}
+	}
 	found, err = WalkStreamed(o, length, segment)
 	if err != nil || found.Header == (wal.Header{}) { // too short to say anything
 		return found, length, err

@@ -52,10 +52,14 @@ func (p *promoter) findKept(ctx context.Context, goal wal.Timeline) {
 	}
 	for _, e := range p.inv.Streamed {
 		n, err := wal.ParseName(path.Base(e.Name))
-		if err != nil || n.Kind != wal.KindPartial || n.Timeline != goal {
+		if err != nil || n.Kind != wal.KindPartial {
 			continue
 		}
-		if found, _, err := p.a.Streamed(ctx, n); err == nil { // what is of no use is said when it is offered
+		number, err := n.Number(p.inv.SegmentSize)
+		if err != nil {
+			continue
+		}
+		if found, err := p.a.StreamedOn(ctx, p.inv, goal, number); err == nil { // what is of no use is said when it is offered
 			p.kept = max(p.kept, found.End)
 		}
 	}

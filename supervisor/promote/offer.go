@@ -27,7 +27,11 @@ func (p *promoter) offer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	found, length, err := p.a.Streamed(ctx, name)
+	number, err := name.Number(p.info.SegmentSize)
+	if err != nil {
+		return err
+	}
+	found, err := p.a.StreamedOn(ctx, p.inv, name.Timeline, number)
 	switch {
 	case errors.Is(err, archive.ErrNotWAL), errors.Is(err, archive.ErrForeign):
 		p.Warn("", fmt.Sprintf("what was streamed of %s is of no use, and is left where it is (%s): %v", name, archive.StreamedObject(name), err))
@@ -38,7 +42,7 @@ func (p *promoter) offer(ctx context.Context) error {
 	case err != nil:
 		return err
 	}
-	p.done.Torn = max(0, length-int64(found.End-found.Start))
+	p.done.Torn = max(0, found.Length-int64(found.End-found.Start))
 	err = p.mayOffer(ctx)
 	if err == nil {
 		err = p.makeOffer(ctx, name, found)
@@ -92,7 +96,7 @@ func (p *promoter) mayOffer(ctx context.Context) error {
 	return nil
 }
 
-func (p *promoter) makeOffer(ctx context.Context, name wal.Name, found wal.Result) error {
+func (p *promoter) makeOffer(ctx context.Context, name wal.Name, found archive.Part) error {
 	id, err := p.standbyID(ctx)
 	if err != nil {
 		return err
@@ -107,7 +111,7 @@ func (p *promoter) makeOffer(ctx context.Context, name wal.Name, found wal.Resul
 		return err
 	}
 	return p.a.MakeOffer(ctx, archive.Offer{
-		ID: id, Host: host, Data: p.PGData, Segment: name.String(), Source: archive.StreamedObject(name), Length: int64(found.End - found.Start),
+		ID: id, Host: host, Data: p.PGData, Segment: name.String(), Source: found.Source, Length: int64(found.End - found.Start),
 	})
 }
 
