@@ -10,7 +10,7 @@
 //	restore-cmd             archive cli config durable pgdata storage storage/local wal | cenkalti/backoff
 //	supervisor              * supervisor/*
 //	supervisor/basebackup   archive backup backup/volume codec storage wal supervisor/pgserver | jackc/pgx
-//	supervisor/drill        archive backup durable storage wal supervisor/pgserver supervisor/restore
+//	supervisor/drill        archive backup durable host storage wal supervisor/pgserver supervisor/restore
 //	supervisor/pgserver     cli pgdata wal | jackc/pgx
 //	supervisor/metrics      wal supervisor/report | prometheus/client_golang
 //	supervisor/progress     | schollz/progressbar x/term

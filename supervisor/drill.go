@@ -35,7 +35,7 @@ Exit codes: 0 all is well, 1 something failed, 2 wrong usage or configuration.`
 // drillOptions are those of the command drill.
 type drillOptions struct {
 	targetOptions
-	Dir            string `long:"drill-dir" value-name:"DIR" description:"where to make the scratch directory (else where drill-dir in the configuration says, else the system's directory for temporary files)"`
+	Dir            string `long:"drill-dir" value-name:"DIR" description:"where to make the scratch directory (else where drill-dir in the configuration says, else TMPDIR, or the user's home directory)"`
 	RestoreCommand string `long:"restore-command" value-name:"COMMAND" description:"restore_command for the server (else restore-cmd beside this program, with this spool)"`
 	JSON           bool   `long:"json" description:"report as JSON"`
 	Args           struct {
@@ -85,13 +85,18 @@ func runDrill(ctx context.Context, e *env, o *drillOptions) (err error) {
 		parent = e.DrillDir
 	}
 	if parent == "" {
-		parent = os.TempDir()
+		home, _ := os.UserHomeDir()
+		var private bool
+		if parent, private = drill.Place(home); !private {
+			e.msg.Warn("name a directory of the server's user with drill-dir or --drill-dir", "the cluster is restored below %s, which all users share", parent)
+		}
 	}
 	spool, err := filepath.Abs(e.Spool)
 	if err != nil {
 		return err
 	}
 	r := restore.Options{Jobs: e.jobs(), Avoid: []string{spool}, Recovery: restore.Recovery{Command: o.RestoreCommand}}
+	r.Notice = func(hint, message string) { e.msg.Warn(hint, "%s", message) }
 	if parent, err = filepath.Abs(parent); err != nil {
 		return err
 	}
@@ -104,7 +109,7 @@ func runDrill(ctx context.Context, e *env, o *drillOptions) (err error) {
 	if err != nil {
 		return err
 	}
-	p, err := plan(ctx, a, "drill", &o.targetOptions, o.Args.Backup, func(inv *archive.Inventory) { e.askProduction(ctx, a, inv) })
+	p, err := e.plan(ctx, a, "drill", &o.targetOptions, o.Args.Backup, func(inv *archive.Inventory) { e.askProduction(ctx, a, inv) })
 	if err != nil {
 		return explainRestore(err)
 	}

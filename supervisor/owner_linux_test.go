@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -128,4 +129,72 @@ func TestRootRestores(t *testing.T) {
 	c := r.open(target)
 	r.must(c.Start(r.ctx()))
 	r.must(c.WaitOpen(r.ctx()))
+}
+
+// Whatever other users have made where drills make their scratch directories, it is neither touched nor in the way; and
+// without a word about the place, that is the user's own.
+func TestDrillAmongOthers(t *testing.T) {
+	t.Parallel()
+	if os.Geteuid() != 0 {
+		t.Skip("only root can make files of other users")
+	}
+	r, _, _, _ := archived(t, restoreMajor)
+	victim := filepath.Join(r.dir, "victim")
+	r.mkdir(victim)
+	const other = 65533
+	at := func(name string) string { return filepath.Join(r.dir, "walkeep-drill-"+name) }
+	for _, name := range []string{"0", "fifo", "link"} {
+		r.must(os.Mkdir(at(name), 0o777))
+		r.must(os.Chmod(at(name), 0o777))
+	}
+	r.must(os.WriteFile(filepath.Join(at("0"), "lock"), nil, 0o666))
+	r.must(os.Chmod(filepath.Join(at("0"), "lock"), 0o666))
+	r.must(syscall.Mkfifo(filepath.Join(at("fifo"), "lock"), 0o666))
+	r.must(os.Symlink(victim, filepath.Join(at("link"), "lock")))
+	r.must(os.Symlink(victim, at("directory")))
+	for _, name := range []string{"0", "0/lock", "fifo", "fifo/lock", "link", "link/lock", "directory"} {
+		r.must(os.Lchown(at(name), other, other))
+	}
+	r.drill(0)
+	for _, name := range []string{"0/lock", "fifo/lock", "link/lock", "directory"} {
+		if _, err := os.Lstat(at(name)); err != nil {
+			t.Error(err)
+		}
+	}
+
+	// Its own leftovers go, also those of which nobody can say what they are.
+	own, left := at("own"), at("left")
+	r.mkdir(own)
+	r.must(pgtest.Command(r.ctx(), "mkfifo", filepath.Join(own, "lock")).Run())
+	r.mkdir(left)
+	r.must(pgtest.Command(r.ctx(), "touch", filepath.Join(left, "lock")).Run())
+	r.drill(0)
+	if _, err := os.Lstat(left); err == nil {
+		t.Error("what an earlier drill has left is there")
+	}
+
+	home := filepath.Join(r.dir, "home")
+	r.mkdir(home)
+	bindir, err := pgtest.Bindir(r.major)
+	r.must(err)
+	cmd := r.command("drill", "--bindir", bindir, "--conninfo", "user=postgres", "--target-immediate")
+	cmd.Env = append(slices.DeleteFunc(cmd.Env, func(v string) bool { return strings.HasPrefix(v, "HOME=") || strings.HasPrefix(v, "TMPDIR=") }), "HOME="+home)
+	var opened []string
+	r.must(cmd.Start())
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	for running := true; running; {
+		select {
+		case err := <-ended:
+			r.must(err)
+			running = false
+		case <-time.After(time.Millisecond):
+			if there, _ := filepath.Glob(home + "/walkeep-drill-*"); len(there) > 0 {
+				opened = there
+			}
+		}
+	}
+	if len(opened) != 1 {
+		t.Errorf("the scratch directory was not in the home directory: %v", opened)
+	}
 }

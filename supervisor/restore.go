@@ -80,11 +80,15 @@ type planned struct {
 	held *archive.Held
 }
 
-// plan takes a lease and finds the way to a target. Learn, if it is given, may complete what the archive knows.
-func plan(ctx context.Context, a *archive.Archive, kind string, o *targetOptions, id string, learn func(*archive.Inventory)) (_ *planned, err error) {
+// plan takes a lease and finds the way to a target. An archive that cannot be written to can be read all the same. Learn, if it
+// is given, may complete what the archive knows.
+func (e *env) plan(ctx context.Context, a *archive.Archive, kind string, o *targetOptions, id string, learn func(*archive.Inventory)) (_ *planned, err error) {
 	held, err := a.Hold(ctx, archive.Lease{Kind: kind})
 	if err != nil {
-		return nil, err
+		if ctx.Err() != nil || errors.Is(err, storage.ErrUnavailable) {
+			return nil, err
+		}
+		e.warnUnheld(err)
 	}
 	defer func() {
 		if err != nil {
@@ -116,7 +120,15 @@ func plan(ctx context.Context, a *archive.Archive, kind string, o *targetOptions
 		return nil, err
 	}
 	b := p.plan.Backup
-	return p, held.Change(ctx, func(l *archive.Lease) { l.Backup, l.Timeline, l.LSN = b.ID, b.Timeline, b.Start })
+	if err := held.Change(ctx, func(l *archive.Lease) { l.Backup, l.Timeline, l.LSN = b.ID, b.Timeline, b.Start }); err != nil {
+		e.warnUnheld(err) // as far as it could be written, it holds more
+	}
+	return p, nil
+}
+
+func (e *env) warnUnheld(err error) {
+	e.msg.Warn("where another host can write to the archive, let nobody clean it up until this is done",
+		"the archive cannot be told what is needed of it, which does no harm to what follows: %v", err)
 }
 
 // warnPassed says which backups the plan has passed over, and what else is known against the one that it has chosen.
@@ -162,7 +174,7 @@ func (e *env) restore(ctx context.Context, what restoring) (err error) {
 	if what.target.unstored, err = e.storeStreamed(ctx, a); err != nil {
 		return err
 	}
-	p, err := plan(ctx, a, "restore", &what.target, what.backup, func(inv *archive.Inventory) {
+	p, err := e.plan(ctx, a, "restore", &what.target, what.backup, func(inv *archive.Inventory) {
 		if what.learn != nil {
 			what.learn(inv)
 		}

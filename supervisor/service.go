@@ -143,7 +143,10 @@ func (o *serviceOptions) setup(c config.Config, self, file string) (service.Setu
 		dirs = append(dirs, c.DrillDir)
 	}
 	s := service.Setup{Name: service.Name, Program: self, Config: file, User: o.User, SharedTmp: socketInTmp(c.Conninfo)}
-	if _, err := user.Lookup(o.User); err != nil && runtime.GOOS != "windows" {
+	home := ""
+	if u, err := user.Lookup(o.User); err == nil {
+		home = u.HomeDir
+	} else if runtime.GOOS != "windows" {
 		problems = append(problems, fmt.Sprintf("there is no user %s: name one with --user", o.User))
 	}
 	for _, dir := range dirs {
@@ -159,8 +162,13 @@ func (o *serviceOptions) setup(c config.Config, self, file string) (service.Setu
 		s.Writable = append(s.Writable, dir)
 		s.SharedTmp = s.SharedTmp || slices.ContainsFunc([]string{"/tmp/", "/var/tmp/"}, func(tmp string) bool { return strings.HasPrefix(dir+"/", tmp) })
 	}
-	if s.SharedTmp && c.DrillSchedule != "" && c.DrillDir == "" {
-		s.Writable = append(s.Writable, os.TempDir())
+	if c.DrillSchedule != "" && c.DrillDir == "" {
+		if info, err := os.Stat(home); err == nil && info.IsDir() {
+			s.Writable = append(s.Writable, home)
+		}
+		if s.SharedTmp {
+			s.Writable = append(s.Writable, os.TempDir())
+		}
 	}
 	return s, problems, nil
 }

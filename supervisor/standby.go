@@ -86,8 +86,9 @@ func (e *env) register(ctx context.Context, a *archive.Archive, r restore.Option
 		return "", err
 	}
 	err = a.NoteStandby(ctx, archive.Standby{Host: host, Data: r.Dir, Restartpoint: r.Plan.Backup.FirstSegment().String(), Noted: time.Now().UTC()})
-	if err != nil {
-		return "", fmt.Errorf("note what the standby needs in the archive: %w", err)
+	if err != nil { // restore-cmd tries again with each segment
+		e.msg.Warn("where another host cleans the archive up, see that it keeps the WAL from "+r.Plan.Backup.FirstSegment().String()+" on",
+			"the archive cannot be told what the standby needs: %v", err)
 	}
 	return id, nil
 }

@@ -95,7 +95,7 @@ type Schedule struct {
 	VerifySchedule     string `long:"verify-schedule" value-name:"CRON" description:"when to look for gaps and missing files"`
 	DeepVerifySchedule string `long:"deep-verify-schedule" value-name:"CRON" description:"when to re-read and check every stored byte"`
 	DrillSchedule      string `long:"drill-schedule" value-name:"CRON" description:"when to restore the newest backup into a scratch directory and try it"`
-	DrillDir           string `long:"drill-dir" value-name:"DIR" description:"where drills make their scratch directories (else the system's directory for temporary files)"`
+	DrillDir           string `long:"drill-dir" value-name:"DIR" description:"where drills make their scratch directories (else TMPDIR, or the user's home directory)"`
 	Streaming          bool   `long:"stream" description:"stream the segment that is being written, as the command sync does"`
 	MetricsListen      string `long:"metrics-listen" value-name:"ADDRESS" description:"serve Prometheus metrics at this address, such as 127.0.0.1:9187 (else nowhere)"`
 }

@@ -99,7 +99,7 @@ func Run(ctx context.Context, b storage.Backend, inv *archive.Inventory, o Optio
 	if d.bindir, err = restore.CheckStart(ctx, o.Bindir, d.major); err != nil {
 		return nil, err
 	}
-	if err := sweep(ctx, o.Parent, d.bindir); err != nil {
+	if err := sweep(ctx, o.Parent, d.bindir, o.Restore.Notice); err != nil {
 		return nil, err
 	}
 	if d.at, err = newScratch(o.Parent); err != nil {

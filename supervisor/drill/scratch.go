@@ -2,8 +2,10 @@ package drill
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -12,6 +14,7 @@ import (
 	"time"
 
 	"walkeep/common/durable"
+	"walkeep/common/host"
 	"walkeep/supervisor/pgserver"
 	"walkeep/supervisor/restore"
 )
@@ -57,7 +60,8 @@ func (s *scratch) fill() (err error) {
 	if locked, err := durable.Lock(s.lock); err != nil || !locked {
 		return errors.Join(err, fmt.Errorf("lock %s", s.lock.Name()))
 	}
-	return nil
+	// On some network file systems a lock is seen on its own host alone.
+	return json.NewEncoder(s.lock).Encode(host.Here())
 }
 
 func (s *scratch) data() string   { return filepath.Join(s.dir, "data") }
@@ -100,8 +104,9 @@ func stop(ctx context.Context, bindir, data string) error {
 // unlockedAge is the age at which a scratch directory without a lock counts as left behind.
 const unlockedAge = time.Hour
 
-// sweep removes what killed drills have left in a directory.
-func sweep(ctx context.Context, parent, bindir string) error {
+// sweep removes what killed drills of this user have left in a directory. What it cannot remove is said, and in nobody's
+// way.
+func sweep(ctx context.Context, parent, bindir string, notice func(hint, message string)) error {
 	entries, err := os.ReadDir(parent)
 	if err != nil {
 		return err
@@ -110,8 +115,12 @@ func sweep(ctx context.Context, parent, bindir string) error {
 		if !e.IsDir() || !strings.HasPrefix(e.Name(), prefix) {
 			continue
 		}
-		if err := sweepOne(ctx, filepath.Join(parent, e.Name()), bindir); err != nil {
-			return fmt.Errorf("remove what an earlier drill has left: %w", err)
+		dir := filepath.Join(parent, e.Name())
+		if info, err := os.Lstat(dir); err != nil || !info.IsDir() || !isOurs(info) {
+			continue // others may use this directory, too, and make in it what they want
+		}
+		if err := sweepOne(ctx, dir, bindir); err != nil && notice != nil {
+			notice("remove it when no drill runs", fmt.Sprintf("what an earlier drill has left in %s could not be removed: %v", dir, err))
 		}
 	}
 	return nil
@@ -119,10 +128,7 @@ func sweep(ctx context.Context, parent, bindir string) error {
 
 func sweepOne(ctx context.Context, dir, bindir string) error {
 	s := &scratch{dir: dir}
-	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDWR, 0)
-	switch {
-	case errors.Is(err, fs.ErrPermission):
-		return nil // another user's
+	switch f, err := openLock(filepath.Join(dir, lockName)); {
 	case errors.Is(err, fs.ErrNotExist):
 		if info, err := os.Stat(dir); err != nil || time.Since(info.ModTime()) < unlockedAge {
 			return nil // one that is just being made, or removed
@@ -133,6 +139,10 @@ func sweepOne(ctx context.Context, dir, bindir string) error {
 		defer f.Close()
 		if locked, err := durable.Lock(f); err != nil || !locked {
 			return err
+		}
+		var by host.Origin // older versions say nothing
+		if json.NewDecoder(io.LimitReader(f, 1<<10)).Decode(&by) == nil && (by.Host != host.Here().Host || by.Machine != host.Here().Machine) {
+			return nil // another host's, whose lock does not reach here
 		}
 	}
 	if err := stop(ctx, bindir, s.data()); err != nil {

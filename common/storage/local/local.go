@@ -341,6 +341,9 @@ func (b *Backend) Remove(ctx context.Context, name string) error {
 		return err
 	}
 	if err := os.Remove(file); err != nil {
+		if _, gone := os.Lstat(file); errors.Is(gone, fs.ErrNotExist) {
+			err = gone // a file system that cannot be written to says that first
+		}
 		return b.explain(name, err)
 	}
 	return durable.SyncDir(filepath.Dir(file)) // or a power cut brings it back
