@@ -106,3 +106,59 @@ func TestLimitAfterFailures(t *testing.T) {
 		t.Errorf("after failures: %v", err)
 	}
 }
+
+// A call for one segment reads few of the directories that many segments lie in, and sees all the same what is added to them
+// or taken away. A directory that is read again shows by a file that was written to, which no object ever is.
+func TestLimitReadsLittle(t *testing.T) {
+	root := quickDir(t)
+	first := open(t, root)
+	const logs, size = 30, 1000
+	object := func(log int, name string) string { return fmt.Sprintf("wal/00000001%08X/%s", log, name) }
+	for log := range logs {
+		if err := first.Put(t.Context(), object(log, "a"), text(strings.Repeat("x", size)), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	room := func(extra int64) error {
+		b := open(t, root)
+		b.SetLimit(logs*size + 10_000 + extra)
+		return b.Put(t.Context(), object(logs-1, "z"), text("x"), func(io.Reader) error { return io.ErrUnexpectedEOF })
+	}
+	const fits = "fits" // the check failed, behind the limit
+	answer := func(err error) string {
+		if errors.Is(err, io.ErrUnexpectedEOF) {
+			return fits
+		}
+		return fmt.Sprint(err)
+	}
+	if got := answer(room(0)); got != fits {
+		t.Fatal(got)
+	}
+	written := filepath.Join(root, filepath.FromSlash(object(3, "a")))
+	if err := os.WriteFile(written, make([]byte, 50_000), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := answer(room(0)); got != fits {
+		t.Errorf("a directory that has not changed was read again: %s", got)
+	}
+	if err := first.Put(t.Context(), object(3, "b"), text("x"), nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := room(0); !errors.Is(err, local.ErrFull) {
+		t.Errorf("a directory that has changed was not read again: %v", err)
+	}
+	for _, name := range []string{"a", "b"} {
+		if err := first.Remove(t.Context(), object(3, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := answer(room(0)); got != fits {
+		t.Errorf("after a removal: %s", got)
+	}
+	if err := first.Put(t.Context(), "backups/b/data", text(strings.Repeat("x", 20_000)), nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := room(0); !errors.Is(err, local.ErrFull) {
+		t.Errorf("after a backup: %v", err)
+	}
+}
