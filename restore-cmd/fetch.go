@@ -181,17 +181,37 @@ func report(got archive.Fetched, name wal.Name, msg *cli.Messages) {
 	msg.Detail("%s is delivered from %s", name, got.Object)
 }
 
+// noteAlone notes what a standby still needs, for archive_cleanup_command. A server that is no standby has nothing to note.
+func noteAlone(o options, standby bool) error {
+	if !standby {
+		return nil
+	}
+	b, err := local.Open(o.Spool)
+	if err == nil {
+		err = noteStandby(context.Background(), archive.New(b), o.name)
+	}
+	if err != nil {
+		return cli.Fail(exitAbsent, fmt.Errorf("note the standby's restartpoint: %w", err), "until it is noted, the archive keeps more WAL than is needed")
+	}
+	return nil
+}
+
 // note keeps the standby's restartpoint where the clean-up of the archive will find it. A spool that this host may only
 // read is no reason not to deliver.
 func note(ctx context.Context, a *archive.Archive, redo string, msg *cli.Messages) {
-	dir, err := filepath.Abs(dataDir)
-	if err == nil {
-		var host string
-		if host, err = os.Hostname(); err == nil {
-			err = a.NoteStandby(ctx, archive.Standby{Host: host, Data: dir, Restartpoint: redo, Noted: time.Now().UTC()})
-		}
-	}
-	if err != nil {
+	if err := noteStandby(ctx, a, redo); err != nil {
 		msg.Detail("cannot note the standby's restartpoint: %v", err)
 	}
+}
+
+func noteStandby(ctx context.Context, a *archive.Archive, redo string) error {
+	dir, err := filepath.Abs(dataDir)
+	if err != nil {
+		return err
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return err
+	}
+	return a.NoteStandby(ctx, archive.Standby{Host: host, Data: dir, Restartpoint: redo, Noted: time.Now().UTC()})
 }

@@ -69,6 +69,12 @@ func run(args []string, standby bool, msg *cli.Messages) error {
 	case o.Version:
 		return printVersion()
 	}
+	if err := o.check(); err != nil {
+		return fail(standby, err, "restore-cmd --help explains the options")
+	}
+	if o.note {
+		return noteAlone(o, standby)
+	}
 	return fetch(o, standby, msg)
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"os"
 
 	"walkeep/common/cli"
@@ -11,6 +12,11 @@ const about = `Delivers the WAL file NAME from the spool to PATH. Made for
 postgresql.conf, or up to PostgreSQL 11 for recovery.conf:
 
   restore_command = '/usr/lib/walkeep/restore-cmd --spool /srv/wal %f %p %r'
+
+With --note it delivers nothing, and notes in the spool what a standby still
+needs, so that one that streams does not hold all WAL:
+
+  archive_cleanup_command = '/usr/lib/walkeep/restore-cmd --spool /srv/wal --note %r'
 
 Exit codes:
 0    delivered and verified
@@ -25,14 +31,16 @@ exits 1 with the reason, whatever is wrong.`
 type options struct {
 	config.Config
 	name, path, redo string
+	note             bool
 	problems         []string // of the configuration, none of which concerns this program
 }
 
 func parse(args []string) (options, error) {
 	var positional struct {
+		Note bool `long:"note" description:"deliver nothing: the argument is the oldest segment that this standby needs, as %r gives it to archive_cleanup_command"`
 		Args struct {
 			Name string `positional-arg-name:"NAME" description:"the file's name, as %f gives it" required:"yes"`
-			Path string `positional-arg-name:"PATH" description:"where to put it, as %p gives it" required:"yes"`
+			Path string `positional-arg-name:"PATH" description:"where to put it, as %p gives it"`
 			Redo string `positional-arg-name:"REDO" description:"the oldest segment that this server needs, as %r gives it; a standby's is noted in the spool"`
 		} `positional-args:"yes"`
 	}
@@ -45,7 +53,19 @@ func parse(args []string) (options, error) {
 		Tolerant: true,
 		Warn:     func(problem string) { problems = append(problems, problem) },
 	}.Parse(args, os.Stdout)
-	return options{c, positional.Args.Name, positional.Args.Path, positional.Args.Redo, problems}, err
+	a := positional.Args
+	return options{c, a.Name, a.Path, a.Redo, positional.Note, problems}, err
+}
+
+// check refuses arguments that do not belong together.
+func (o options) check() error {
+	switch {
+	case o.note && (o.path != "" || o.redo != ""):
+		return errors.New("--note takes the oldest segment that is needed, and nothing else")
+	case !o.note && o.path == "":
+		return errors.New("the argument PATH is missing")
+	}
+	return nil
 }
 
 func printVersion() error { return cli.PrintVersion(os.Stdout, "restore-cmd") }

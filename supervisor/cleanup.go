@@ -34,6 +34,7 @@ type cleanupOptions struct {
 	DryRun bool    `long:"dry-run" description:"remove nothing, and say what would be removed"`
 	JSON   bool    `long:"json" description:"print the outcome as JSON"`
 	Drop   *uint32 `long:"drop-timeline" value-name:"N" description:"remove this timeline, which nobody needs, and nothing else"`
+	Stream string  `long:"forget-stream" value-name:"SLOT" description:"remove the note of a stream that is gone for good, so that nobody misses it"`
 	Forget string  `long:"forget-standby" value-name:"ID" description:"remove the note of a standby that is no more, so that it holds no WAL"`
 }
 
@@ -54,7 +55,7 @@ func cleanup(ctx context.Context, e *env, o cleanupOptions) error {
 		return err
 	}
 	options := retain.Options{
-		Policy: retain.Policy{Backups: e.KeepBackups, Days: e.KeepDays}, Now: time.Now(), DryRun: o.DryRun, Forget: o.Forget,
+		Policy: retain.Policy{Backups: e.KeepBackups, Days: e.KeepDays}, Now: time.Now(), DryRun: o.DryRun, Forget: o.Forget, ForgetStream: o.Stream,
 	}
 	if e.Verbose && !o.JSON {
 		options.Removed = func(object string, bytes int64) { fmt.Fprintf(e.out, "%s %s\n", removes(o.DryRun), object) }
@@ -66,14 +67,20 @@ func cleanup(ctx context.Context, e *env, o cleanupOptions) error {
 	if errors.Is(err, retain.ErrNoStandby) {
 		return cli.Fail(exitUsage, err, cli.Call("status")+" lists the standbys that are known")
 	}
+	if errors.Is(err, retain.ErrNoStream) {
+		return cli.Fail(exitUsage, err, cli.Call("status")+" lists the streams that are known")
+	}
 	for _, f := range r.Faults {
 		e.msg.Warn("", "%v", f)
+	}
+	if r.Clock != "" {
+		e.msg.Warn("see whether the clock is right, and whether backups are taken", "%s", r.Clock)
 	}
 	if o.JSON {
 		if printed := printJSON(e, r); printed != nil {
 			return printed
 		}
-	} else {
+	} else if failed := err != nil || r.Blocked; !failed || r.Total.Objects > 0 {
 		printCleanup(e, r)
 	}
 	switch {
@@ -91,8 +98,8 @@ func (e *env) dropTimeline(ctx context.Context, a *archive.Archive, b storage.Ba
 	if tli == 0 {
 		return usage(errors.New("--drop-timeline: timelines are counted from 1"))
 	}
-	if o.Forget != "" {
-		return usage(errors.New("--drop-timeline removes a timeline and nothing else: call it without --forget-standby"))
+	if o.Forget != "" || o.Stream != "" {
+		return usage(errors.New("--drop-timeline removes a timeline and nothing else: call it without --forget-standby and --forget-stream"))
 	}
 	inv, err := a.Inventory(ctx)
 	if err != nil {

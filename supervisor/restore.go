@@ -33,7 +33,7 @@ timeline, until it is promoted; with --primary-conninfo it also streams from
 its primary, and finds its password in ~/.pgpass or passfile. A standby that is
 restored with --delta keeps its directory's configuration files and tablespaces;
 without --standby they become the backup's. The archive keeps the WAL that the
-standby needs: cleanup --forget-standby lets go of one that is no more.
+standby needs, which says by archive_cleanup_command how far it has come: cleanup --forget-standby lets go of one that is no more.
 
 At a target the server pauses, as is PostgreSQL's default: look at the data,
 and call pg_wal_replay_resume() to open the database, or restore again to
@@ -278,12 +278,20 @@ func (e *env) fromSpool(r *restore.Options, command string) error {
 	r.Avoid = []string{spool}
 	if r.Recovery.Command = command; command == "" {
 		r.Recovery.Command, err = e.restoreCommand(spool)
+		if s := r.Recovery.Standby; s != nil && err == nil {
+			s.Note, err = e.siblingCommand(spool, restore.NoteCommand)
+		}
 	}
 	return err
 }
 
 // restoreCommand is the restore_command that calls the restore-cmd beside this program.
 func (e *env) restoreCommand(spool string) (string, error) {
+	return e.siblingCommand(spool, restore.Command)
+}
+
+// siblingCommand makes a command that calls the restore-cmd beside this program.
+func (e *env) siblingCommand(spool string, command func(program, spool, file string) string) (string, error) {
 	program, err := sibling("restore-cmd")
 	if err != nil {
 		return "", fmt.Errorf("%w; say with --restore-command what the server is to call", err)
@@ -294,7 +302,7 @@ func (e *env) restoreCommand(spool string) (string, error) {
 			return "", err
 		}
 	}
-	return restore.Command(program, spool, file), nil
+	return command(program, spool, file), nil
 }
 
 // restoreWith restores, and shows how far it is.

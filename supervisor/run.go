@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"walkeep/common/cli"
 	"walkeep/common/config"
 	"walkeep/common/wal"
+	"walkeep/supervisor/basebackup"
 	"walkeep/supervisor/metrics"
 	"walkeep/supervisor/service"
 )
@@ -121,6 +123,9 @@ type runner struct {
 	// For which segment with broken records a backup was asked for last, and when. Only the part watch uses them.
 	repaired   string
 	repairedAt time.Time
+
+	// unarchived says that the last backup failed because its WAL did not come. Only the task backup uses it.
+	unarchived atomic.Bool
 }
 
 func (r *runner) done(x service.Result) { r.metrics.Done(x.Task, x.Began.Add(x.Took), x.Took, x.Err) }
@@ -152,6 +157,7 @@ func (r *runner) plan(c config.Config) (service.Plan, error) {
 		}
 		t := service.Task{Name: s.name, Schedule: schedule, Group: s.group, Final: s.final, Run: call(c, s.args)}
 		if s.name == "backup" {
+			t.Run = r.backUp(c, t.Run)
 			t.Last = func(ctx context.Context) (time.Time, error) { return lastBackup(ctx, c) }
 		}
 		p.Tasks = append(p.Tasks, t)
@@ -200,7 +206,24 @@ func call(with config.Config, args []string) func(context.Context, *slog.Logger)
 	}
 }
 
-// lastBackup is when the newest backup ended.
+// backUp takes a backup unless the server says beforehand that it cannot archive: all files would be copied for nothing.
+func (r *runner) backUp(c config.Config, take func(context.Context, *slog.Logger) error) func(context.Context, *slog.Logger) error {
+	return func(ctx context.Context, log *slog.Logger) error {
+		e := &env{Config: c}
+		a, _, err := e.open()
+		if err == nil {
+			err = basebackup.CheckArchiving(ctx, a, c.Conninfo, r.unarchived.Load())
+		}
+		if err != nil {
+			return explain(ctx, explainBackup(err))
+		}
+		err = take(ctx, log)
+		r.unarchived.Store(errors.Is(err, basebackup.ErrNotArchived))
+		return err
+	}
+}
+
+// lastBackup is when the newest backup ended, as far as that is not in the future.
 func lastBackup(ctx context.Context, c config.Config) (time.Time, error) {
 	e := &env{Config: c}
 	a, _, err := e.open()
@@ -216,7 +239,7 @@ func lastBackup(ctx context.Context, c config.Config) (time.Time, error) {
 	}
 	var last time.Time
 	for _, b := range inv.Backups {
-		if b.Ended.After(last) {
+		if b.Ended.After(last) && b.Ended.Before(time.Now().Add(time.Hour)) { // a clock that was ahead must not stop backups
 			last = b.Ended
 		}
 	}

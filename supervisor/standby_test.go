@@ -166,6 +166,38 @@ func TestStandbyHoldsWAL(t *testing.T) {
 	}
 }
 
+// A standby that streams never asks for a segment, and yet the archive hears how far it has come.
+func TestStreamingStandbyHoldsNoMore(t *testing.T) {
+	t.Parallel()
+	for _, major := range []int{11, 15} {
+		t.Run(fmt.Sprintf("pg%d", major), func(t *testing.T) {
+			r := newRig(t, major)
+			c := r.start("primary", nil)
+			r.must(c.Exec(r.ctx(), "CREATE TABLE elsewhere (n int)"))
+			r.backup(c)
+			r.cut(c)
+			dir := filepath.Join(r.dir, "standby")
+			r.run("restore", "--standby", "--target-dir", dir, "--primary-conninfo", c.ConnString())
+			s, err := pgtest.Open(dir)
+			r.must(err)
+			pgtest.Attach(t, s)
+			r.must(s.Start(r.ctx()))
+			r.feeds(c, 1)
+			before := r.status().Standbys[0].Restartpoint
+			for range 8 {
+				_, err := c.SwitchWAL(r.ctx())
+				r.must(err)
+			}
+			r.must(c.Checkpoint(r.ctx()))
+			r.cut(c)
+			r.until("the standby to have replayed the checkpoint", func() bool {
+				r.must(s.Exec(r.ctx(), "CHECKPOINT"))
+				return r.status().Standbys[0].Restartpoint > before
+			})
+		})
+	}
+}
+
 // What contradicts --standby is wrong usage.
 func TestRestoreStandbyRefuses(t *testing.T) {
 	t.Parallel()

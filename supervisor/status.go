@@ -8,6 +8,7 @@ import (
 	"walkeep/common/cli"
 	"walkeep/common/config"
 	"walkeep/supervisor/report"
+	"walkeep/supervisor/restore"
 )
 
 const aboutStatus = `Says in short what can be recovered, how the server's archiving goes, and what
@@ -29,7 +30,7 @@ func statusCommand() command {
 			if err != nil {
 				return err
 			}
-			r, err := report.Take(ctx, a, report.Options{Ask: true, Conninfo: e.Conninfo, PGData: e.PGData, Config: config.Problems(e.File)})
+			r, err := report.Take(ctx, a, report.Options{Ask: true, Conninfo: e.Conninfo, PGData: e.PGData, Room: restore.FreeSpace, Config: config.Problems(e.File)})
 			if err != nil {
 				return err
 			}
@@ -48,12 +49,13 @@ func statusCommand() command {
 type limits struct {
 	BackupAge  time.Duration `long:"max-backup-age" value-name:"TIME" default:"192h" description:"warn if the newest backup that can be restored is older"`
 	Lag        time.Duration `long:"max-lag" value-name:"TIME" default:"10m" description:"critical if complete segments wait and none was archived for longer"`
+	LagSize    config.Size   `long:"max-lag-size" value-name:"SIZE" description:"warn if the archive lacks more in complete segments, or the server keeps more for a slot that is not in use (else the size of 16 segments)"`
 	Ready      int64         `long:"max-ready" value-name:"N" default:"32" description:"warn if more files wait to be archived"`
 	StandbyLag time.Duration `long:"max-standby-lag" value-name:"TIME" default:"1h" description:"warn if a standby has more to replay, and the last transaction that it has replayed is older"`
 }
 
 func (l limits) report() report.Limits {
-	return report.Limits{BackupAge: l.BackupAge, Lag: l.Lag, Ready: l.Ready, StandbyLag: l.StandbyLag}
+	return report.Limits{BackupAge: l.BackupAge, Lag: l.Lag, LagSize: int64(l.LagSize), Ready: l.Ready, StandbyLag: l.StandbyLag}
 }
 
 // validate refuses limits that cannot be.

@@ -23,6 +23,8 @@
 //	                                              whole again
 //	server.json                                   what the production server said when it was asked last: its timeline
 //	                                              and position
+//	lag.json                                      the oldest segment that the server had finished and the archive lacked,
+//	                                              and since when
 //	setup.json                                    what the server was set to before supervisor setup changed it, for
 //	                                              setup --undo; in a spool alone
 //

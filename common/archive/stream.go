@@ -26,8 +26,10 @@ type Stream struct {
 	Sent     wal.LSN      `json:"sent"`    // the server had written up to this position when it was last heard
 	Heard    time.Time    `json:"heard"`   // by this host's clock; zero if it never was
 	// Synchronous: a commit that waits for this stream is durable here before its client hears of it.
-	Synchronous bool   `json:"synchronous"`
-	Ended       bool   `json:"ended"` // it was stopped in order
+	Synchronous bool `json:"synchronous"`
+	Ended       bool `json:"ended"` // it was stopped in order
+	// FromStandby: the server that it streams from was a standby when the stream was begun last.
+	FromStandby bool   `json:"from_standby,omitempty"`
 	Trouble     string `json:"trouble,omitempty"`
 }
 
@@ -41,10 +43,11 @@ func (a *Archive) NoteStream(ctx context.Context, s Stream) error {
 	if err != nil {
 		return err
 	}
-	return b.Replace(ctx, streamName(s.Slot), append(content, '\n'))
+	return b.Replace(ctx, StreamNote(s.Slot), append(content, '\n'))
 }
 
-func streamName(slot string) string { return "streams/" + slot + ".json" }
+// StreamNote is where the note of a stream is.
+func StreamNote(slot string) string { return "streams/" + slot + ".json" }
 
 // Streams reads the notes of all streams.
 func (a *Archive) Streams(ctx context.Context) ([]Stream, error) {
@@ -55,7 +58,7 @@ func (a *Archive) Streams(ctx context.Context) ([]Stream, error) {
 
 func (a *Archive) takeStreams(ctx context.Context, inv *Inventory) error {
 	return readNotes(ctx, a, inv, "streams/", func(name string, s Stream) error {
-		if streamName(s.Slot) != name {
+		if StreamNote(s.Slot) != name {
 			return fmt.Errorf("%w: it is that of slot %q", ErrDamaged, s.Slot)
 		}
 		s.ID = strings.TrimSuffix(path.Base(name), ".json")

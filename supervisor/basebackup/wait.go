@@ -10,6 +10,7 @@ import (
 	"walkeep/common/backup"
 	"walkeep/common/codec"
 	"walkeep/common/wal"
+	"walkeep/supervisor/pgserver"
 )
 
 const (
@@ -75,4 +76,39 @@ func (t *taker) notArchived(ctx context.Context, missing wal.Name) error {
 		return err
 	}
 	return fmt.Errorf("%w; the server's archive_command fails since %s, last for %s", err, stat.LastFailedTime.Format(time.RFC3339), stat.LastFailed)
+}
+
+// CheckArchiving fails with [ErrNotArchived] if a backup could not be completed because the server cannot archive: its last
+// attempt failed, or, if the backup before failed for that, the archive lacks what the server says it has archived last.
+func CheckArchiving(ctx context.Context, a *archive.Archive, conninfo string, failed bool) error {
+	c, err := pgserver.Connect(ctx, conninfo)
+	if err != nil {
+		return err
+	}
+	defer c.Close(context.WithoutCancel(ctx))
+	t := &taker{a: a, sql: c}
+	if t.server, err = c.Info(ctx); err != nil || t.server.InRecovery || t.server.ArchiveMode == "off" {
+		return err
+	}
+	if streams, err := t.streams(ctx); err != nil || streams {
+		return err
+	}
+	stat, err := c.ArchiverStat(ctx)
+	if err != nil {
+		return err
+	}
+	if stat.LastFailedTime.After(stat.LastArchivedTime) {
+		return fmt.Errorf("%w, and would not be: the server's archive_command fails since %s, last for %s; no file was copied", ErrNotArchived,
+			stat.LastFailedTime.Format(time.RFC3339), stat.LastFailed)
+	}
+	if n, err := wal.ParseName(stat.LastArchived); failed && err == nil {
+		there, err := a.HasName(ctx, n)
+		if err != nil {
+			return err
+		}
+		if !there {
+			return fmt.Errorf("%w, and would not be: the server says that it has archived %s, which did not come here; no file was copied", ErrNotArchived, n)
+		}
+	}
+	return nil
 }

@@ -51,7 +51,7 @@ func newLooks() *looks {
 		check: d("check_status", "What the command check says: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN."),
 
 		backups:      d("backups", "Backups in the archive."),
-		restorable:   d("backups_restorable", "Backups that can be restored: all WAL that they need is there."),
+		restorable:   d("backups_restorable", "Backups that can be restored: all WAL that they need is there, and what is stored of them is whole as far as is known."),
 		unfinished:   d("backups_unfinished", "Directories of backups without a manifest: being taken, or left over."),
 		lastEnd:      d("backup_last_end_timestamp_seconds", "When the newest backup that can be restored ended."),
 		lastDuration: d("backup_last_duration_seconds", "How long that backup took."),
@@ -122,6 +122,9 @@ func (l *looks) take(look Look) {
 		s.gauge(l.faults, float64(len(r.Faults)))
 		s.gauge(l.leases, float64(len(r.Leases)))
 		for _, one := range r.Streams {
+			if one.Gone != "" {
+				continue
+			}
 			s.gauge(l.streamUp, truth(one.Running), one.Slot, one.Host)
 			s.gauge(l.streamBehind, float64(one.Behind), one.Slot, one.Host)
 			s.position(l.streamFlushed, one.FlushedLSN, one.Slot, one.Host)
@@ -140,19 +143,15 @@ func (l *looks) take(look Look) {
 
 func (l *looks) takeBackups(s *figures, r *report.Report) {
 	restorable := 0
-	var last report.Backup
 	for _, b := range r.Backups {
 		if b.Restorable {
 			restorable++
-			if b.Ended.After(last.Ended) {
-				last = b
-			}
 		}
 	}
 	s.gauge(l.backups, float64(len(r.Backups)))
 	s.gauge(l.restorable, float64(restorable))
 	s.gauge(l.unfinished, float64(len(r.Unfinished)))
-	if restorable > 0 {
+	if last := r.Newest(); last != nil {
 		s.gauge(l.lastEnd, seconds(last.Ended))
 		s.gauge(l.lastDuration, last.Seconds)
 		s.gauge(l.lastBytes, float64(last.Bytes))

@@ -16,6 +16,9 @@ type Slot struct {
 	// RestartLSN is from where on the server keeps WAL for it; 0 where it keeps none.
 	RestartLSN wal.LSN
 	Lost       bool // the server has given it up, and keeps nothing for it, whatever RestartLSN says
+	// Status is wal_status, which servers have from 13 on, and Reason invalidation_reason, from 17 on. [Conn.Slots] alone
+	// asks for them.
+	Status, Reason string
 }
 
 // FindSlot looks for a slot; nil if there is none of that name.
@@ -40,6 +43,32 @@ func (c *Conn) FindSlot(ctx context.Context, name string) (*Slot, error) {
 		}
 	}
 	return s, rows.Err()
+}
+
+// Slots lists all slots of the server. Of those for which it keeps no WAL, RestartLSN is 0.
+func (c *Conn) Slots(ctx context.Context) ([]Slot, error) {
+	rows, err := c.Query(ctx, `SELECT slot_name::text, slot_type = 'physical', temporary, active, coalesce(restart_lsn::text, '0/0'),
+		coalesce(to_jsonb(s)->>'wal_status' = 'lost', false) OR to_jsonb(s)->>'invalidation_reason' IS NOT NULL,
+		coalesce(to_jsonb(s)->>'wal_status', ''), coalesce(to_jsonb(s)->>'invalidation_reason', '')
+		FROM pg_replication_slots s ORDER BY 1`)
+	if err != nil {
+		return nil, fmt.Errorf("ask for the replication slots: %w", err)
+	}
+	defer rows.Close()
+	var all []Slot
+	for rows.Next() {
+		var s Slot
+		var restart string
+		err := rows.Scan(&s.Name, &s.Physical, &s.Temporary, &s.Active, &restart, &s.Lost, &s.Status, &s.Reason)
+		if err == nil {
+			s.RestartLSN, err = wal.ParseLSN(restart)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("ask for the replication slots: %w", err)
+		}
+		all = append(all, s)
+	}
+	return all, rows.Err()
 }
 
 // CountSlots counts the server's slots.

@@ -31,7 +31,7 @@ func (r *receiver) slot(ctx context.Context, c *conn) (wal.LSN, error) {
 		return 0, fmt.Errorf("ask the server whether it is a standby: %w", err)
 	}
 	r.mu.Lock()
-	r.standby = standby
+	r.standby, r.state.FromStandby = standby, standby
 	r.mu.Unlock()
 	s, err := sql.FindSlot(ctx, r.Slot)
 	switch {

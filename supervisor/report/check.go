@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"walkeep/supervisor/progress"
 )
 
 // A State is how bad it is, in the numbers of monitoring plugins.
@@ -26,6 +28,8 @@ type Limits struct {
 	BackupAge time.Duration // of the newest backup that can be restored
 	Lag       time.Duration // since the last segment was archived while complete ones wait
 	Ready     int64         // files that wait to be archived
+	// LagSize is how many bytes the archive may lack, or the server keep for a slot that nobody uses; 0: those of 16 segments.
+	LagSize int64
 	// StandbyLag is how long ago the last transaction ended that a standby has replayed, while there is more to replay.
 	StandbyLag time.Duration
 }
@@ -57,35 +61,63 @@ func (f *findings) add(s State, format string, args ...any) {
 	f.found = append(f.found, Finding{s, fmt.Sprintf(format, args...)})
 }
 
-// newest is the backup that ended last of those that can be restored.
-func (r *Report) newest() *Backup {
+// lagSize is the limit in bytes.
+func (f *findings) lagSize(l Limits) int64 {
+	if l.LagSize > 0 {
+		return l.LagSize
+	}
+	return 16 * f.r.SegmentSize
+}
+
+// Newest is the last backup, by position, of those that can be restored: on the way to the production server's timeline if
+// there is one there. Nil if none can.
+func (r *Report) Newest() *Backup { return r.last(func(*Backup) bool { return true }) }
+
+func (r *Report) last(is func(*Backup) bool) *Backup {
 	var found *Backup
 	for i := range r.Backups {
-		if b := &r.Backups[i]; b.Restorable && (found == nil || b.Ended.After(found.Ended)) {
+		if b := &r.Backups[i]; b.Restorable && is(b) && (found == nil || b.ToProduction || !found.ToProduction) {
 			found = b
 		}
 	}
 	return found
 }
 
-// age is how long ago a backup ended. The two clocks may differ.
-func (r *Report) age(b *Backup) time.Duration { return max(0, r.Time.Sub(b.Ended)) }
+// clockSlack is how much two clocks may differ.
+const clockSlack = 5 * time.Minute
+
+// future reports whether a backup ended later than it is now.
+func (r *Report) future(b *Backup) bool { return b.Ended.Sub(r.Time) > clockSlack }
+
+// age is how long ago the last backup ended whose time is not in the future; false if there is none.
+func (r *Report) age() (time.Duration, bool) {
+	b := r.last(func(b *Backup) bool { return !r.future(b) })
+	if b == nil {
+		return 0, false
+	}
+	return max(0, r.Time.Sub(b.Ended)), true
+}
 
 func (f *findings) backups(l Limits) {
-	newest := f.r.newest()
+	newest := f.r.Newest()
 	switch {
 	case len(f.r.Backups) == 0:
 		f.add(Critical, "there is no backup")
 	case newest == nil:
 		f.add(Critical, "no backup can be restored")
 	default:
-		if age := f.r.age(newest); age > l.BackupAge {
+		if age, ok := f.r.age(); ok && age > l.BackupAge {
 			f.add(Warning, "the newest backup is %s old, more than %s", round(age), round(l.BackupAge))
 		}
 	}
 	for _, b := range f.r.Backups {
 		if !b.Restorable {
 			f.add(Warning, "%s", b.Reason)
+		} else if b.DrillError != "" {
+			f.add(Warning, "the last drill of backup %s failed: %s", b.ID, b.DrillError)
+		}
+		if f.r.future(&b) {
+			f.add(Warning, "backup %s ended at %s, which has not come yet: the clock of its server or of this host was or is wrong", b.ID, b.Ended.Format(time.RFC3339))
 		}
 	}
 	for _, u := range f.r.Unfinished {
@@ -95,26 +127,35 @@ func (f *findings) backups(l Limits) {
 	}
 }
 
-// windows judges the newest timeline: whether the newest data can be recovered. What lies before the oldest backup is in
-// no window, and of no account.
+// windows judges the production server's timeline: whether the newest data can be recovered. What lies before the oldest
+// backup is in no window, and of no account.
 func (f *findings) windows() {
-	if len(f.r.Timelines) == 0 || f.r.newest() == nil {
+	if len(f.r.Timelines) == 0 || f.r.Newest() == nil {
 		return
 	}
-	newest := f.r.Timelines[len(f.r.Timelines)-1]
-	var on []Window
-	for _, w := range f.r.Windows {
-		if w.Timeline == newest.Timeline {
-			on = append(on, w)
-		}
+	tli, which := f.r.Production, "the newest"
+	if f.r.ProductionSaid {
+		which = "that of the production server"
 	}
+	at := slices.IndexFunc(f.r.Timelines, func(t Timeline) bool { return t.Timeline == tli })
+	if at < 0 {
+		f.add(Critical, "there is nothing of timeline %d, %s, in the archive", tli, which)
+		return
+	}
+	newest := f.r.Timelines[at]
+	on := f.r.windowsOf(tli)
 	if newest.HistoryError != "" {
-		f.add(Critical, "where timeline %d comes from is not known: %s", newest.Timeline, newest.HistoryError)
+		f.add(Critical, "where timeline %d comes from is not known: %s", tli, newest.HistoryError)
 		return
 	}
 	if len(on) == 0 {
-		f.add(Critical, "timeline %d, the newest, cannot be recovered from any backup", newest.Timeline)
+		f.add(Critical, "timeline %d, %s, cannot be recovered from any backup", tli, which)
 		return
+	}
+	for _, b := range f.r.Branches {
+		if !f.r.ProductionSaid && b.further {
+			f.add(Warning, "timeline %d goes further, to %s, than timeline %d, the newest, and no server has said which one is production's", b.Timeline, b.EndLSN, tli)
+		}
 	}
 	for i, w := range on {
 		last := i == len(on)-1
@@ -127,6 +168,17 @@ func (f *findings) windows() {
 			f.add(Warning, "timeline %d has begun at %s, and none of its WAL is in the archive", w.Timeline, newest.BeginLSN)
 		}
 	}
+}
+
+// windowsOf are the windows of a timeline.
+func (r *Report) windowsOf(tli uint32) []Window {
+	var on []Window
+	for _, w := range r.Windows {
+		if w.Timeline == tli {
+			on = append(on, w)
+		}
+	}
+	return on
 }
 
 func (g *Gap) text() string {
@@ -148,6 +200,10 @@ func (f *findings) server(l Limits) {
 		return
 	}
 	f.replay(l)
+	f.slots(l)
+	if s.ArchiverProblem != "" && (!f.r.streams() || strings.HasPrefix(s.ArchiverProblem, "archive_command is empty")) {
+		f.add(Critical, "%s", s.ArchiverProblem)
+	}
 	if s.ArchiveMode == "off" && !s.Standby && !f.r.streams() {
 		f.add(Critical, "archive_mode is off")
 		return
@@ -158,12 +214,20 @@ func (f *findings) server(l Limits) {
 	if s.Lag != nil && s.Lag.Seconds > l.Lag.Seconds() {
 		f.add(Critical, "the archive is %d segments behind, for %s", s.Lag.Segments, round(time.Duration(s.Lag.Seconds*float64(time.Second))))
 	}
+	if s.Lag != nil && s.Lag.Seconds <= l.Lag.Seconds() && s.Lag.Segments*f.r.SegmentSize > f.lagSize(l) {
+		f.add(Warning, "the archive is %d segments behind: it lacks %s and what follows, %s in all", s.Lag.Segments, s.Lag.First, progress.Bytes(s.Lag.Bytes))
+	}
 	if s.Ready != nil && *s.Ready > l.Ready {
 		f.add(Warning, "%d files wait to be archived, more than %d", *s.Ready, l.Ready)
 	}
 }
 
 func (f *findings) rest() {
+	for _, s := range f.r.Standbys {
+		if s.Held != nil && *s.Held > heldByStandby {
+			f.add(Warning, "standby %s (%s on %s) holds %d segments that no backup needs, and was heard of last at %s", s.ID, s.DataDirectory, s.Host, *s.Held, s.Noted.Format(time.RFC3339))
+		}
+	}
 	for _, fault := range f.r.Faults {
 		f.add(Warning, "%s: %s", fault.Object, fault.Error)
 	}
@@ -171,6 +235,9 @@ func (f *findings) rest() {
 		f.add(Warning, "configuration: %s", problem)
 	}
 }
+
+// heldByStandby is how many segments a standby may hold that no backup needs.
+const heldByStandby = 32
 
 // round leaves what people want to know of a time.
 func round(d time.Duration) string {
@@ -215,11 +282,17 @@ func Line(s State, text, figures string) string {
 
 // wellText is for a report without findings, so with a backup.
 func (r *Report) wellText() string {
-	newest := r.newest()
-	text := fmt.Sprintf("%s, the newest %s old", count(len(r.Backups), "backup"), round(r.age(newest)))
-	if n := len(r.Windows); n > 0 {
-		w := r.Windows[n-1]
-		text += fmt.Sprintf("; timeline %d can be recovered up to %s", w.Timeline, w.ToLSN)
+	text := count(len(r.Backups), "backup")
+	if age, ok := r.age(); ok {
+		text += ", the newest " + round(age) + " old"
+	}
+	if on := r.windowsOf(r.Production); len(on) > 0 {
+		text += fmt.Sprintf("; timeline %d can be recovered up to %s", r.Production, on[len(on)-1].ToLSN)
+	}
+	for _, b := range r.Branches {
+		if b.Copy {
+			text += fmt.Sprintf("; timeline %d is a copy's", b.Timeline)
+		}
 	}
 	return text
 }
@@ -232,8 +305,8 @@ func (r *Report) figures(l Limits) string {
 		}
 	}
 	list := []string{fmt.Sprintf("backups=%d", len(r.Backups)), fmt.Sprintf("restorable=%d", usable)}
-	if b := r.newest(); b != nil {
-		list = append(list, fmt.Sprintf("backup_age=%.0fs;%.0f", r.age(b).Seconds(), l.BackupAge.Seconds()))
+	if age, ok := r.age(); ok {
+		list = append(list, fmt.Sprintf("backup_age=%.0fs;%.0f", age.Seconds(), l.BackupAge.Seconds()))
 	}
 	list = append(list, fmt.Sprintf("stored=%dB", r.StoredBytes), fmt.Sprintf("faults=%d", len(r.Faults)))
 	if s := r.Server; s != nil {

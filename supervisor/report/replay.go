@@ -92,6 +92,24 @@ func behind(inv *archive.Inventory, restartpoint string) *int64 {
 	return &segments
 }
 
+// held is how many segments are kept for a standby that no backup needs; nil if that is not known.
+func held(inv *archive.Inventory, restartpoint string) *int64 {
+	n, err := wal.ParseName(restartpoint)
+	if err != nil || len(inv.Backups) == 0 {
+		return nil
+	}
+	start, err := n.Start(inv.SegmentSize)
+	if err != nil {
+		return nil
+	}
+	first := inv.Backups[0].Start
+	for _, b := range inv.Backups {
+		first = min(first, b.Start)
+	}
+	segments := int64(max(first, start)-start) / int64(inv.SegmentSize)
+	return &segments
+}
+
 func (f *findings) replay(l Limits) {
 	r := f.r.Server.Replay
 	if r == nil || r.Lag == nil || r.Lag.Seconds == nil || *r.Lag.Seconds <= l.StandbyLag.Seconds() {

@@ -24,13 +24,17 @@ type Report struct {
 	Timelines   []Timeline   `json:"timelines"`
 	Windows     []Window     `json:"windows"`
 	Streams     []Stream     `json:"streams"`
-	Standbys    []Standby    `json:"standbys"`
-	Leases      []Lease      `json:"leases"`
-	Damaged     []Damaged    `json:"damaged_segments"`
-	Faults      []Fault      `json:"faults"`
-	Config      []string     `json:"configuration_problems,omitempty"` // also what does not concern the command that reports
-	Server      *Server      `json:"server"`                           // null if it was not asked, or could not be
-	ServerError string       `json:"server_error"`                     // why it could not
+	// Production is the timeline of the production server, and ProductionSaid whether that has said so; else it is the newest.
+	Production     uint32    `json:"production_timeline"`
+	ProductionSaid bool      `json:"production_said"`
+	Branches       []Branch  `json:"branches"`
+	Standbys       []Standby `json:"standbys"`
+	Leases         []Lease   `json:"leases"`
+	Damaged        []Damaged `json:"damaged_segments"`
+	Faults         []Fault   `json:"faults"`
+	Config         []string  `json:"configuration_problems,omitempty"` // also what does not concern the command that reports
+	Server         *Server   `json:"server"`                           // null if it was not asked, or could not be
+	ServerError    string    `json:"server_error"`                     // why it could not
 }
 
 // A Backup is a finished base backup.
@@ -52,6 +56,22 @@ type Backup struct {
 	Reason       string    `json:"reason"` // why it is not restorable
 	Server       string    `json:"server_version"`
 	FromStandby  bool      `json:"from_standby"`
+	ToProduction bool      `json:"leads_to_production"` // it can be restored along the way to the production server's timeline
+	// Verified is when it was verified last, DeepVerified when with --deep, Drilled when a drill was held of it; null for never.
+	Verified     *time.Time `json:"verified"`
+	DeepVerified *time.Time `json:"deep_verified"`
+	Drilled      *time.Time `json:"drilled"`
+	DrillError   string     `json:"drill_error"` // why the last drill failed; empty if it did not
+}
+
+// A Branch is a timeline beside the way to the production server's.
+type Branch struct {
+	Timeline uint32 `json:"timeline"`
+	LeftLSN  string `json:"left_lsn"` // where it parts from that way
+	EndLSN   string `json:"end_lsn"`
+	Copy     bool   `json:"copy"` // it is that of a copy or of another server, and was not left by the production server
+
+	further bool // it ends behind the production server's
 }
 
 // Unfinished is a directory of a backup without a manifest.
@@ -112,6 +132,8 @@ type Standby struct {
 	Noted         time.Time `json:"noted"`
 	// Behind is how many segments the restartpoint is behind the end of the WAL; null if that is not known.
 	Behind *int64 `json:"segments_behind"`
+	// Held is how many segments are kept for it that no backup needs; null if that is not known.
+	Held *int64 `json:"segments_held"`
 }
 
 // A Lease is held by a running backup, restore or drill.
@@ -144,6 +166,8 @@ type Options struct {
 	Conninfo string   // how to reach it
 	PGData   string   // its data directory, if that is on this host
 	Config   []string // what is wrong with the configuration, to be reported
+	// Room gives the free bytes of a directory's file system; may be nil.
+	Room func(dir string) (int64, error)
 }
 
 // Take takes stock of an archive, and asks its server. What cannot be read is part of the report; an error means that
@@ -156,7 +180,7 @@ func Take(ctx context.Context, a *archive.Archive, o Options) (*Report, error) {
 	r := &Report{
 		Time: time.Now().UTC().Truncate(time.Millisecond), SystemID: inv.SystemID.String(), SegmentSize: int64(inv.SegmentSize),
 		Backups: []Backup{}, Unfinished: []Unfinished{}, Timelines: []Timeline{}, Windows: []Window{}, Streams: []Stream{}, Standbys: []Standby{},
-		Leases: []Lease{}, Damaged: []Damaged{}, Faults: []Fault{}, Config: o.Config,
+		Branches: []Branch{}, Leases: []Lease{}, Damaged: []Damaged{}, Faults: []Fault{}, Config: o.Config,
 	}
 	r.takeNotes(inv)
 	r.takeStreams(inv)
@@ -174,7 +198,29 @@ func Take(ctx context.Context, a *archive.Archive, o Options) (*Report, error) {
 			r.ServerError = wal.ShortLSNs(err.Error())
 		}
 	}
+	r.takeProduction(inv)
+	r.settleStreams()
 	return r, ctx.Err()
+}
+
+// takeProduction finds which timeline is the production server's, after that was asked, and what lies beside it.
+func (r *Report) takeProduction(inv *archive.Inventory) {
+	p := inv.Production()
+	r.Production, r.ProductionSaid = uint32(p.Timeline), p.Said
+	for i, b := range inv.Backups {
+		_, err := inv.Reach(b, p.Timeline)
+		r.Backups[i].ToProduction = err == nil
+	}
+	var end wal.LSN
+	if l := inv.Line(p.Timeline); l != nil {
+		end = l.History.Begin()
+		if n := len(l.Segments); n > 0 {
+			end = wal.LSN((l.Segments[n-1].Last + 1) * uint64(inv.SegmentSize))
+		}
+	}
+	for _, b := range inv.Branches(p.Timeline) {
+		r.Branches = append(r.Branches, Branch{uint32(b.Timeline), b.Left.String(), b.End.String(), b.Copy, b.End > end})
+	}
 }
 
 func (r *Report) takeNotes(inv *archive.Inventory) {
@@ -189,7 +235,7 @@ func (r *Report) takeNotes(inv *archive.Inventory) {
 		r.Unfinished = append(r.Unfinished, Unfinished{id, running[id]})
 	}
 	for _, s := range inv.Standbys {
-		r.Standbys = append(r.Standbys, Standby{s.ID, s.Host, s.Data, s.Restartpoint, s.Noted.UTC(), behind(inv, s.Restartpoint)})
+		r.Standbys = append(r.Standbys, Standby{s.ID, s.Host, s.Data, s.Restartpoint, s.Noted.UTC(), behind(inv, s.Restartpoint), held(inv, s.Restartpoint)})
 	}
 	for _, d := range inv.Damages {
 		if d.Left {
@@ -212,6 +258,20 @@ func (r *Report) takeBackup(inv *archive.Inventory, m *backup.Manifest) {
 	_, err := inv.Restorable(m)
 	if b.Restorable = err == nil; err != nil {
 		b.Reason = err.Error()
+	}
+	when := func(v *archive.Verified) *time.Time {
+		if v == nil {
+			return nil
+		}
+		return &v.At
+	}
+	found := inv.Records[m.ID]
+	b.DeepVerified = when(found.Deep)
+	if b.Verified = when(found.Verify); b.Verified == nil {
+		b.Verified = b.DeepVerified
+	}
+	if d := found.Drill; d != nil {
+		b.Drilled, b.DrillError = &d.At, d.Error
 	}
 	r.StoredBytes += b.StoredBytes
 	r.Backups = append(r.Backups, b)

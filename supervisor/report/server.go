@@ -31,15 +31,23 @@ type Server struct {
 	Lag *Lag `json:"lag"`
 	// Replay is how far a standby has come; null on a primary.
 	Replay *Replay `json:"replay"`
+	// ArchiverProblem says why what the server archives does not come here; empty if nothing is known to be wrong.
+	ArchiverProblem string `json:"archiver_problem"`
+	Slots           []Slot `json:"slots"` // replication slots
+	// Awaited says that synchronous_standby_names names walkeep's streams and that none of them is connected.
+	Awaited bool `json:"awaits_stream"`
 	// Ready is how many files wait to be archived; null if it is not known.
 	Ready *int64 `json:"ready"`
 }
 
 // A Lag is how far the archive is behind a primary.
 type Lag struct {
-	Bytes    int64   `json:"bytes"`    // with those of the segment that is being written
-	Segments int64   `json:"segments"` // complete ones
-	Seconds  float64 `json:"seconds"`  // since the last one was archived, if complete ones wait; else 0
+	Bytes    int64 `json:"bytes"`    // with those of the segment that is being written
+	Segments int64 `json:"segments"` // complete ones
+	// Seconds are those for which complete ones wait: since the oldest of them was first seen missing, or since the server
+	// archived its last one, if that is longer; 0 if none waits.
+	Seconds float64 `json:"seconds"`
+	First   string  `json:"first"` // the oldest complete segment that is missing; empty if none is
 }
 
 // askTimeout is how long the server has to answer.
@@ -74,11 +82,17 @@ func ask(ctx context.Context, a *archive.Archive, inv *archive.Inventory, window
 		if err := s.takeReplay(ctx, conn, info.Major, inv, windows); err != nil && !errors.Is(err, pgserver.ErrNoRecovery) {
 			return nil, err
 		}
-	} else if err := s.takeLag(ctx, conn, inv, stat.LastArchivedTime); err != nil {
+	} else if err := s.takeLag(ctx, conn, a, inv, stat.LastArchivedTime); err != nil {
 		return nil, err
 	} else if at, err := wal.ParseLSN(s.LSN); err == nil {
 		inv.Server = &archive.Server{SystemID: inv.SystemID, Timeline: wal.Timeline(s.Timeline), LSN: at, Newest: inv.Newest()}
 		_ = a.NoteServer(ctx, *inv.Server) // an archive that can only be read is judged all the same
+	}
+	if err := s.takeSlots(ctx, conn, o); err != nil {
+		return nil, err
+	}
+	if err := s.takeArchiver(ctx, conn, a); err != nil {
+		return nil, err
 	}
 	s.takeReady(ctx, conn, o.PGData)
 	return s, nil
@@ -91,7 +105,7 @@ func known(t time.Time) *time.Time {
 	return &t
 }
 
-func (s *Server) takeLag(ctx context.Context, conn *pgserver.Conn, inv *archive.Inventory, archived time.Time) error {
+func (s *Server) takeLag(ctx context.Context, conn *pgserver.Conn, a *archive.Archive, inv *archive.Inventory, archived time.Time) error {
 	var file string
 	var now time.Time
 	err := conn.QueryRow(ctx, `SELECT lsn::text, pg_walfile_name(lsn), clock_timestamp() FROM pg_current_wal_lsn() AS lsn`).Scan(&s.LSN, &file, &now)
@@ -119,8 +133,20 @@ func (s *Server) takeLag(ctx context.Context, conn *pgserver.Conn, inv *archive.
 	}
 	s.Lag = &Lag{Bytes: max(0, int64(uint64(at)-end*size))}
 	s.Lag.Segments = s.Lag.Bytes / int64(size)
-	if s.Lag.Segments > 0 && !archived.IsZero() {
-		s.Lag.Seconds = max(0, now.Sub(archived).Seconds())
+	var first wal.Name
+	if s.Lag.Segments > 0 {
+		first = wal.SegmentAt(n.Timeline, wal.LSN(end*size), inv.SegmentSize)
+		s.Lag.First = first.String()
+	}
+	since, err := a.NoteLacking(ctx, first, now)
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	if s.Lag.Segments > 0 {
+		if !archived.IsZero() && archived.Before(since) || err != nil && !archived.IsZero() { // an archive that can only be read keeps no note
+			since = archived
+		}
+		s.Lag.Seconds = max(0, now.Sub(since).Seconds())
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package report
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"walkeep/common/archive"
@@ -21,6 +22,11 @@ type Stream struct {
 	Running     bool      `json:"running"` // it was not ended, and has heard its server just now
 	Ended       bool      `json:"ended"`   // it was ended in order
 	Trouble     string    `json:"trouble"` // what keeps it from doing its work; empty if nothing does
+	// Gone says why it is gone for good, and is missed by nobody: another stream has taken its place, or its slot does not
+	// exist any more. Empty if that is not so.
+	Gone string `json:"gone"`
+
+	fromStandby bool
 }
 
 // silence is after how long a stream that has not heard its server counts as broken. The server is asked for a sign of
@@ -32,9 +38,37 @@ func (r *Report) takeStreams(inv *archive.Inventory) {
 		r.Streams = append(r.Streams, Stream{
 			Slot: s.Slot, Host: s.Host, Timeline: uint32(s.Timeline), FlushedLSN: s.Flushed.String(), SentLSN: s.Sent.String(),
 			Behind: int64(max(s.Sent, s.Flushed) - s.Flushed), Heard: s.Heard.UTC(), Synchronous: s.Synchronous,
-			Running: !s.Ended && r.Time.Sub(s.Heard) < silence, Ended: s.Ended, Trouble: s.Trouble,
+			Running: !s.Ended && r.Time.Sub(s.Heard) < silence, Ended: s.Ended, Trouble: s.Trouble, fromStandby: s.FromStandby,
 		})
 	}
+}
+
+// settleStreams finds the streams that are gone for good. One archive is streamed into by one stream at a time.
+func (r *Report) settleStreams() {
+	running := slices.IndexFunc(r.Streams, func(s Stream) bool { return s.Running })
+	for i := range r.Streams {
+		s := &r.Streams[i]
+		if s.Running || s.Ended {
+			continue
+		}
+		v := r.Server
+		switch {
+		case running >= 0:
+			s.Gone = "stream " + r.Streams[running].Slot + " has taken its place"
+		case v != nil && !v.Standby && !s.fromStandby && !v.Awaited && !slices.ContainsFunc(v.Slots, func(one Slot) bool { return one.Name == s.Slot }):
+			s.Gone = "its slot does not exist on the server"
+		}
+	}
+}
+
+// stream finds a stream by its slot; nil if there is none.
+func (r *Report) stream(slot string) *Stream {
+	for i := range r.Streams {
+		if r.Streams[i].Slot == slot {
+			return &r.Streams[i]
+		}
+	}
+	return nil
 }
 
 // streams tells whether the server's WAL is streamed.
@@ -54,11 +88,11 @@ func (f *findings) streams() {
 			why = ": " + s.Trouble
 		}
 		switch {
-		case s.Ended:
-		case !s.Running && s.Synchronous:
+		case s.Ended || s.Gone != "":
+		case !s.Running && s.Synchronous && (f.r.Server == nil || f.r.Server.Standby || f.r.Server.Awaited):
 			f.add(Critical, "stream %s has not heard its server for %s, so commits that wait for it do not return%s", s.Slot, round(f.r.Time.Sub(s.Heard)), why)
 		case !s.Running:
-			f.add(Warning, "stream %s has not heard its server for %s%s", s.Slot, round(f.r.Time.Sub(s.Heard)), why)
+			f.add(Warning, "stream %s has not heard its server for %s%s (if it is gone for good, cleanup --forget-stream %s lets go of it)", s.Slot, round(f.r.Time.Sub(s.Heard)), why, s.Slot)
 		case s.Trouble != "":
 			f.add(Warning, "stream %s is in trouble%s", s.Slot, why)
 		}
@@ -71,6 +105,8 @@ func (s Stream) text() string {
 	switch {
 	case s.Ended:
 		state = "ended, " + state
+	case s.Gone != "":
+		state = "gone: " + s.Gone + ", " + state
 	case !s.Running:
 		state = "BROKEN, " + state
 	case s.Synchronous:

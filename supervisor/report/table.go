@@ -80,6 +80,8 @@ func (r *Report) listBackups(p *page) {
 	for _, b := range r.Backups {
 		if !b.Restorable {
 			p.line("NOT RESTORABLE: %s", b.Reason)
+		} else if b.DrillError != "" {
+			p.line("FAILED IN ITS DRILL: backup %s: %s", b.ID, b.DrillError)
 		}
 	}
 }
@@ -96,6 +98,11 @@ func (r *Report) listWAL(p *page) {
 			from = ": WHERE IT COMES FROM IS NOT KNOWN: " + t.HistoryError
 		case t.Parent != 0:
 			from = fmt.Sprintf(", which left timeline %d at %s", t.Parent, t.BeginLSN)
+		}
+		for _, b := range r.Branches {
+			if b.Timeline == t.Timeline && b.Copy {
+				from += fmt.Sprintf("; a copy's, beside timeline %d", r.Production)
+			}
 		}
 		p.line("timeline %d, %s stored%s", t.Timeline, progress.Bytes(t.StoredBytes), from)
 		for i, w := range t.Ranges {
@@ -216,17 +223,22 @@ func (r *Report) Status(to io.Writer, l Limits) error {
 		}
 		row("archive", fmt.Sprintf("%s, %s on %s, %s", count(len(r.Backups), "backup"), count(int(segments), "segment"),
 			count(len(r.Timelines), "timeline"), progress.Bytes(r.StoredBytes)))
-		if b := r.newest(); b != nil {
-			row("newest backup", fmt.Sprintf("%s, %s old, %s in %s", b.ID, round(r.age(b)), progress.Bytes(b.Bytes), progress.Bytes(b.StoredBytes)))
+		if b := r.Newest(); b != nil {
+			row("newest backup", fmt.Sprintf("%s, %s old, %s in %s", b.ID, round(max(0, r.Time.Sub(b.Ended))), progress.Bytes(b.Bytes), progress.Bytes(b.StoredBytes)))
 		}
-		if n := len(r.Windows); n > 0 {
-			w := r.Windows[n-1]
+		if on := r.windowsOf(r.Production); len(on) > 0 {
+			w := on[len(on)-1]
 			row("recoverable", fmt.Sprintf("timeline %d from %s (%s)", w.Timeline, w.FromLSN, w.FromTime.Format(second)))
 			last := ""
 			if w.ToTime != nil {
 				last = " (" + w.ToTime.Format(second) + ")"
 			}
 			row("", fmt.Sprintf("to %s%s", w.ToLSN, last))
+		}
+		for _, b := range r.Branches {
+			if b.Copy {
+				row("beside it", fmt.Sprintf("timeline %d, a copy's, which parts from it at %s and ends at %s", b.Timeline, b.LeftLSN, b.EndLSN))
+			}
 		}
 		r.Server.rows(row, r.ServerError)
 		for _, s := range r.Streams {
@@ -266,5 +278,8 @@ func (s *Server) rows(row func(...any), failed string) {
 	}
 	if s.Ready != nil {
 		row("waiting", count(int(*s.Ready), "file"))
+	}
+	for _, one := range s.Slots {
+		row("slot "+one.Name, one.text())
 	}
 }

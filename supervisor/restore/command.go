@@ -20,3 +20,12 @@ func Command(program, spool, file string) string {
 	// A program that the system gives no memory to start with ends with 2, which PostgreSQL takes for "no such file".
 	return strings.Join(append(words, "%f", `"%p"`, "%r"), " ") + " || { c=$?; [ $c = 2 ] && c=126; exit $c; }"
 }
+
+// NoteCommand is the archive_cleanup_command of a standby, by which the archive hears how far it has come although it streams.
+func NoteCommand(program, spool, file string) string {
+	words := []string{pgserver.CommandWord(program), "--spool", pgserver.CommandWord(spool)}
+	if file != "" {
+		words = append(words, "--config", pgserver.CommandWord(file))
+	}
+	return strings.Join(append(words, "--note", "%r"), " ")
+}

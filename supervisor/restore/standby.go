@@ -15,6 +15,7 @@ type Standby struct {
 	Timeline wal.Timeline // along which it goes; 0: the newest, whichever that will be
 	Primary  string       // primary_conninfo; empty: it is fed from the archive alone
 	Slot     string       // primary_slot_name, if any
+	Note     string       // archive_cleanup_command, which says how far it has come; empty: none
 }
 
 // Follows are the outcomes of [Start] for a standby.
@@ -42,6 +43,9 @@ func (r *restorer) standbySettings(elsewhere map[string]bool) []setting {
 	}
 	if s.Slot != "" {
 		all = append(all, setting{"primary_slot_name", s.Slot})
+	}
+	if s.Note != "" {
+		all = append(all, setting{"archive_cleanup_command", s.Note})
 	}
 	return all
 }

@@ -22,6 +22,8 @@ type Options struct {
 	Now    time.Time
 	DryRun bool   // remove nothing, and say what would be removed
 	Forget string // a standby whose note is removed first; may be empty
+	// ForgetStream is the slot of a stream whose note is removed; may be empty.
+	ForgetStream string
 	// Live tells whether a lease is held; nil: archive.Lease.Live.
 	Live func(archive.Lease) bool
 	// Removed is called for each object that is removed; may be nil.
@@ -30,6 +32,9 @@ type Options struct {
 
 // ErrNoStandby says that there is no note of the standby that was to be forgotten.
 var ErrNoStandby = errors.New("there is no note of this standby")
+
+// ErrNoStream says that there is no note of the stream that was to be forgotten.
+var ErrNoStream = errors.New("there is no note of such a stream")
 
 // Clean removes what the archive does not need. The report says what was done until an error, too.
 func Clean(ctx context.Context, a *archive.Archive, b storage.Backend, o Options) (*Report, error) {
@@ -64,6 +69,7 @@ func (c *cleaner) run(ctx context.Context) error {
 	if err := c.forget(ctx, inv); err != nil {
 		return err
 	}
+	c.setClock(ctx, inv)
 	d := Decide(inv, c.Policy, c.Now)
 	c.report.decided(d)
 	for _, b := range d.Remove {
@@ -77,6 +83,39 @@ func (c *cleaner) run(ctx context.Context) error {
 		}
 	}
 	return c.cleanWAL(ctx, inv, d)
+}
+
+// idle is how far this host's clock may be ahead of the newest time in the archive before the days are counted from there.
+const idle = 24 * time.Hour
+
+// setClock has the days counted back from the newest time that the archive knows where this host's clock is far ahead of it:
+// that of the last transaction in its WAL, or of the last backup. Where the WAL says nothing, a database may only be idle.
+func (c *cleaner) setClock(ctx context.Context, inv *archive.Inventory) {
+	if c.Policy.Days <= 0 {
+		return
+	}
+	var newest time.Time
+	take := func(t time.Time) {
+		if t.After(newest) {
+			newest = t
+		}
+	}
+	for _, b := range inv.Backups {
+		take(b.Ended)
+	}
+	limit := idle + time.Duration(c.Policy.Days+30)*24*time.Hour
+	all := inv.Windows()
+	for _, w := range all[max(0, len(all)-4):] { // segments are read for each
+		if at, err := c.a.LastCommit(ctx, inv, w); err == nil && !at.IsZero() {
+			limit = idle
+			take(at)
+		}
+	}
+	if newest.IsZero() || c.Now.Sub(newest) <= limit {
+		return
+	}
+	c.report.Clock = fmt.Sprintf("this host's clock says %s, and the newest time in the archive is %s: the days are counted back from there", c.Now.UTC().Format(time.RFC3339), newest.UTC().Format(time.RFC3339))
+	c.Now = newest
 }
 
 // dropLeases removes the leases that nobody holds any more, from the archive and from the inventory.
@@ -94,8 +133,16 @@ func (c *cleaner) dropLeases(ctx context.Context, inv *archive.Inventory) error 
 	return nil
 }
 
-// forget removes the note of a standby that is no more.
+// forget removes the notes of a stream and of a standby that are gone for good.
 func (c *cleaner) forget(ctx context.Context, inv *archive.Inventory) error {
+	if c.ForgetStream != "" {
+		if !slices.ContainsFunc(inv.Streams, func(s archive.Stream) bool { return s.Slot == c.ForgetStream }) {
+			return fmt.Errorf("%w: %q", ErrNoStream, c.ForgetStream)
+		}
+		if err := c.remove(ctx, &c.report.Notes, storage.Entry{Name: archive.StreamNote(c.ForgetStream)}); err != nil {
+			return err
+		}
+	}
 	if c.Forget == "" {
 		return nil
 	}

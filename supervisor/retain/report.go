@@ -26,7 +26,9 @@ type Report struct {
 	// KeepAllWAL says why no WAL goes; empty if that is not so.
 	KeepAllWAL string `json:"keep_all_wal,omitempty"`
 	// Blocked says that something is kept because of a fault that has to be repaired.
-	Blocked    bool            `json:"blocked"`
+	Blocked bool `json:"blocked"`
+	// Clock says why days are not counted back from this host's time; empty if they are.
+	Clock      string          `json:"clock,omitempty"`
 	Lines      []Line          `json:"timelines"`
 	Holders    []Holder        `json:"holders"`
 	Backups    []RemovedBackup `json:"removed_backups"`

@@ -18,7 +18,8 @@ import (
 func (v *verifier) backup(ctx context.Context, m *backup.Manifest) error {
 	object := func(s backup.Stored) string { return backup.Dir(m.ID) + s.Name }
 	damaged := func(s backup.Stored, err error) {
-		v.problem(Problem{Severity: Damage, Object: object(s), Text: err.Error(), backup: m.ID})
+		var open openError
+		v.problem(Problem{Severity: Damage, Object: object(s), Text: err.Error(), backup: m.ID, open: errors.As(err, &open)})
 	}
 	files, err := v.index(ctx, m)
 	if stop := stops(ctx, err); stop != nil {
@@ -55,18 +56,24 @@ func stops(ctx context.Context, err error) error {
 	return nil
 }
 
+// An openError is what is wrong with an object as far as it shows without reading it.
+type openError struct{ error }
+
+func (e openError) Unwrap() error { return e.error }
+
 func (v *verifier) index(ctx context.Context, m *backup.Manifest) ([]backup.File, error) {
-	if v.Deep {
-		files, err := m.ReadFilesOn(ctx, v.b, v.Jobs)
-		v.read(m.Index.Stored)
-		return files, err
-	}
 	_, closer, err := m.Open(ctx, v.b, m.Index)
-	v.read(0)
 	if err != nil {
+		v.read(0)
+		return nil, openError{err}
+	}
+	if err := closer.Close(); err != nil || !v.Deep {
+		v.read(0)
 		return nil, err
 	}
-	return nil, closer.Close()
+	files, err := m.ReadFilesOn(ctx, v.b, v.Jobs)
+	v.read(m.Index.Stored)
+	return files, err
 }
 
 // volume checks one volume. Its tar stream is read from its beginning to its end, however its chunks are expanded.
@@ -74,7 +81,7 @@ func (v *verifier) volume(ctx context.Context, m *backup.Manifest, s backup.Stor
 	o, closer, err := m.Open(ctx, v.b, s)
 	if err != nil {
 		v.read(0)
-		return err
+		return openError{err}
 	}
 	defer closer.Close()
 	if !v.Deep {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,6 +28,9 @@ func (v *verifier) known() {
 	for _, m := range v.inv.Backups {
 		if found := v.inv.Records[m.ID].Deep; found != nil {
 			for _, p := range found.Problems {
+				if slices.ContainsFunc(v.result.Problems, func(known Problem) bool { return known.Object == p.Object }) {
+					continue
+				}
 				v.problem(Problem{Severity: Damage, Object: p.Object, Text: p.Text + deep, backup: m.ID, known: true})
 			}
 		}
@@ -38,16 +42,25 @@ func (v *verifier) keep(ctx context.Context) error {
 	var failed error
 	now := time.Now().UTC().Truncate(time.Second)
 	for _, m := range v.inv.Backups {
-		found := archive.Verified{At: now, Problems: []archive.Problem{}}
+		seen, read := archive.Verified{At: now, Problems: []archive.Problem{}}, archive.Verified{At: now, Problems: []archive.Problem{}}
 		for _, p := range v.result.Problems {
-			if p.backup == m.ID && !p.known {
-				found.Problems = append(found.Problems, archive.Problem{Object: p.Object, Text: p.Text})
+			switch found := (archive.Problem{Object: p.Object, Text: p.Text}); {
+			case p.backup != m.ID || p.known:
+			case p.open:
+				seen.Problems = append(seen.Problems, found)
+			default:
+				read.Problems = append(read.Problems, found)
 			}
 		}
 		if _, err := backup.ReadManifest(ctx, v.b, m.ID); err != nil {
 			continue // it was removed meanwhile
 		}
-		failed = errors.Join(failed, v.a.NoteVerified(ctx, m.ID, v.Deep, found))
+		if v.Deep {
+			failed = errors.Join(failed, v.a.NoteVerified(ctx, m.ID, true, read))
+		}
+		if !v.Deep || len(seen.Problems) > 0 { // the next look without reading may find it whole
+			failed = errors.Join(failed, v.a.NoteVerified(ctx, m.ID, false, seen))
+		}
 	}
 	if !v.Deep {
 		return short(failed)

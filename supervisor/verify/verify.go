@@ -64,6 +64,7 @@ type Problem struct {
 	segment wal.Name
 	lsn     wal.LSN
 	known   bool // it was found before
+	open    bool // who opens the object sees it, without reading it
 }
 
 func (p Problem) String() string { return fmt.Sprintf("%s: %s", p.Object, p.Text) }
@@ -157,6 +158,9 @@ func (v *verifier) run(ctx context.Context) error {
 			return err
 		}
 	}
+	if !v.Deep {
+		v.known()
+	}
 	if err := v.streamed(ctx); err != nil {
 		return err
 	}
@@ -194,9 +198,6 @@ func (v *verifier) inventory() {
 	}
 	for _, p := range gaps(v.inv) {
 		v.problem(p)
-	}
-	if !v.Deep {
-		v.known()
 	}
 	for _, d := range v.inv.Damages {
 		if d.Found || d.Left {

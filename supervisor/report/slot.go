@@ -1,0 +1,145 @@
+package report
+
+import (
+	"context"
+	"fmt"
+	"path/filepath"
+	"strings"
+
+	"walkeep/common/archive"
+	"walkeep/common/wal"
+	"walkeep/supervisor/pgserver"
+	"walkeep/supervisor/progress"
+)
+
+// A Slot is a replication slot of the server, and what it costs.
+type Slot struct {
+	Name      string `json:"name"`
+	Physical  bool   `json:"physical"`
+	Active    bool   `json:"active"`
+	Held      int64  `json:"held_bytes"`  // WAL that the server keeps for it
+	WALStatus string `json:"wal_status"`  // as pg_replication_slots says; empty before 13
+	Lost      bool   `json:"lost"`        // the server has given it up
+	Reason    string `json:"lost_reason"` // as far as the server says, from 17 on
+	// Room is how many more bytes there is room for on the file system of pg_wal; null if that is not known.
+	Room *int64 `json:"room_bytes"`
+}
+
+// takeSlots asks for the slots, and whether a commit waits for a stream that is not there.
+func (s *Server) takeSlots(ctx context.Context, conn *pgserver.Conn, o Options) error {
+	slots, err := conn.Slots(ctx)
+	if err != nil {
+		return err
+	}
+	var room *int64
+	if o.PGData != "" && o.Room != nil {
+		if free, err := o.Room(filepath.Join(o.PGData, "pg_wal")); err == nil {
+			room = &free
+		}
+	}
+	at := s.LSN
+	if s.Replay != nil && s.Replay.Received != "" {
+		at = s.Replay.Received
+	}
+	now, _ := wal.ParseLSN(at) // 0 where it is not known
+	s.Slots = []Slot{}
+	for _, one := range slots {
+		if one.Temporary {
+			continue
+		}
+		v := Slot{Name: one.Name, Physical: one.Physical, Active: one.Active, WALStatus: one.Status, Lost: one.Lost, Reason: one.Reason, Room: room}
+		if one.RestartLSN != 0 && !one.Lost {
+			v.Held = int64(max(now, one.RestartLSN) - one.RestartLSN)
+		}
+		s.Slots = append(s.Slots, v)
+	}
+	if s.Standby {
+		return nil
+	}
+	var names string
+	var connected int
+	err = conn.QueryRow(ctx, `SELECT current_setting('synchronous_standby_names'), (SELECT count(*)::int FROM pg_stat_replication WHERE application_name = 'walkeep')`).
+		Scan(&names, &connected)
+	if err != nil {
+		return fmt.Errorf("ask for whom commits wait: %w", err)
+	}
+	s.Awaited = connected == 0 && strings.Contains(names, "walkeep")
+	return nil
+}
+
+// takeArchiver finds out whether what the server archives comes here.
+func (s *Server) takeArchiver(ctx context.Context, conn *pgserver.Conn, a *archive.Archive) error {
+	if s.ArchiveMode == "off" || s.Standby {
+		return nil
+	}
+	var command, library string
+	err := conn.QueryRow(ctx, `SELECT current_setting('archive_command'), coalesce(current_setting('archive_library', true), '')`).Scan(&command, &library)
+	if err != nil {
+		return nil // the role may not see them
+	}
+	words := strings.Fields(command)
+	by := "an archive_command that is not archive-cmd with this spool"
+	switch {
+	case library != "":
+		by = "the module " + library + " (archive_library)"
+	case len(words) == 0:
+		s.ArchiverProblem = "archive_command is empty: the server archives nothing and keeps all WAL"
+		return nil
+	}
+	if n, err := wal.ParseName(s.LastArchived); err == nil {
+		// It may have come after the archive was listed.
+		if there, err := a.HasName(ctx, n); err == nil && !there {
+			s.ArchiverProblem = fmt.Sprintf("the server says that it has archived %s, and the archive does not have it: it archives by %s", n, by)
+		}
+		return nil
+	}
+	if library != "" || !strings.Contains(command, "archive-cmd") {
+		s.ArchiverProblem = "nothing has come from the server yet, which archives by " + by
+	}
+	return nil
+}
+
+// slots judges the slots of the server.
+func (f *findings) slots(l Limits) {
+	for _, s := range f.r.Server.Slots {
+		own := f.r.stream(s.Name)
+		bad := Warning
+		if own != nil && !own.Running {
+			bad = Critical
+		}
+		switch {
+		case s.Lost:
+			why := ""
+			if s.Reason != "" {
+				why = " (" + s.Reason + ")"
+			}
+			f.add(bad, "replication slot %s is lost%s: the server has removed WAL that it had not sent", s.Name, why)
+		case s.WALStatus == "unreserved":
+			f.add(Critical, "replication slot %s is about to be lost: the server will remove WAL that it has not sent", s.Name)
+		case s.Active || s.Held <= f.lagSize(l):
+		case s.Room != nil && *s.Room < s.Held:
+			f.add(Critical, "replication slot %s is not in use, and the server keeps %s of WAL for it, with room for %s more", s.Name, progress.Bytes(s.Held), progress.Bytes(*s.Room))
+		default:
+			f.add(Warning, "replication slot %s is not in use, and the server keeps %s of WAL for it%s", s.Name, progress.Bytes(s.Held), own.hint())
+		}
+	}
+}
+
+// hint says what to do about the slot of a stream that does not run.
+func (s *Stream) hint() string {
+	if s == nil || s.Running {
+		return ""
+	}
+	return ", because its stream does not run: start it again, or drop the slot"
+}
+
+func (s Slot) text() string {
+	state := "not in use"
+	switch {
+	case s.Lost:
+		state = "LOST"
+	case s.Active:
+		state = "in use"
+	}
+	return fmt.Sprintf("%s, %s of WAL is kept for it", state, progress.Bytes(s.Held))
+}
