@@ -17,7 +17,7 @@
 //	supervisor/promote      archive cli codec pgdata storage wal supervisor/pgserver supervisor/receive
 //	supervisor/receive      archive durable storage wal supervisor/pgserver | jackc/pgx cenkalti/backoff
 //	supervisor/report       archive backup pgdata wal supervisor/pgserver supervisor/progress
-//	supervisor/restore      archive backup codec durable pgdata storage wal supervisor/pgserver | x/sync x/sys zeebo/xxh3
+//	supervisor/restore      archive backup cli codec durable pgdata storage wal supervisor/pgserver | x/sync x/sys zeebo/xxh3
 //	supervisor/retain       archive backup storage wal
 //	supervisor/service      cli durable host | kardianos/service cenkalti/backoff robfig/cron x/sys
 //	supervisor/setup        archive cli config durable pgdata storage storage/local wal supervisor/pgserver supervisor/restore | x/sys

@@ -246,6 +246,8 @@ func explainDrill(err error) error {
 		return cli.Fail(exitFailed, err, "take a new backup now, then look at what has damaged this one")
 	case errors.Is(err, restore.ErrStopped):
 		return cli.Fail(exitFailed, err, "what the server needs to start a copy of the cluster may be missing on this host; "+cli.Call("verify", "--deep")+" looks at the archive alone")
+	case errors.Is(err, drill.ErrLong):
+		return cli.Fail(exitUsage, err, "say a directory with a shorter name with --drill-dir")
 	case errors.Is(err, drill.ErrOutside):
 		return cli.Fail(exitFailed, err, "take a new backup, and hold a drill of it; no tablespace must be created while it is taken")
 	case errors.Is(err, drill.ErrFailed):

@@ -227,3 +227,39 @@ func TestDrillInterrupted(t *testing.T) {
 	}
 	r.checkNothingLeft()
 }
+
+// What a cluster's databases, roles and configuration are set to makes no drill fail, nor does a database that lets nobody
+// connect, which is read, or one whose removal was interrupted, which cannot be.
+func TestDrillHasNoFalseAlarms(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 15)
+	c := r.start("primary", nil)
+	outside := filepath.Join(r.dir, "outside")
+	r.mkdir(outside)
+	for _, sql := range []string{
+		"CREATE DATABASE closed", "CREATE DATABASE removed", "CREATE DATABASE set",
+		"ALTER DATABASE closed ALLOW_CONNECTIONS false", "UPDATE pg_database SET datconnlimit = -2 WHERE datname = 'removed'",
+		"ALTER SYSTEM SET log_directory = '" + outside + "'", "ALTER SYSTEM SET logging_collector = on", "ALTER SYSTEM SET zero_damaged_pages = on",
+		"ALTER SYSTEM SET external_pid_file = '" + filepath.Join(outside, "pid") + "'",
+		"ALTER DATABASE set SET session_preload_libraries = 'no_such_library'", "ALTER DATABASE set SET statement_timeout = '1ms'",
+		"ALTER DATABASE set SET search_path = nowhere", "ALTER DATABASE set SET client_encoding = 'LATIN1'", "ALTER DATABASE set SET datestyle = 'German'",
+		"ALTER DATABASE set SET default_transaction_read_only = on", "ALTER DATABASE set SET default_transaction_isolation = 'serializable'",
+	} {
+		r.must(c.Exec(r.ctx(), sql))
+	}
+	r.backup(c)
+	d := r.drill(0)
+	if detail := d.Steps[3].Detail; !strings.HasSuffix(detail, "in 4 databases") { // with postgres and template1
+		t.Errorf("got %q", detail)
+	}
+	r.checkNothingLeft()
+	if entries, _ := os.ReadDir(outside); len(entries) > 0 {
+		t.Errorf("the drill's server wrote %v", entries)
+	}
+	deep := filepath.Join(r.dir, strings.Repeat("d", 90))
+	r.mkdir(deep)
+	r.fails(2, []string{"too long", "--drill-dir"}, "drill", "--bindir", c.Bindir(), "--drill-dir", deep, "--conninfo", "user=postgres")
+	if left, _ := os.ReadDir(deep); len(left) > 0 {
+		t.Errorf("left: %v", left)
+	}
+}

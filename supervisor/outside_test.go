@@ -41,7 +41,7 @@ func TestCopiesLeaveLiveTablespacesAlone(t *testing.T) {
 	pgtest.Each(t, func(t *testing.T, major int) {
 		r := newRig(t, major)
 		c := r.start("primary", nil)
-		old, plain, behind, link := filepath.Join(r.dir, "old"), filepath.Join(r.dir, "plain"), filepath.Join(r.dir, "behind"), filepath.Join(r.dir, "link")
+		old, plain, behind, link := filepath.Join(r.dir, "o=ld"), filepath.Join(r.dir, "plain"), filepath.Join(r.dir, "behind"), filepath.Join(r.dir, "link")
 		for _, dir := range []string{old, plain, behind} {
 			r.mkdir(dir)
 		}
@@ -73,13 +73,16 @@ func TestCopiesLeaveLiveTablespacesAlone(t *testing.T) {
 			t.Errorf("the drill does not say what was not tried: %+v", d)
 		}
 		r.checkNothingLeft()
-		beside := []string{"restore", "--target-dir", filepath.Join(r.dir, "copy"), "--tablespace-map", old + "=" + filepath.Join(r.dir, "mapped")}
+		beside := []string{"restore", "--target-dir", filepath.Join(r.dir, "copy"), "--tablespace-map", strings.ReplaceAll(old, "=", `\=`) + "=" + filepath.Join(r.dir, `map\=ped`)}
 		r.fails(1, []string{"creates tablespace", plain, "--target-lsn " + d.UntriedFrom + " --target-exclusive"}, beside...)
 		copied := r.restore("copy", append(beside[3:], "--target-lsn", d.UntriedFrom, "--target-exclusive", "--target-action", "promote")...)
 		r.must(copied.Start(r.ctx()))
 		r.must(copied.WaitOpen(r.ctx()))
 		if n, err := copied.QueryInt(r.ctx(), "SELECT count(*) FROM kept"); err != nil || n != 1000 {
 			t.Errorf("the copy has %d rows (%v)", n, err)
+		}
+		if _, err := os.Stat(filepath.Join(r.dir, "map=ped")); err != nil {
+			t.Errorf("the tablespace is not where it was mapped to: %v", err)
 		}
 		if outside() != was {
 			t.Error("the live server's tablespaces were touched")

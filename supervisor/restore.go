@@ -54,7 +54,7 @@ type restoreOptions struct {
 	Standby        bool     `long:"standby" description:"set up a standby, which goes on replaying"`
 	Slot           string   `long:"primary-slot" value-name:"NAME" description:"replication slot of the primary that the standby streams from; it must be there"`
 	Delta          bool     `long:"delta" description:"write only what differs from what is in the directory"`
-	TablespaceMap  []string `long:"tablespace-map" value-name:"OLD=NEW" description:"restore the tablespace at OLD to NEW; can be repeated"`
+	TablespaceMap  []string `long:"tablespace-map" value-name:"OLD=NEW" description:"restore the tablespace at OLD to NEW; can be repeated; an equals sign in OLD or NEW is written \\="`
 	RestoreCommand string   `long:"restore-command" value-name:"COMMAND" description:"restore_command for the server (else restore-cmd beside this program, with this spool)"`
 	Start          bool     `long:"start" description:"start the server, and wait until it has recovered, or as a standby is consistent"`
 	Args           struct {
@@ -200,6 +200,7 @@ func (e *env) restore(ctx context.Context, what restoring) (err error) {
 	if s := r.Recovery.Standby; s != nil && (what.target.Timeline != "latest" || p.plan.Said) {
 		s.Timeline = p.plan.Timeline // what PostgreSQL calls latest is another one
 	}
+	r.Starts = what.start
 	if what.start { // what would be in the way is found before anything is copied
 		if _, err := restore.CheckStart(ctx, e.Bindir, p.plan.Backup.Major); err != nil {
 			return explainStart(err)
@@ -245,7 +246,7 @@ func (o *restoreOptions) read(e *env) (r restore.Options, err error) {
 		return r, err
 	}
 	for _, m := range o.TablespaceMap {
-		from, to, ok := strings.Cut(m, "=")
+		from, to, ok := cutMapping(m)
 		if !ok || from == "" || to == "" {
 			return r, fmt.Errorf("--tablespace-map: %q is not OLD=NEW", m)
 		}
@@ -267,6 +268,18 @@ func (o *restoreOptions) read(e *env) (r restore.Options, err error) {
 	}
 	err = e.fromSpool(&r, o.RestoreCommand)
 	return r, err
+}
+
+// cutMapping splits OLD=NEW at the first equals sign that no backslash stands before, as pg_basebackup does; those that are
+// part of a name have one.
+func cutMapping(m string) (from, to string, ok bool) {
+	for i := 0; i < len(m); i++ {
+		if m[i] == '=' && (i == 0 || m[i-1] != '\\') {
+			plain := strings.NewReplacer(`\=`, "=")
+			return plain.Replace(m[:i]), plain.Replace(m[i+1:]), true
+		}
+	}
+	return "", "", false
 }
 
 // fromSpool has the server recover from the spool, by the command that is given, or by the restore-cmd beside this program.
@@ -420,6 +433,8 @@ func explainRestore(err error) error {
 		hint = "this backup cannot be restored: choose another one (" + cli.Call("list") + "), and keep this one for a look at what happened"
 	case errors.Is(err, restore.ErrLayout):
 		hint = "nothing was written: the backup was not made by walkeep, or was tampered with"
+	case errors.Is(err, restore.ErrNoConfiguration):
+		return explainStart(err)
 	default:
 		return err
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
 
 	"walkeep/common/cli"
@@ -69,11 +68,7 @@ func startWith(bindir string, r restore.Options) string {
 			bindir = ""
 		}
 	}
-	ctl := filepath.Join(bindir, "pg_ctl")
-	if restore.IsOdd(r.Dir) {
-		return cli.Line("cd", r.Dir) + " && PGDATA=$PWD " + cli.Line(ctl, "-l", restore.LogName, "start")
-	}
-	return cli.Line(ctl, "-D", r.Dir, "-l", filepath.Join(r.Dir, restore.LogName), "start")
+	return restore.StartLine(bindir, r)
 }
 
 // explainStart adds what to do next.
@@ -84,8 +79,10 @@ func explainStart(err error) error {
 		err, hint = errors.New("interrupted"), "the directory is restored; a server that was started goes on recovering"
 	case errors.Is(err, restore.ErrRoot):
 		hint = "restore as the server's user, or start the server by hand as that user"
-	case errors.Is(err, restore.ErrElsewhere):
-		hint = "remove the setting, and start the server by hand"
+	case errors.Is(err, restore.ErrNoConfiguration):
+		hint = "make a cluster for the directory, whose configuration is then used (pg_createcluster), or restore without --start, put a postgresql.conf into the directory, and start the server by hand"
+	case errors.Is(err, restore.ErrPaused):
+		hint = "set in the restored server's postgresql.auto.conf what is too low, and restart it: it goes on from there; where somebody has paused it, SELECT pg_wal_replay_resume() has it go on"
 	case errors.Is(err, pgserver.ErrNoProgram):
 		hint = "say where they are with --bindir"
 	case errors.Is(err, restore.ErrStopped):

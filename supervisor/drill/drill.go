@@ -62,6 +62,9 @@ type drill struct {
 	before *wal.Change // at which replay ends, before the target
 }
 
+// ErrLong says that a server could not listen in the scratch directory.
+var ErrLong = errors.New("the name of the scratch directory is too long for the server's socket")
+
 // ErrOutside says that the backup cannot be tried: its own WAL creates a tablespace outside of the scratch directory.
 var ErrOutside = errors.New("the drill cannot be held: the server would write outside of its directory")
 
@@ -104,6 +107,9 @@ func Run(ctx context.Context, b storage.Backend, inv *archive.Inventory, o Optio
 	}
 	if d.at, err = newScratch(o.Parent); err != nil {
 		return nil, err
+	}
+	if err := d.at.checkSocket(); err != nil {
+		return nil, errors.Join(err, d.at.remove(ctx, d.bindir))
 	}
 	defer func() {
 		if left := d.at.remove(context.WithoutCancel(ctx), d.bindir); left != nil {
@@ -153,7 +159,7 @@ func (d *drill) step(ctx context.Context, name string, do func(context.Context) 
 func (d *drill) restore(ctx context.Context) (string, error) {
 	o := &d.Options.Restore
 	o.Dir, o.Delta, o.Tablespaces = d.at.data(), false, make(map[string]string)
-	o.Recovery.Action = "promote"
+	o.Recovery.Action, o.Bare = "promote", true
 	for _, ts := range o.Plan.Backup.Tablespaces {
 		if restore.IsAbs(ts.Location) {
 			o.Tablespaces[ts.Location] = filepath.Join(d.at.dir, "tablespaces", strconv.FormatUint(uint64(ts.OID), 10))
@@ -307,14 +313,24 @@ func (d *drill) connect(ctx context.Context, database string) (*pgserver.Conn, e
 	}
 }
 
-// databases lists those that accept connections.
+// databases lists those that can be read, and opens those that let nobody connect, but for templates. A database whose removal was
+// interrupted (datconnlimit = -2) can only be removed.
 func (d *drill) databases(ctx context.Context) ([]string, error) {
 	c, err := d.connect(ctx, "postgres")
 	if err != nil {
 		return nil, err
 	}
 	defer c.Close(context.WithoutCancel(ctx))
-	return c.Strings(ctx, "SELECT datname FROM pg_database WHERE datallowconn ORDER BY datname")
+	closed, err := c.Strings(ctx, "SELECT format('ALTER DATABASE %I ALLOW_CONNECTIONS true', datname) FROM pg_database WHERE NOT datallowconn AND NOT datistemplate AND datconnlimit <> -2")
+	if err != nil {
+		return nil, err
+	}
+	for _, sql := range closed {
+		if _, err := c.Exec(ctx, sql); err != nil {
+			return nil, err
+		}
+	}
+	return c.Strings(ctx, "SELECT datname FROM pg_database WHERE datallowconn AND datconnlimit <> -2 ORDER BY datname")
 }
 
 // read reads every row of every table, with all that is stored beside it.

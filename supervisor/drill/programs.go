@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -53,6 +54,10 @@ func (d *drill) checkIndexes(ctx context.Context) (string, error) {
 	return "tables and B-tree indexes of all databases", nil
 }
 
+// options keep settings of databases and roles from disturbing what the programs do.
+const options = "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 -c default_transaction_read_only=off" +
+	" -c session_preload_libraries= -c local_preload_libraries= -c role=none -c row_security=off"
+
 const noProgram = "the program is not installed"
 
 // program runs one of PostgreSQL's programs; errSkip where it is not installed.
@@ -61,7 +66,9 @@ func (d *drill) program(ctx context.Context, name string, args ...string) (strin
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return noProgram, errSkip
 	}
-	out, err := exec.CommandContext(ctx, path, args...).CombinedOutput()
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.Env = append(slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PG") }), "PGOPTIONS="+options)
+	out, err := cmd.CombinedOutput()
 	text := strings.TrimSpace(string(out))
 	if err != nil {
 		if len(text) > 2000 {

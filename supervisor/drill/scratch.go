@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -66,6 +67,17 @@ func (s *scratch) fill() (err error) {
 
 func (s *scratch) data() string   { return filepath.Join(s.dir, "data") }
 func (s *scratch) socket() string { return filepath.Join(s.dir, "s") }
+
+// maxSocket is the longest name of a socket, in bytes, where that is shortest (sun_path has 104 on some systems, 108 on Linux).
+const maxSocket = 103
+
+// checkSocket refuses a directory that is too deep for the server to listen in it.
+func (s *scratch) checkSocket() error {
+	if name := filepath.Join(s.socket(), ".s.PGSQL."+strconv.Itoa(port)); len(name) > maxSocket {
+		return fmt.Errorf("%w: %s has %d bytes, and %d are possible", ErrLong, name, len(name), maxSocket)
+	}
+	return nil
+}
 
 // stopPatience is how long a server that was just started may take to write its postmaster.pid.
 const stopPatience = 2 * time.Second

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 
 	"github.com/zeebo/xxh3"
@@ -121,7 +122,7 @@ func (r *restorer) clear(ctx context.Context, p *place, items map[string]*item, 
 		switch {
 		case name == ".":
 			return nil
-		case r.spares(p, name, it != nil):
+		case r.spares(p, name, it != nil), it == nil && r.isHosts(p, name, e):
 			if e.IsDir() {
 				return fs.SkipDir
 			}
@@ -139,7 +140,7 @@ func (r *restorer) clear(ctx context.Context, p *place, items map[string]*item, 
 			}
 			it.old = info
 			return nil
-		case e.IsDir() && r.leadsToOwn(path.Join(p.prefix, name)):
+		case e.IsDir() && p.oid == "" && r.leadsToOwn(path.Join(p.prefix, name)):
 			return nil
 		}
 		if remove != nil {
@@ -171,6 +172,13 @@ func (r *restorer) spares(p *place, name string, inBackup bool) bool {
 		}
 	}
 	return false
+}
+
+// isHosts reports whether what the backup does not have is the host's: a link, or what else no backup has, in the data
+// directory, and what the server is set by.
+func (r *restorer) isHosts(p *place, name string, e fs.DirEntry) bool {
+	full := path.Join(p.prefix, name)
+	return p.oid == "" && !isData(full) && (!e.IsDir() && !e.Type().IsRegular() || slices.Contains(r.host, full))
 }
 
 // A stretch is a part of a file that is compared at once.

@@ -1,7 +1,6 @@
 package restore
 
 import (
-	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -9,18 +8,17 @@ import (
 	"slices"
 	"strings"
 	"time"
-
-	"walkeep/common/pgdata"
 )
 
 // maxTail is how much of a log's end is looked at, in bytes.
 const maxTail = 256 << 10
 
 // lastWords finds the last line in the server's newest log, since a time, that says why it has stopped; nothing if none does.
-func lastWords(dir string, since time.Time) string {
-	c := pgdata.Conf{Settings: map[string]string{"log_directory": "log"}}
-	c.Read(filepath.Join(dir, "postgresql.conf")) // what cannot be read leaves the default
-	at := c.Settings["log_directory"]
+func lastWords(dir string, c serverConfig, since time.Time) string {
+	at := effective(dir, c)["log_directory"]
+	if at == "" || c.foreign && filepath.IsAbs(at) {
+		at = "log"
+	}
 	if !filepath.IsAbs(at) {
 		at = filepath.Join(dir, at)
 	}
@@ -49,16 +47,6 @@ func lastWords(dir string, since time.Time) string {
 
 // chatter is what pg_ctl says.
 var chatter = regexp.MustCompile(`^waiting for server to start\.*|stopped waiting$|pg_ctl: could not start server.*|^Examine the log output\.$`)
-
-// checkOwnConfiguration refuses a configuration that makes the server of one data directory use another one.
-func checkOwnConfiguration(dir string) error {
-	c := pgdata.Conf{}
-	c.Read(filepath.Join(dir, "postgresql.conf")) // the server will say what is wrong with it
-	if other := c.Settings["data_directory"]; other != "" && filepath.Clean(other) != dir {
-		return fmt.Errorf("%w: data_directory = %s", ErrElsewhere, Quote(other))
-	}
-	return nil
-}
 
 // newestFile is the file in a directory that was changed last, if since a time.
 func newestFile(dir string, at time.Time) string {

@@ -110,8 +110,7 @@ func (r *restorer) placeOfCreated(c wal.Change, left *note) (_ *place, reason st
 func (r *restorer) insideData(dir string) string {
 	name, err := filepath.Rel(r.Dir, dir)
 	name = filepath.ToSlash(name)
-	top, _, _ := strings.Cut(name, "/")
-	if err != nil || name == "." || slices.Contains(dataNames, top) {
+	if err != nil || name == "." || isData(name) {
 		return "which is the database's own"
 	}
 	r.inside = append(r.inside, name)

@@ -26,35 +26,47 @@ var dataNames = []string{
 }
 
 // findOwn finds what stays as it is: what the server is set by on this host, which the backup has as another host had it,
-// and the log in which one may want to read what became of it. What an interrupted restore has left is that only where it was so at its beginning: it may have
-// written half of a file.
+// and the log in which one may want to read what became of it. What an interrupted restore has left is that only where it was
+// so at its beginning: it may have written half of a file. Without Keep, that stays of it which the backup does not have: a
+// server does not back up what it finds through a link, and does not start without it.
 func (r *restorer) findOwn(left *note) {
-	if !r.Keep {
-		return
-	}
-	if left != nil {
+	switch {
+	case !r.Keep:
+		r.host = r.listOwn()
+	case left != nil:
 		r.own = left.Own
-		return
+	default:
+		r.own = r.listOwn()
+	}
+}
+
+// listOwn lists what the directory's server is set by.
+func (r *restorer) listOwn() []string {
+	var own []string
+	add := func(file string) {
+		if name := r.ownName(file); name != "" {
+			own = append(own, name)
+		}
 	}
 	for _, name := range ownNames {
-		r.addOwn(filepath.Join(r.Dir, name))
+		add(filepath.Join(r.Dir, name))
 	}
 	c := pgdata.Conf{Settings: map[string]string{"log_directory": "log"}}
 	for _, name := range []string{"postgresql.conf", autoConf} {
-		if err := c.Read(filepath.Join(r.Dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if err := c.Read(filepath.Join(r.Dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) && r.Keep {
 			r.Notice("compare it with what was backed up", fmt.Sprintf("the server's configuration was not read to its end, and what it includes may not have been kept: %v", err))
 		}
 	}
 	for _, name := range ownSettings {
 		if file := c.Settings[name]; file != "" {
-			r.addOwn(r.inData(file))
+			add(r.inData(file))
 		}
 	}
 	for _, file := range slices.Concat(c.Files, r.tables(c)) {
-		r.addOwn(file)
+		add(file)
 	}
-	slices.Sort(r.own)
-	r.own = slices.Compact(r.own)
+	slices.Sort(own)
+	return slices.Compact(own)
 }
 
 // tables are the files of who may connect and how, those that they include since 16, and the certificates that pg_hosts.conf
@@ -94,21 +106,26 @@ func (r *restorer) inData(name string) string {
 	return filepath.Join(r.Dir, name)
 }
 
-// addOwn adds a file that is in the data directory, and is not the database's.
-func (r *restorer) addOwn(file string) {
+// ownName is the name of a file that is in the data directory, and is not the database's; empty for another one.
+func (r *restorer) ownName(file string) string {
 	rel, err := filepath.Rel(r.Dir, file)
 	if err != nil || !filepath.IsLocal(rel) || rel == "." {
-		return
+		return ""
 	}
 	if _, err := os.Lstat(file); err != nil {
-		return
+		return ""
 	}
 	rel = filepath.ToSlash(rel)
-	top, _, _ := strings.Cut(rel, "/")
-	if slices.Contains(dataNames, top) {
-		return
+	if isData(rel) {
+		return ""
 	}
-	r.own = append(r.own, rel)
+	return rel
+}
+
+// isData reports whether a path of the data directory is the database's own.
+func isData(name string) bool {
+	top, _, _ := strings.Cut(name, "/")
+	return slices.Contains(dataNames, top)
 }
 
 // isOwn tells whether a path of the data directory is the host's own, or lies in a directory that is.
@@ -123,5 +140,5 @@ func (r *restorer) isOwn(name string) bool {
 
 // leadsToOwn tells whether something of the host's own lies below a directory.
 func (r *restorer) leadsToOwn(dir string) bool {
-	return slices.ContainsFunc(r.own, func(name string) bool { return strings.HasPrefix(name, dir+"/") })
+	return slices.ContainsFunc(slices.Concat(r.own, r.host), func(name string) bool { return strings.HasPrefix(name, dir+"/") })
 }

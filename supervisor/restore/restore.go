@@ -62,6 +62,10 @@ type Options struct {
 	Avoid    []string
 	Jobs     int // cores
 	Recovery Recovery
+	// Bare says that the backup's configuration does not count: the caller writes another one.
+	Bare bool
+	// Starts says that the server will be started by [Start], so that what would be in the way is found before.
+	Starts bool
 	// Changes are what the WAL that is replayed does outside of the data directory.
 	Changes archive.Changes
 	// Begin is called when files begin to be compared or written, with their bytes; Progress with the bytes that were done
@@ -111,6 +115,7 @@ type restorer struct {
 	control []byte
 	// own are the paths of what Keep leaves as it is, and keptBefore is what was in KeptDir at the beginning.
 	own        []string
+	host       []string // what stays as it is where the backup does not have it
 	keptBefore []string
 }
 
@@ -145,6 +150,9 @@ func (r *restorer) run(ctx context.Context) error {
 		return err
 	}
 	if err := r.assign(files); err != nil {
+		return err
+	}
+	if err := r.checkStartable(); err != nil {
 		return err
 	}
 	if err := r.checkSpace(); err != nil {

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"os"
 	"path"
 	"path/filepath"
 	"slices"
@@ -27,7 +29,32 @@ var oursNames = slices.Concat(targetNames, []string{"restore_command", "recovery
 
 // configure writes the recovery settings. The user's own files stay as they are.
 func (r *restorer) configure() error {
+	auto, err := os.ReadFile(filepath.Join(r.Dir, autoConf))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	lines := withoutBlock(auto)
+	var c serverConfig
+	if r.Bare {
+		lines = nil
+	} else {
+		c = r.configuration()
+	}
+	set := make(map[string]string)
+	maps.Copy(set, c.settings)
+	maps.Copy(set, settingsOf(lines))
+	var settings []setting
+	if !r.Bare {
+		settings = r.adapted(c, set)
+	}
+	if r.hasInPlace() {
+		// It may have been set for a session alone, and without it recovery does not come past such a tablespace.
+		settings = append(settings, setting{"allow_in_place_tablespaces", "on"})
+	}
 	if r.m.Major < 12 {
+		if err := r.writeFile(autoConf, withBlock(lines, settings)); err != nil {
+			return err
+		}
 		var b strings.Builder
 		fmt.Fprintf(&b, "# Written by walkeep restore for backup %s.\n", r.m.ID)
 		if r.Recovery.Standby != nil {
@@ -38,34 +65,36 @@ func (r *restorer) configure() error {
 		}
 		return r.writeFile("recovery.conf", []byte(b.String()))
 	}
-	auto, err := fs.ReadFile(r.places[0].root.FS(), autoConf)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
 	elsewhere := make(map[string]bool)
-	c := pgdata.Conf{}
-	if err := c.Read(filepath.Join(r.Dir, "postgresql.conf")); !exists(filepath.Join(r.Dir, "postgresql.conf")) {
-		r.Notice("put it into the data directory, or name it when the server is started (-c config_file=...)",
-			"the backup has no postgresql.conf: the server's configuration lies elsewhere")
-	} else if err != nil {
-		r.Notice("see that it sets no recovery_target of its own", fmt.Sprintf("the server's configuration was not read: %v", err))
-	}
-	for name, value := range c.Settings {
+	for name, value := range c.settings {
 		elsewhere[name] = value != ""
 	}
-	if dir := c.Settings["data_directory"]; dir != "" && filepath.Clean(dir) != r.Dir {
-		r.Notice("remove data_directory from postgresql.conf before the server is started",
-			fmt.Sprintf("postgresql.conf says data_directory = '%s': a server started with it would use that directory", dir))
+	for _, s := range settings {
+		delete(elsewhere, s.name)
 	}
-	settings := r.settings(elsewhere)
-	if r.hasInPlace() {
-		// It may have been set for a session alone, and without it recovery does not come past such a tablespace.
-		settings = append([]setting{{"allow_in_place_tablespaces", "on"}}, settings...)
-	}
-	if err := r.writeFile(autoConf, withBlock(auto, settings)); err != nil {
+	if err := r.writeFile(autoConf, withBlock(lines, append(settings, r.settings(elsewhere)...))); err != nil {
 		return err
 	}
 	return r.writeFile(signals[r.Recovery.Standby != nil], nil)
+}
+
+// configuration finds and reads the server's configuration.
+func (r *restorer) configuration() serverConfig {
+	c := configOf(r.Dir, r.m.Major)
+	switch {
+	case c.file == "":
+		r.Notice("put it into the data directory before the server is started", "the backup has no postgresql.conf: the server's configuration lies elsewhere")
+	case c.err != nil:
+		r.Notice("see that it sets no recovery_target of its own", fmt.Sprintf("the server's configuration was not read: %v", c.err))
+	}
+	if c.file != "" && filepath.Dir(c.file) != r.Dir {
+		r.Notice("", "the backup has no postgresql.conf; this one is used: "+c.file)
+	}
+	if other := c.settings["data_directory"]; other != "" && c.foreign {
+		r.Notice("start the server with the command that is printed, which says data_directory="+r.Dir,
+			fmt.Sprintf("%s says data_directory = %s: a server started with it alone would use that directory", c.file, Quote(other)))
+	}
+	return c
 }
 
 // hasInPlace reports whether a tablespace lies in the data directory instead of where a link leads.
@@ -73,9 +102,10 @@ func (r *restorer) hasInPlace() bool {
 	return slices.ContainsFunc(r.dirs, func(it *item) bool { return it.place == r.places[0] && path.Dir(it.Path) == "pg_tblspc" })
 }
 
-// withBlock replaces the block of an earlier restore, and disables what could contradict it.
-func withBlock(auto []byte, settings []setting) []byte {
-	var b strings.Builder
+// withoutBlock are the lines of postgresql.auto.conf but for the block of an earlier restore, and without what could
+// contradict a recovery.
+func withoutBlock(auto []byte) []string {
+	var lines []string
 	inBlock := false
 	for line := range strings.Lines(string(auto)) {
 		text := strings.TrimRight(line, "\r\n")
@@ -90,9 +120,18 @@ func withBlock(auto []byte, settings []setting) []byte {
 			continue
 		}
 		if name, _ := pgdata.Setting(text); slices.Contains(oursNames, strings.ToLower(name)) {
-			b.WriteString(disabled)
+			text = disabled + text
 		}
-		b.WriteString(text + "\n")
+		lines = append(lines, text)
+	}
+	return lines
+}
+
+// withBlock adds the block of this restore.
+func withBlock(lines []string, settings []setting) []byte {
+	var b strings.Builder
+	for _, line := range lines {
+		b.WriteString(line + "\n")
 	}
 	b.WriteString(blockHead + "\n")
 	for _, s := range settings {

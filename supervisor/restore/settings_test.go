@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"walkeep/common/archive"
+	"walkeep/common/wal"
 	"walkeep/supervisor/restore"
 )
 
@@ -49,6 +50,12 @@ func TestSettings(t *testing.T) {
 			want: "recovery_target_name = ''\nrecovery_target_timeline = '3'\nrecovery_target_xid = '800'\nrecovery_target_inclusive = 'on'\nrecovery_target_action = 'pause'\n"},
 		{name: "included", target: archive.Target{Kind: archive.ToLatest}, conf: "include_if_exists 'missing'\ninclude_dir = 'postgresql.d'\n",
 			want: "recovery_target_time = ''\nrecovery_target_timeline = '3'\n"},
+		{name: "what a standby was set to", target: archive.Target{Kind: archive.ToXID, XID: 800},
+			conf: "recovery_min_apply_delay = '1h'\narchive_cleanup_command = 'rm %r'\npromote_trigger_file = '/tmp/promote'\nprimary_conninfo = 'host=x'\nhot_standby = off\n",
+			want: "recovery_min_apply_delay = '0'\narchive_cleanup_command = ''\npromote_trigger_file = ''\nprimary_conninfo = ''\nhot_standby = 'on'\n" +
+				"recovery_target_timeline = '3'\nrecovery_target_xid = '800'\nrecovery_target_inclusive = 'on'\nrecovery_target_action = 'pause'\n"},
+		{name: "less than the replay needs", target: archive.Target{Kind: archive.ToLatest}, conf: "max_connections = 20 # few\nmax_worker_processes = 16\n",
+			want: "max_connections = '60'\nmax_prepared_transactions = '7'\nrecovery_target_timeline = '3'\n"},
 		{name: "up to 11", target: archive.Target{Kind: archive.ToXID, XID: 800}, major: 11,
 			want: "recovery_target_timeline = '3'\nrecovery_target_xid = '800'\nrecovery_target_inclusive = 'on'\nrecovery_target_action = 'pause'\n"},
 	} {
@@ -63,6 +70,9 @@ func TestSettings(t *testing.T) {
 			}
 			o := r.options(r.target("data"))
 			o.Plan.Target, o.Plan.Timeline = c.target, 3
+			if strings.Contains(c.conf, "few") {
+				o.Changes.Limits = wal.Limits{Connections: 60, WorkerProcesses: 8, PreparedTransactions: 7, LocksPerTransaction: 64}
+			}
 			file, before := "postgresql.auto.conf", "work_mem = '8MB'\n# walkeep restore: of an earlier recovery: recovery_target_name = 'earlier'\n"+
 				"# walkeep restore: of an earlier recovery: primary_conninfo = 'host=old'\n"
 			if c.major == 11 {
@@ -73,7 +83,7 @@ func TestSettings(t *testing.T) {
 				o.Delta = true
 				content, err := os.ReadFile(filepath.Join(o.Dir, file))
 				r.must(err)
-				if got, want := withoutComments(t, string(content)), before+"restore_command = 'restore-cmd %f %p'\n"+c.want; got != want {
+				if got, want := strings.Replace(withoutComments(t, string(content)), "restore_command = 'restore-cmd %f %p'\n", "", 1), before+c.want; got != want {
 					t.Errorf("got\n%s\nwant\n%s", got, want)
 				}
 				_, err = os.Stat(filepath.Join(o.Dir, "recovery.signal"))

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"walkeep/common/archive"
+	"walkeep/common/cli"
 	"walkeep/common/pgdata"
 	"walkeep/common/wal"
 	"walkeep/supervisor/pgserver"
@@ -20,10 +21,10 @@ import (
 
 // Errors of Start, to be found with errors.Is.
 var (
-	ErrRoot      = errors.New("PostgreSQL does not run as root")
-	ErrElsewhere = errors.New("postgresql.conf leads to another data directory")
-	ErrStopped   = errors.New("the server stopped before it had recovered")
-	ErrNoAnswer  = errors.New("the server runs, but whether it has recovered could not be asked")
+	ErrRoot     = errors.New("PostgreSQL does not run as root")
+	ErrStopped  = errors.New("the server stopped before it had recovered")
+	ErrNoAnswer = errors.New("the server runs, but whether it has recovered could not be asked")
+	ErrPaused   = errors.New("replay has paused before it had come to its target")
 )
 
 // A Starting is a restored data directory whose server is to be started.
@@ -32,11 +33,12 @@ type Starting struct {
 	Bindir   string // empty: where the system has it
 	Conninfo string // who asks the server; where it listens is known
 	// Arguments are given to the server.
-	Arguments string
+	Arguments []string
 	// Replayed is called with the position that replay has come to. Optional.
 	Replayed func(wal.LSN)
 
-	begun time.Time
+	begun  time.Time
+	config serverConfig
 }
 
 // LogName is the file in the data directory that takes what a server logs when it is started by Start, unless it is
@@ -70,8 +72,9 @@ func Start(ctx context.Context, s Starting) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := checkOwnConfiguration(s.Dir); err != nil {
-		return "", err
+	s.config = configOf(s.Dir, s.Plan.Backup.Major)
+	if s.config.file == "" {
+		return "", fmt.Errorf("%s: %w", s.Dir, ErrNoConfiguration)
 	}
 	s.begun = time.Now()
 	log, err := os.OpenFile(filepath.Join(s.Dir, LogName), os.O_WRONLY|os.O_CREATE|os.O_TRUNC|os.O_APPEND, 0o600)
@@ -87,8 +90,8 @@ func Start(ctx context.Context, s Starting) (string, error) {
 	} else {
 		cmd.Args = append(cmd.Args, "-D", s.Dir)
 	}
-	if s.Arguments != "" {
-		cmd.Args = append(cmd.Args, "-o", s.Arguments)
+	if arguments := append(s.config.arguments(s.Dir), s.Arguments...); len(arguments) > 0 {
+		cmd.Args = append(cmd.Args, "-o", cli.Line(arguments...)) // a shell reads them
 	}
 	cmd.Stdout, cmd.Stderr = log, log // not a pipe, which the server would hold open
 	if err := cmd.Start(); err != nil {
@@ -147,28 +150,65 @@ func (s *Starting) outcome(ctx context.Context) (string, error) {
 	if s.Recovery.Standby != nil {
 		return s.following(ctx, p)
 	}
-	if s.Plan.Target.Kind == archive.ToLatest || s.Recovery.Action != "pause" {
-		return "", nil
+	if low := s.tooLow(); low != nil {
+		return "", low
 	}
+	if s.isWarm() {
+		return "", nil // nobody can ask it
+	}
+	pauses := s.Plan.Target.Kind != archive.ToLatest && s.Recovery.Action == "pause"
 	c, err := pgserver.ConnectAt(ctx, s.Conninfo, p.Host, p.Port)
-	if err != nil {
-		if ctx.Err() != nil {
-			return "", ctx.Err()
-		}
-		if exists(filepath.Join(s.Dir, "postmaster.pid")) {
-			return "", fmt.Errorf("%w: %w", ErrNoAnswer, err)
-		}
+	switch {
+	case err == nil:
+		defer c.Close(context.WithoutCancel(ctx))
+		return s.paused(ctx, c, pauses)
+	case ctx.Err() != nil:
+		return "", ctx.Err()
+	case !exists(filepath.Join(s.Dir, "postmaster.pid")):
 		return "", ErrStopped
+	case pauses:
+		return "", fmt.Errorf("%w: %w", ErrNoAnswer, err)
 	}
-	defer c.Close(context.WithoutCancel(ctx))
+	return "", nil // the control file says when it has recovered
+}
+
+// tooLow says which setting has stopped the replay. A server that lets people connect pauses at the record that asks for
+// more than it is set to, for good (14 and newer; older ones end), and its control file knows what that was.
+func (s *Starting) tooLow() error {
+	needed, err := pgdata.ReadLimits(s.Dir)
+	if err != nil || s.isWarm() {
+		return nil
+	}
+	low := lower(needed, s.Plan.Backup.Major, effective(s.Dir, s.config))
+	if len(low) == 0 {
+		return nil
+	}
+	var names []string
+	for _, l := range low {
+		names = append(names, fmt.Sprintf("%s must be at least %d", l.name, l.needed))
+	}
+	return fmt.Errorf("%w: %s, as on the server that wrote the WAL", ErrPaused, strings.Join(names, ", "))
+}
+
+// paused asks whether the replay has paused, and whether that is at the target, where it is to pause.
+func (s *Starting) paused(ctx context.Context, c *pgserver.Conn, pauses bool) (string, error) {
 	var paused bool
-	if err := c.QueryRow(ctx, "SELECT CASE WHEN pg_is_in_recovery() THEN pg_is_wal_replay_paused() ELSE false END").Scan(&paused); err != nil {
+	var at string
+	err := c.QueryRow(ctx, `SELECT CASE WHEN pg_is_in_recovery() THEN pg_is_wal_replay_paused() ELSE false END,
+		coalesce(pg_last_wal_replay_lsn()::text, '0/0')`).Scan(&paused, &at)
+	if err != nil || !paused {
 		return "", nil // recovery may have ended in between; the next look will tell
 	}
-	if paused {
-		return "paused", nil
+	lsn, err := wal.ParseLSN(at)
+	if err != nil {
+		return "", err
 	}
-	return "", nil
+	// It pauses before a record, or after one: a page's header may lie between that and the position of the plan.
+	const header = 64
+	if !pauses || lsn+header < s.Plan.At || s.Plan.Target.Kind == archive.ToImmediate && lsn < s.Plan.From {
+		return "", fmt.Errorf("%w: somebody has paused it at %s", ErrPaused, lsn)
+	}
+	return "paused", nil
 }
 
 // stopped says why the server has stopped. It may have been told to.
@@ -179,7 +219,7 @@ func (s *Starting) stopped(ctx context.Context) (string, error) {
 	if state, err := pgdata.State(s.Dir); err == nil && state == pgdata.ShutDownInRecovery && s.mayShutDown() {
 		return "shut down", nil
 	}
-	if last := lastWords(s.Dir, s.begun); last != "" {
+	if last := lastWords(s.Dir, s.config, s.begun); last != "" {
 		return "", fmt.Errorf("%w: %s", ErrStopped, last)
 	}
 	return "", fmt.Errorf("%w: see its log", ErrStopped)
@@ -199,12 +239,7 @@ func (s *Starting) mayShutDown() bool {
 
 // isWarm tells whether the server lets nobody look before recovery has ended.
 func (s *Starting) isWarm() bool {
-	c := pgdata.Conf{}
-	for _, file := range []string{"postgresql.conf", autoConf} {
-		c.Read(filepath.Join(s.Dir, file)) // what cannot be read leaves the default, which is on
-	}
-	off := c.Settings["hot_standby"]
-	return off == "off" || off == "false" || off == "no" || off == "0"
+	return isOff(effective(s.Dir, s.config)["hot_standby"])
 }
 
 func (s *Starting) report() {
