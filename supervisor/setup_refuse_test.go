@@ -103,7 +103,7 @@ func TestSetupRefuses(t *testing.T) {
 
 	// The foreign command is replaced only when that is asked for, and put back.
 	before := r.state()
-	r.says(`set archive_command: false "it's \\here" %p -> `, "--replace")
+	r.says(`set archive_command: false ... -> `, "--replace")
 	r.says("nothing to do")
 	r.says("set archive_command: ", "--undo")
 	r.same(before, "undo")

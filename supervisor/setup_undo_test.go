@@ -28,12 +28,17 @@ func TestSetupAgain(t *testing.T) {
 		r.must(r.c.Exec(r.ctx(), "ALTER SYSTEM "+setting))
 		r.must(r.c.Reload(r.ctx()))
 	}
-	set("SET archive_command = 'cp %p /new/%f'")
+	const other = "TOKEN=s3cr3t cp %p /new/%f --key=s3cr3t"
+	set("SET archive_command = '" + other + "'")
 	set("RESET archive_mode")
-	r.says("set archive_command: cp %p /new/%f -> ", "--replace")
+	r.refuses("of another archiver, cp")
+	said := r.setup("--replace")
 	r.says("nothing to do")
-	r.setup("--undo")
-	if auto := r.autoConf(); !strings.Contains(auto, "'cp %p /new/%f'") || strings.Contains(auto, "archive_mode") {
+	said += r.setup("--undo")
+	if !strings.Contains(said, "set archive_command: cp ... -> ") || !strings.Contains(said, " -> cp ...") || strings.Contains(said, "s3cr3t") {
+		t.Errorf("setup says\n%s", said)
+	}
+	if auto := r.autoConf(); !strings.Contains(auto, "'"+other+"'") || strings.Contains(auto, "archive_mode") {
 		t.Errorf("postgresql.auto.conf is\n%s", auto)
 	}
 
