@@ -15,6 +15,7 @@ type Evidence struct {
 	Timeline wal.Timeline
 	Next     uint64 // every segment with a lower number was complete
 	Why      string
+	Streamed bool // it is the name of a streamed part alone
 }
 
 // evidence is what shows how far timelines have gone beside the listing of wal/: streamed parts, notes of streams, and backups.
@@ -22,7 +23,7 @@ type Evidence struct {
 func (inv *Inventory) evidence() []Evidence {
 	var found []Evidence
 	add := func(tli wal.Timeline, next uint64, format string, args ...any) {
-		found = append(found, Evidence{tli, next, fmt.Sprintf(format, args...)})
+		found = append(found, Evidence{Timeline: tli, Next: next, Why: fmt.Sprintf(format, args...)})
 	}
 	size := uint64(inv.SegmentSize)
 	for _, b := range inv.Backups {
@@ -41,6 +42,7 @@ func (inv *Inventory) evidence() []Evidence {
 			add(n.Timeline, number+1, "it lies in %s, and is not stored", e.Name)
 		case err == nil && n.Kind == wal.KindSegment && bad == nil:
 			add(n.Timeline, number, "%s is there", e.Name)
+			found[len(found)-1].Streamed = true
 		default:
 			if n, err := wal.ParseName(base); err == nil && n.Kind == wal.KindHistory {
 				add(n.Timeline, 0, "it lies in %s, and is not stored", e.Name)

@@ -164,6 +164,9 @@ func (a *Archive) takeWAL(ctx context.Context, inv *Inventory) error {
 		}
 	}
 	for _, e := range inv.evidence() {
+		if e.Streamed && t.lines[e.Timeline] == nil && t.lines[e.Timeline-1] == nil {
+			continue // a part is not sure to be what its name says, and no server looks for a timeline behind one that is not there
+		}
 		l := t.line(e.Timeline)
 		l.Evidence = append(l.Evidence, e)
 	}
@@ -273,7 +276,7 @@ func (t *stock) take(n wal.Name, s stored) {
 	case n.Kind == wal.KindPartial && s.bad == nil && !slices.Contains(l.Partials, n):
 		l.Partials = append(l.Partials, n)
 	}
-	l.Evidence = append(l.Evidence, Evidence{n.Timeline, next, s.Name + " is there"})
+	l.Evidence = append(l.Evidence, Evidence{Timeline: n.Timeline, Next: next, Why: s.Name + " is there"})
 }
 
 // holes lists the directories at whose segments something seems to be missing.
