@@ -65,14 +65,23 @@
 // bytes, and at most 1020 MB (from 16 on) or 1 GB; the link to the record before; a resource manager of
 // the version (0 to 21, and from 15 on 128 to 255); the checksum.
 //
-// A switch record ends the segment, whatever follows it. A page with bit 8 discards the record that
+// A switch record ends the segment, whatever follows it. A page with the bit for that (8, since 19 4) discards the record that
 // it should continue; an OVERWRITE_CONTRECORD record must come first on it, and its link leads to
 // the last record before the discarded one. In a complete segment records must reach the end; a partial
 // one may stop anywhere, so it has no damage, and [Result].End tells how far it is good.
 //
+// # Versions to come
+//
+// A magic above that of the release before the newest known one, up to D2FF, that is not known is that of a version to
+// come, or of a beta ([Header.Newer]). Headers are checked as ever, but for the info bits that are not known. Records are
+// walked by the rules of the newest known version. What is unknown (info bits, resource managers, or what does not hold of
+// the first record or behind something unknown) is [Result].Unchecked and no damage; where the records cannot be walked any
+// more, only the headers of pages are checked from there on ([Result].Blind). A record that does not hold among known ones
+// that do is damage.
+//
 // # What it cannot know
 //
-// Nothing in the file tells whether these are right: the system identifier; info bit 4; the unused bytes
+// Nothing in the file tells whether these are right: the system identifier; info bit 4 up to 18; the unused bytes
 // in headers of pages and behind records; a page's timeline between those of the page before and the
 // page after; all that follows a switch record, and so the magic if that leaves but one page. After
 // [Walker.Reset] also the rest of a record that began in the segment before, and its length up to
