@@ -49,7 +49,7 @@ func takeBackup(ctx context.Context, e *env) error {
 	var bar *progress.Bar
 	begun := time.Now()
 	m, err := basebackup.Take(ctx, a, b, basebackup.Options{
-		Conninfo: e.Conninfo, Fast: e.Checkpoint == "fast", MaxRate: int64(e.MaxRate), ArchiveTimeout: e.ArchiveTimeout,
+		Conninfo: e.Conninfo, Fast: e.Checkpoint == "fast", PageErrors: e.PageErrors == "warn", MaxRate: int64(e.MaxRate), ArchiveTimeout: e.ArchiveTimeout,
 		Codec: c, Level: e.Level, Workers: e.jobs(), Tool: cli.Version,
 		Begin: func(bytes int64) {
 			if !e.Quiet {
@@ -92,7 +92,7 @@ func explainBackup(err error) error {
 	case errors.Is(err, receive.ErrHistory):
 		hint = "the server's timeline cannot be traced back without it: look for the file in pg_wal of every server of the cluster, and in older archives, and have archive-cmd store it (archive-cmd --spool SPOOL PATH)"
 	case errors.Is(err, basebackup.ErrChecksum):
-		hint = "the database is damaged: keep the older backups, and look for the cause before it spreads"
+		hint = "the database is damaged: keep the older backups, and look for the cause before it spreads; --page-errors warn takes a backup that is marked"
 	case errors.Is(err, archive.ErrForeign):
 		hint = "check --spool and --conninfo: they are of two different clusters"
 	default:

@@ -125,6 +125,7 @@ func TestBackupOfDamagedPages(t *testing.T) {
 		r.must(c.Exec(r.ctx(), "CREATE TABLE victim AS SELECT generate_series(1, 1000) AS n"))
 		file, err := c.QueryString(r.ctx(), "SELECT pg_relation_filepath('victim')")
 		r.must(err)
+		clean := r.backup(c)
 		r.must(c.Stop(r.ctx(), pgtest.Fast))
 		content, err := os.ReadFile(c.Path(file))
 		r.must(err)
@@ -135,7 +136,33 @@ func TestBackupOfDamagedPages(t *testing.T) {
 		r.must(f.Close())
 		r.must(c.Start(r.ctx()))
 		r.fails(1, []string{"page checksums are wrong", file, "hint: "}, "backup", "--conninfo", c.ConnString())
-		r.nothingLeft()
+		for _, file := range append(r.backups(), r.leases()...) {
+			if filepath.Base(filepath.Dir(file)) != clean {
+				r.t.Errorf("it left %s", file)
+			}
+		}
+
+		// Where somebody says so it is taken, and is no more than what one can fall back on.
+		id := r.backup(c, "--page-errors", "warn")
+		r.cut(c)
+		if out := r.run("list"); !strings.Contains(out, "NOT RESTORABLE") || !strings.Contains(out, "damaged on the server") {
+			r.t.Errorf("list does not mark it:\n%s", out)
+		}
+		dir := filepath.Join(r.dir, "restored")
+		r.fails(1, []string{"--accept-page-errors"}, "restore", id, "--target-dir", dir)
+		r.run("cleanup", "--keep-backups", "1")
+		if out := r.run("restore", "--target-dir", filepath.Join(r.dir, "clean")); !strings.Contains(out, clean) {
+			r.t.Errorf("restore does not use the last clean backup:\n%s", out)
+		}
+		if out := r.run("restore", "--accept-page-errors", "--target-dir", dir); !strings.Contains(out, id) {
+			r.t.Errorf("restore does not use the backup whose damaged pages are accepted:\n%s", out)
+		}
+		to, err := pgtest.Open(dir)
+		r.must(err)
+		r.must(to.Configure(map[string]string{"archive_mode": "off"}))
+		to = pgtest.Attach(r.t, to)
+		r.must(to.Start(r.ctx()))
+		r.must(to.WaitOpen(r.ctx()))
 	})
 }
 

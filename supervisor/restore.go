@@ -99,6 +99,9 @@ func (e *env) plan(ctx context.Context, a *archive.Archive, kind string, o *targ
 	if p.inv, err = a.Inventory(ctx); err != nil {
 		return nil, err
 	}
+	if o.BadPages {
+		p.inv.AcceptPageErrors()
+	}
 	if o.unstored {
 		p.inv.NothingWaits()
 	}
@@ -139,6 +142,9 @@ func (e *env) warnPassed(p *planned) {
 	}
 	for _, err := range p.plan.Passed {
 		e.msg.Warn("", "%v; the older backup %s is used instead, with the WAL since then", err, b.ID)
+	}
+	if n := len(b.PageErrors); n > 0 {
+		e.msg.Warn("look at these files once the server runs, and take what else there is of them from an older backup", "backup %s holds pages that were damaged on the server: %s", b.ID, strings.Join(b.PageErrors, "; "))
 	}
 	if d := p.inv.Records[b.ID].Drill; d != nil && !d.OK {
 		e.msg.Warn("name an older backup if this one turns out to be of no use", "the last drill of backup %s failed: %s", b.ID, d.Error)

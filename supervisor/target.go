@@ -20,6 +20,7 @@ type targetOptions struct {
 	Name      string `long:"target-name" value-name:"NAME" description:"recover to this restore point (pg_create_restore_point)"`
 	Immediate bool   `long:"target-immediate" description:"stop as soon as the backup is consistent"`
 	Exclusive bool   `long:"target-exclusive" description:"stop just before the time, transaction or position"`
+	BadPages  bool   `long:"accept-page-errors" description:"also use a backup that holds pages which were damaged on the server"`
 	follow    bool   // what is archived later is replayed as well
 	unstored  bool   // what was streamed and is not archived could not be
 	Timeline  string `long:"target-timeline" value-name:"TIMELINE" default:"latest" description:"timeline to recover along: a number, latest for the production server's or else the newest, or current for the backup's own"`

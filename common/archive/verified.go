@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -232,6 +233,8 @@ func (a *Archive) takeObjects(ctx context.Context, inv *Inventory) error {
 			inv.Flaws[m.ID] = err
 		} else if err := inv.Records[m.ID].flaw(); err != nil {
 			inv.Flaws[m.ID] = err
+		} else if len(m.PageErrors) > 0 {
+			inv.Flaws[m.ID] = pageErrors{m}
 		}
 	}
 	return nil
@@ -256,10 +259,32 @@ func lacking(m *backup.Manifest, entries []storage.Entry) error {
 	return nil
 }
 
+// ErrPageErrors says that a backup holds pages that were damaged on the server. It is an [ErrUnsound], too, until somebody
+// accepts them.
+var ErrPageErrors = errors.New("holds pages that were damaged on the server")
+
+// pageErrors is the flaw of such a backup.
+type pageErrors struct{ m *backup.Manifest }
+
+func (e pageErrors) Error() string {
+	return fmt.Sprintf("backup %s %v (%s), and is restored with --accept-page-errors only", e.m.ID, ErrPageErrors, e.m.PageErrors[0])
+}
+
+func (e pageErrors) Is(target error) bool { return target == ErrPageErrors || target == ErrUnsound }
+
+// AcceptPageErrors has backups count as sound whose only flaw are pages that were damaged on the server.
+func (inv *Inventory) AcceptPageErrors() {
+	maps.DeleteFunc(inv.Flaws, func(_ string, flaw error) bool { return errors.Is(flaw, ErrPageErrors) })
+}
+
 // Unsound is the error of a backup of which something is known that makes it one that cannot be restored, an [ErrUnsound];
 // nil if nothing is.
 func (inv *Inventory) Unsound(id string) error {
-	if flaw := inv.Flaws[id]; flaw != nil {
+	flaw := inv.Flaws[id]
+	switch {
+	case errors.Is(flaw, ErrPageErrors):
+		return flaw
+	case flaw != nil:
 		return fmt.Errorf("backup %s %w: %w", id, ErrUnsound, flaw)
 	}
 	return nil

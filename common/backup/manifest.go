@@ -40,6 +40,10 @@ type Manifest struct {
 	Standby  bool   `json:"from_standby"`
 	Checksum bool   `json:"page_checksums"` // the server verified page checksums while it sent the files
 
+	// PageErrors is what the server said of pages whose checksums were wrong when it sent them; empty where all were right, or
+	// not verified. Such a backup is one to fall back on, and no replacement for a clean one.
+	PageErrors []string `json:"page_errors,omitempty"`
+
 	SystemID    wal.SystemID    `json:"system_identifier,string"`
 	SegmentSize wal.SegmentSize `json:"segment_size"` // bytes
 	// Timeline is that on which the backup began and, as PostgreSQL ensures, ended.

@@ -60,6 +60,7 @@ type Server struct {
 // Backup is how base backups are taken.
 type Backup struct {
 	Checkpoint     string        `long:"checkpoint" value-name:"HOW" description:"how the server begins: fast, or spread over its checkpoint interval"`
+	PageErrors     string        `long:"page-errors" value-name:"WHAT" description:"what to do where page checksums are wrong on the server: fail, or warn and mark the backup, which is then restored with --accept-page-errors only"`
 	MaxRate        Size          `long:"max-rate" value-name:"SIZE" description:"bytes per second that the server sends at most, such as 50MB; 0 for no limit"`
 	ArchiveTimeout time.Duration `long:"archive-timeout" value-name:"TIME" description:"how long to wait until the WAL that a backup needs is in the archive"`
 }
@@ -121,7 +122,7 @@ func Default() Config {
 		Compression: Compression{Codec: codec.Default},
 		Archive:     Archive{Lookahead: 24, Verify: "warn"},
 		Restore:     Restore{RetryTime: 5 * time.Second},
-		Backup:      Backup{Checkpoint: "fast", ArchiveTimeout: 2 * time.Minute},
+		Backup:      Backup{Checkpoint: "fast", PageErrors: "fail", ArchiveTimeout: 2 * time.Minute},
 		Stream:      Stream{Slot: "walkeep", FlushInterval: 50 * time.Millisecond},
 	}
 }
@@ -224,6 +225,8 @@ func (b *Backup) check() error {
 	switch {
 	case b.Checkpoint != "fast" && b.Checkpoint != "spread":
 		return fmt.Errorf("checkpoint is fast or spread, not %q", b.Checkpoint)
+	case b.PageErrors != "fail" && b.PageErrors != "warn":
+		return fmt.Errorf("page-errors is fail or warn, not %q", b.PageErrors)
 	case b.MaxRate != 0 && (b.MaxRate < minRate || b.MaxRate > maxRate):
 		return errors.New("max-rate is 32kB to 1GB, or 0 for no limit")
 	case b.ArchiveTimeout <= 0:

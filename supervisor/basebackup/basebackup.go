@@ -37,6 +37,7 @@ var (
 type Options struct {
 	Conninfo       string
 	Fast           bool          // checkpoint at once
+	PageErrors     bool          // take a backup with pages whose checksums are wrong, too, and mark it
 	MaxRate        int64         // bytes per second that the server sends at most; 0: no limit
 	ArchiveTimeout time.Duration // how long to wait for WAL after the last file
 	Codec          codec.Codec
@@ -221,13 +222,19 @@ func (t *taker) receive(ctx context.Context, w *volume.Writer) (*backup.Manifest
 	if err != nil {
 		return nil, err
 	}
+	s.damaged = t.PageErrors
 	files := &source{s: s, known: make(map[string]bool)}
 	if err := w.Add(ctx, files); err != nil {
 		return nil, fail(err)
 	}
 	switch broken := t.brokenPages(); {
-	case broken != nil:
+	case broken != nil && !t.PageErrors:
 		return nil, broken
+	case broken != nil:
+		t.Notice(broken.Error())
+		m.PageErrors = t.broken[:min(len(t.broken), maxPageErrors)]
+	}
+	switch {
 	case s.end.tli != s.begin.tli:
 		return nil, fmt.Errorf("the server went from timeline %d to %d meanwhile: take the backup again", s.begin.tli, s.end.tli)
 	case len(files.label) == 0:
@@ -274,6 +281,9 @@ func (t *taker) notice(n *pgconn.Notice) {
 	}
 	t.Notice(n.Message)
 }
+
+// maxPageErrors bounds what a manifest says of pages, in messages.
+const maxPageErrors = 100
 
 // brokenPages is an error that names the first file with broken pages; nil if there is none.
 func (t *taker) brokenPages() error {

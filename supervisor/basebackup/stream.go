@@ -77,6 +77,7 @@ type stream struct {
 	manifest bool    // what is being read is the server's backup_manifest
 	pending  *string // from 15 on: name of the archive that begins next
 	inCopy   bool    // from 15 on: the one COPY was begun
+	damaged  bool    // an error about page checksums, which comes after all else, does not count
 	done     bool    // the COPY was read to its end
 }
 
@@ -311,6 +312,10 @@ func (s *stream) typed(b []byte) ([]byte, error) {
 	return nil, fmt.Errorf("the server sends a message of unknown type %q", b[0])
 }
 
+// dataCorrupted is the SQLSTATE with which a server ends a backup that it has sent to its end, some pages of which have wrong
+// checksums (perform_base_backup in PostgreSQL's basebackup.c).
+const dataCorrupted = "XX001"
+
 // finish reads the end position and what is left of the answer, and gives io.EOF.
 func (s *stream) finish() error {
 	rows, err := s.rows()
@@ -322,6 +327,9 @@ func (s *stream) finish() error {
 	}
 	for {
 		m, err := s.receive()
+		if failed := new(pgconn.PgError); s.damaged && errors.As(err, &failed) && failed.Code == dataCorrupted {
+			continue
+		}
 		if err != nil {
 			return err
 		}

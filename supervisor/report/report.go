@@ -53,7 +53,8 @@ type Backup struct {
 	FirstSegment string    `json:"first_segment"` // of the WAL that it needs
 	LastSegment  string    `json:"last_segment"`
 	Restorable   bool      `json:"restorable"`
-	Reason       string    `json:"reason"` // why it is not restorable
+	Reason       string    `json:"reason"`      // why it is not restorable
+	PageErrors   int       `json:"page_errors"` // messages of the server about damaged pages in it
 	Server       string    `json:"server_version"`
 	FromStandby  bool      `json:"from_standby"`
 	ToProduction bool      `json:"leads_to_production"` // it can be restored along the way to the production server's timeline
@@ -255,6 +256,7 @@ func (r *Report) takeBackup(inv *archive.Inventory, m *backup.Manifest) {
 		Bytes: m.Bytes, StoredBytes: m.StoredBytes(), Files: m.Files,
 		FirstSegment: m.FirstSegment().String(), LastSegment: m.LastSegment().String(), Server: m.Server, FromStandby: m.Standby,
 	}
+	b.PageErrors = len(m.PageErrors)
 	_, err := inv.Restorable(m)
 	if b.Restorable = err == nil; err != nil {
 		b.Reason = err.Error()
