@@ -77,6 +77,12 @@ func TestFenceStream(t *testing.T) {
 		if out := r.fails(1, []string{"the old primary still answers"}, "promote", "--conninfo", both); !r.recovers(s) {
 			t.Fatalf("it was promoted:\n%s", out)
 		}
+		// A standby that is fed from the archive alone does not say where its primary is, but such a conninfo does.
+		alone := r.standby("alone", map[string]string{"archive_mode": "off"})
+		r.fails(1, []string{"the old primary still answers"}, "promote", "--conninfo", ports(primary, alone))
+		if !r.recovers(alone) {
+			t.Fatal("it was promoted")
+		}
 		r.must(primary.Kill())
 		out := r.run("promote", "--conninfo", both)
 		if r.recovers(s) || !strings.Contains(out, "on timeline 2") {

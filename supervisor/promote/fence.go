@@ -31,6 +31,17 @@ func (p *promoter) fence(ctx context.Context) error {
 }
 
 func (p *promoter) checkPrimary(ctx context.Context) error {
+	// A conninfo of several servers names the primary, too.
+	all, err := pgserver.Places(p.servers)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrUnchecked, err)
+	}
+	several := len(all) > 1
+	if several {
+		if err := p.checkDown(ctx, all); err != nil {
+			return err
+		}
+	}
 	// What the standby does not say, or not to this role, is as if nothing said it.
 	own, _ := p.c.RecoverySetting(ctx, p.info.Major, "primary_conninfo")
 	if p.Primary != "" {
@@ -57,7 +68,7 @@ func (p *promoter) checkPrimary(ctx context.Context) error {
 	if _, err := p.checkReceiver(ctx, p.c, "the standby", 0); err != nil {
 		return err
 	}
-	if p.Primary == "" && own == "" {
+	if p.Primary == "" && own == "" && !several {
 		p.Warn(seeThatItIsDown+"; --primary-conninfo makes this a check",
 			"nothing says where the old primary is, so nobody has looked whether it still runs")
 	}

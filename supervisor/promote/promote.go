@@ -79,7 +79,9 @@ type promoter struct {
 	c     *pgserver.Conn
 	info  pgserver.Info
 	begun time.Time
-	done  Result
+	// servers is the conninfo that was given; Conninfo is that of the standby when it was found there.
+	servers string
+	done    Result
 	// kept is the end of the last whole record that the archive or partial/ has of the timeline that the standby goes to,
 	// whether the standby got it or not.
 	kept wal.LSN
@@ -93,7 +95,7 @@ const poll = 20 * time.Millisecond
 
 // Run promotes.
 func Run(ctx context.Context, a *archive.Archive, o Options) (*Result, error) {
-	p := &promoter{Options: o, a: a, begun: time.Now()}
+	p := &promoter{Options: o, a: a, begun: time.Now(), servers: o.Conninfo}
 	if p.Step == nil {
 		p.Step = func(string) {}
 	}
