@@ -62,9 +62,16 @@ func TestTarget(t *testing.T) {
 		cmdtest.Run(t, h.call(name)).Expect(t, 0)
 		h.wantTarget(t, name, files[name])
 	}
-	deliver() // over nothing
-	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 && runtime.GOOS != "windows" {
-		t.Errorf("got mode %v, want 600 (%v)", info.Mode(), err)
+	// Over nothing, in a data directory that its group may read, and in one that it may not.
+	for dir, want := range map[os.FileMode]os.FileMode{0o750: 0o640, 0o700: 0o600} {
+		if err := os.Chmod(string(h.data), dir); err != nil {
+			t.Fatal(err)
+		}
+		remove()
+		deliver()
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != want && runtime.GOOS != "windows" {
+			t.Errorf("in a directory of mode %o: got mode %v, want %o (%v)", dir, info.Mode(), want, err)
+		}
 	}
 	deliver() // over the same
 	cmdtest.Write(t, path, bytes.Repeat([]byte("x"), 3<<20))

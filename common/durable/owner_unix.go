@@ -27,6 +27,9 @@ func OpenFile(path string, flag int) (*os.File, error) {
 	}
 	if err := give(dir, f); err != nil {
 		f.Close()
+		if flag&os.O_EXCL != 0 { // it was made just now
+			dir.Remove(filepath.Base(path))
+		}
 		return nil, err
 	}
 	return f, nil
