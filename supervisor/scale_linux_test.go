@@ -79,7 +79,17 @@ func (l large) write(t testing.TB) {
 		content, err := m.Encode()
 		must(err)
 		must(os.MkdirAll(filepath.Join(l.dir, backup.Dir(m.ID)), 0o700))
-		must(os.WriteFile(filepath.Join(l.dir, backup.Dir(m.ID), backup.ManifestName), content, 0o600))
+		dir := filepath.Join(l.dir, backup.Dir(m.ID))
+		must(os.WriteFile(filepath.Join(dir, backup.ManifestName), content, 0o600))
+		must(os.WriteFile(filepath.Join(dir, m.Index.Name), []byte("x"), 0o600))
+		for i, v := range m.Volumes { // holes, of the right size
+			if i == 0 {
+				must(os.WriteFile(filepath.Join(dir, v.Name), nil, 0o600))
+				must(os.Truncate(filepath.Join(dir, v.Name), v.Stored))
+				continue
+			}
+			must(os.Link(filepath.Join(dir, m.Volumes[0].Name), filepath.Join(dir, v.Name)))
+		}
 	}
 }
 
