@@ -26,7 +26,7 @@ var hostile = map[int][]string{
 
 // What the configuration or a role sets for others changes nothing of what a connection says, and does not end it.
 func TestSession(t *testing.T) {
-	for _, major := range []int{10, 18} {
+	for _, major := range []int{10, 19} {
 		t.Run(fmt.Sprint(major), func(t *testing.T) {
 			pgtest.Need(t, major)
 			c := pgtest.New(t, pgtest.Options{Major: major, Dir: pgtest.TempDir(t) + "/c", Settings: map[string]string{"max_wal_senders": "3", "wal_level": "replica"}})
