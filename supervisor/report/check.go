@@ -228,6 +228,12 @@ func (f *findings) rest() {
 			f.add(Warning, "standby %s (%s on %s) holds %d segments that no backup needs, and was heard of last at %s", s.ID, s.DataDirectory, s.Host, *s.Held, s.Noted.Format(time.RFC3339))
 		}
 	}
+	for _, d := range f.r.Damaged {
+		ends := func(w Window) bool { return w.Gap != nil && w.Gap.First == d.Segment }
+		if d.Found && !slices.ContainsFunc(f.r.windowsOf(f.r.Production), ends) { // else that was said
+			f.add(Warning, "verify --deep has found %s damaged: %s", d.Segment, d.Reason)
+		}
+	}
 	for _, fault := range f.r.Faults {
 		f.add(Warning, "%s: %s", fault.Object, fault.Error)
 	}

@@ -148,11 +148,12 @@ type Lease struct {
 	Live    bool      `json:"live"` // its holder may still be at work
 }
 
-// Damaged is a segment that was archived with broken records.
+// Damaged is a segment that was archived with broken records, or was found damaged.
 type Damaged struct {
 	Segment string `json:"segment"`
 	LSN     string `json:"lsn"`
 	Reason  string `json:"reason"`
+	Found   bool   `json:"found_by_verify"` // it was whole when it was archived, or seemed so
 }
 
 // A Fault is an object that cannot be read, or is not what it should be.
@@ -242,7 +243,7 @@ func (r *Report) takeNotes(inv *archive.Inventory) {
 		if d.Left {
 			continue
 		}
-		r.Damaged = append(r.Damaged, Damaged{d.Segment.String(), d.LSN.String(), d.Reason})
+		r.Damaged = append(r.Damaged, Damaged{d.Segment.String(), d.LSN.String(), d.Reason, d.Found})
 	}
 	for _, f := range inv.Faults {
 		r.Faults = append(r.Faults, Fault{f.Object, f.Err.Error()})

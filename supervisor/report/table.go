@@ -180,7 +180,7 @@ func (r *Report) listOthers(p *page) {
 		}
 	}
 	if len(r.Damaged) > 0 {
-		p.section("ARCHIVED WITH BROKEN RECORDS")
+		p.section("ARCHIVED WITH BROKEN RECORDS, OR DAMAGED SINCE")
 		for _, d := range r.Damaged {
 			p.line("%s at %s: %s", d.Segment, d.LSN, d.Reason)
 		}
