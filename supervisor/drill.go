@@ -116,7 +116,7 @@ func runDrill(ctx context.Context, e *env, o *drillOptions) (err error) {
 	defer func() { err = errors.Join(err, p.held.Release()) }()
 	e.warnPassed(p)
 	r.Plan = p.plan
-	if r.Changes, err = a.Changes(ctx, p.inv, p.plan); err != nil {
+	if r.Changes, err = e.changes(ctx, a, p); err != nil {
 		return explainRestore(err)
 	}
 	bar := e.showDrill(&r)

@@ -200,7 +200,7 @@ func (e *env) restore(ctx context.Context, what restoring) (err error) {
 	defer func() { err = errors.Join(err, p.held.Release()) }()
 	r := what.Options
 	r.Plan = p.plan
-	if r.Changes, err = a.Changes(ctx, p.inv, p.plan); err != nil {
+	if r.Changes, err = e.changes(ctx, a, p); err != nil {
 		return what.explain(err)
 	}
 	if s := r.Recovery.Standby; s != nil && (what.target.Timeline != "latest" || p.plan.Said) {
@@ -393,6 +393,17 @@ func describeTarget(r restore.Options) string {
 		"shutdown": "shut down there",
 	}
 	return fmt.Sprintf("%s, on timeline %d, and %s", where, r.Plan.Timeline, then[r.Recovery.Action])
+}
+
+// changes finds out what the WAL of a plan does when it is replayed.
+func (e *env) changes(ctx context.Context, a *archive.Archive, p *planned) (archive.Changes, error) {
+	var bar *progress.Bar
+	if !e.Quiet {
+		bar = progress.New(os.Stderr, "read WAL", int64(p.plan.To-p.plan.Backup.Start))
+	}
+	found, err := a.Changes(ctx, p.inv, p.plan, bar.Add)
+	bar.Done()
+	return found, err
 }
 
 // explainOutside says what to do about a tablespace that cannot go where the replay puts it.

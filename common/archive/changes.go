@@ -20,8 +20,9 @@ type Changes struct {
 }
 
 // Changes reads all WAL that is replayed on the way of a plan, up to the target. What is archived later is not among it,
-// and is replayed where the target is the end of the WAL, unless recovery is told to end at Last.
-func (a *Archive) Changes(ctx context.Context, inv *Inventory, p Plan) (Changes, error) {
+// and is replayed where the target is the end of the WAL, unless recovery is told to end at Last. read is called with the
+// bytes of each segment that was read; it may be nil.
+func (a *Archive) Changes(ctx context.Context, inv *Inventory, p Plan, read func(bytes int64)) (Changes, error) {
 	w, err := inv.way(p.Timeline)
 	if err != nil {
 		return Changes{}, err
@@ -44,6 +45,9 @@ func (a *Archive) Changes(ctx context.Context, inv *Inventory, p Plan) (Changes,
 	err = a.walk(ctx, w, uint64(p.Backup.Start)/w.size, (uint64(to)+w.size-1)/w.size, to, &walker, func(_ uint64, r wal.Result) bool {
 		if r.Records > 0 {
 			found.Last = r.Last
+		}
+		if read != nil {
+			read(int64(w.size))
 		}
 		if r.Blind {
 			found.Unread = r.Unchecked

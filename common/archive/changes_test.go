@@ -44,7 +44,7 @@ func TestChanges(t *testing.T) {
 				t.Helper()
 				p, err := s.a.Plan(ctx, inv, target, "")
 				s.must(err)
-				found, err := s.a.Changes(ctx, inv, p)
+				found, err := s.a.Changes(ctx, inv, p, nil)
 				s.must(err)
 				var all []wal.NewTablespace
 				for _, c := range found.Tablespaces {
