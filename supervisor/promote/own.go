@@ -63,11 +63,13 @@ func (p *promoter) archiveOwn(ctx context.Context) error {
 	if tli == 0 {
 		return nil
 	}
-	way := wal.History{Timeline: tli}
-	if tli > 1 {
-		if way, err = p.ownHistory(ctx, tli); err != nil {
-			return err
-		}
+	way, err := p.ownHistory(ctx, tli)
+	if errors.Is(err, fs.ErrNotExist) && s.Timeline != 0 && s.Timeline < tli {
+		// A server that opens makes the first segment of its new timeline before the history, and may have been killed between.
+		way, err = p.ownHistory(ctx, s.Timeline)
+	}
+	if err != nil {
+		return err
 	}
 	size := uint64(p.info.SegmentSize)
 	first, last := p.oldest(), uint64(end)/size // the last is not complete, if it is there
@@ -110,6 +112,9 @@ func (p *promoter) archiveOwn(ctx context.Context) error {
 // ownHistory is that of the timeline that the standby is on. The archive gets it and those of the timelines on the way, if the
 // standby has them.
 func (p *promoter) ownHistory(ctx context.Context, tli wal.Timeline) (wal.History, error) {
+	if tli == 1 {
+		return wal.History{Timeline: tli}, nil
+	}
 	way, err := p.storeHistory(ctx, tli)
 	if err != nil {
 		return way, err
