@@ -262,6 +262,11 @@ func (r *rig) put(object string, content []byte) {
 // bind makes the archive that of a cluster, without anything in it.
 func (r *rig) bind(id wal.SystemID, size wal.SegmentSize) {
 	r.t.Helper()
+	if b, ok := r.b.(storage.Directories); ok {
+		if err := b.MakeDir(r.t.Context(), "wal"); err != nil {
+			r.t.Fatal(err)
+		}
+	}
 	r.put("archive.json", fmt.Appendf(nil, `{"version":1,"system_identifier":"%d","segment_size":%d}`, id, size))
 }
 

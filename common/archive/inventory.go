@@ -185,6 +185,13 @@ func (a *Archive) takeWAL(ctx context.Context, inv *Inventory) error {
 		if err := a.takeHistory(ctx, inv, &l.Line); err != nil {
 			return err
 		}
+	}
+	streamed, err := a.streamedHistories(ctx)
+	if err != nil {
+		return err
+	}
+	t.left(streamed)
+	for _, l := range t.lines {
 		inv.Lines = append(inv.Lines, l.Line)
 	}
 	slices.SortFunc(inv.Lines, func(a, b Line) int { return cmp.Compare(a.Timeline, b.Timeline) })
@@ -277,6 +284,30 @@ func (t *stock) take(n wal.Name, s stored) {
 		l.Partials = append(l.Partials, n)
 	}
 	l.Evidence = append(l.Evidence, Evidence{Timeline: n.Timeline, Next: next, Why: s.Name + " is there"})
+}
+
+// left adds the evidence of histories: a timeline was there up to where another one has left it.
+func (t *stock) left(histories []wal.History) {
+	for _, l := range t.lines {
+		histories = append(histories, l.History)
+		if l.HistoryErr == nil || errors.Is(l.HistoryErr, ErrAbsent) {
+			continue
+		}
+		for tli, earlier := range t.lines { // it may have left any of them behind the last segment that is there
+			if n := len(earlier.Segments); n > 0 && tli < l.Timeline {
+				why := fmt.Sprintf("where timeline %d comes from is not known", l.Timeline)
+				earlier.Evidence = append(earlier.Evidence, Evidence{Timeline: tli, Next: earlier.Segments[n-1].Last + 2, Why: why})
+			}
+		}
+	}
+	for _, h := range histories {
+		for _, e := range h.Entries {
+			if l := t.lines[e.Timeline]; l != nil {
+				why := fmt.Sprintf("timeline %d comes from it at %s", h.Timeline, e.End)
+				l.Evidence = append(l.Evidence, Evidence{Timeline: e.Timeline, Next: uint64(e.End) / uint64(t.inv.SegmentSize), Why: why})
+			}
+		}
+	}
 }
 
 // holes lists the directories at whose segments something seems to be missing.
