@@ -281,6 +281,37 @@ func TestRunUnreachable(t *testing.T) {
 	d.stop(syscall.SIGTERM)
 }
 
+// While the server says that it cannot archive, no file is copied for a backup that could not be completed.
+func TestRunWaitsForArchiving(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, 15)
+	c := r.start("primary", nil)
+	r.backup(c)
+	r.must(c.Exec(r.ctx(), "ALTER SYSTEM SET archive_command = 'false'"))
+	r.must(c.Reload(r.ctx()))
+	_, err := c.SwitchWAL(r.ctx())
+	r.must(err)
+	r.must(c.WaitFor(r.ctx(), pgtest.Timeout, "a failure to archive", func(ctx context.Context) (bool, error) {
+		n, err := c.QueryInt(ctx, "SELECT failed_count FROM pg_stat_archiver")
+		return n > 0, err
+	}))
+	r.must(os.RemoveAll(filepath.Join(r.spool, "backups"))) // so that one is due
+	d := r.daemon(fmt.Sprintf("conninfo = %s\nbackup-schedule = @yearly\narchive-timeout = 1s\n", conninfo(c)))
+	d.await(`msg=failed task=backup .*archive_command fails since .*no file was copied`)
+	d.stop(syscall.SIGTERM)
+	if left, err := os.ReadDir(filepath.Join(r.spool, "backups")); err == nil && len(left) > 0 {
+		t.Errorf("files were copied: %v", left)
+	}
+
+	// A cleanup that fails says nothing of what it has removed.
+	r.mkdir(filepath.Join(r.spool, "leases", "x"))
+	r.must(pgtest.Command(r.ctx(), "sh", "-c", "echo x > "+filepath.Join(r.spool, "leases", "y.json")).Run())
+	out, err := r.command("cleanup", "--keep-backups", "1").Output()
+	if err == nil || len(out) > 0 {
+		t.Errorf("cleanup: %v, and it says %q", err, out)
+	}
+}
+
 // WAL that was archived with broken records is followed by a backup at once.
 func TestRunBrokenWAL(t *testing.T) {
 	t.Parallel()
