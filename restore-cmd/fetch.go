@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/cenkalti/backoff/v4"
@@ -45,6 +46,8 @@ func fetch(o options, standby bool, msg *cli.Messages) error {
 		return nil
 	case errors.Is(err, archive.ErrAbsent):
 		return cli.Fail(exitAbsent, err, "")
+	case errors.Is(err, errAhead):
+		return cli.Fail(exitAbsent, err, "")
 	}
 	return fail(standby, err, hint(err))
 }
@@ -56,11 +59,44 @@ func retry(most time.Duration, standby bool, try func() error) error {
 		backoff.WithInitialInterval(50*time.Millisecond), backoff.WithMaxInterval(time.Second), backoff.WithMaxElapsedTime(most))
 	return backoff.Retry(func() error {
 		err := try()
-		if err == nil || errors.Is(err, archive.ErrAbsent) || errors.Is(err, archive.ErrLeft) || most == 0 || !standby && !errors.Is(err, archive.ErrGap) {
+		if err == nil || errors.Is(err, archive.ErrAbsent) || errors.Is(err, archive.ErrLeft) || errors.Is(err, errAhead) || most == 0 || !standby && !errors.Is(err, archive.ErrGap) {
 			return permanent(err)
 		}
 		return err
 	}, policy)
+}
+
+// errAhead says that the server does not need what is missing.
+var errAhead = errors.New("the server asks ahead, and stops before it")
+
+// readsAhead reports whether a server asks for a segment that lies behind the position to which it recovers: since 15 it
+// reads ahead, and would go down before it has come to the last record in front of a hole. It does not open the database
+// for an "absent" then: since 13 it fails if its target was not reached.
+func readsAhead(ctx context.Context, a *archive.Archive, name wal.Name, path string) bool {
+	if filepath.Base(path) != recoveryPath || name.Kind != wal.KindSegment {
+		return false
+	}
+	version, err := os.ReadFile(filepath.Join(dataDir, "PG_VERSION"))
+	if err != nil {
+		return false
+	}
+	if major, err := strconv.Atoi(strings.TrimSpace(string(version))); err != nil || major < 15 {
+		return false
+	}
+	r, recovers, err := pgdata.ReadRecovery(dataDir)
+	if err != nil || !recovers || r.Standby {
+		return false
+	}
+	target, err := wal.ParseLSN(r.TargetLSN)
+	if err != nil {
+		return false
+	}
+	id, err := a.Identity(ctx)
+	if err != nil {
+		return false
+	}
+	start, err := name.Start(id.SegmentSize)
+	return err == nil && target < start
 }
 
 func permanent(err error) error {
@@ -102,6 +138,9 @@ func deliver(ctx context.Context, o options, name wal.Name, standby bool, msg *c
 	var got archive.Fetched
 	if err = onWay(ctx, a, name, o.path); err == nil {
 		got, err = a.Fetch(ctx, name, cluster, durable.Pieces{File: f})
+	}
+	if errors.Is(err, archive.ErrGap) && readsAhead(ctx, a, name, o.path) {
+		err = fmt.Errorf("%w: %w", errAhead, err)
 	}
 	if left := errors.Is(err, archive.ErrLeft); standby && (left || errors.Is(err, archive.ErrAbsent)) {
 		why := err

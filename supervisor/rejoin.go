@@ -136,7 +136,7 @@ func explainRejoin(err error) error {
 	case errors.Is(err, archive.ErrForeign):
 		hint = "check --pgdata and --spool: they are of two different clusters"
 	case errors.Is(err, archive.ErrUnreachable):
-		hint = cli.Call("list") + " shows what can be recovered; take a backup of the new primary"
+		hint = cli.Call("list") + " shows what can be recovered; missing segments may still lie in the pg_wal of this server, or of another one: archive-cmd stores them from there; else take a backup of the new primary"
 	case errors.Is(err, restore.ErrNotEmpty):
 		hint = "a tablespace that the server does not have goes where the backup had it: make room there"
 	case errors.Is(err, restore.ErrPlace):

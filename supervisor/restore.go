@@ -243,7 +243,7 @@ func (o *restoreOptions) read(e *env) (r restore.Options, err error) {
 	} else if o.Slot != "" || e.given("primary-conninfo") {
 		return r, errors.New("--primary-conninfo and --primary-slot are for --standby")
 	}
-	latest := o.Time == "" && o.XID == "" && o.LSN == "" && o.Name == "" && !o.Immediate
+	latest := o.Time == "" && o.XID == "" && o.LSN == "" && o.Name == "" && !o.Immediate && !o.Available
 	if latest && (o.Action == "pause" || o.Action == "shutdown") {
 		return r, fmt.Errorf("--target-action %s needs a target: at the end of the WAL the server always opens the database", o.Action)
 	}
@@ -378,7 +378,7 @@ func describeTarget(r restore.Options) string {
 	case archive.ToXID:
 		where = fmt.Sprintf("transaction %d", t.XID)
 	case archive.ToLSN:
-		where = "the position " + t.LSN.String()
+		where = "the position " + r.Plan.At.String()
 	case archive.ToName:
 		where = fmt.Sprintf("the restore point %q", t.Name)
 	default:
@@ -429,7 +429,7 @@ func explainRestore(err error) error {
 	case errors.Is(err, archive.ErrUnreachable) && errors.Is(err, archive.ErrUnsound):
 		hint = cli.Call("list") + " shows what can be recovered; " + cli.Call("verify", "--deep") + " says whether a backup that was repaired is whole again"
 	case errors.Is(err, archive.ErrUnreachable):
-		hint = cli.Call("list") + " shows what can be recovered; --target-timeline goes along another timeline; what a server that runs has just written is archived after SELECT pg_switch_wal()"
+		hint = cli.Call("list") + " shows what can be recovered; --target-available recovers to the last record before a hole; --target-timeline goes along another timeline; what a server that runs has just written is archived after SELECT pg_switch_wal()"
 	case errors.Is(err, restore.ErrInUse):
 		hint = "stop the server or the restore that uses it; where neither runs, remove postmaster.pid"
 	case errors.Is(err, restore.ErrInterrupted):

@@ -19,6 +19,7 @@ type targetOptions struct {
 	LSN       string `long:"target-lsn" value-name:"LSN" description:"recover to this position in the WAL"`
 	Name      string `long:"target-name" value-name:"NAME" description:"recover to this restore point (pg_create_restore_point)"`
 	Immediate bool   `long:"target-immediate" description:"stop as soon as the backup is consistent"`
+	Available bool   `long:"target-available" description:"recover as far as the archive goes without a hole, to its last record"`
 	Exclusive bool   `long:"target-exclusive" description:"stop just before the time, transaction or position"`
 	BadPages  bool   `long:"accept-page-errors" description:"also use a backup that holds pages which were damaged on the server"`
 	follow    bool   // what is archived later is replayed as well
@@ -58,6 +59,10 @@ func (o *targetOptions) target(inv *archive.Inventory, id string) (archive.Targe
 	if o.Immediate {
 		given = append(given, "--target-immediate")
 		t.Kind = archive.ToImmediate
+	}
+	if o.Available {
+		given = append(given, "--target-available")
+		t.Kind = archive.ToAvailable
 	}
 	switch {
 	case err != nil:

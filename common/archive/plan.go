@@ -23,6 +23,8 @@ const (
 	ToXID       TargetKind = "xid"
 	ToLSN       TargetKind = "lsn"
 	ToName      TargetKind = "name" // a restore point
+	// ToAvailable is the last record before what is missing; a plan for it has another kind, which PostgreSQL knows.
+	ToAvailable TargetKind = "available"
 )
 
 // A Target is a point to which a cluster is to be recovered.
@@ -44,6 +46,8 @@ func (t Target) String() string {
 	switch t.Kind {
 	case ToLatest:
 		return "the end of the WAL"
+	case ToAvailable:
+		return "what there is"
 	case ToTime:
 		return "time " + t.Time.UTC().Format(timeForm)
 	case ToXID:
@@ -82,6 +86,15 @@ var ErrUnreachable = errors.New("cannot be recovered")
 // Recovery stops at the first one that it meets.
 func (a *Archive) Plan(ctx context.Context, inv *Inventory, t Target, id string) (Plan, error) {
 	p := planner{a: a, inv: inv, target: t}
+	found, err := p.run(ctx, id)
+	if errors.Is(err, ErrUnreachable) {
+		err = fmt.Errorf("%w; %s", err, p.possible(ctx))
+	}
+	return found, err
+}
+
+func (p *planner) run(ctx context.Context, id string) (Plan, error) {
+	t, inv := p.target, p.inv
 	if id != "" {
 		if p.given = inv.Backup(id); p.given == nil {
 			return Plan{}, p.refuse("there is no backup %s", id)
@@ -98,6 +111,8 @@ func (a *Archive) Plan(ctx context.Context, inv *Inventory, t Target, id string)
 		return p.latest()
 	case ToImmediate:
 		return p.immediate()
+	case ToAvailable:
+		return p.available(ctx)
 	case ToLSN:
 		return p.lsn(ctx)
 	case ToTime:
@@ -120,11 +135,16 @@ type planner struct {
 	unread  *wal.Damage        // the first thing that is not known in WAL of a newer version; nil if all could be searched
 }
 
-// refuse says that the target cannot be reached, and what can.
+// refuse says that the target cannot be reached.
 func (p *planner) refuse(format string, args ...any) error {
 	if p.unread != nil {
 		format += "; but the WAL is of a newer PostgreSQL than this program knows, and was not searched from the " + strings.ReplaceAll(p.unread.Error(), "%", "%%") + " on"
 	}
+	return fmt.Errorf("%s %w: %w", p.target, ErrUnreachable, fmt.Errorf(format, args...))
+}
+
+// possible says what can be reached instead, up to where.
+func (p *planner) possible(ctx context.Context) string {
 	windows := p.inv.windowsOf(p.target.Timeline)
 	if len(windows) == 0 {
 		windows = p.inv.Windows()
@@ -132,13 +152,15 @@ func (p *planner) refuse(format string, args ...any) error {
 	const most = 4
 	var possible []string
 	for _, w := range windows[max(0, len(windows)-most):] {
+		if end, err := p.a.EndOfRecords(ctx, p.inv, w); err == nil {
+			w.To = end
+		}
 		possible = append(possible, w.String())
 	}
-	can := "no backup can be restored"
-	if len(possible) > 0 {
-		can = "possible is " + strings.Join(possible, ", or ")
+	if len(possible) == 0 {
+		return "no backup can be restored"
 	}
-	return fmt.Errorf("%s %w: %w; %s", p.target, ErrUnreachable, fmt.Errorf(format, args...), can)
+	return "possible is " + strings.Join(possible, ", or ")
 }
 
 // choose finds the way along which recovery goes, and the backups on it.

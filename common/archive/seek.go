@@ -2,6 +2,7 @@ package archive
 
 import (
 	"context"
+	"slices"
 
 	"walkeep/common/backup"
 	"walkeep/common/wal"
@@ -33,15 +34,79 @@ func (p *planner) lsn(ctx context.Context) (Plan, error) {
 			return Plan{}, err
 		}
 	}
-	switch {
-	case found:
+	if found {
 		return p.plan(r, lsn, until), nil
+	}
+	if lsn <= r.To {
+		start, end, err := p.lastRecord(ctx, r)
+		if err != nil {
+			return Plan{}, err
+		}
+		// What list and refusals name as the end must do. No record begins there, so that recovery stops with the last one.
+		said, err := p.a.EndOfRecords(ctx, p.inv, Window{Timeline: p.target.Timeline, From: r.From, To: r.To, Gap: r.Gap})
+		if err == nil && start != 0 && start < lsn && lsn <= max(said, end) {
+			return p.stopBehind(r, start, end), nil
+		}
+	}
+	switch {
 	case r.Gap != nil:
 		return Plan{}, p.refuse("%s", r.Gap)
 	case last != 0:
 		return Plan{}, p.refuse("the last record in the archive ends at %s", last)
 	}
 	return Plan{}, p.refuse("the WAL in the archive ends before %s", r.To)
+}
+
+// available goes to the last record of the newest backup that can be restored.
+func (p *planner) available(ctx context.Context) (Plan, error) {
+	var r Reach
+	err := p.refuse("the archive holds no backup")
+	for _, b := range slices.Backward(p.backups) {
+		if r, err = p.inv.Reach(b, p.target.Timeline); err == nil {
+			break
+		}
+		err = p.refuse("%w", err)
+	}
+	if err != nil {
+		return Plan{}, err
+	}
+	start, end, err := p.lastRecord(ctx, r)
+	if err != nil {
+		return Plan{}, err
+	}
+	return p.stopBehind(r, start, end), nil
+}
+
+// stopBehind is the plan that ends with a record. PostgreSQL stops with the first one that begins at the position or
+// behind it. One before the backup is consistent is no target.
+func (p *planner) stopBehind(r Reach, start, end wal.LSN) Plan {
+	if start < r.From {
+		p.target = Target{Kind: ToImmediate, Timeline: p.target.Timeline}
+		return p.plan(r, 0, r.From)
+	}
+	p.target = Target{Kind: ToLSN, LSN: start, Timeline: p.target.Timeline}
+	return p.plan(r, end, end)
+}
+
+// lastRecord finds where the last whole record of a reach begins and ends; zeros if there is none.
+func (p *planner) lastRecord(ctx context.Context, r Reach) (start, end wal.LSN, err error) {
+	begin, to := uint64(r.Backup.Start)/p.way.size, p.numbers(r.To)
+	for n := uint64(1); start == 0; n *= 2 {
+		first := begin
+		if to-begin > n {
+			first = to - n
+		}
+		err := p.a.scan(ctx, p.way, first, to, r.To, func(wal.Event) {}, func(_ uint64, s wal.Result) bool {
+			if s.Records > 0 {
+				start, end = s.Last, s.End
+			}
+			return true
+		})
+		if err != nil || first == begin {
+			return start, end, err
+		}
+	}
+	return start, end, nil
 }
 
 // numbers is the number of the segment after the one that holds the byte before to.

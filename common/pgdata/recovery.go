@@ -20,7 +20,8 @@ type Recovery struct {
 	Standby bool
 	// Timeline is its recovery_target_timeline: a number, [Latest], which is the default since 12, or [Current], which is
 	// that up to 11, where the word is not known.
-	Timeline string
+	Timeline  string
+	TargetLSN string // its recovery_target_lsn; empty: none
 }
 
 // ReadRecovery reads how the server of a data directory recovers from an archive; false: it does not.
@@ -57,6 +58,9 @@ func ReadRecovery(dir string) (Recovery, bool, error) {
 func (r *Recovery) take(settings map[string]string) {
 	if value, ok := settings["recovery_target_timeline"]; ok {
 		r.Timeline = value
+	}
+	if value, ok := settings["recovery_target_lsn"]; ok {
+		r.TargetLSN = value
 	}
 }
 

@@ -1,0 +1,87 @@
+package archive_test
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"walkeep/common/archive"
+	"walkeep/common/backup"
+	"walkeep/common/wal"
+)
+
+// Whatever is missing or broken, the end that is said to be recoverable can be given as a target, and so can "as far as
+// possible": both end there.
+func TestPlanToWhatIsSaidToBeThere(t *testing.T) {
+	segments := []string{
+		segment, switched, "00000001000000000000000C", "00000001000000000000000D", "00000001000000000000000E", "00000001000000000000000F",
+	}
+	header, err := wal.ParseHeader(file(t, segment))
+	if err != nil {
+		t.Fatal(err)
+	}
+	tried, holes, broken := 0, 0, 0
+	for seed := range uint64(60) {
+		random := rand.New(rand.NewPCG(seed, 1))
+		r := newRig(t, newLocal(t))
+		for _, name := range segments {
+			content := file(t, name)
+			switch random.IntN(8) {
+			case 0:
+				continue
+			case 1: // its records are broken somewhere
+				content = bytes.Clone(content)
+				content[4096+random.IntN(len(content)/2)] ^= 0x55
+			}
+			r.mustPush(name, content)
+		}
+		if random.IntN(2) == 0 {
+			r.mustPush(history3, file(t, history3))
+			r.mustPush(history2, file(t, history2))
+			r.mustPush(third, file(t, third))
+		}
+		r.mustPush(partial, file(t, partial))
+		for i := range 3 {
+			start := wal.LSN((9 + uint64(random.IntN(8))) * mb)
+			putManifest(t, r.b, &backup.Manifest{
+				Version: backup.Version, ID: fmt.Sprintf("2026010%dT000000Z", i+1), Type: "full", Codec: "zstd", SystemID: header.SystemID, SegmentSize: wal.SegmentSize(mb),
+				Timeline: 1, Start: start + 40, Stop: start + 40 + wal.LSN(random.IntN(256)), Began: january, Ended: january, Files: 1, Bytes: 1,
+				Volumes: []backup.Stored{{Name: "data-0001.tar.zst", Plain: 1, Stored: 1}}, Index: backup.Stored{Name: "files.json.zst", Plain: 1, Stored: 1},
+			})
+			r.put(backup.Dir(fmt.Sprintf("2026010%dT000000Z", i+1))+"data-0001.tar.zst", []byte("x"))
+			r.put(backup.Dir(fmt.Sprintf("2026010%dT000000Z", i+1))+"files.json.zst", []byte("x"))
+		}
+		inv, err := r.a.Inventory(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i, w := range inv.Windows() {
+			end, err := r.a.EndOfRecords(t.Context(), inv, w)
+			if err != nil {
+				t.Fatalf("seed %d: %v", seed, err)
+			}
+			tried++
+			if w.Gap != nil {
+				holes++
+				if w.Gap.Damage != nil {
+					broken++
+				}
+			}
+			p, err := r.a.Plan(t.Context(), inv, archive.Target{Kind: archive.ToLSN, LSN: end, Timeline: w.Timeline}, "")
+			if err != nil || p.Until != w.Last && p.At != end && p.Target.Kind != archive.ToImmediate {
+				t.Errorf("seed %d: %s, whose records end at %s: got %+v, %v", seed, w, end, p, err)
+				continue
+			}
+			if all := inv.Windows(); i == len(all)-1 || all[i+1].Timeline != w.Timeline {
+				q, err := r.a.Plan(t.Context(), inv, archive.Target{Kind: archive.ToAvailable, Timeline: w.Timeline}, "")
+				if err != nil || q.Target != p.Target || q.At != p.At {
+					t.Errorf("seed %d: %s, as far as possible: got %+v, %v, want %+v", seed, w, q, err, p)
+				}
+			}
+		}
+	}
+	if tried < 30 || holes < 10 || broken < 3 {
+		t.Errorf("only %d windows, %d before holes, %d before broken records", tried, holes, broken)
+	}
+}
