@@ -105,10 +105,14 @@ func spoil(t *testing.T, random *rand.Rand, root string) string {
 			return rel + " emptied"
 		}
 	case 4:
-		if err := os.RemoveAll(path); err == nil && !info.IsDir() {
-			err = os.Mkdir(path, 0o700)
-		} else if err == nil {
+		err := os.RemoveAll(path)
+		if err == nil && info.IsDir() {
 			err = os.WriteFile(path, []byte("x"), 0o600)
+		} else if err == nil {
+			err = os.Mkdir(path, 0o700)
+		}
+		if err != nil {
+			t.Fatal(err)
 		}
 		return rel + " of another kind"
 	case 5:
