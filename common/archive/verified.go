@@ -242,18 +242,22 @@ func (a *Archive) takeObjects(ctx context.Context, inv *Inventory) error {
 
 // lacking says what of a backup a listing of its directory lacks; nil if nothing.
 func lacking(m *backup.Manifest, entries []storage.Entry) error {
+	listed := make(map[string]storage.Entry, len(entries))
+	for _, e := range entries {
+		listed[strings.TrimSuffix(e.Name, "/")] = e
+	}
 	for _, s := range append(slices.Clone(m.Volumes), m.Index) {
 		name := backup.Dir(m.ID) + s.Name
-		i := slices.IndexFunc(entries, func(e storage.Entry) bool { return strings.TrimSuffix(e.Name, "/") == name })
+		e, there := listed[name]
 		switch {
-		case i < 0:
+		case !there:
 			return fmt.Errorf("%s: %w: it is missing", name, ErrDamaged)
-		case entries[i].IsDir():
+		case e.IsDir():
 			return fmt.Errorf("%s: %w: it is a directory", name, ErrDamaged)
-		case entries[i].Err != nil:
-			return fmt.Errorf("%s: %w", name, entries[i].Err)
-		case entries[i].Size != s.Stored:
-			return fmt.Errorf("%s: %w: it has %d bytes instead of %d", name, ErrDamaged, entries[i].Size, s.Stored)
+		case e.Err != nil:
+			return fmt.Errorf("%s: %w", name, e.Err)
+		case e.Size != s.Stored:
+			return fmt.Errorf("%s: %w: it has %d bytes instead of %d", name, ErrDamaged, e.Size, s.Stored)
 		}
 	}
 	return nil
