@@ -80,6 +80,7 @@ var options = []struct {
 		[4]any{config.Size(0), config.Size(1 << 20), config.Size(32 << 10), config.Size(1 << 30)}},
 	{"archive-timeout", "1s", "1m", "1h", func(c config.Config) any { return c.ArchiveTimeout },
 		[4]any{2 * time.Minute, time.Second, time.Minute, time.Hour}},
+	{"page-errors", "warn", "fail", "warn", func(c config.Config) any { return c.PageErrors }, [4]any{"fail", "warn", "fail", "warn"}},
 	{"jobs", "1", "2", "3", func(c config.Config) any { return c.Jobs }, [4]any{0, 1, 2, 3}},
 	{"keep-backups", "1", "2", "3", func(c config.Config) any { return c.KeepBackups }, [4]any{0, 1, 2, 3}},
 	{"keep-days", "1", "2", "3", func(c config.Config) any { return c.KeepDays }, [4]any{0, 1, 2, 3}},
