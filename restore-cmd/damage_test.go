@@ -209,11 +209,6 @@ func TestTwoObjects(t *testing.T) {
 		add(t, h, same, func(b []byte) []byte { return cmdtest.Flip(b, 8*1000) })
 		h.run(t, name).Expect(t, 126, ".s2", "damaged", hintDamaged)
 	})
-	t.Run("one of a form that is not read here", func(t *testing.T) {
-		h := newHost(t, files.Only(name))
-		h.put(t, filepath.Join("wal", name[:16], name+".zst.age"), []byte("age-encryption.org/v1"))
-		h.run(t, name).Expect(t, 126, ".zst.age")
-	})
 	t.Run("partial segments", func(t *testing.T) {
 		partial := files.Kind(t, ".partial")
 		h := newHost(t, files.Only(partial))

@@ -3,22 +3,12 @@
 package main_test
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"testing"
 
 	"walkeep/common/pgtest"
 )
-
-// feeds waits until a server has so many standbys that stream.
-func (r *rig) feeds(c *pgtest.Cluster, standbys int64) {
-	r.t.Helper()
-	r.must(c.WaitFor(r.ctx(), pgtest.Timeout, "the standby to stream", func(ctx context.Context) (bool, error) {
-		n, err := c.QueryInt(ctx, "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'")
-		return n == standbys, err
-	}))
-}
 
 // tcp is how a server is reached by the address alone.
 func (r *rig) tcp(c *pgtest.Cluster) string {

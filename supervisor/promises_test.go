@@ -150,6 +150,7 @@ func TestNeverACopyForATargetThatIsNotThere(t *testing.T) {
 func TestNeverAnOlderLatest(t *testing.T) {
 	t.Parallel()
 	r, _, _ := lost(t)
+	to := r.restore("restored")
 	segments := r.segments()
 	last := segments[len(segments)-1]
 	content, err := os.ReadFile(last)
@@ -157,8 +158,10 @@ func TestNeverAnOlderLatest(t *testing.T) {
 	content[len(content)/3] ^= 1
 	r.must(os.WriteFile(last, content, 0o600))
 	r.fails(1, []string{filepath.Base(last)}, "verify", "--deep")
+	refused := filepath.Join(r.dir, "refused")
+	r.fails(1, []string{"is damaged in the archive"}, "restore", "--target-dir", refused)
+	r.empty(refused)
 	// The server itself stops, rather than to open the database as it was before.
-	to := r.restore("restored")
 	r.must(to.Launch())
 	if err := to.WaitExit(r.ctx(), pgtest.Timeout); err != nil {
 		t.Errorf("the server goes on without the newest segment: %v", err)

@@ -224,3 +224,12 @@ func (r *rig) opens(c *pgtest.Cluster, want string) {
 		r.t.Errorf("the rows are not what they were: got %s, want %s\n%s", got, want, c.LogTail(20))
 	}
 }
+
+// feeds waits until a server has so many standbys that stream.
+func (r *rig) feeds(c *pgtest.Cluster, standbys int64) {
+	r.t.Helper()
+	r.must(c.WaitFor(r.ctx(), pgtest.Timeout, "the standby to stream", func(ctx context.Context) (bool, error) {
+		n, err := c.QueryInt(ctx, "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'")
+		return n == standbys, err
+	}))
+}

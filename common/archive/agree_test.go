@@ -106,9 +106,11 @@ func spoil(t *testing.T, random *rand.Rand, root string) string {
 		}
 	case 4:
 		err := os.RemoveAll(path)
-		if err == nil && info.IsDir() {
+		switch {
+		case err != nil:
+		case info.IsDir():
 			err = os.WriteFile(path, []byte("x"), 0o600)
-		} else if err == nil {
+		default:
 			err = os.Mkdir(path, 0o700)
 		}
 		if err != nil {
