@@ -62,12 +62,12 @@ func (a *Archive) takeEvidence(ctx context.Context, inv *Inventory) error {
 	return nil
 }
 
-// waiting lists the segments of a timeline that were streamed to their ends and that a stream, which has no trouble, is
-// about to store. They are as good as stored.
+// waiting lists the segments of a timeline that were streamed to their ends and that a stream is about to store, whether it
+// still hears its server or not. They are as good as stored.
 func (inv *Inventory) waiting(tli wal.Timeline) map[uint64]bool {
 	found := make(map[uint64]bool)
 	for _, s := range inv.Streams {
-		if s.Ended || s.Trouble != "" {
+		if s.Ended || s.Unstored != "" {
 			continue
 		}
 		for _, e := range inv.Streamed {

@@ -31,6 +31,8 @@ type Stream struct {
 	// FromStandby: the server that it streams from was a standby when the stream was begun last.
 	FromStandby bool   `json:"from_standby,omitempty"`
 	Trouble     string `json:"trouble,omitempty"`
+	// Unstored says why segments that were streamed to their ends cannot be stored; it is part of Trouble, too.
+	Unstored string `json:"unstored,omitempty"`
 }
 
 // NoteStream records how a stream is doing.

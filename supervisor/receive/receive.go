@@ -374,7 +374,7 @@ func (r *receiver) note(ctx context.Context) {
 	r.mu.Lock()
 	s := r.state
 	if r.trouble != "" {
-		s.Trouble = strings.TrimPrefix(s.Trouble+"; "+r.trouble, "; ")
+		s.Trouble, s.Unstored = strings.TrimPrefix(s.Trouble+"; "+r.trouble, "; "), r.trouble
 	}
 	r.mu.Unlock()
 	if s.Timeline == 0 {
