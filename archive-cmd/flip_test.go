@@ -62,10 +62,10 @@ func choose(random *rand.Rand, from []flip) flip {
 	return f
 }
 
-// TestFlippedBits changes one bit of a segment 10,000 times, WALKEEP_FLIPS times if that is set. Half of the bits are
+// TestFlippedBits changes one bit of a segment 2,500 times, WALKEEP_FLIPS times if that is set. Half of the bits are
 // anywhere, the other half in the headers, which are a small part of a segment.
 func TestFlippedBits(t *testing.T) {
-	flips := number(t, "WALKEEP_FLIPS", 10_000)
+	flips := number(t, "WALKEEP_FLIPS", 2_500)
 	from := flippable(t)
 	random := cmdtest.Rand(t)
 	work := make(chan flip)

@@ -73,10 +73,10 @@ func (o oracle) firstHeader(bit int) verdict {
 		}
 		return damage // the second page is of another release
 	case offset < 4:
-		switch mask := 1 << (bit - 16); mask {
-		case 1, 8: // contradicts the length that remains, or the record that follows
+		switch 1 << (bit - 16) {
+		case 1, o.overwrite(): // contradicts the length that remains, or the record that follows
 			return damage
-		case 4: // says something to compression programs
+		case o.removable():
 			return silent
 		}
 		return refused // not a long header, or bits that do not exist
@@ -102,7 +102,7 @@ func (o oracle) firstRemaining(length int) verdict {
 // pageHeader judges a bit of another page's header.
 func (o oracle) pageHeader(offset, bit int) verdict {
 	switch {
-	case offset == 2 && bit == 2, offset >= 20:
+	case offset == 2 && 1<<bit == o.removable(), offset >= 20:
 		return silent // for compression programs; padding
 	}
 	return damage // magic, info, timeline, page address and remaining length are all known
@@ -155,6 +155,22 @@ func (o oracle) previous(r cmdtest.Record, link uint64) verdict {
 }
 
 func (o oracle) major() int { return magics[le32(o.Segment)&0xFFFF] }
+
+// overwrite is the bit of a page's info that says that the rest of a record is lost.
+func (o oracle) overwrite() int {
+	if o.major() >= 19 {
+		return 4
+	}
+	return 8
+}
+
+// removable is the bit of a page's info that says something to compression programs; 0 where there is none.
+func (o oracle) removable() int {
+	if o.major() >= 19 {
+		return 0
+	}
+	return 4
+}
 
 // longest is the length of the longest record.
 func (o oracle) longest() int {

@@ -4,7 +4,7 @@
 // # Environment variables
 //
 //   - WALKEEP_FLIPS and WALKEEP_KILLS say how many bits of a segment are changed on the way to archive-cmd, and how often
-//     it is killed, instead of 10,000 and 500.
+//     it is killed, instead of 2,500 and 500.
 //   - WALKEEP_SEED repeats a run of the random tests with the seed that it logged.
 //   - WALKEEP_BIN is a directory with commands to be tested instead of freshly built ones, for a system without a Go
 //     toolchain.
