@@ -77,6 +77,11 @@ func (e *env) tellReplay(ctx context.Context, o pauseOptions, state string, tell
 	if err != nil {
 		return explainReplay(err)
 	}
+	if state == goingOn {
+		if err := before.MayGoOn(); err != nil {
+			return explainReplay(err)
+		}
+	}
 	told := before.Paused
 	if err := tell(c, limited); err != nil {
 		return explainReplay(err)
@@ -116,12 +121,17 @@ func (e *env) reportReplay(state string, already bool, at wal.LSN) error {
 	return err
 }
 
+// hintDemand says what to do where replay has stopped at a setting.
+const hintDemand = "set it in the standby's configuration and restart the standby, which loses nothing; then repeat this"
+
 // explainReplay adds what to do next.
 func explainReplay(err error) error {
 	var right *pgserver.MissingRight
 	switch {
 	case errors.As(err, &right):
 		return cli.Fail(exitFailed, err, "as a superuser, on the primary: "+right.Grant())
+	case errors.Is(err, pgserver.ErrDemand):
+		return cli.Fail(exitFailed, err, hintDemand)
 	case errors.Is(err, pgserver.ErrNoRecovery), errors.Is(err, pgserver.ErrNoStandby), errors.Is(err, pgserver.ErrWhichStandby):
 		return cli.Fail(exitFailed, err, "--conninfo says which server is meant; only a standby, or one that is recovering, replays")
 	}

@@ -154,6 +154,8 @@ func explainPromote(err error) error {
 		hint = "set hot_standby = on and restart the standby, which loses nothing, or promote it with pg_ctl promote, without what was streamed"
 	case errors.Is(err, promote.ErrNotConsistent):
 		hint = "see its log: it may need WAL that is not there, or more time (--timeout), or it lets nobody connect (hot_standby = off)"
+	case errors.Is(err, pgserver.ErrDemand):
+		hint = hintDemand
 	case errors.Is(err, promote.ErrDelayed):
 		hint = "to have it replay all first, set recovery_min_apply_delay = 0 there and reload it (up to version 11: remove it from recovery.conf, and restart it); --force tells it to open now, and it replays what it has received as it does"
 	case errors.Is(err, promote.ErrBehind):

@@ -124,3 +124,36 @@ func TestPromoteArchivesAlways(t *testing.T) {
 	r.cut(s)
 	r.never(l.last)
 }
+
+// A standby that has stopped its replay at a setting that is too low, which 14 and newer call paused, would shut down if it
+// were told to go on.
+func TestReplayThatStoppedAtASettingIsNotContinued(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, restoreMajor)
+	primary := r.start("primary", map[string]string{"max_connections": "30"})
+	r.must(primary.Exec(r.ctx(), ledgerTable))
+	r.must(primary.Exec(r.ctx(), "CREATE ROLE watcher LOGIN REPLICATION IN ROLE pg_monitor"))
+	r.must(primary.Exec(r.ctx(), "GRANT EXECUTE ON FUNCTION pg_wal_replay_resume() TO watcher"))
+	r.backup(primary)
+	s := r.laid("standby")
+	r.must(s.Start(r.ctx()))
+	r.must(primary.Configure(map[string]string{"max_connections": "60"}))
+	r.must(primary.Restart(r.ctx()))
+	r.must(primary.Exec(r.ctx(), "INSERT INTO ledger VALUES (1, 'x')"))
+	r.cut(primary)
+	r.must(s.WaitFor(r.ctx(), pgtest.Timeout, "the pause", func(ctx context.Context) (bool, error) {
+		state, err := s.QueryString(ctx, "SELECT pg_get_wal_replay_pause_state()")
+		return state == "paused", err
+	}))
+	r.must(primary.Stop(r.ctx(), pgtest.Fast))
+	words := []string{"max_connections must be at least 60", "hint: set it in the standby's configuration and restart the standby"}
+	r.fails(1, words, "continue", "--conninfo", s.ConnString()+" user=watcher")
+	r.refused(s, 1, words, "--primary-conninfo", primary.ConnString())
+	r.refused(s, 1, words, "--primary-conninfo", primary.ConnString(), "--force")
+	r.must(s.Configure(map[string]string{"max_connections": "60"}))
+	r.must(s.Restart(r.ctx()))
+	r.promote(s, "--primary-conninfo", primary.ConnString())
+	if r.rows(s) != 1 {
+		t.Errorf("%d rows", r.rows(s))
+	}
+}

@@ -5,6 +5,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
 
 	"walkeep/common/wal"
 )
@@ -40,4 +43,42 @@ func ParseLimits(b []byte) (wal.Limits, error) {
 		*field = int(int32(le32(b[at.checkpoint+at.length+8+44+4*i:])))
 	}
 	return l, nil
+}
+
+// A Limit is a setting of a recovering server, which must be at least what the server that wrote the WAL had.
+type Limit struct {
+	Name            string
+	Needed, Default int
+}
+
+// TooLow gives the limits that settings do not reach; what is not among them has PostgreSQL's default.
+func TooLow(l wal.Limits, major int, set map[string]string) []Limit {
+	locks := 64
+	if major >= 19 {
+		locks = 128
+	}
+	all := []Limit{
+		{"max_connections", l.Connections, 100}, {"max_worker_processes", l.WorkerProcesses, 8},
+		{"max_prepared_transactions", l.PreparedTransactions, 0}, {"max_locks_per_transaction", l.LocksPerTransaction, locks},
+	}
+	if major >= 12 {
+		all = append(all, Limit{"max_wal_senders", l.WALSenders, 10})
+	}
+	return slices.DeleteFunc(all, func(l Limit) bool {
+		value, given := set[l.Name]
+		if !given {
+			return l.Default >= l.Needed
+		}
+		n, err := strconv.Atoi(value)
+		return err == nil && n >= l.Needed
+	})
+}
+
+// Demand says what settings that are too low must be.
+func Demand(low []Limit) string {
+	var words []string
+	for _, l := range low {
+		words = append(words, fmt.Sprintf("%s must be at least %d", l.Name, l.Needed))
+	}
+	return strings.Join(words, ", ") + ", as on the server that wrote the WAL"
 }

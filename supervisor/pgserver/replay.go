@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"walkeep/common/pgdata"
 	"walkeep/common/wal"
 )
 
@@ -22,6 +25,9 @@ type Replay struct {
 	Pausing  bool    // it is told to pause
 	// Paused says that it has done so. Servers before 14 do not tell, and show Paused when they are told to.
 	Paused bool
+	// Demand says which settings stopped the replay, because they are too low: a server of 14 or newer that is told to go on
+	// then shuts down. Empty if none did, or the role may not see.
+	Demand string
 	// Streaming says whether a WAL receiver streams; nil if the role may not see.
 	Streaming *bool
 	Timeline  wal.Timeline // the newest of which it has something; 0 if that is not known
@@ -60,6 +66,9 @@ func (c *Conn) Replay(ctx context.Context, major int) (Replay, error) {
 		return r, ErrNoRecovery
 	}
 	r.Pausing, r.Paused = pause != "not paused", pause == "paused"
+	if r.Paused && major >= 14 {
+		r.Demand = c.demand(ctx, major)
+	}
 	c.askReceiver(ctx, &r)
 	if major >= 12 {
 		var timeline string
@@ -69,6 +78,25 @@ func (c *Conn) Replay(ctx context.Context, major int) (Replay, error) {
 		r.Latest = true // those settings are not shown
 	}
 	return r, nil
+}
+
+// demand says which settings of a server in recovery are lower than its WAL asks for, by its control file.
+func (c *Conn) demand(ctx context.Context, major int) string {
+	var control []byte
+	var dir string
+	set := make(map[string]string)
+	if c.QueryRow(ctx, `SELECT pg_read_binary_file('global/pg_control')`).Scan(&control) != nil && sameHost(c.PgConn().Conn()) &&
+		c.QueryRow(ctx, `SELECT setting FROM pg_settings WHERE name = 'data_directory'`).Scan(&dir) == nil {
+		control, _ = os.ReadFile(filepath.Join(dir, "global", "pg_control"))
+	}
+	needed, err := pgdata.ParseLimits(control)
+	if err != nil || c.QueryRow(ctx, `SELECT json_object_agg(name, setting) FROM pg_settings WHERE name LIKE 'max\_%'`).Scan(&set) != nil {
+		return ""
+	}
+	if low := pgdata.TooLow(needed, major, set); len(low) > 0 {
+		return pgdata.Demand(low)
+	}
+	return ""
 }
 
 // askReceiver asks for what not every role may see.
@@ -119,6 +147,17 @@ func (c *Conn) tellReplay(ctx context.Context, function string) error {
 		return &MissingRight{function, c.Config().User, err}
 	}
 	return noRecovery(err)
+}
+
+// ErrDemand says that the replay has stopped at a setting that is too low.
+var ErrDemand = errors.New("replay has stopped, and would shut the server down if it went on")
+
+// MayGoOn fails for a replay that has stopped at a setting.
+func (r Replay) MayGoOn() error {
+	if r.Demand != "" {
+		return fmt.Errorf("%w: %s", ErrDemand, r.Demand)
+	}
+	return nil
 }
 
 // noRecovery recognises what the functions of recovery say to a primary.

@@ -155,9 +155,14 @@ func (p *promoter) run(ctx context.Context) (err error) {
 	return p.conclude(ctx)
 }
 
-// replayed asks how far the standby has come; [pgserver.ErrNoRecovery] if it is none any more.
+// replayed asks how far the standby has come; [pgserver.ErrNoRecovery] if it is none any more, [pgserver.ErrDemand] if it
+// cannot come farther, and not open, as it is set.
 func (p *promoter) replayed(ctx context.Context) (pgserver.Replay, error) {
-	return p.c.Replay(ctx, p.info.Major)
+	r, err := p.c.Replay(ctx, p.info.Major)
+	if err == nil {
+		err = r.MayGoOn()
+	}
+	return r, err
 }
 
 // prepare does all that comes before the server is told to open.

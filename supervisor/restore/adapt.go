@@ -4,46 +4,11 @@ import (
 	"fmt"
 	"maps"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
 	"walkeep/common/pgdata"
-	"walkeep/common/wal"
 )
-
-// limits gives the settings that a recovering server must have at least, with PostgreSQL's defaults.
-func limits(l wal.Limits, major int) []limit {
-	locks := 64
-	if major >= 19 {
-		locks = 128
-	}
-	all := []limit{
-		{"max_connections", l.Connections, 100}, {"max_worker_processes", l.WorkerProcesses, 8},
-		{"max_prepared_transactions", l.PreparedTransactions, 0}, {"max_locks_per_transaction", l.LocksPerTransaction, locks},
-	}
-	if major >= 12 {
-		all = append(all, limit{"max_wal_senders", l.WALSenders, 10})
-	}
-	return all
-}
-
-type limit struct {
-	name              string
-	needed, byDefault int
-}
-
-// lower gives those that are set to less than is needed.
-func lower(l wal.Limits, major int, set map[string]string) []limit {
-	return slices.DeleteFunc(limits(l, major), func(l limit) bool {
-		value, given := set[l.name]
-		if !given {
-			return l.byDefault >= l.needed
-		}
-		n, err := strconv.Atoi(value)
-		return err == nil && n >= l.needed
-	})
-}
 
 // leftovers are settings of a standby that would change a recovery to a point in time, with their values that do not. The
 // ones that are written for the recovery itself are not among them.
@@ -62,13 +27,13 @@ func (r *restorer) adapted(c serverConfig, set map[string]string) []setting {
 		r.Notice("", fmt.Sprintf("what the server must be set to for its recovery is not known: %v", err))
 	}
 	needed = needed.Max(r.Changes.Limits)
-	for _, l := range lower(needed, r.m.Major, set) {
-		all = append(all, setting{l.name, strconv.Itoa(l.needed)})
-		was := set[l.name]
+	for _, l := range pgdata.TooLow(needed, r.m.Major, set) {
+		all = append(all, setting{l.Name, strconv.Itoa(l.Needed)})
+		was := set[l.Name]
 		if was == "" {
-			was = strconv.Itoa(l.byDefault)
+			was = strconv.Itoa(l.Default)
 		}
-		r.Notice("", fmt.Sprintf("%s is raised from %s to %d in %s: the server that wrote the WAL had that, and replay needs it", l.name, was, l.needed, autoConf))
+		r.Notice("", fmt.Sprintf("%s is raised from %s to %d in %s: the server that wrote the WAL had that, and replay needs it", l.Name, was, l.Needed, autoConf))
 	}
 	if r.Recovery.Standby == nil {
 		all = append(all, r.neutralised(set)...)

@@ -179,15 +179,10 @@ func (s *Starting) tooLow() error {
 	if err != nil || s.isWarm() {
 		return nil
 	}
-	low := lower(needed, s.Plan.Backup.Major, effective(s.Dir, s.config))
-	if len(low) == 0 {
-		return nil
+	if low := pgdata.TooLow(needed, s.Plan.Backup.Major, effective(s.Dir, s.config)); len(low) > 0 {
+		return fmt.Errorf("%w: %s", ErrPaused, pgdata.Demand(low))
 	}
-	var names []string
-	for _, l := range low {
-		names = append(names, fmt.Sprintf("%s must be at least %d", l.name, l.needed))
-	}
-	return fmt.Errorf("%w: %s, as on the server that wrote the WAL", ErrPaused, strings.Join(names, ", "))
+	return nil
 }
 
 // paused asks whether the replay has paused, and whether that is at the target, where it is to pause.
