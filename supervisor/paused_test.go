@@ -50,6 +50,11 @@ func TestStartSaysWhyReplayStopped(t *testing.T) {
 			for _, object := range before {
 				known[object] = true
 			}
+			histories, err := filepath.Glob(filepath.Join(r.spool, "wal", "*.history.*")) // of the copy that was opened, if it came to that
+			r.must(err)
+			for _, history := range histories {
+				r.must(os.Remove(history))
+			}
 			hidden := filepath.Join(r.dir, "hidden")
 			r.mkdir(hidden)
 			for _, object := range after {

@@ -53,7 +53,7 @@ func TestProductionTimelineIsFollowed(t *testing.T) {
 	if out := r.run("drill"); !strings.Contains(out, "timeline 1") {
 		t.Errorf("the drill is not of timeline 1:\n%s", out)
 	}
-	if out := r.run("cleanup", "--dry-run", "--keep-backups", "1"); strings.Contains(out, "keep backup "+old) || !strings.Contains(out, "keep backup "+newer) {
+	if out := r.run("cleanup", "--dry-run", "--keep-backups", "1"); strings.Contains(out, "keep backup "+old+":") || !strings.Contains(out, "keep backup "+newer+":") {
 		t.Errorf("cleanup keeps the backup that leads to the tested standby's timeline:\n%s", out)
 	}
 
