@@ -403,6 +403,10 @@ func (e *env) changes(ctx context.Context, a *archive.Archive, p *planned) (arch
 	}
 	found, err := a.Changes(ctx, p.inv, p.plan, bar.Add)
 	bar.Done()
+	for _, d := range found.Dropped {
+		e.msg.Warn(fmt.Sprintf("--target-lsn %s --target-exclusive ends before that", d.Before),
+			"at the target the database with OID %d is listed and has no files any more: DROP DATABASE removed them at %s, and its transaction ends behind the target", d.OID, d.At)
+	}
 	return found, err
 }
 

@@ -2,6 +2,7 @@ package archive
 
 import (
 	"context"
+	"slices"
 
 	"walkeep/common/wal"
 )
@@ -12,11 +13,23 @@ type Changes struct {
 	Tablespaces []wal.Change
 	// Limits are the largest that the server must be set to on the way, as far as the WAL says.
 	Limits wal.Limits
+	// Dropped are databases whose files the replay removes, without coming to the end of the transaction that drops them.
+	Dropped []Dropped
 	// Last is where the last record starts that was looked at; 0 if there is none.
 	Last wal.LSN
 	// Unread is where the WAL was not looked at any more, because it is of a version of PostgreSQL that is not known; nil if
 	// all was.
 	Unread *wal.Damage
+}
+
+// A Dropped is a database that is listed after a recovery and has no files any more: DROP DATABASE removes them before its
+// transaction ends, and a target is compared with the end of a transaction alone.
+type Dropped struct {
+	OID uint32
+	At  wal.LSN // of the record that removes the files
+	// Before is the position before which recovery has to end to have the database whole.
+	Before wal.LSN
+	xid    uint32
 }
 
 // Changes reads all WAL that is replayed on the way of a plan, up to the target. What is archived later is not among it,
@@ -33,6 +46,7 @@ func (a *Archive) Changes(ctx context.Context, inv *Inventory, p Plan, read func
 	}
 	var found Changes
 	to := min(p.To, end+wal.LSN(w.size))
+	marked := make(map[uint32]wal.LSN) // where pg_database was changed in place last, by transaction
 	walker := wal.Walker{Changes: func(c wal.Change) {
 		switch {
 		case c.Start < p.Backup.Start || c.End > to || !p.replays(c):
@@ -40,6 +54,16 @@ func (a *Archive) Changes(ctx context.Context, inv *Inventory, p Plan, read func
 			found.Tablespaces = append(found.Tablespaces, c)
 		case c.Limits != nil:
 			found.Limits = found.Limits.Max(*c.Limits)
+		case c.Marked:
+			marked[c.XID] = c.Start
+		case c.Dropped != 0:
+			d := Dropped{OID: c.Dropped, At: c.Start, Before: max(marked[0], marked[c.XID]), xid: c.XID}
+			if d.Before == 0 {
+				d.Before = d.At
+			}
+			found.Dropped = append(found.Dropped, d)
+		case c.Committed != 0:
+			found.Dropped = slices.DeleteFunc(found.Dropped, func(d Dropped) bool { return d.xid == c.Committed })
 		}
 	}}
 	err = a.walk(ctx, w, uint64(p.Backup.Start)/w.size, (uint64(to)+w.size-1)/w.size, to, &walker, func(_ uint64, r wal.Result) bool {

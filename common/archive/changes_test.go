@@ -81,3 +81,53 @@ func TestChanges(t *testing.T) {
 		})
 	}
 }
+
+// A database whose DROP is not replayed to its end is named, with a position before which it is whole.
+func TestChangesDroppedDatabase(t *testing.T) {
+	for _, major := range []int{11, 15, 19} {
+		t.Run(fmt.Sprint(major), func(t *testing.T) {
+			pgtest.Need(t, major)
+			s := newSite(t, major)
+			s.exec("CREATE DATABASE kept")
+			s.exec("CREATE DATABASE victim")
+			s.switchWAL()
+			s.backup("20260101T000000Z")
+			s.exec("DROP DATABASE kept")
+			s.exec("CREATE TABLE t AS SELECT 1")
+			oid := s.query("SELECT oid::text FROM pg_database WHERE datname = 'victim'")
+			var last uint32
+			_, err := fmt.Sscan(s.query("SELECT (txid_current() % 4294967296)::text"), &last)
+			s.must(err)
+			before := s.lsn("SELECT pg_current_wal_insert_lsn()")
+			s.exec("DROP DATABASE victim")
+			s.switchWAL()
+			inv := s.inventory()
+			changes := func(target archive.Target) archive.Changes {
+				t.Helper()
+				p, err := s.a.Plan(t.Context(), inv, target, "")
+				s.must(err)
+				found, err := s.a.Changes(t.Context(), inv, p, nil)
+				s.must(err)
+				return found
+			}
+			if all := changes(archive.Target{Kind: archive.ToLatest}); len(all.Dropped) != 0 {
+				t.Errorf("all is replayed, and %+v", all.Dropped)
+			}
+			if none := changes(archive.Target{Kind: archive.ToLSN, LSN: before}); len(none.Dropped) != 0 {
+				t.Errorf("nothing of it is replayed, and %+v", none.Dropped)
+			}
+			found := changes(archive.Target{Kind: archive.ToXID, XID: last + 1, Exclusive: true})
+			if len(found.Dropped) != 1 || fmt.Sprint(found.Dropped[0].OID) != oid {
+				t.Fatalf("got %+v, want database %s", found.Dropped, oid)
+			}
+			if d := found.Dropped[0]; d.Before < before || d.Before > d.At {
+				t.Errorf("it is whole before %s, and its files go at %s; DROP DATABASE began at %s", d.Before, d.At, before)
+			} else {
+				t.Logf("%+v began %s", d, before)
+			}
+			if again := changes(archive.Target{Kind: archive.ToLSN, LSN: found.Dropped[0].Before, Exclusive: true}); len(again.Dropped) != 0 {
+				t.Errorf("before %s: %+v", found.Dropped[0].Before, again.Dropped)
+			}
+		})
+	}
+}

@@ -1,7 +1,8 @@
 package wal
 
-// A Change is a record that reaches beyond the files of the data directory when it is replayed: to a place outside, or to
-// what the server must be set to.
+// A Change is a record whose replay a target does not undo: it reaches to a place outside of the data directory, asks for a
+// setting of the server, or removes a database's files before the transaction that drops it ends. Each has one of the
+// fields that say what it is.
 type Change struct {
 	// Start is the record's first byte, End its last, rounded up to the next multiple of 8, and Prev the first byte of the
 	// record before.
@@ -10,6 +11,12 @@ type Change struct {
 	Tablespace *NewTablespace
 	// Limits are what the server was started with; nil for another change.
 	Limits *Limits
+	// Dropped is the OID of a database whose files are removed; 0 for another change. XID is the transaction that drops it.
+	Dropped, XID uint32
+	// Marked says that a row of pg_database is changed in place, as DROP DATABASE begins with: nobody can connect any more.
+	Marked bool
+	// Committed is the transaction that ends; 0 for another change.
+	Committed uint32
 }
 
 // A NewTablespace is made by CREATE TABLESPACE. Replay makes its directory and the link to it again, whatever is there:
@@ -50,6 +57,21 @@ const (
 	xlogParameterChange = 0x60
 )
 
+// Records of the resource managers Database (4) and Heap (10).
+//
+// Source: src/include/commands/dbcommands_xlog.h, src/include/access/heapam_xlog.h, src/include/access/xlogrecord.h.
+const (
+	rmgrDatabase   = 4
+	databaseDrop   = 0x20
+	databaseDrop14 = 0x10 // up to 14
+	rmgrHeap       = 10
+	heapOperation  = 0x70 // the bits of xl_info that say what is done
+	heapInPlace    = 0x70
+
+	blockHasImage = 0x10 // bits of a block reference
+	blockSameRel  = 0x80
+)
+
 // changing reports whether a record with this header is a Change.
 func changing(rmgr, info byte) bool {
 	switch rmgr {
@@ -57,6 +79,12 @@ func changing(rmgr, info byte) bool {
 		return info&infoRmgr == xlogParameterChange
 	case rmgrTablespace:
 		return info&infoRmgr == tablespaceCreate
+	case rmgrDatabase:
+		return info&infoRmgr == databaseDrop || info&infoRmgr == databaseDrop14
+	case rmgrHeap:
+		return info&heapOperation == heapInPlace
+	case rmgrXact:
+		return info&infoXact == xactCommit
 	}
 	return false
 }
@@ -67,16 +95,60 @@ func (w *Walker) change(header, data []byte, start, end LSN) {
 		return
 	}
 	c := Change{Start: start, End: end, Prev: LSN(le64(header[recordPrev:]))}
-	data = mainData(data)
-	if header[recordRmgr] == rmgrTablespace {
-		if len(data) < 5 {
-			return // no server writes such a record, and recovery would not get past it
+	major := w.res.Header.Major()
+	c.XID = le32(header[recordXID:])
+	known := true
+	switch header[recordRmgr] {
+	case rmgrTablespace:
+		data = mainData(data)
+		if known = len(data) >= 5; known { // else no server writes such a record, and recovery would not get past it
+			c.Tablespace = &NewTablespace{OID: le32(data), Location: text(data[4:])}
 		}
-		c.Tablespace = &NewTablespace{OID: le32(data), Location: text(data[4:])}
-	} else if c.Limits = parameters(data, w.res.Header.Major()); c.Limits == nil {
-		return
+	case rmgrDatabase:
+		data = mainData(data)
+		drop := byte(databaseDrop)
+		if major != 0 && major <= 14 {
+			drop = databaseDrop14
+		}
+		if known = header[recordInfo]&infoRmgr == drop && len(data) >= 4; known {
+			c.Dropped = le32(data)
+		}
+	case rmgrHeap:
+		c.Marked = ofDatabases(data, major)
+		known = c.Marked
+	case rmgrXact:
+		c.Committed = c.XID
+	default:
+		c.Limits = parameters(mainData(data), major)
+		known = c.Limits != nil
 	}
-	w.Changes(c)
+	if known {
+		w.Changes(c)
+	}
+}
+
+// ofDatabases reports whether a record's first block is of pg_database, as far as that has the place that initdb gave it.
+func ofDatabases(data []byte, major int) bool {
+	if len(data) < 4 || data[0] != 0 || data[1]&blockSameRel != 0 {
+		return false
+	}
+	at := 4
+	if data[1]&blockHasImage != 0 {
+		if len(data) < at+5 {
+			return false
+		}
+		const hole = 0x01
+		compressed := byte(0x1C)
+		if major != 0 && major <= 14 {
+			compressed = 0x02
+		}
+		info := data[at+4]
+		if at += 5; info&hole != 0 && info&compressed != 0 {
+			at += 2
+		}
+	}
+	const global, databases = 1664, 1262
+	return len(data) >= at+12 && le32(data[at:]) == global && le32(data[at+4:]) == 0 && le32(data[at+8:]) == databases
 }
 
 // parameters reads xl_parameter_change (src/include/access/xlog_internal.h).

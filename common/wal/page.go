@@ -248,7 +248,7 @@ func (w *Walker) records(b []byte, base LSN, off int) {
 		w.res.Records++
 		off = align(off + int(length))
 		w.res.End = base + LSN(off)
-		if (rmgr <= rmgrXact || rmgr == rmgrTablespace) && w.look(r[:length], at) {
+		if (rmgr <= rmgrXact || w.Changes != nil && changing(rmgr, r[recordInfo])) && w.look(r[:length], at) {
 			return
 		}
 	}
