@@ -62,8 +62,8 @@ func (a *Archive) Changes(ctx context.Context, inv *Inventory, p Plan, read func
 				d.Before = d.At
 			}
 			found.Dropped = append(found.Dropped, d)
-		case c.Committed != 0:
-			found.Dropped = slices.DeleteFunc(found.Dropped, func(d Dropped) bool { return d.xid == c.Committed })
+		case c.Ended != 0:
+			found.Dropped = slices.DeleteFunc(found.Dropped, func(d Dropped) bool { return d.xid == c.Ended })
 		}
 	}}
 	err = a.walk(ctx, w, uint64(p.Backup.Start)/w.size, (uint64(to)+w.size-1)/w.size, to, &walker, func(_ uint64, r wal.Result) bool {

@@ -92,8 +92,12 @@ func TestChangesDroppedDatabase(t *testing.T) {
 			s.exec("CREATE DATABASE victim")
 			s.switchWAL()
 			s.backup("20260101T000000Z")
-			s.exec("DROP DATABASE kept")
-			s.exec("CREATE TABLE t AS SELECT 1")
+			// Files that are moved to another tablespace are removed without a transaction.
+			space := filepath.Join(s.dir, "space")
+			s.must(pgtest.Command(t.Context(), "mkdir", "-m", "700", space).Run())
+			s.exec("CREATE TABLESPACE space LOCATION '" + space + "'")
+			s.exec("ALTER DATABASE kept SET TABLESPACE space")
+			s.exec("VACUUM FULL pg_database") // gives it another file
 			oid := s.query("SELECT oid::text FROM pg_database WHERE datname = 'victim'")
 			var last uint32
 			_, err := fmt.Sscan(s.query("SELECT (txid_current() % 4294967296)::text"), &last)

@@ -15,8 +15,8 @@ type Change struct {
 	Dropped, XID uint32
 	// Marked says that a row of pg_database is changed in place, as DROP DATABASE begins with: nobody can connect any more.
 	Marked bool
-	// Committed is the transaction that ends; 0 for another change.
-	Committed uint32
+	// Ended is the transaction that commits or is rolled back; 0 for another change.
+	Ended uint32
 }
 
 // A NewTablespace is made by CREATE TABLESPACE. Replay makes its directory and the link to it again, whatever is there:
@@ -84,7 +84,7 @@ func changing(rmgr, info byte) bool {
 	case rmgrHeap:
 		return info&heapOperation == heapInPlace
 	case rmgrXact:
-		return info&infoXact == xactCommit
+		return info&infoXact == xactCommit || info&infoXact == xactAbort
 	}
 	return false
 }
@@ -110,14 +110,14 @@ func (w *Walker) change(header, data []byte, start, end LSN) {
 		if major != 0 && major <= 14 {
 			drop = databaseDrop14
 		}
-		if known = header[recordInfo]&infoRmgr == drop && len(data) >= 4; known {
+		if known = header[recordInfo]&infoRmgr == drop && len(data) >= 4 && c.XID != 0; known { // without a transaction, files were moved to another tablespace
 			c.Dropped = le32(data)
 		}
 	case rmgrHeap:
 		c.Marked = ofDatabases(data, major)
 		known = c.Marked
 	case rmgrXact:
-		c.Committed = c.XID
+		c.Ended = c.XID
 	default:
 		c.Limits = parameters(mainData(data), major)
 		known = c.Limits != nil
@@ -127,7 +127,8 @@ func (w *Walker) change(header, data []byte, start, end LSN) {
 	}
 }
 
-// ofDatabases reports whether a record's first block is of pg_database, as far as that has the place that initdb gave it.
+// ofDatabases reports whether the first block of a change in place is of pg_database: of the tables that all databases share, no
+// other one is changed so. Its own number is another one after VACUUM FULL.
 func ofDatabases(data []byte, major int) bool {
 	if len(data) < 4 || data[0] != 0 || data[1]&blockSameRel != 0 {
 		return false
@@ -147,8 +148,8 @@ func ofDatabases(data []byte, major int) bool {
 			at += 2
 		}
 	}
-	const global, databases = 1664, 1262
-	return len(data) >= at+12 && le32(data[at:]) == global && le32(data[at+4:]) == 0 && le32(data[at+8:]) == databases
+	const global = 1664
+	return len(data) >= at+12 && le32(data[at:]) == global && le32(data[at+4:]) == 0
 }
 
 // parameters reads xl_parameter_change (src/include/access/xlog_internal.h).
