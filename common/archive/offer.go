@@ -3,7 +3,6 @@ package archive
 import (
 	"context"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -33,10 +32,6 @@ type Offer struct {
 
 // MakeOffer leaves an offer, in place of what was offered to the same standby before.
 func (a *Archive) MakeOffer(ctx context.Context, o Offer) error {
-	b, ok := a.b.(storage.Replacer)
-	if !ok {
-		return errors.New("this archive makes no offers")
-	}
 	source, err := a.b.Open(ctx, o.Source)
 	if err != nil {
 		return err
@@ -46,11 +41,7 @@ func (a *Archive) MakeOffer(ctx context.Context, o Offer) error {
 		return fmt.Errorf("%s: %w", o.Source, err)
 	}
 	o.Machine = host.Here().Machine
-	content, err := json.Marshal(o)
-	if err != nil {
-		return err
-	}
-	return b.Replace(ctx, offerName(o.ID), append(content, '\n'))
+	return a.replaceNote(ctx, offerName(o.ID), o)
 }
 
 // WithdrawOffer takes an offer back. That there is none is no error.

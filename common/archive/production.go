@@ -31,16 +31,8 @@ const serverName = "server.json"
 // NoteServer records what a server says that is open for writing. Newest must have been looked up before the server was
 // asked, see [Archive.Newest].
 func (a *Archive) NoteServer(ctx context.Context, s Server) error {
-	b, ok := a.b.(storage.Replacer)
-	if !ok {
-		return errors.New("this archive keeps no notes of its server")
-	}
 	s.Asked = time.Now().UTC().Truncate(time.Millisecond)
-	content, err := json.Marshal(s)
-	if err != nil {
-		return err
-	}
-	return b.Replace(ctx, serverName, append(content, '\n'))
+	return a.replaceNote(ctx, serverName, s)
 }
 
 // Newest is the highest timeline of which the archive holds anything; 0 if there is none.

@@ -29,10 +29,6 @@ type Standby struct {
 
 // NoteStandby records a standby's restartpoint for those who remove WAL that nobody needs, if it has moved.
 func (a *Archive) NoteStandby(ctx context.Context, s Standby) error {
-	b, ok := a.b.(storage.Replacer)
-	if !ok {
-		return errors.New("this archive keeps no notes of standbys")
-	}
 	if _, err := wal.ParseName(s.Restartpoint); err != nil {
 		return nil // not known yet: before its first checkpoint a server hands in zeros
 	}
@@ -51,11 +47,7 @@ func (a *Archive) NoteStandby(ctx context.Context, s Standby) error {
 			return nil
 		}
 	}
-	content, err := json.Marshal(s)
-	if err != nil {
-		return err
-	}
-	return b.Replace(ctx, name, append(content, '\n'))
+	return a.replaceNote(ctx, name, s)
 }
 
 // StandbyID names the note of the standby with this data directory, an absolute path without symbolic links.

@@ -2,7 +2,6 @@ package archive
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -37,15 +36,7 @@ type Stream struct {
 
 // NoteStream records how a stream is doing.
 func (a *Archive) NoteStream(ctx context.Context, s Stream) error {
-	b, ok := a.b.(storage.Replacer)
-	if !ok {
-		return errors.New("this archive keeps no notes of streams")
-	}
-	content, err := json.Marshal(s)
-	if err != nil {
-		return err
-	}
-	return b.Replace(ctx, StreamNote(s.Slot), append(content, '\n'))
+	return a.replaceNote(ctx, StreamNote(s.Slot), s)
 }
 
 // StreamNote is where the note of a stream is.

@@ -104,6 +104,7 @@ func (a *Archive) changeRecord(ctx context.Context, id string, change func(*Reco
 	return a.replaceNote(ctx, VerifiedNote(id), r)
 }
 
+// replaceNote writes a note, in place of the one that is there.
 func (a *Archive) replaceNote(ctx context.Context, name string, note any) error {
 	b, ok := a.b.(storage.Replacer)
 	if !ok {
@@ -297,16 +298,7 @@ func (inv *Inventory) Unsound(id string) error {
 // Probe opens the objects of a backup, holds their trailers against the manifest, and reads its index; an [ErrUnsound] if
 // something is wrong, which the inventory knows from then on.
 func (a *Archive) Probe(ctx context.Context, inv *Inventory, m *backup.Manifest) error {
-	_, err := m.ReadFiles(ctx, a.b)
-	for _, s := range m.Volumes {
-		if err != nil {
-			break
-		}
-		var o interface{ Close() error }
-		if _, o, err = m.Open(ctx, a.b, s); err == nil {
-			err = o.Close()
-		}
-	}
+	err := m.CheckStored(ctx, a.b)
 	if ctx.Err() != nil || errors.Is(err, storage.ErrUnavailable) {
 		return err
 	}
