@@ -1,5 +1,3 @@
-// Supervisor is the part of walkeep that a person or the service manager runs: base backups, recovery, retention,
-// verification, status, and the service that does by itself what should happen by itself.
 package main
 
 import (
