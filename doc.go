@@ -9,13 +9,14 @@
 //	archive-cmd             archive cli codec config durable pgdata storage storage/local wal
 //	restore-cmd             archive cli config durable pgdata storage storage/local wal | cenkalti/backoff
 //	supervisor              * supervisor/*
-//	supervisor/basebackup   archive backup backup/volume codec storage wal supervisor/pgserver | jackc/pgx
+//	supervisor/basebackup   archive backup backup/volume codec storage wal supervisor/pgserver supervisor/replication
 //	supervisor/drill        archive backup durable host storage wal supervisor/pgserver supervisor/restore
 //	supervisor/pgserver     cli pgdata wal | jackc/pgx
 //	supervisor/metrics      wal supervisor/report | prometheus/client_golang
 //	supervisor/progress     | schollz/progressbar x/term
 //	supervisor/promote      archive cli codec pgdata storage wal supervisor/pgserver supervisor/receive
-//	supervisor/receive      archive durable storage wal supervisor/pgserver | jackc/pgx cenkalti/backoff
+//	supervisor/receive      archive durable storage wal supervisor/pgserver supervisor/replication | cenkalti/backoff
+//	supervisor/replication  wal supervisor/pgserver | jackc/pgx
 //	supervisor/report       archive backup pgdata wal supervisor/pgserver supervisor/progress
 //	supervisor/restore      archive backup cli codec durable pgdata storage wal supervisor/pgserver | x/sync x/sys zeebo/xxh3
 //	supervisor/retain       archive backup storage wal

@@ -10,8 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgconn"
-
 	"walkeep/common/archive"
 	"walkeep/common/backup"
 	"walkeep/common/backup/volume"
@@ -19,6 +17,7 @@ import (
 	"walkeep/common/storage"
 	"walkeep/common/wal"
 	"walkeep/supervisor/pgserver"
+	"walkeep/supervisor/replication"
 )
 
 // Errors of Take, to be found with errors.Is.
@@ -191,13 +190,13 @@ func (t *taker) note(ctx context.Context) {
 
 // receive stores what the server sends.
 func (t *taker) receive(ctx context.Context, w *volume.Writer) (*backup.Manifest, error) {
-	conn, err := pgserver.ConnectReplication(ctx, t.here, t.notice)
+	conn, err := replication.Connect(ctx, t.here, t.notice)
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	// The stream is read without looking at ctx; the end of the connection ends it, and the server's part.
-	stop := context.AfterFunc(ctx, func() { conn.Conn().Close() })
+	stop := context.AfterFunc(ctx, conn.Abort)
 	defer stop()
 	fail := func(err error) error {
 		switch broken := t.brokenPages(); {
@@ -211,18 +210,18 @@ func (t *taker) receive(ctx context.Context, w *volume.Writer) (*backup.Manifest
 		}
 		return fmt.Errorf("back up: %w", err)
 	}
-	s, err := start(conn, t.server.Major, request(t.server.Major, t.Fast, t.MaxRate))
+	s, err := conn.BaseBackup(replication.BackupOptions{Label: "walkeep", Fast: t.Fast, MaxRate: t.MaxRate})
 	if err != nil {
 		return nil, fail(err)
 	}
-	if err := t.held.Change(ctx, func(l *archive.Lease) { l.Timeline, l.LSN = s.begin.tli, s.begin.lsn }); err != nil {
+	if err := t.held.Change(ctx, func(l *archive.Lease) { l.Timeline, l.LSN = s.Start.Timeline, s.Start.LSN }); err != nil {
 		return nil, err
 	}
 	m, err := t.manifest(s)
 	if err != nil {
 		return nil, err
 	}
-	s.damaged = t.PageErrors
+	s.AcceptBadPages = t.PageErrors
 	files := &source{s: s, known: make(map[string]bool)}
 	if err := w.Add(ctx, files); err != nil {
 		return nil, fail(err)
@@ -235,27 +234,27 @@ func (t *taker) receive(ctx context.Context, w *volume.Writer) (*backup.Manifest
 		m.PageErrors = t.broken[:min(len(t.broken), maxPageErrors)]
 	}
 	switch {
-	case s.end.tli != s.begin.tli:
-		return nil, fmt.Errorf("the server went from timeline %d to %d meanwhile: take the backup again", s.begin.tli, s.end.tli)
+	case s.End.Timeline != s.Start.Timeline:
+		return nil, fmt.Errorf("the server went from timeline %d to %d meanwhile: take the backup again", s.Start.Timeline, s.End.Timeline)
 	case len(files.label) == 0:
 		return nil, fmt.Errorf("the server has sent no %s", labelFile)
 	}
-	m.Stop, m.Label = s.end.lsn, string(files.label)
+	m.Stop, m.Label = s.End.LSN, string(files.label)
 	return m, nil
 }
 
 // manifest is what is known when the server begins to send.
-func (t *taker) manifest(s *stream) (*backup.Manifest, error) {
+func (t *taker) manifest(s *replication.Backup) (*backup.Manifest, error) {
 	m := &backup.Manifest{
 		Type: "full", Server: t.server.Version, Major: t.server.Major, Standby: t.server.InRecovery, Checksum: t.server.Checksums,
-		SystemID: t.server.SystemID, SegmentSize: t.server.SegmentSize, Timeline: s.begin.tli, Start: s.begin.lsn, Began: t.began,
+		SystemID: t.server.SystemID, SegmentSize: t.server.SegmentSize, Timeline: s.Start.Timeline, Start: s.Start.LSN, Began: t.began,
 		Tablespaces: []backup.Tablespace{},
 	}
 	var bytes int64
-	for _, ts := range s.tablespaces {
-		bytes += ts.bytes
-		if ts.oid != 0 {
-			at := backup.Tablespace{OID: ts.oid, Location: ts.location}
+	for _, ts := range s.Tablespaces {
+		bytes += ts.Bytes
+		if ts.OID != 0 {
+			at := backup.Tablespace{OID: ts.OID, Location: ts.Location}
 			if err := at.Check(); err != nil {
 				return nil, err
 			}
@@ -272,14 +271,14 @@ func (t *taker) manifest(s *stream) (*backup.Manifest, error) {
 // checksumWarning begins the server's warnings about pages, which name the file. The error that follows does not.
 const checksumWarning = "checksum verification failed"
 
-func (t *taker) notice(n *pgconn.Notice) {
-	if strings.HasPrefix(n.Message, checksumWarning) {
+func (t *taker) notice(message string) {
+	if strings.HasPrefix(message, checksumWarning) {
 		t.mu.Lock()
-		t.broken = append(t.broken, n.Message)
+		t.broken = append(t.broken, message)
 		t.mu.Unlock()
 		return
 	}
-	t.Notice(n.Message)
+	t.Notice(message)
 }
 
 // maxPageErrors bounds what a manifest says of pages, in messages.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"walkeep/common/backup"
+	"walkeep/supervisor/replication"
 )
 
 const (
@@ -22,7 +23,7 @@ const (
 // A source gives the files that the server sends, as a [volume.Source]. The control file comes last but for the server's
 // own manifest, as in the stream.
 type source struct {
-	s     *stream
+	s     *replication.Backup
 	tar   *tar.Reader     // of the current archive; nil before the first
 	known map[string]bool // directories of tablespaces that were given
 	dir   string          // to which the current archive's names are relative, with a slash at its end
@@ -68,12 +69,12 @@ func (s *source) Next() (backup.File, io.Reader, error) {
 // begin begins the next archive. A tablespace's directory, of which the server only sends the content, and the
 // server's manifest are files by themselves.
 func (s *source) begin() (f backup.File, r io.Reader, err error) {
-	a, err := s.s.nextPart()
+	a, err := s.s.Next()
 	if err != nil {
 		return f, nil, err
 	}
 	now := time.Now().UTC().Truncate(time.Second)
-	if a.manifest {
+	if a.Manifest {
 		content, err := io.ReadAll(s.s)
 		if err != nil {
 			return f, nil, err
@@ -81,8 +82,8 @@ func (s *source) begin() (f backup.File, r io.Reader, err error) {
 		return backup.File{Path: manifestFile, Mode: 0o600, ModTime: now, Size: int64(len(content))}, bytes.NewReader(content), nil
 	}
 	s.tar, s.dir = tar.NewReader(s.s), ""
-	if a.tablespace.oid != 0 {
-		s.dir = fmt.Sprintf("pg_tblspc/%d/", a.tablespace.oid)
+	if a.Tablespace.OID != 0 {
+		s.dir = fmt.Sprintf("pg_tblspc/%d/", a.Tablespace.OID)
 		s.known[path.Clean(s.dir)] = true
 		return backup.File{Path: path.Clean(s.dir), Dir: true, Mode: 0o700, ModTime: now}, nil, nil
 	}

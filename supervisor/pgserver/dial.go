@@ -287,7 +287,7 @@ func (p Place) replicate(ctx context.Context, validate pgconn.ValidateConnectFun
 	}
 	// A connection for replication cannot change a setting, and a server that does not know one refuses the connection: so
 	// the server says first whether it has it.
-	if major(conn.ParameterStatus("server_version")) < 14 {
+	if Major(conn.ParameterStatus("server_version")) < 14 {
 		return conn, nil
 	}
 	found, err := conn.Exec(ctx, "SHOW idle_session_timeout").ReadAll()
@@ -299,8 +299,8 @@ func (p Place) replicate(ctx context.Context, validate pgconn.ValidateConnectFun
 	return pgconn.ConnectConfig(ctx, config)
 }
 
-// major is the first number of a version; 0 if there is none.
-func major(version string) int {
+// Major is the first number of a version, as server_version has it; 0 if there is none.
+func Major(version string) int {
 	end := strings.IndexFunc(version, func(r rune) bool { return r < '0' || r > '9' })
 	if end < 0 {
 		end = len(version)

@@ -47,7 +47,7 @@ func prepareSession(config *pgx.ConnConfig) {
 	}
 	maps.Copy(config.RuntimeParams, session)
 	config.AfterConnect = func(ctx context.Context, conn *pgconn.PgConn) error {
-		_, err := conn.Exec(ctx, adjust(major(conn.ParameterStatus("server_version")))).ReadAll()
+		_, err := conn.Exec(ctx, adjust(Major(conn.ParameterStatus("server_version")))).ReadAll()
 		return err
 	}
 }

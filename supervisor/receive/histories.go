@@ -12,10 +12,18 @@ import (
 	"walkeep/common/durable"
 	"walkeep/common/storage"
 	"walkeep/common/wal"
+	"walkeep/supervisor/replication"
 )
 
 // ErrHistory says that the history of a timeline can be had neither from the archive nor from the server.
 var ErrHistory = errors.New("the history of a timeline is missing")
+
+// connect opens a connection for replication commands, which must succeed within [replication.Timeout].
+func connect(ctx context.Context, conninfo string) (*replication.Conn, error) {
+	ctx, cancel := context.WithTimeout(ctx, replication.Timeout)
+	defer cancel()
+	return replication.Connect(ctx, conninfo, nil)
+}
 
 // StoreHistories has the archive hold the history of the server's timeline, and those of the timelines on the way to it: a
 // server that came to its timeline before it archived here does not archive them any more. spool and store are as in
@@ -25,26 +33,26 @@ func StoreHistories(ctx context.Context, a *archive.Archive, spool, conninfo str
 	if err != nil {
 		return err
 	}
-	defer c.close()
-	id, err := c.identify(ctx)
-	if err != nil || id.timeline == 1 {
+	defer c.Abort()
+	id, err := c.IdentifySystem(ctx)
+	if err != nil || id.Flushed.Timeline == 1 {
 		return err
 	}
 	dir := filepath.Join(spool, Dir)
 	if err := durable.MkdirAll(spool, Dir); err != nil {
 		return err
 	}
-	way := []wal.Timeline{id.timeline}
+	way := []wal.Timeline{id.Flushed.Timeline}
 	for i := 0; i < len(way); i++ {
 		tli := way[i]
 		h, err := a.History(ctx, tli)
 		if errors.Is(err, archive.ErrAbsent) || errors.Is(err, storage.ErrNotExist) {
 			h, err = storeHistoryOf(ctx, c, dir, tli, store)
-			if i > 0 && isMissing(err) {
+			if i > 0 && replication.HasCode(err, replication.UndefinedFile) {
 				continue // the server began on a later timeline, and never had it
 			}
 		}
-		if isMissing(err) {
+		if replication.HasCode(err, replication.UndefinedFile) {
 			name := wal.Name{Kind: wal.KindHistory, Timeline: tli}
 			return fmt.Errorf("%w: the archive does not have %s, and the server does not either: %w", ErrHistory, name, err)
 		}
@@ -63,8 +71,8 @@ func StoreHistories(ctx context.Context, a *archive.Archive, spool, conninfo str
 }
 
 // storeHistoryOf archives the server's history of a timeline.
-func storeHistoryOf(ctx context.Context, c *conn, dir string, tli wal.Timeline, store func(context.Context, string) error) (wal.History, error) {
-	text, err := c.history(ctx, tli)
+func storeHistoryOf(ctx context.Context, c *replication.Conn, dir string, tli wal.Timeline, store func(context.Context, string) error) (wal.History, error) {
+	text, err := c.TimelineHistory(ctx, tli)
 	if err != nil {
 		return wal.History{}, err
 	}

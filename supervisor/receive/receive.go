@@ -39,6 +39,7 @@ import (
 	"walkeep/common/storage"
 	"walkeep/common/wal"
 	"walkeep/supervisor/pgserver"
+	"walkeep/supervisor/replication"
 )
 
 // Errors of Run, to be found with errors.Is.
@@ -188,22 +189,22 @@ func (r *receiver) session(ctx context.Context) (streamed bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	defer c.close()
-	id, err := c.identify(ctx)
+	defer c.Abort()
+	id, err := c.IdentifySystem(ctx)
 	if err != nil {
 		return false, err
 	}
-	if err := r.a.Bind(ctx, archive.Identity{SystemID: id.system, SegmentSize: id.size}); err != nil {
+	if err := r.a.Bind(ctx, archive.Identity{SystemID: id.ID, SegmentSize: id.SegmentSize}); err != nil {
 		return false, err
 	}
-	if newer := pgserver.Newer(id.major); newer != "" && id.major != r.major {
+	if newer := pgserver.Newer(id.Major); newer != "" && id.Major != r.major {
 		r.Log.Warn(newer)
 	}
-	r.major = id.major
+	r.major = id.Major
 	r.mu.Lock()
-	r.size, r.system = id.size, id.system
+	r.size, r.system = id.SegmentSize, id.ID
 	r.mu.Unlock()
-	lineage, err := r.learn(ctx, c, id.timeline)
+	lineage, err := r.learn(ctx, c, id.Flushed.Timeline)
 	if err != nil {
 		return false, err
 	}
@@ -211,7 +212,7 @@ func (r *receiver) session(ctx context.Context) (streamed bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	w := way{lineage, uint64(id.size)}
+	w := way{lineage, uint64(id.SegmentSize)}
 	r.slotAt = slot
 	number, err := r.next(ctx, w)
 	if err != nil {
@@ -219,7 +220,7 @@ func (r *receiver) session(ctx context.Context) (streamed bool, err error) {
 	}
 	if number == 0 {
 		if slot == 0 {
-			slot = id.end
+			slot = id.Flushed.LSN
 		}
 		number = uint64(slot) / w.size
 	}
@@ -228,7 +229,7 @@ func (r *receiver) session(ctx context.Context) (streamed bool, err error) {
 
 // follow streams from the segment with this number on, along the way to the server's timeline and from there to those
 // that the server changes to.
-func (r *receiver) follow(ctx context.Context, c *conn, w way, number uint64) (streamed bool, err error) {
+func (r *receiver) follow(ctx context.Context, c *replication.Conn, w way, number uint64) (streamed bool, err error) {
 	for {
 		s, err := openSegment(r.dir, w.name(number), r.size)
 		if err != nil {
@@ -252,22 +253,22 @@ func (r *receiver) follow(ctx context.Context, c *conn, w way, number uint64) (s
 		if err != nil {
 			return streamed, err
 		}
-		lineage, err := r.learn(ctx, c, end.timeline)
+		lineage, err := r.learn(ctx, c, end.Timeline)
 		if err != nil {
 			return streamed, err
 		}
-		r.Log.Info("the server has changed to another timeline", "timeline", end.timeline, "at", end.lsn.String())
+		r.Log.Info("the server has changed to another timeline", "timeline", end.Timeline, "at", end.LSN.String())
 		w.lineage = lineage
-		number = uint64(end.lsn) / w.size
+		number = uint64(end.LSN) / w.size
 	}
 }
 
 // learn reads the history of a timeline, and sees to it that the archive holds it and those of the timelines on the way.
-func (r *receiver) learn(ctx context.Context, c *conn, tli wal.Timeline) (wal.History, error) {
+func (r *receiver) learn(ctx context.Context, c *replication.Conn, tli wal.Timeline) (wal.History, error) {
 	h := wal.History{Timeline: tli}
 	for of := tli; of > 1; {
-		text, err := c.history(ctx, of)
-		if of != tli && isMissing(err) {
+		text, err := c.TimelineHistory(ctx, of)
+		if of != tli && replication.HasCode(err, replication.UndefinedFile) {
 			break // the server began on a later timeline, and never had it
 		}
 		if err != nil {

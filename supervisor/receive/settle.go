@@ -8,6 +8,7 @@ import (
 	"walkeep/common/archive"
 	"walkeep/common/wal"
 	"walkeep/supervisor/pgserver"
+	"walkeep/supervisor/replication"
 )
 
 // errUnsettled says that the end of a segment must be received anew.
@@ -32,7 +33,7 @@ func (t *tail) settle(ctx context.Context) error {
 	if err != nil || !found.Switched || int64(found.End-found.Start) == t.s.size {
 		return nil // archive-cmd judges it
 	}
-	ctx, cancel := context.WithTimeout(ctx, silence)
+	ctx, cancel := context.WithTimeout(ctx, replication.Timeout)
 	defer cancel()
 	sql, err := pgserver.Connect(ctx, t.Conninfo)
 	if err != nil {

@@ -2,24 +2,22 @@ package receive
 
 import (
 	"context"
-	"errors"
 	"fmt"
-
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"walkeep/common/wal"
 	"walkeep/supervisor/pgserver"
+	"walkeep/supervisor/replication"
 )
 
 // slot makes sure that the slot is there, and gives from where on the server keeps WAL for it; 0 if that is not known. It
 // also asks whether the server archives by itself.
-func (r *receiver) slot(ctx context.Context, c *conn) (wal.LSN, error) {
-	if row, err := c.row(ctx, "SHOW archive_mode", 1); err == nil {
+func (r *receiver) slot(ctx context.Context, c *replication.Conn) (wal.LSN, error) {
+	if mode, err := c.Show(ctx, "archive_mode"); err == nil {
 		r.mu.Lock()
-		r.archiving = row[0] != "off"
+		r.archiving = mode != "off"
 		r.mu.Unlock()
 	}
-	ctx, cancel := context.WithTimeout(ctx, silence)
+	ctx, cancel := context.WithTimeout(ctx, replication.Timeout)
 	defer cancel()
 	sql, err := pgserver.Connect(ctx, r.Conninfo)
 	if err != nil {
@@ -49,21 +47,20 @@ func (r *receiver) slot(ctx context.Context, c *conn) (wal.LSN, error) {
 }
 
 // replaceSlot makes a slot anew for which the server keeps no WAL any more.
-func (r *receiver) replaceSlot(ctx context.Context, c *conn, sql *pgserver.Conn) (wal.LSN, error) {
-	if _, err := c.query(ctx, fmt.Sprintf(`DROP_REPLICATION_SLOT "%s"`, r.Slot)); err != nil {
+func (r *receiver) replaceSlot(ctx context.Context, c *replication.Conn, sql *pgserver.Conn) (wal.LSN, error) {
+	if err := c.DropSlot(ctx, r.Slot); err != nil {
 		return 0, fmt.Errorf("drop replication slot %s, for which the server keeps no WAL any more: %w", r.Slot, err)
 	}
 	return r.createSlot(ctx, c, sql)
 }
 
 // createSlot makes the slot, which keeps WAL from the last checkpoint on.
-func (r *receiver) createSlot(ctx context.Context, c *conn, sql *pgserver.Conn) (wal.LSN, error) {
-	_, err := c.query(ctx, fmt.Sprintf(`CREATE_REPLICATION_SLOT "%s" PHYSICAL RESERVE_WAL`, r.Slot))
-	var pg *pgconn.PgError
+func (r *receiver) createSlot(ctx context.Context, c *replication.Conn, sql *pgserver.Conn) (wal.LSN, error) {
+	err := c.CreatePhysicalSlot(ctx, r.Slot)
 	switch {
 	case err == nil:
 		r.Log.Warn("the replication slot was missing, and is made anew", "slot", r.Slot)
-	case errors.As(err, &pg) && pg.Code == "42710": // another one has just made it
+	case replication.HasCode(err, replication.DuplicateObject): // another one has just made it
 	default:
 		return 0, fmt.Errorf("make replication slot %s: %w", r.Slot, err)
 	}
@@ -77,7 +74,7 @@ func (r *receiver) createSlot(ctx context.Context, c *conn, sql *pgserver.Conn) 
 // keptFrom is from where on the server keeps WAL for the slot. One for which it keeps nothing any more, or which claims what
 // is gone, is made anew.
 func (r *receiver) keptFrom(ctx context.Context, gone *goneError) (wal.LSN, error) {
-	ctx, cancel := context.WithTimeout(ctx, silence)
+	ctx, cancel := context.WithTimeout(ctx, replication.Timeout)
 	defer cancel()
 	sql, err := pgserver.Connect(ctx, r.Conninfo)
 	if err != nil {
@@ -95,7 +92,7 @@ func (r *receiver) keptFrom(ctx context.Context, gone *goneError) (wal.LSN, erro
 	if err != nil {
 		return 0, err
 	}
-	defer c.close()
+	defer c.Abort()
 	if s != nil {
 		return r.replaceSlot(ctx, c, sql)
 	}

@@ -4,19 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"time"
-
-	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgproto3"
 
 	"walkeep/common/archive"
 	"walkeep/common/wal"
+	"walkeep/supervisor/replication"
 )
 
 // A tail streams one timeline, from a segment on, until the server leaves it.
 type tail struct {
 	*receiver
-	c        *conn
+	c        *replication.Conn
 	s        *segment
 	received bool // anything at all
 
@@ -40,19 +39,11 @@ func (e *goneError) Error() string { return e.err.Error() }
 func (e *goneError) Unwrap() error { return e.err }
 
 // removed tells that the server's file is not there, and not only that a slot is of no use.
-func (e *goneError) removed() bool {
-	var pg *pgconn.PgError
-	return errors.As(e.err, &pg) && pg.Code == "58P01"
-}
+func (e *goneError) removed() bool { return replication.HasCode(e.err, replication.UndefinedFile) }
 
-// gone are the codes of errors that say so: undefined_file, and object_not_in_prerequisite_state of a slot that was
-// invalidated.
-var gone = map[string]bool{"58P01": true, "55000": true}
-
-// explain tells WAL that is gone from other errors.
+// explain tells WAL that is gone, or that the server does not keep because the slot was invalidated, from other errors.
 func (t *tail) explain(err error) error {
-	var pg *pgconn.PgError
-	if errors.As(err, &pg) && gone[pg.Code] {
+	if replication.HasCode(err, replication.UndefinedFile, replication.NotInState) {
 		return &goneError{t.at, err}
 	}
 	return err
@@ -66,10 +57,10 @@ const (
 )
 
 // stream receives until the timeline ends.
-func (t *tail) stream(ctx context.Context) (*timelineEnd, error) {
+func (t *tail) stream(ctx context.Context) (*replication.Position, error) {
 	t.at = t.s.position()
 	t.sent = t.at
-	end, err := t.c.start(ctx, t.Slot, t.s.name.Timeline, t.at)
+	end, err := t.c.StartPhysical(ctx, t.Slot, replication.Position{Timeline: t.s.name.Timeline, LSN: t.at})
 	if end != nil || err != nil {
 		return end, t.explain(err)
 	}
@@ -80,11 +71,11 @@ func (t *tail) stream(ctx context.Context) (*timelineEnd, error) {
 		t.report(false) // a commit may wait for what is here already
 	}
 	t.wakeKeeper() // to note it
-	in := make(chan message, buffered)
+	in := make(chan replication.Message, buffered)
 	free := make(chan []byte, buffered)
 	ended := make(chan error, 1)
 	go func() {
-		ended <- t.c.read(in, free)
+		ended <- read(t.c, in, free)
 		close(in)
 	}()
 	err = t.loop(ctx, in, free)
@@ -92,50 +83,39 @@ func (t *tail) stream(ctx context.Context) (*timelineEnd, error) {
 		err = <-ended
 	}
 	if err != nil {
-		t.c.close() // ends the reader, where it is still at it
+		t.c.Abort() // ends the reader, where it is still at it
 		for range in {
 		}
 		return nil, t.explain(err)
 	}
-	if err := t.c.send(&pgproto3.CopyDone{}); err != nil {
-		return nil, err
-	}
-	return t.c.readEnd(ctx)
+	return t.c.EndStream(ctx)
 }
 
-// read receives messages until the copy ends; then it returns nil. Data goes into buffers that come back through free.
-func (c *conn) read(in chan<- message, free <-chan []byte) error {
+// read receives messages until the copy ends; then it returns nil. WAL goes into buffers that come back through free, because
+// the connection uses its own again.
+func read(c *replication.Conn, in chan<- replication.Message, free <-chan []byte) error {
 	for {
-		// The end of the connection ends the wait: to watch a context for each message would cost more than its content.
-		received, err := c.receive(context.Background())
+		m, err := c.Receive()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
 		if err != nil {
 			return err
 		}
-		switch received := received.(type) {
-		case *pgproto3.CopyData:
-			m, err := parse(received.Data)
-			if err != nil {
-				return err
+		if m, ok := m.(*replication.XLogData); ok {
+			var b []byte
+			select {
+			case b = <-free:
+			default:
 			}
-			if m.data != nil {
-				var b []byte
-				select {
-				case b = <-free:
-				default:
-				}
-				m.data = append(b[:0], m.data...) // the connection uses its own again
-			}
-			in <- m
-		case *pgproto3.CopyDone:
-			return nil
-		case *pgproto3.CommandComplete:
-			return errShutDown
+			m.Data = append(b[:0], m.Data...)
 		}
+		in <- m
 	}
 }
 
 // loop writes what comes, makes it durable, and tells the server. It returns nil when in is closed and all is durable.
-func (t *tail) loop(ctx context.Context, in <-chan message, free chan<- []byte) error {
+func (t *tail) loop(ctx context.Context, in <-chan replication.Message, free chan<- []byte) error {
 	status := time.NewTicker(statusInterval)
 	defer status.Stop()
 	due := time.NewTimer(time.Hour)
@@ -173,18 +153,21 @@ func (t *tail) loop(ctx context.Context, in <-chan message, free chan<- []byte) 
 }
 
 // take writes a message, and those that wait behind it.
-func (t *tail) take(ctx context.Context, m message, in <-chan message, free chan<- []byte) error {
+func (t *tail) take(ctx context.Context, m replication.Message, in <-chan replication.Message, free chan<- []byte) error {
 	answer, begun := false, t.at
 	for {
 		t.heard, t.unanswered = time.Now(), 0
-		t.sent = max(t.sent, m.end)
-		answer = answer || m.answer
-		if m.data != nil {
+		switch m := m.(type) {
+		case *replication.PrimaryKeepalive:
+			t.sent = max(t.sent, m.End)
+			answer = answer || m.Reply
+		case *replication.XLogData:
+			t.sent = max(t.sent, m.End)
 			if err := t.write(ctx, m); err != nil {
 				return err
 			}
 			select {
-			case free <- m.data:
+			case free <- m.Data:
 			default:
 			}
 		}
@@ -209,12 +192,12 @@ func (t *tail) take(ctx context.Context, m message, in <-chan message, free chan
 }
 
 // write brings bytes to their segments.
-func (t *tail) write(ctx context.Context, m message) error {
-	if m.start != t.at || t.at != t.s.position() {
-		return fmt.Errorf("the server sends WAL of %s where %s comes next, and %s in %s", m.start, t.at, t.s.position(), t.s.name)
+func (t *tail) write(ctx context.Context, m *replication.XLogData) error {
+	if m.Start != t.at || t.at != t.s.position() {
+		return fmt.Errorf("the server sends WAL of %s where %s comes next, and %s in %s", m.Start, t.at, t.s.position(), t.s.name)
 	}
 	t.received = true
-	for data := m.data; len(data) > 0; {
+	for data := m.Data; len(data) > 0; {
 		rest, err := t.s.append(data)
 		t.at += wal.LSN(len(data) - len(rest))
 		if err != nil {
@@ -262,7 +245,8 @@ func (t *tail) flushAndReport() error {
 // the end of the stream is for the reader to find.
 func (t *tail) report(answer bool) {
 	t.update(func(s *archive.Stream) { s.Timeline, s.Flushed = t.s.name.Timeline, t.s.durable() })
-	_ = t.c.report(t.at, t.s.durable(), answer)
+	// Nothing is said to be applied.
+	_ = t.c.Report(replication.StandbyStatusUpdate{Written: t.at, Flushed: t.s.durable(), Time: time.Now(), Reply: answer})
 }
 
 // flushed is what was last said to be durable.
@@ -279,6 +263,6 @@ func (t *tail) note() {
 
 // farewell ends the stream in order.
 func (t *tail) farewell(ctx context.Context) error {
-	t.c.pg.Conn().SetDeadline(time.Now().Add(stopTimeout))
-	return errors.Join(ctx.Err(), t.flushAndReport(), t.c.send(&pgproto3.CopyDone{}))
+	t.c.SetDeadline(time.Now().Add(stopTimeout))
+	return errors.Join(ctx.Err(), t.flushAndReport(), t.c.StopStream())
 }
