@@ -36,55 +36,6 @@ func (b bench) run(t testing.TB, name string, more ...string) cmdtest.Result {
 	return cmdtest.Run(t, archive(b.spool, b.data.Path("pg_wal", name), more...))
 }
 
-func TestUsage(t *testing.T) {
-	t.Parallel()
-	files := cmdtest.WAL(t, "15")
-	name := files.Segments()[0]
-	b := newBench(t, cmdtest.FastDir(t), files.Only(name))
-	path, spool := b.data.Path("pg_wal", name), string(b.spool)
-	tests := []struct {
-		name string
-		args []string
-		env  string
-		say  string
-	}{
-		{"no arguments", nil, "", "PATH"},
-		{"no path", []string{"--spool", spool}, "", "PATH"},
-		{"two paths", []string{"--spool", spool, path, path}, "", "too many arguments"},
-		{"unknown flag", []string{"--spool", spool, "--fast", path}, "", "fast"},
-		{"flag of restore-cmd", []string{"--spool", spool, "--retry-time", "1s", path}, "", "retry-time"},
-		{"no spool", []string{path}, "", "--spool"},
-		{"empty spool", []string{"--spool", "", path}, "", "--spool"},
-		{"unknown codec", []string{"--spool", spool, "--codec", "rar", path}, "", `"rar"`},
-		{"level too high", []string{"--spool", spool, "--level", "23", path}, "", "1 to 22"},
-		{"level too low", []string{"--spool", spool, "--level=-1", path}, "", "1 to 22"},
-		{"level is no number", []string{"--spool", spool, "--level", "best", path}, "", "best"},
-		{"level of another codec", []string{"--spool", spool, "--codec", "s2", "--level", "9", path}, "", "1 to 3"},
-		{"level without levels", []string{"--spool", spool, "--codec", "none", "--level", "1", path}, "", "no levels"},
-		{"negative look-ahead", []string{"--spool", spool, "--lookahead=-1", path}, "", "lookahead"},
-		{"vast look-ahead", []string{"--spool", spool, "--lookahead", "1025", path}, "", "lookahead"},
-		{"unknown check", []string{"--spool", spool, "--verify", "maybe", path}, "", `"maybe"`},
-		{"limit is no size", []string{"--spool", spool, "--spool-limit", "many", path}, "", `"many"`},
-		{"negative limit", []string{"--spool", spool, "--spool-limit=-1", path}, "", `"-1"`},
-		{"limit without bounds", []string{"--spool", spool, "--spool-limit", "99999999999TB", path}, "", "not a size"},
-		{"value missing", []string{path, "--spool"}, "", "spool"},
-		{"configuration missing", []string{"--config", spool + "/none.ini", path}, "", "none.ini"},
-		{"environment's codec", []string{"--spool", spool, path}, "WALKEEP_CODEC=rar", `"rar"`},
-		{"environment's level", []string{"--spool", spool, path}, "WALKEEP_LEVEL=best", "WALKEEP_LEVEL"},
-		{"environment's configuration", []string{path}, "WALKEEP_CONFIG=/none.ini", "none.ini"},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			cmd := cmdtest.Command("archive-cmd", test.args...)
-			if test.env != "" {
-				cmd.Env = append(cmd.Env, test.env)
-			}
-			cmdtest.Run(t, cmd).Expect(t, 2, test.say, "hint: archive-cmd --help")
-		})
-	}
-	b.spool.Check(t, nil)
-}
-
 func TestConfigurationFile(t *testing.T) {
 	t.Parallel()
 	files := cmdtest.WAL(t, "15")
@@ -211,13 +162,4 @@ func TestArgumentsInAnyOrder(t *testing.T) {
 			b.spool.Check(t, files.Only(name))
 		})
 	}
-}
-
-func TestHelpAndVersion(t *testing.T) {
-	t.Parallel()
-	cmdtest.Answers(t, "archive-cmd", map[string]string{
-		"--version": "archive-cmd (walkeep) ",
-		"--help":    "0  the file is durable",
-		"-h":        "--lookahead",
-	})
 }

@@ -88,60 +88,6 @@ func (h host) wantTarget(t testing.TB, name string, want []byte) {
 	}
 }
 
-func TestUsage(t *testing.T) {
-	t.Parallel()
-	files := cmdtest.WAL(t, "15")
-	name := files.Segments()[0]
-	h := newHost(t, files.Only(name))
-	spool := string(h.spool)
-	broken := filepath.Join(h.dir, "broken.ini")
-	cmdtest.Write(t, broken, []byte("spol = "+spool+"\n"))
-	tests := []struct {
-		name string
-		args []string
-		env  string
-		say  string
-	}{
-		{"no arguments", nil, "", "NAME"},
-		{"no name", []string{"--spool", spool}, "", "NAME"},
-		{"no path", []string{"--spool", spool, name}, "", "PATH"},
-		{"four arguments", []string{"--spool", spool, name, target, name, name}, "", "too many arguments"},
-		{"unknown flag", []string{"--spool", spool, "--fast", name, target}, "", "fast"},
-		{"flag of archive-cmd", []string{"--spool", spool, "--codec", "s2", name, target}, "", "codec"},
-		{"no spool", []string{name, target}, "", "--spool"},
-		{"retry time is none", []string{"--spool", spool, "--retry-time", "soon", name, target}, "", "soon"},
-		{"retry time too long", []string{"--spool", spool, "--retry-time", "2h", name, target}, "", "retry-time"},
-		{"retry time negative", []string{"--spool", spool, "--retry-time=-1s", name, target}, "", "retry-time"},
-		{"configuration missing", []string{"-c", spool + "/none.ini", name, target}, "", "none.ini"},
-		{"no spool in the file", []string{"-c", broken, name, target}, "", "line 1: unknown option: spol"},
-		{"environment's retry time", []string{"--spool", spool, name, target}, "WALKEEP_RETRY_TIME=soon", "WALKEEP_RETRY_TIME"},
-		{"no WAL name", []string{"--spool", spool, "RECOVERYXLOG", target}, "", "invalid WAL file name"},
-		{"lower-case name", []string{"--spool", spool, "00000001000000000000000a", target}, "", "invalid WAL file name"},
-		{"empty name", []string{"--spool", spool, "", target}, "", ""},
-		{"name with a directory", []string{"--spool", spool, "pg_wal/" + name, target}, "", "invalid WAL file name"},
-		{"name that leads away", []string{"--spool", spool, "../" + name, target}, "", "invalid WAL file name"},
-		{"name and path exchanged", []string{"--spool", spool, target, name}, "", "invalid WAL file name"},
-		{"object's name", []string{"--spool", spool, name + ".zst", target}, "", "invalid WAL file name"},
-	}
-	for _, standby := range []bool{false, true} {
-		code, say := 126, ""
-		if standby {
-			cmdtest.Write(t, h.data.Path("standby.signal"), nil)
-			code, say = 1, "cannot deliver, and the standby goes on without: "
-		}
-		for _, test := range tests {
-			t.Run(test.name, func(t *testing.T) {
-				cmd := cmdtest.Command("restore-cmd", append([]string{"--retry-time=0s"}, test.args...)...)
-				cmd.Dir = string(h.data)
-				if test.env != "" {
-					cmd.Env = append(cmd.Env, test.env)
-				}
-				h.runCall(t, cmd).Expect(t, code, test.say, say, "hint: ")
-			})
-		}
-	}
-}
-
 // TestForeignConfiguration holds that nothing in the configuration that restore-cmd does not use keeps it from delivering,
 // to a standby or to a recovery, and that it is said.
 func TestForeignConfiguration(t *testing.T) {
@@ -201,15 +147,6 @@ func TestConfigurationComes(t *testing.T) {
 	defer put.Stop()
 	h.runCall(t, cmd).Expect(t, 0)
 	h.wantTarget(t, name, files[name])
-}
-
-func TestHelpAndVersion(t *testing.T) {
-	t.Parallel()
-	cmdtest.Answers(t, "restore-cmd", map[string]string{
-		"--version": "restore-cmd (walkeep) ",
-		"--help":    "1    proven absent",
-		"-h":        "--retry-time",
-	})
 }
 
 // TestConfigured is about where the spool's path comes from, and in which order arguments may stand.

@@ -333,24 +333,3 @@ func TestRunBrokenWAL(t *testing.T) {
 	d.await(`msg=begins task=backup reason="` + name + ` was archived with broken records, at `)
 	d.stop(syscall.SIGTERM)
 }
-
-func TestRunUsage(t *testing.T) {
-	t.Parallel()
-	spool := t.TempDir()
-	for name, c := range map[string]struct {
-		args  []string
-		words []string
-	}{
-		"nothing":  {nil, []string{"there is nothing to do", "hint: set one of backup-schedule, "}},
-		"schedule": {[]string{"--verify-schedule", "61 * * * *"}, []string{`verify-schedule: "61 * * * *" is not a schedule`, "hint: five fields"}},
-		"never":    {[]string{"--drill-schedule", "0 0 30 2 *"}, []string{"drill-schedule", "never comes"}},
-		"address":  {[]string{"--metrics-listen", "9187"}, []string{"metrics-listen", "hint: an address and a port"}},
-		"argument": {[]string{"--backup-schedule", "@daily", "now"}, []string{"too many arguments"}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			args := append([]string{"--spool", spool, "run"}, c.args...)
-			cmdtest.Run(t, cmdtest.Command("supervisor", args...)).Expect(t, 2, c.words...)
-		})
-	}
-}

@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"walkeep/common/cmdtest"
 	"walkeep/common/pgtest"
 )
 
@@ -94,12 +93,6 @@ func TestSetupRefuses(t *testing.T) {
 	r.refuses("archive_library is set", "--replace")
 	r.must(r.c.Exec(r.ctx(), "ALTER SYSTEM RESET archive_library"))
 	r.must(r.c.Reload(r.ctx()))
-
-	// A wrong use is one before all else.
-	cmd := pgtest.Command(r.ctx(), cmdtest.Path("supervisor"), r.args("--undo", "--role", "x")...)
-	if err := cmd.Run(); cmd.ProcessState.ExitCode() != 2 {
-		t.Errorf("--undo --role: %v", err)
-	}
 
 	// The foreign command is replaced only when that is asked for, and put back.
 	before := r.state()

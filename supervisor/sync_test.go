@@ -293,10 +293,6 @@ func TestSyncRefused(t *testing.T) {
 	c := r.start("primary", map[string]string{"wal_level": "logical"})
 	r.must(c.Exec(r.ctx(), "SELECT pg_create_logical_replication_slot('decoded', 'test_decoding')"))
 	r.fails(1, []string{"decoded is a logical one", "hint: "}, "sync", "--conninfo", c.ConnString(), "--slot", "decoded")
-	r.fails(2, []string{"slot is 1 to 63"}, "sync", "--conninfo", c.ConnString(), "--slot", "no-slot")
-	r.fails(2, []string{"flush-interval"}, "sync", "--conninfo", c.ConnString(), "--flush-interval", "soon")
-	r.fails(2, []string{"too many arguments"}, "sync", "--conninfo", c.ConnString(), "now")
-	cmdtest.Run(t, cmdtest.Command("supervisor", "sync", "--conninfo", c.ConnString())).Expect(t, 2, "no spool is given")
 	sync := r.sync(c)
 	r.fails(1, []string{"another supervisor streams", "hint: "}, "sync", "--conninfo", c.ConnString())
 
