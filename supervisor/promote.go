@@ -22,8 +22,10 @@ be a superuser.
 
 It refuses while the old primary answers, or accepts connections and hangs:
 --primary-conninfo says where that is, or else the standby's own
-primary_conninfo does. A host from which nothing comes back cannot be told from
-one that is off: that is a warning. A standby that was just started is waited
+primary_conninfo does. It also refuses while a stream of the archive hears a
+server that is open, or the old timeline's WAL goes on in the archive. A host
+from which nothing comes back cannot be told from one that is off: that is a
+warning. A standby that was just started is waited
 for until it accepts connections. The standby then replays all
 that the archive holds, and what was streamed of the segment that was being
 written. What keeps it from doing so is an error, and the standby stays one;
@@ -101,6 +103,9 @@ func (e *env) reportPromotion(done *promote.Result) error {
 	} else {
 		fmt.Fprintf(e.out, "the server is open for writing, on timeline %d, in %s\n", done.Timeline, done.Took.Round(time.Millisecond))
 	}
+	for _, place := range done.Down {
+		fmt.Fprintf(e.out, "took %s for down: nothing listens there\n", place)
+	}
 	if done.End != 0 {
 		commit := "none was replayed"
 		if !done.LastCommit.IsZero() {
@@ -149,7 +154,7 @@ func explainPromote(err error) error {
 	case errors.Is(err, promote.ErrPrimaryLives):
 		hint = "stop it, and see that it stays down; --force promotes beside it, and makes two primaries"
 	case errors.Is(err, promote.ErrUnchecked):
-		hint = "let --primary-conninfo say where it is; --force promotes without a look"
+		hint = "let --primary-conninfo say where it is, or see that it is down, and repeat this; --force promotes without a look"
 	case errors.Is(err, promote.ErrWarm):
 		hint = "set hot_standby = on and restart the standby, which loses nothing, or promote it with pg_ctl promote, without what was streamed"
 	case errors.Is(err, promote.ErrNotConsistent):

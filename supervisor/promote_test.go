@@ -298,7 +298,7 @@ func TestFence(t *testing.T) {
 		})
 		r.must(primary.Kill())
 		out := r.promote(s)
-		if r.rows(s) != 10 || !strings.Contains(out, "nothing listens at") || strings.Contains(out, "warning") {
+		if r.rows(s) != 10 || !strings.Contains(out, "warning: took "+primary.RunDir()) || strings.Count(out, "warning") != 1 {
 			t.Errorf("%d rows: promote says\n%s", r.rows(s), out)
 		}
 		r.offersNothing()

@@ -38,7 +38,7 @@ func TestPromoteStoresOwn(t *testing.T) {
 		r.until("the rows to be streamed", func() bool { return r.rows(s) == rows })
 		r.must(primary.Kill())
 		out := r.promote(s)
-		if !strings.Contains(out, "that only the standby had are archived") || strings.Contains(out, "warning") {
+		if !strings.Contains(out, "that only the standby had are archived") || strings.Count(out, "warning") != 1 || !strings.Contains(out, "warning: took ") {
 			t.Errorf("promote says\n%s", out)
 		}
 		recovered := func(name string, want int, args ...string) {

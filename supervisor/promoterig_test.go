@@ -68,8 +68,9 @@ func (r *rig) lose(stored, complete int) *wreck {
 	name, err := l.primary.QueryString(r.ctx(), "SELECT pg_walfile_name(pg_current_wal_lsn())")
 	r.must(err)
 	l.last = name
-	s.kill()
 	r.must(l.primary.Kill())
+	r.until("the stream to lose its server", func() bool { return r.streamNote().Trouble != "" })
+	s.kill()
 	for _, name := range l.complete { // sync gives the server's archiver five seconds, which may be over
 		if content := r.archived(name); content != nil {
 			r.must(os.WriteFile(l.partial(name), content, 0o600))

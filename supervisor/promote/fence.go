@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"walkeep/supervisor/pgserver"
@@ -20,7 +21,8 @@ const seeThatItIsDown = "make sure that it is down, and stays down, before clien
 // A standby that streams has a living server at the other end, whatever else is said of where the primary is. Down is what
 // refuses connections at the place that the standby or the user names. A server that accepts them and says nothing hangs, and
 // may go on at any moment, so it lives. From where nothing comes back at all, the host is off or cannot be reached: that cannot
-// be told from here, and is no reason to refuse, because it is what a lost host looks like; it is said.
+// be told from here, and is no reason to refuse, because it is what a lost host looks like; it is said. A server that none of
+// these places leads to may still be heard by a stream of the archive.
 func (p *promoter) fence(ctx context.Context) error {
 	err := p.checkPrimary(ctx)
 	if err != nil && p.Force {
@@ -37,8 +39,9 @@ func (p *promoter) checkPrimary(ctx context.Context) error {
 		return fmt.Errorf("%w: %w", ErrUnchecked, err)
 	}
 	several := len(all) > 1
+	named := several || p.Primary != ""
 	if several {
-		if err := p.checkDown(ctx, all); err != nil {
+		if err := p.checkDown(ctx, all, named); err != nil {
 			return err
 		}
 	}
@@ -49,7 +52,7 @@ func (p *promoter) checkPrimary(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrUnchecked, err)
 		}
-		if err := p.checkDown(ctx, places); err != nil {
+		if err := p.checkDown(ctx, places, named); err != nil {
 			return err
 		}
 	}
@@ -60,7 +63,7 @@ func (p *promoter) checkPrimary(ctx context.Context) error {
 		case err != nil:
 			p.Warn("", fmt.Sprintf("the standby's primary_conninfo leads to where nobody can look from here: %v", err))
 		default:
-			if err := p.checkDown(ctx, places); err != nil {
+			if err := p.checkDown(ctx, places, named); err != nil {
 				return err
 			}
 		}
@@ -68,23 +71,31 @@ func (p *promoter) checkPrimary(ctx context.Context) error {
 	if _, err := p.checkReceiver(ctx, p.c, "the standby", 0); err != nil {
 		return err
 	}
-	if p.Primary == "" && own == "" && !several {
+	if own == "" && !named {
 		p.Warn(seeThatItIsDown+"; --primary-conninfo makes this a check",
 			"nothing says where the old primary is, so nobody has looked whether it still runs")
 	}
-	return nil
+	return p.checkStreams(ctx)
 }
 
-// checkDown fails if one of the servers can be written to, or may be soon.
-func (p *promoter) checkDown(ctx context.Context, places []pgserver.Place) error {
+// checkDown fails if one of the servers can be written to, or may be soon. Where the user named the primary, what is down is
+// part of the result. Else it is where the standby streams from, which need not be the primary, and that is said.
+func (p *promoter) checkDown(ctx context.Context, places []pgserver.Place, named bool) error {
 	recovering := 0
 	for _, place := range places {
 		state, err := p.checkPlace(ctx, place, 0)
 		if err != nil {
 			return err
 		}
-		if state == recovers {
+		switch {
+		case state == recovers:
 			recovering++
+		case state == down && named:
+			if !slices.Contains(p.done.Down, place.String()) {
+				p.done.Down = append(p.done.Down, place.String())
+			}
+		case state == down:
+			p.Warn("", fmt.Sprintf("took %s for down: nothing listens there; the standby streamed from there, and if that was a standby itself, nobody has looked at its primary (--primary-conninfo says where that is)", place))
 		}
 	}
 	if recovering == len(places) {

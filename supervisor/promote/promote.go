@@ -70,6 +70,7 @@ type Result struct {
 	Torn       int64     // bytes that were streamed behind the last whole record, and are of no use
 	Took       time.Duration
 	Loss       Loss
+	Down       []string // the places of the old primary at which nothing listens
 }
 
 // A promoter does one promotion.
@@ -87,7 +88,8 @@ type promoter struct {
 	kept wal.LSN
 	// inv is what the archive held when nothing more was to come; what is asked of the standby came after it. Its streams are
 	// as they were before the server opened: they may go on to the new timeline.
-	inv *archive.Inventory
+	inv   *archive.Inventory
+	trace trace
 }
 
 // poll is how often the server is looked at.
@@ -167,9 +169,13 @@ func (p *promoter) replayed(ctx context.Context) (pgserver.Replay, error) {
 
 // prepare does all that comes before the server is told to open.
 func (p *promoter) prepare(ctx context.Context) error {
+	if err := p.takeTrace(ctx); err != nil {
+		return err
+	}
 	if err := p.fence(ctx); err != nil {
 		return err
 	}
+	p.trace.end = max(p.trace.end, p.streamedTo()) // what a stream had on its way is not new
 	s, err := p.replayed(ctx)
 	if err != nil {
 		return err
@@ -203,6 +209,11 @@ func (p *promoter) prepare(ctx context.Context) error {
 	}
 	if err := p.offer(ctx); err != nil {
 		return err
+	}
+	if !p.Force {
+		if err := p.checkTrace(ctx); err != nil {
+			return err
+		}
 	}
 	return p.storeOwn(ctx)
 }
@@ -267,7 +278,16 @@ func (p *promoter) conclude(ctx context.Context) (err error) {
 		p.Warn(cli.Call("cleanup")+" --forget-standby does it", fmt.Sprintf("the archive goes on keeping WAL for the standby that this server was: %v", err))
 	}
 	p.done.Loss = p.loss()
+	p.warnArchiving()
 	return nil
+}
+
+// warnArchiving says so where the server archives nothing.
+func (p *promoter) warnArchiving() {
+	if p.info.ArchiveMode == "off" {
+		p.Warn("set archive_mode and archive_command, which "+cli.Call("setup")+" does, and restart the server, or let "+cli.Call("sync")+" follow it; then take a base backup",
+			"archive_mode is off, so the server archives nothing: unless a stream follows it, what is written from here on is not in the archive")
+	}
 }
 
 // misplaced tells why an open server should not write to its timeline; empty if there is no reason. A server comes to this if

@@ -1,0 +1,177 @@
+package promote
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"walkeep/common/archive"
+	"walkeep/common/wal"
+	"walkeep/supervisor/receive"
+)
+
+// A server that cannot be looked at leaves traces in the archive: streams hear it, and WAL of its timeline goes on. Only two
+// readings of one trace are compared, never two clocks.
+
+const (
+	// noted is how long a stream that runs may take to replace its note, which it does about once a second.
+	noted = fenceTimeout
+	// hearing is within what time a stream hears a server that lives twice: it asks for an answer every five seconds.
+	hearing = 12 * time.Second
+)
+
+// A listener is a stream that may still hear the old primary.
+type listener struct {
+	note    archive.Stream
+	file    os.FileInfo // the note's
+	changed time.Time   // when the file was seen to be another one last
+	moved   int         // how often it was seen to have heard the server again
+}
+
+// checkStreams fails if a stream of the archive hears a server that is open. What a stream had heard when its last note
+// was written may be noted later, so it must be seen to hear twice. A stream from a standby hears that, and proves nothing.
+func (p *promoter) checkStreams(ctx context.Context) error {
+	begun := time.Now()
+	watched, err := p.listen(ctx, nil)
+	if len(watched) > 0 {
+		p.Step("a stream of the archive may still hear the old primary: waiting until that is known")
+	}
+	for err == nil && len(watched) > 0 {
+		for id, w := range watched {
+			switch {
+			case w.moved >= 2:
+				return fmt.Errorf("%w: stream %s (on %s) hears it, last at %s", ErrPrimaryLives, w.note.Slot, w.note.Host, w.note.Heard.Format(time.RFC3339))
+			case time.Since(w.changed) > noted: // nobody writes it any more
+				delete(watched, id)
+			case time.Since(begun) > hearing:
+				p.Warn(seeThatItIsDown, fmt.Sprintf("stream %s (on %s) is connected to its server, and hears nothing: the server hangs, or cannot be reached", w.note.Slot, w.note.Host))
+				delete(watched, id)
+			}
+		}
+		if sleep(ctx) != nil {
+			return fmt.Errorf("%w: a stream of the archive may hear it: %w", ErrUnchecked, ctx.Err())
+		}
+		watched, err = p.listen(ctx, watched)
+	}
+	return err
+}
+
+// listen reads the notes of the streams that may hear the old primary, and compares them with what they were: those of all
+// streams if before is nil, else of the ones in it that still may.
+func (p *promoter) listen(ctx context.Context, before map[string]*listener) (map[string]*listener, error) {
+	notes, err := p.a.Streams(ctx)
+	after := make(map[string]*listener)
+	for _, s := range notes {
+		w := before[s.ID]
+		if !p.mayHear(s) || w == nil && before != nil {
+			continue
+		}
+		file, err := os.Stat(filepath.Join(p.Spool, archive.StreamNote(s.Slot)))
+		if w == nil {
+			w = &listener{note: s, file: file, changed: time.Now()}
+		}
+		if err == nil && (w.file == nil || !os.SameFile(file, w.file) || !file.ModTime().Equal(w.file.ModTime())) {
+			w.file, w.changed = file, time.Now()
+		}
+		if s.Heard.After(w.note.Heard) {
+			w.moved++
+		}
+		w.note = s
+		after[s.ID] = w
+	}
+	return after, err
+}
+
+// mayHear reports whether a stream is connected to an open server that the standby may have followed, as far as its note says.
+func (p *promoter) mayHear(s archive.Stream) bool {
+	return !s.Ended && !s.FromStandby && s.Trouble == s.Unstored && !s.Heard.IsZero() && s.Timeline >= p.trace.timeline
+}
+
+// A trace is how far the WAL of the standby's timeline went when the promotion began.
+type trace struct {
+	timeline wal.Timeline // 0 where the standby does not say it
+	end      wal.LSN      // of the last segment that the archive held, or of which a part was streamed
+	sent     map[string]wal.LSN
+}
+
+// takeTrace looks how far the WAL goes.
+func (p *promoter) takeTrace(ctx context.Context) error {
+	s, err := p.replayed(ctx)
+	if err != nil {
+		return err
+	}
+	along, err := p.c.RecoversAlong(ctx)
+	if err != nil {
+		return err
+	}
+	p.trace = trace{timeline: max(s.Timeline, along), sent: make(map[string]wal.LSN)}
+	archived, err := p.archivedTo(ctx)
+	if err != nil {
+		return err
+	}
+	if s.Received != 0 && archived > s.Received && (s.Streaming == nil || !*s.Streaming) {
+		p.Warn(seeThatItIsDown, fmt.Sprintf("the archive has WAL up to %s, and the standby's stream ended at %s: the server that wrote that may be another one than the standby streamed from",
+			archived, s.Received))
+	}
+	p.trace.end = max(archived, p.streamedTo())
+	notes, err := p.a.Streams(ctx)
+	for _, n := range notes {
+		p.trace.sent[n.ID] = n.Sent
+	}
+	return err
+}
+
+// archivedTo is the end of the last complete segment of the standby's timeline in the archive.
+func (p *promoter) archivedTo(ctx context.Context) (wal.LSN, error) {
+	n, there, err := p.a.LastSegment(ctx, p.trace.timeline, p.info.SegmentSize, ^uint64(0))
+	if err != nil || !there {
+		return 0, err
+	}
+	start, err := n.Start(p.info.SegmentSize)
+	return start + wal.LSN(p.info.SegmentSize), err
+}
+
+// streamedTo is the end of the last segment of the standby's timeline of which there is something in partial/.
+func (p *promoter) streamedTo() (end wal.LSN) {
+	entries, _ := os.ReadDir(filepath.Join(p.Spool, receive.Dir)) // nothing was streamed where it cannot be read
+	for _, e := range entries {
+		n, err := wal.ParseName(e.Name())
+		if err != nil || n.Kind != wal.KindSegment && n.Kind != wal.KindPartial || n.Timeline != p.trace.timeline {
+			continue
+		}
+		if start, err := n.Segment().Start(p.info.SegmentSize); err == nil {
+			end = max(end, start+wal.LSN(p.info.SegmentSize))
+		}
+	}
+	return end
+}
+
+// checkTrace fails if WAL of the standby's timeline has come to the archive since the promotion began that neither the standby
+// nor a stream had received. It must be called before what only the standby has is stored.
+func (p *promoter) checkTrace(ctx context.Context) error {
+	s, err := p.replayed(ctx)
+	if err != nil {
+		return err
+	}
+	archived, err := p.archivedTo(ctx)
+	if err != nil {
+		return err
+	}
+	if had := max(p.trace.end, s.Received); archived > had { // it replays what comes
+		return fmt.Errorf("%w: WAL of timeline %d goes on in the archive, from %s to %s, since the promotion began, and another server has written it",
+			ErrUnchecked, p.trace.timeline, had, archived)
+	}
+	notes, err := p.a.Streams(ctx)
+	if err != nil {
+		return err
+	}
+	for _, n := range notes {
+		if was, known := p.trace.sent[n.ID]; known && !n.Ended && n.Timeline >= p.trace.timeline && n.FromStandby && n.Sent > max(was, s.Replayed, s.Received) {
+			return fmt.Errorf("%w: stream %s (on %s) goes on, from %s to %s, behind what this standby has: the standby that it streams from is fed",
+				ErrUnchecked, n.Slot, n.Host, was, n.Sent)
+		}
+	}
+	return nil
+}
