@@ -12,6 +12,7 @@ import (
 	"walkeep/common/cmdtest"
 	"walkeep/common/pgtest"
 	"walkeep/common/wal"
+	"walkeep/supervisor/report"
 )
 
 // cascade makes a standby of a primary that streams, and archives what it writes once it is promoted.
@@ -169,6 +170,7 @@ func TestSyncSlotLost(t *testing.T) {
 		r.compare(c, 1, end)
 		r.noted()
 		r.backup(c)
+		r.advises(c)
 		if strings.Contains(sync.said(), "is gone") {
 			t.Errorf("nothing was lost, and it says so:\n%s", sync.said())
 		}
@@ -195,6 +197,16 @@ func TestSyncSlotLost(t *testing.T) {
 		r.flushed(c)
 		r.settled()
 		sync.stop()
+		sync.start() // a stream that begins again still knows
+		r.streaming(c)
+		r.flushed(c)
+		r.until("the note is a new one", func() bool { return !r.streamNote().Ended })
+		if got := r.streamNote().Skipped; len(got) != 1 || got[0].Timeline != 1 || got[0].From >= got[0].To {
+			t.Errorf("the note says that the stream has skipped %v", got)
+		}
+		const skipped = "was gone from the server before stream walkeep could have it"
+		r.check(c, report.Critical, []string{"missing", skipped})
+		sync.stop()
 		if out := r.run("list"); !strings.Contains(out, "gap") && !strings.Contains(out, "missing") {
 			t.Errorf("list does not show the gap:\n%s", out)
 		}
@@ -203,6 +215,20 @@ func TestSyncSlotLost(t *testing.T) {
 			t.Errorf("status does not show the gap: %v\n%s", err, out)
 		}
 		r.fails(1, []string{"missing"}, "verify")
+
+		sync.start()
+		r.streaming(c)
+		r.flushed(c)
+		r.backup(c) // closes it
+		sync.stop()
+		if out, _ := r.command("status").CombinedOutput(); strings.Contains(string(out), skipped) {
+			t.Errorf("status speaks of the gap although there is a backup behind it:\n%s", out)
+		}
+		sync.start()
+		r.streaming(c)
+		r.flushed(c)
+		r.until("the note is well again", func() bool { s := r.streamNote(); return !s.Ended && len(s.Skipped) == 0 })
+		sync.stop()
 	}, 10, 12, 15, pgtest.MaxMajor)
 }
 
@@ -234,4 +260,23 @@ func TestSyncSlotInvalidated(t *testing.T) {
 		}
 		sync.stop()
 	}, 13, 15, pgtest.MaxMajor)
+}
+
+// advises looks whether status, and status alone, speaks of a setting that 19 has for whoever streams, until it is set.
+func (r *rig) advises(c *pgtest.Cluster) {
+	r.t.Helper()
+	for _, value := range []string{"", "0", "1min"} {
+		if value != "" && r.major < 19 {
+			break
+		}
+		if value != "" {
+			r.must(c.Exec(r.ctx(), "ALTER SYSTEM SET wal_sender_shutdown_timeout = '"+value+"'"))
+			r.must(c.Reload(r.ctx()))
+		}
+		got := r.status("--conninfo", c.ConnString())
+		if want := r.major >= 19 && value != "1min"; strings.Contains(got.Server.Advice, "wal_sender_shutdown_timeout = '1min'") != want || !want && got.Server.Advice != "" {
+			r.t.Errorf("with wal_sender_shutdown_timeout %q, status advises %q", value, got.Server.Advice)
+		}
+		r.check(c, report.OK, nil)
+	}
 }

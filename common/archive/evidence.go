@@ -34,6 +34,11 @@ func (inv *Inventory) evidence() []Evidence {
 			add(s.Timeline, uint64(s.Flushed)/size, "stream %s has reported its WAL as durable up to %s", s.Slot, s.Flushed)
 		}
 	}
+	for _, s := range inv.Streams {
+		for _, skip := range s.Skipped {
+			add(skip.Timeline, uint64(skip.To)/size, "stream %s could not have it, because the server had removed it", s.Slot)
+		}
+	}
 	for _, e := range inv.Streamed {
 		base := path.Base(e.Name)
 		n, err := wal.ParseName(base[:min(24, len(base))])

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"walkeep/common/backup"
 	"walkeep/common/storage"
 	"walkeep/common/wal"
 )
@@ -32,6 +33,37 @@ type Stream struct {
 	Trouble     string `json:"trouble,omitempty"`
 	// Unstored says why segments that were streamed to their ends cannot be stored; it is part of Trouble, too.
 	Unstored string `json:"unstored,omitempty"`
+	// Skipped is the WAL that the server did not have any more before it was streamed, and that the archive lacks.
+	Skipped []Skip `json:"skipped,omitempty"`
+}
+
+// A Skip is WAL on the way to a timeline that a stream could not have, because the server had removed it.
+type Skip struct {
+	Timeline wal.Timeline `json:"timeline"`
+	From     wal.LSN      `json:"from"`
+	To       wal.LSN      `json:"to"` // the beginning of a segment
+}
+
+func (s Skip) String() string {
+	return fmt.Sprintf("WAL of timeline %d from %s to %s", s.Timeline, s.From, s.To)
+}
+
+// Lacks reports whether it still matters that a stream has skipped WAL: segments of it are missing in the archive, and no
+// backup that can be restored begins behind it.
+func (inv *Inventory) Lacks(s Skip) bool {
+	behind := func(b *backup.Manifest) bool {
+		if b.Start < s.To {
+			return false
+		}
+		_, err := inv.Restorable(b)
+		return err == nil
+	}
+	w, err := inv.way(s.Timeline)
+	if err != nil {
+		return !slices.ContainsFunc(inv.Backups, behind)
+	}
+	first, size := uint64(s.From)/uint64(inv.SegmentSize), uint64(inv.SegmentSize)
+	return wal.LSN(w.contiguous(first)*size) < s.To && !slices.ContainsFunc(inv.Backups, behind)
 }
 
 // NoteStream records how a stream is doing.

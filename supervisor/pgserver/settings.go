@@ -160,3 +160,20 @@ func (c *Conn) Reload(ctx context.Context) error {
 	}
 	return ErrNotReloaded
 }
+
+// ShutdownAdvice says what a server that is streamed from should be given for wal_sender_shutdown_timeout, which it has since
+// 19; empty where the setting is right or not there. Before, a shutdown always waits until the stream has all WAL.
+func (c *Conn) ShutdownAdvice(ctx context.Context) (string, error) {
+	var timeout string
+	if err := c.QueryRow(ctx, `SELECT coalesce(current_setting('wal_sender_shutdown_timeout', true), '')`).Scan(&timeout); err != nil {
+		return "", fmt.Errorf("ask for wal_sender_shutdown_timeout: %w", err)
+	}
+	const want = "wal_sender_shutdown_timeout = '1min', say, lets the server "
+	switch timeout {
+	case "-1":
+		return want + "shut down although a stream does not go on; what the stream lacks then is archived, or streamed after the next start", nil
+	case "0":
+		return want + "wait for the stream when it shuts down; with 0 it does not, and what the stream lacks then is streamed after the next start only", nil
+	}
+	return "", nil
+}

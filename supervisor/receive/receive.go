@@ -129,6 +129,9 @@ func Run(ctx context.Context, a *archive.Archive, o Options) error {
 	if locked, err := durable.Lock(lock); err != nil || !locked {
 		return errors.Join(err, fmt.Errorf("%s: %w", r.dir, ErrLocked))
 	}
+	if err := r.remember(ctx); err != nil {
+		return err
+	}
 	keeping, stop := context.WithCancel(ctx)
 	kept := make(chan struct{})
 	go func() {
@@ -324,6 +327,23 @@ func (r *receiver) abandon(s *segment) {
 	}
 }
 
+// remember takes over what this stream has skipped before and the archive still lacks.
+func (r *receiver) remember(ctx context.Context) error {
+	streams, err := r.a.Streams(ctx)
+	if err != nil {
+		return err
+	}
+	at := slices.IndexFunc(streams, func(s archive.Stream) bool { return s.Slot == r.Slot })
+	if at < 0 || len(streams[at].Skipped) == 0 {
+		return nil
+	}
+	r.state.Skipped = streams[at].Skipped
+	if inv, err := r.a.Inventory(ctx); err == nil { // else all of it stays
+		r.state.Skipped = slices.DeleteFunc(r.state.Skipped, func(s archive.Skip) bool { return !inv.Lacks(s) })
+	}
+	return nil
+}
+
 // skip makes the next session go on behind WAL that the server does not have any more, and says what is missing.
 func (r *receiver) skip(ctx context.Context, w way, gone *goneError) error {
 	slot, err := r.keptFrom(ctx, gone)
@@ -335,6 +355,14 @@ func (r *receiver) skip(ctx context.Context, w way, gone *goneError) error {
 		return gone
 	}
 	r.skipTo = number
+	skip := archive.Skip{Timeline: w.on(number), From: gone.at, To: wal.LSN(number * w.size)}
+	r.update(func(s *archive.Stream) {
+		s.Timeline, s.Flushed, s.Sent, s.Heard, s.Ended = skip.Timeline, gone.at, skip.To, time.Now().UTC(), false
+		if !slices.Contains(s.Skipped, skip) {
+			s.Skipped = append(s.Skipped, skip)
+		}
+	})
+	r.note(ctx) // before anything is streamed that hides it
 	return fmt.Errorf("WAL from %s to %s is gone from the server before it was streamed; where its archiver has not stored it, take a new backup: %w",
 		gone.at, wal.LSN(number*w.size), gone)
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"walkeep/common/archive"
@@ -34,6 +35,8 @@ type Server struct {
 	// ArchiverProblem says why what the server archives does not come here; empty if nothing is known to be wrong.
 	ArchiverProblem string `json:"archiver_problem"`
 	Slots           []Slot `json:"slots"` // replication slots
+	// Advice is what the server could be set to, where its WAL is streamed. Nothing is wrong without it, so check does not mind.
+	Advice string `json:"advice"`
 	// Awaited says that synchronous_standby_names names walkeep's streams and that none of them is connected.
 	Awaited bool `json:"awaits_stream"`
 	// Ready is how many files wait to be archived; null if it is not known.
@@ -95,6 +98,11 @@ func ask(ctx context.Context, a *archive.Archive, inv *archive.Inventory, window
 		return nil, err
 	}
 	s.takeReady(ctx, conn, o.PGData)
+	if slices.ContainsFunc(inv.Streams, func(one archive.Stream) bool { return !one.Ended }) {
+		if s.Advice, err = conn.ShutdownAdvice(ctx); err != nil {
+			return nil, err
+		}
+	}
 	return s, nil
 }
 

@@ -26,6 +26,10 @@ type Stream struct {
 	// exist any more. Empty if that is not so.
 	Gone string `json:"gone"`
 
+	// Skipped says which WAL was gone from the server before it was streamed, as long as the archive lacks it and no backup
+	// begins behind it.
+	Skipped []string `json:"skipped"`
+
 	fromStandby bool
 }
 
@@ -35,10 +39,16 @@ const silence = 30 * time.Second
 
 func (r *Report) takeStreams(inv *archive.Inventory) {
 	for _, s := range inv.Streams {
+		skipped := []string{}
+		for _, one := range s.Skipped {
+			if inv.Lacks(one) {
+				skipped = append(skipped, one.String())
+			}
+		}
 		r.Streams = append(r.Streams, Stream{
 			Slot: s.Slot, Host: s.Host, Timeline: uint32(s.Timeline), FlushedLSN: s.Flushed.String(), SentLSN: s.Sent.String(),
 			Behind: int64(max(s.Sent, s.Flushed) - s.Flushed), Heard: s.Heard.UTC(), Synchronous: s.Synchronous,
-			Running: !s.Ended && r.Time.Sub(s.Heard) < silence, Ended: s.Ended, Trouble: s.Trouble, fromStandby: s.FromStandby,
+			Running: !s.Ended && r.Time.Sub(s.Heard) < silence, Ended: s.Ended, Trouble: s.Trouble, Skipped: skipped, fromStandby: s.FromStandby,
 		})
 	}
 }
@@ -83,6 +93,9 @@ func (r *Report) streams() bool {
 
 func (f *findings) streams() {
 	for _, s := range f.r.Streams {
+		for _, skipped := range s.Skipped {
+			f.add(Warning, "%s was gone from the server before stream %s could have it: take a new backup", skipped, s.Slot)
+		}
 		why := ""
 		if s.Trouble != "" {
 			why = ": " + s.Trouble

@@ -264,6 +264,9 @@ func (s *Server) rows(row func(...any), failed string) {
 		role = "standby"
 	}
 	row("server", fmt.Sprintf("PostgreSQL %s, %s on timeline %d at %s", s.Version, role, s.Timeline, s.LSN))
+	if s.Advice != "" {
+		row("advice", s.Advice)
+	}
 	s.Replay.rows(row)
 	archiving := fmt.Sprintf("archive_mode %s, %d archived, %d failed", s.ArchiveMode, s.Archived, s.Failed)
 	row("archiving", archiving)

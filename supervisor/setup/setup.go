@@ -207,11 +207,8 @@ func (s *setup) finish(ctx context.Context) error {
 	if s.plan.Empty() {
 		return nil
 	}
-	// Since 19. Before, a shutdown always waits until the stream has all WAL.
-	timeout, err := s.conn.Strings(ctx, `SELECT coalesce(current_setting('wal_sender_shutdown_timeout', true), '')`)
-	if err == nil && len(timeout) == 1 && timeout[0] == "-1" {
-		s.say("next: wal_sender_shutdown_timeout = '1min', say, lets the server shut down although a stream does not go on;")
-		s.say("      what the stream lacks then is archived, or streamed after the next start")
+	if advice, err := s.conn.ShutdownAdvice(ctx); err == nil && advice != "" {
+		s.say("next: %s", advice)
 	}
 	if s.Role != "" {
 		s.say("next: the role %s has no password: let it in by pg_hba.conf, for replication and for the database postgres;", s.Role)
