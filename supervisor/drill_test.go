@@ -42,6 +42,7 @@ func (r *rig) drill(code int, args ...string) drilled {
 	if got := cmd.ProcessState.ExitCode(); got != code {
 		r.t.Fatalf("drill %q: got exit code %d, want %d\n%s%s", args, got, code, out, &stderr)
 	}
+	fits(r.t, "drill", out)
 	var d drilled
 	if err := json.Unmarshal(out, &d); err != nil {
 		r.t.Fatalf("drill %q: %v\n%s%s", args, err, out, &stderr)

@@ -107,20 +107,3 @@ func lines(out, word string) []string {
 	}
 	return found
 }
-
-func TestCleanupUsage(t *testing.T) {
-	r := &rig{t: t, spool: t.TempDir()}
-	for name, test := range map[string]struct {
-		args  []string
-		words []string
-	}{
-		"negative":        {[]string{"cleanup", "--keep-backups", "-1"}, []string{"keep-backups"}},
-		"no number":       {[]string{"cleanup", "--keep-days", "week"}, []string{"keep-days"}},
-		"unknown":         {[]string{"cleanup", "--force"}, []string{"force"}},
-		"too many":        {[]string{"cleanup", "all"}, []string{"too many arguments"}},
-		"jobs":            {[]string{"verify", "--jobs", "-3"}, []string{"jobs"}},
-		"verify too many": {[]string{"verify", "all"}, []string{"too many arguments"}},
-	} {
-		t.Run(name, func(t *testing.T) { r.in(t).fails(2, test.words, test.args...) })
-	}
-}

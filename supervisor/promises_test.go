@@ -132,17 +132,6 @@ func TestNeverACopyForATargetThatIsNotThere(t *testing.T) {
 		r.fails(1, nil, append([]string{"restore", "--target-dir", dir}, args...)...)
 		r.empty(dir)
 	}
-	for _, args := range [][]string{
-		{"--target-time", "tomorrow"},
-		{"--target-lsn", "here"},
-		{"--target-xid", "-1"},
-		{"--target-time", "2026-01-01", "--target-name", "x"},
-		{"--target-timeline", "0"},
-		{"--no-such-option"},
-	} {
-		r.fails(2, nil, append([]string{"restore", "--target-dir", dir}, args...)...)
-		r.empty(dir)
-	}
 }
 
 // "Latest" that is not the latest data: a damaged segment ends what can be recovered, and the archive's own objects are

@@ -43,7 +43,9 @@ func (r *rig) check(c *pgtest.Cluster, state report.State, words []string, args 
 func (r *rig) status(args ...string) report.Report {
 	r.t.Helper()
 	var got report.Report
-	r.must(json.Unmarshal([]byte(r.run(append([]string{"status", "--json"}, args...)...)), &got))
+	printed := []byte(r.run(append([]string{"status", "--json"}, args...)...))
+	fits(r.t, "report", printed)
+	r.must(json.Unmarshal(printed, &got))
 	return got
 }
 

@@ -12,7 +12,7 @@ import (
 )
 
 // Scripts runs each of testdata/script/*.txt (package testscript describes the language) in a directory of its own, with the
-// commands that Main has built on the PATH and none of the tester's own configuration.
+// commands that Main has built on the PATH, the module's testdata as $TESTDATA, and none of the tester's own configuration.
 //
 // The language has one word more: "exits CODE PROGRAM ARGUMENT..." runs a program, which must end with that exit code.
 func Scripts(t *testing.T) {
@@ -23,7 +23,9 @@ func Scripts(t *testing.T) {
 			e.Setenv("PATH", bin+string(filepath.ListSeparator)+os.Getenv("PATH"))
 			e.Setenv("WALKEEP_CONFIG", os.DevNull)
 			e.Setenv("TZ", "UTC")
-			return nil
+			testdata, err := filepath.Abs(filepath.Join("..", "testdata"))
+			e.Setenv("TESTDATA", testdata)
+			return err
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){"exits": exits},
 	})

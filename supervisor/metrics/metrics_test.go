@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"walkeep/common/cmdtest"
 	"walkeep/supervisor/metrics"
 	"walkeep/supervisor/report"
 )
@@ -163,4 +164,15 @@ func TestServe(t *testing.T) {
 	if err := m.Serve(ctx, "127.0.0.1:0", log); err != nil && !errors.Is(err, context.Canceled) {
 		t.Errorf("stopped: %v", err)
 	}
+}
+
+// TestGolden holds the whole text that is served, with types and explanations.
+func TestGolden(t *testing.T) {
+	m := metrics.New("1.2.3")
+	m.Done("backup", began, 3*time.Second, nil)
+	m.Done("cleanup", began, time.Second, errors.New("bad"))
+	m.Look(metrics.Look{At: began, Took: time.Second, Report: found(), Check: report.Warning})
+	w := httptest.NewRecorder()
+	m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	cmdtest.Golden(t, "testdata/metrics.golden", w.Body.String())
 }
