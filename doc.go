@@ -10,18 +10,20 @@
 //	restore-cmd             archive cli config durable pgdata storage storage/local wal | cenkalti/backoff
 //	supervisor              * supervisor/*
 //	supervisor/basebackup   archive backup backup/volume codec storage wal supervisor/pgserver supervisor/replication
-//	supervisor/drill        archive backup durable host storage wal supervisor/pgserver supervisor/restore
+//	supervisor/drill        archive backup durable host storage wal supervisor/launch supervisor/pgconf supervisor/pgserver supervisor/restore
+//	supervisor/launch       archive cli host pgdata wal supervisor/pgconf supervisor/pgserver
+//	supervisor/pgconf       pgdata
 //	supervisor/pgserver     cli pgdata wal | jackc/pgx
 //	supervisor/metrics      wal supervisor/report | prometheus/client_golang
 //	supervisor/progress     | schollz/progressbar x/term
 //	supervisor/promote      archive cli codec pgdata storage wal supervisor/pgserver supervisor/receive
 //	supervisor/receive      archive durable storage wal supervisor/pgserver supervisor/replication | cenkalti/backoff
 //	supervisor/replication  wal supervisor/pgserver | jackc/pgx
-//	supervisor/report       archive backup pgdata wal supervisor/pgserver supervisor/progress
-//	supervisor/restore      archive backup cli codec durable pgdata storage wal supervisor/pgserver | x/sync x/sys zeebo/xxh3
+//	supervisor/report       archive backup durable pgdata wal supervisor/pgserver supervisor/progress
+//	supervisor/restore      archive backup cli codec durable pgdata storage wal supervisor/launch supervisor/pgconf supervisor/pgserver | x/sync x/sys zeebo/xxh3
 //	supervisor/retain       archive backup storage wal
 //	supervisor/service      cli durable host | kardianos/service cenkalti/backoff robfig/cron x/sys
-//	supervisor/setup        archive cli config durable pgdata storage storage/local wal supervisor/pgserver supervisor/restore | x/sys
+//	supervisor/setup        archive cli config durable pgdata storage storage/local wal supervisor/launch supervisor/pgserver | x/sys
 //	supervisor/verify       archive backup codec storage wal | x/sync zeebo/xxh3
 //	supervisor/walmgr       cli
 //	common/archive          backup codec durable host storage wal | x/sync x/sys zeebo/xxh3

@@ -11,7 +11,6 @@ import (
 	"walkeep/common/config"
 	"walkeep/common/wal"
 	"walkeep/supervisor/report"
-	"walkeep/supervisor/restore"
 )
 
 const aboutCheck = `Says in one line whether all is well, as monitoring plugins do: the state, what
@@ -48,7 +47,7 @@ func check(ctx context.Context, e *env, l report.Limits) error {
 	a, _, err := e.open()
 	var r *report.Report
 	if err == nil {
-		r, err = report.Take(ctx, a, report.Options{Ask: e.serverNamed(), Conninfo: e.Conninfo, PGData: e.PGData, Room: restore.FreeSpace, Config: config.Problems(e.File)})
+		r, err = report.Take(ctx, a, report.Options{Ask: e.serverNamed(), Conninfo: e.Conninfo, PGData: e.PGData, Config: config.Problems(e.File)})
 	}
 	state, line := report.Unknown, ""
 	switch {

@@ -16,14 +16,15 @@
 //	cleanup               cleanup.go       retain               everything r; backups/, wal/, partial/, notes d
 //	verify                verify.go        verify               wal/, backups/ r, verified/ mwd
 //	restore               restore.go,      archive (the plan),  backups/, wal/ r, leases/ mwd, standbys/ m
-//	                      standby.go,      restore
+//	                      standby.go,      restore, launch
 //	                      target.go,
 //	                      start.go
 //	sync                  sync.go          receive              partial/ mwd, streams/ mwd, wal/ m
 //	promote               promote.go       promote              partial/ r, offers/ md, wal/ m
 //	rejoin                rejoin.go        restore              backups/, wal/ r, leases/ mwd, standbys/ m
 //	pause, continue       pause.go         pgserver             none
-//	drill                 drill.go         drill, restore       backups/, wal/ r, leases/ mwd, verified/ mw
+//	drill                 drill.go         drill, restore,      backups/, wal/ r, leases/ mwd, verified/ mw
+//	                                       launch
 //	run                   run.go,          service              those of the commands that it runs
 //	                      watch.go
 //	service               service.go       service              none

@@ -16,6 +16,7 @@ import (
 	"walkeep/common/config"
 	"walkeep/common/wal"
 	"walkeep/supervisor/drill"
+	"walkeep/supervisor/launch"
 	"walkeep/supervisor/progress"
 	"walkeep/supervisor/restore"
 )
@@ -142,7 +143,7 @@ func runDrill(ctx context.Context, e *env, o *drillOptions) (err error) {
 func (e *env) noteDrill(ctx context.Context, a *archive.Archive, id string, failed error) {
 	d := archive.Drilled{At: time.Now().UTC().Truncate(time.Second), OK: failed == nil}
 	if failed != nil {
-		here := slices.ContainsFunc([]error{restore.ErrRoot, restore.ErrSpace, restore.ErrOwner, restore.ErrPlace}, func(e error) bool { return errors.Is(failed, e) })
+		here := slices.ContainsFunc([]error{launch.ErrRoot, restore.ErrSpace, restore.ErrOwner, restore.ErrPlace}, func(e error) bool { return errors.Is(failed, e) })
 		if !errors.Is(failed, drill.ErrFailed) || here || ctx.Err() != nil {
 			return
 		}
@@ -238,13 +239,13 @@ func explainDrill(err error) error {
 	switch {
 	case err == nil, errors.Is(err, context.Canceled):
 		return err
-	case errors.Is(err, restore.ErrRoot):
+	case errors.Is(err, launch.ErrRoot):
 		return cli.Fail(exitFailed, err, "hold the drill as the server's user")
 	case errors.Is(err, restore.ErrSpace):
 		return cli.Fail(exitFailed, err, "say with --drill-dir where there is room for the cluster")
 	case errors.Is(err, archive.ErrDamaged), errors.Is(err, restore.ErrLayout):
 		return cli.Fail(exitFailed, err, "take a new backup now, then look at what has damaged this one")
-	case errors.Is(err, restore.ErrStopped):
+	case errors.Is(err, launch.ErrStopped):
 		return cli.Fail(exitFailed, err, "what the server needs to start a copy of the cluster may be missing on this host; "+cli.Call("verify", "--deep")+" looks at the archive alone")
 	case errors.Is(err, drill.ErrLong):
 		return cli.Fail(exitUsage, err, "say a directory with a shorter name with --drill-dir")

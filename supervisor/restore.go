@@ -13,6 +13,8 @@ import (
 	"walkeep/common/cli"
 	"walkeep/common/config"
 	"walkeep/common/storage"
+	"walkeep/supervisor/launch"
+	"walkeep/supervisor/pgconf"
 	"walkeep/supervisor/pgserver"
 	"walkeep/supervisor/progress"
 	"walkeep/supervisor/restore"
@@ -208,7 +210,7 @@ func (e *env) restore(ctx context.Context, what restoring) (err error) {
 	}
 	r.Starts = what.start
 	if what.start { // what would be in the way is found before anything is copied
-		if _, err := restore.CheckStart(ctx, e.Bindir, p.plan.Backup.Major); err != nil {
+		if _, err := launch.Check(ctx, e.Bindir, p.plan.Backup.Major); err != nil {
 			return explainStart(err)
 		}
 	}
@@ -454,7 +456,7 @@ func explainRestore(err error) error {
 		hint = "this backup cannot be restored: choose another one (" + cli.Call("list") + "), and keep this one for a look at what happened"
 	case errors.Is(err, restore.ErrLayout):
 		hint = "nothing was written: the backup was not made by walkeep, or was tampered with"
-	case errors.Is(err, restore.ErrNoConfiguration):
+	case errors.Is(err, pgconf.ErrNone):
 		return explainStart(err)
 	default:
 		return err

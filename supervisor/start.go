@@ -9,6 +9,8 @@ import (
 
 	"walkeep/common/cli"
 	"walkeep/common/wal"
+	"walkeep/supervisor/launch"
+	"walkeep/supervisor/pgconf"
 	"walkeep/supervisor/pgserver"
 	"walkeep/supervisor/progress"
 	"walkeep/supervisor/restore"
@@ -25,20 +27,20 @@ func (e *env) startRestored(ctx context.Context, r restore.Options) error {
 		bar = progress.New(os.Stderr, "replay", int64(max(to, from)-from))
 	}
 	begun, at := time.Now(), from
-	outcome, err := restore.Start(ctx, restore.Starting{
-		Options: r, Bindir: e.Bindir, Conninfo: e.Conninfo,
-		Replayed: func(lsn wal.LSN) {
-			if lsn > at {
-				bar.Add(int64(lsn - at))
-				at = lsn
-			}
-		},
-	})
+	server := r.Server()
+	server.Bindir, server.Conninfo = e.Bindir, e.Conninfo
+	server.Replayed = func(lsn wal.LSN) {
+		if lsn > at {
+			bar.Add(int64(lsn - at))
+			at = lsn
+		}
+	}
+	outcome, err := launch.Start(ctx, server)
 	bar.Done()
 	if err != nil {
 		return err
 	}
-	if outcome == restore.Hot || outcome == restore.Warm {
+	if outcome == launch.Hot || outcome == launch.Warm {
 		return e.reportStarted(outcome, at, begun)
 	}
 	what := map[string]string{
@@ -53,7 +55,7 @@ func (e *env) startRestored(ctx context.Context, r restore.Options) error {
 // reportStarted says how far a standby has come.
 func (e *env) reportStarted(outcome string, at wal.LSN, begun time.Time) error {
 	what := "the standby runs, and replays; nobody can connect to it (hot_standby = off)"
-	if outcome == restore.Hot {
+	if outcome == launch.Hot {
 		what = "the standby is consistent, and accepts connections"
 	}
 	_, err := fmt.Fprintf(e.out, "%s: replayed up to %s (in %s)\n", what, at, time.Since(begun).Round(100*time.Millisecond))
@@ -68,7 +70,7 @@ func startWith(bindir string, r restore.Options) string {
 			bindir = ""
 		}
 	}
-	return restore.StartLine(bindir, r)
+	return launch.Command(bindir, r.Dir, r.Plan.Backup.Major)
 }
 
 // explainStart adds what to do next.
@@ -77,17 +79,17 @@ func explainStart(err error) error {
 	switch {
 	case errors.Is(err, context.Canceled):
 		err, hint = errors.New("interrupted"), "the directory is restored; a server that was started goes on recovering"
-	case errors.Is(err, restore.ErrRoot):
+	case errors.Is(err, launch.ErrRoot):
 		hint = "restore as the server's user, or start the server by hand as that user"
-	case errors.Is(err, restore.ErrNoConfiguration):
+	case errors.Is(err, pgconf.ErrNone):
 		hint = "make a cluster for the directory, whose configuration is then used (pg_createcluster), or restore without --start, put a postgresql.conf into the directory, and start the server by hand"
-	case errors.Is(err, restore.ErrPaused):
+	case errors.Is(err, launch.ErrPaused):
 		hint = "set in the restored server's postgresql.auto.conf what is too low, and restart it: it goes on from there; where somebody has paused it, SELECT pg_wal_replay_resume() has it go on"
 	case errors.Is(err, pgserver.ErrNoProgram):
 		hint = "say where they are with --bindir"
-	case errors.Is(err, restore.ErrStopped):
-		hint = "the directory is restored; the server's log is in it, " + restore.LogName + ", or where the server is set to log; if another server uses its port, set another one in its postgresql.conf and start it with pg_ctl"
-	case errors.Is(err, restore.ErrNoAnswer):
+	case errors.Is(err, launch.ErrStopped):
+		hint = "the directory is restored; the server's log is in it, " + launch.LogName + ", or where the server is set to log; if another server uses its port, set another one in its postgresql.conf and start it with pg_ctl"
+	case errors.Is(err, launch.ErrNoAnswer):
 		hint = "say with --conninfo as whom to connect, such as user=postgres"
 	default:
 		return err

@@ -8,7 +8,6 @@ import (
 	"walkeep/common/cli"
 	"walkeep/common/config"
 	"walkeep/supervisor/report"
-	"walkeep/supervisor/restore"
 )
 
 const aboutStatus = `Says in short what can be recovered, how the server's archiving goes, and what
@@ -30,7 +29,7 @@ func statusCommand() command {
 			if err != nil {
 				return err
 			}
-			r, err := report.Take(ctx, a, report.Options{Ask: true, Conninfo: e.Conninfo, PGData: e.PGData, Room: restore.FreeSpace, Config: config.Problems(e.File)})
+			r, err := report.Take(ctx, a, report.Options{Ask: true, Conninfo: e.Conninfo, PGData: e.PGData, Config: config.Problems(e.File)})
 			if err != nil {
 				return err
 			}

@@ -14,7 +14,6 @@ import (
 	"walkeep/common/wal"
 	"walkeep/supervisor/metrics"
 	"walkeep/supervisor/report"
-	"walkeep/supervisor/restore"
 	"walkeep/supervisor/service"
 )
 
@@ -52,7 +51,7 @@ func (r *runner) look(ctx context.Context, c config.Config, log *slog.Logger) er
 	a, _, err := e.open()
 	if err == nil {
 		ask := c.MetricsListen != "" && (e.serverNamed() || c.BackupSchedule != "")
-		found.Report, err = report.Take(ctx, a, report.Options{Ask: ask, Conninfo: c.Conninfo, PGData: c.PGData, Room: restore.FreeSpace})
+		found.Report, err = report.Take(ctx, a, report.Options{Ask: ask, Conninfo: c.Conninfo, PGData: c.PGData})
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()

@@ -23,6 +23,8 @@ import (
 	"walkeep/common/archive"
 	"walkeep/common/storage"
 	"walkeep/common/wal"
+	"walkeep/supervisor/launch"
+	"walkeep/supervisor/pgconf"
 	"walkeep/supervisor/pgserver"
 	"walkeep/supervisor/restore"
 )
@@ -99,7 +101,7 @@ func Run(ctx context.Context, b storage.Backend, inv *archive.Inventory, o Optio
 		return nil, err
 	}
 	d.Options.Restore.Changes = archive.Changes{} // nothing of them is replayed
-	if d.bindir, err = restore.CheckStart(ctx, o.Bindir, d.major); err != nil {
+	if d.bindir, err = launch.Check(ctx, o.Bindir, d.major); err != nil {
 		return nil, err
 	}
 	if err := sweep(ctx, o.Parent, d.bindir, o.Restore.Notice); err != nil {
@@ -178,8 +180,9 @@ func (d *drill) recover(ctx context.Context) (string, error) {
 	if err := d.configure(); err != nil {
 		return "", err
 	}
-	_, err := restore.Start(ctx, restore.Starting{Options: d.Options.Restore, Bindir: d.bindir, Conninfo: d.Conninfo, Replayed: d.Replayed})
-	if err != nil {
+	server := d.Options.Restore.Server()
+	server.Bindir, server.Conninfo, server.Replayed = d.bindir, d.Conninfo, d.Replayed
+	if _, err := launch.Start(ctx, server); err != nil {
 		return "", err
 	}
 	c, err := d.connect(ctx, "postgres")
@@ -243,7 +246,7 @@ func (d *drill) configure() error {
 		return err
 	}
 	for _, s := range d.settings() {
-		fmt.Fprintf(f, "%s = %s\n", s[0], restore.Quote(s[1]))
+		fmt.Fprintf(f, "%s = %s\n", s[0], pgconf.Quote(s[1]))
 	}
 	return f.Close()
 }

@@ -16,8 +16,8 @@ import (
 
 	"walkeep/common/durable"
 	"walkeep/common/host"
+	"walkeep/supervisor/launch"
 	"walkeep/supervisor/pgserver"
-	"walkeep/supervisor/restore"
 )
 
 const (
@@ -85,7 +85,7 @@ const stopPatience = 2 * time.Second
 // remove stops the server, if one runs, and removes the directory.
 func (s *scratch) remove(ctx context.Context, bindir string) error {
 	// When pg_ctl was interrupted, the server that it has started may still be on its way.
-	started := exists(filepath.Join(s.data(), restore.LogName))
+	started := exists(filepath.Join(s.data(), launch.LogName))
 	for deadline := time.Now().Add(stopPatience); started && !exists(filepath.Join(s.data(), "postmaster.pid")) && time.Now().Before(deadline); {
 		time.Sleep(50 * time.Millisecond)
 	}
@@ -103,11 +103,11 @@ func exists(path string) bool {
 
 // stop stops the server of a data directory at once; nothing of it is to last.
 func stop(ctx context.Context, bindir, data string) error {
-	if !restore.Served(data) {
+	if !launch.Served(data) {
 		return nil
 	}
 	out, err := exec.CommandContext(ctx, pgserver.Program(bindir, "pg_ctl"), "stop", "-D", data, "-m", "immediate", "-w").CombinedOutput()
-	if err != nil && restore.Served(data) {
+	if err != nil && launch.Served(data) {
 		return fmt.Errorf("stop the server in %s: %w: %s", data, err, strings.TrimSpace(string(out)))
 	}
 	return nil

@@ -168,8 +168,6 @@ type Options struct {
 	Conninfo string   // how to reach it
 	PGData   string   // its data directory, if that is on this host
 	Config   []string // what is wrong with the configuration, to be reported
-	// Room gives the free bytes of a directory's file system; may be nil.
-	Room func(dir string) (int64, error)
 }
 
 // Take takes stock of an archive, and asks its server. What cannot be read is part of the report; an error means that

@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"walkeep/common/archive"
+	"walkeep/common/durable"
 	"walkeep/common/wal"
 	"walkeep/supervisor/pgserver"
 	"walkeep/supervisor/progress"
@@ -32,8 +33,8 @@ func (s *Server) takeSlots(ctx context.Context, conn *pgserver.Conn, o Options) 
 		return err
 	}
 	var room *int64
-	if o.PGData != "" && o.Room != nil {
-		if free, err := o.Room(filepath.Join(o.PGData, "pg_wal")); err == nil {
+	if o.PGData != "" {
+		if free, _, err := durable.FreeSpace(filepath.Join(o.PGData, "pg_wal")); err == nil {
 			room = &free
 		}
 	}

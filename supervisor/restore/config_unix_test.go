@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"walkeep/supervisor/launch"
+	"walkeep/supervisor/pgconf"
 	"walkeep/supervisor/restore"
 )
 
@@ -56,7 +58,7 @@ func TestConfigurationElsewhere(t *testing.T) {
 	}
 	o := r.options(r.target("data"))
 	o.Starts = true
-	if _, err := restore.Run(t.Context(), r.backend, r.inv, o); !errors.Is(err, restore.ErrNoConfiguration) {
+	if _, err := restore.Run(t.Context(), r.backend, r.inv, o); !errors.Is(err, pgconf.ErrNone) {
 		t.Errorf("without a configuration: got %v", err)
 	}
 	if entries, _ := os.ReadDir(o.Dir); len(entries) > 0 {
@@ -64,7 +66,7 @@ func TestConfigurationElsewhere(t *testing.T) {
 	}
 	expect := func(words, not []string) {
 		t.Helper()
-		line := restore.StartLine("/bin", o)
+		line := launch.Command("/bin", o.Dir, o.Plan.Backup.Major)
 		for _, word := range words {
 			if !strings.Contains(line, word) {
 				t.Errorf("got %s, want %s", line, word)

@@ -17,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"walkeep/common/backup"
+	"walkeep/supervisor/launch"
 )
 
 // lookFirst finds out what there is of the backup's files, and that all the others can be read from the archive. Until it
@@ -52,7 +53,7 @@ func (r *restorer) lookFirst(ctx context.Context) (err error) {
 		return err
 	}
 	// A server that was started meanwhile may have changed what was compared.
-	if err := checkUnused(r.Dir); err != nil {
+	if err := launch.CheckUnused(r.Dir); err != nil {
 		return err
 	}
 	now, err := r.controlNow()
@@ -163,7 +164,7 @@ func (r *restorer) spares(p *place, name string, inBackup bool) bool {
 	}
 	full := path.Join(p.prefix, name)
 	switch {
-	case full == markerName, full == "pg_wal/"+keptName, path.Dir(full) == "." && isHarmless(full), r.isOwn(full):
+	case full == markerName, full == "pg_wal/"+keptName, path.Dir(full) == "." && slices.Contains(harmless, full), r.isOwn(full):
 		return true
 	}
 	for _, other := range r.places[1:] {

@@ -13,6 +13,7 @@ import (
 	"sync/atomic"
 
 	"walkeep/common/backup"
+	"walkeep/common/durable"
 )
 
 // An item is a file or a directory of the backup and what there is of it.
@@ -164,7 +165,7 @@ func (r *restorer) checkSpace() error {
 	}
 	disks := make(map[uint64]*disk)
 	for _, p := range r.places {
-		id, free, err := freeSpace(p.dir)
+		free, id, err := durable.FreeSpace(p.dir)
 		if err != nil {
 			return fmt.Errorf("free space of %s: %w", p.dir, err)
 		}

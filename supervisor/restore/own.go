@@ -11,10 +11,11 @@ import (
 	"strings"
 
 	"walkeep/common/pgdata"
+	"walkeep/supervisor/pgconf"
 )
 
 // ownNames are the files of a data directory that are its host's configuration, if they are there.
-var ownNames = []string{"postgresql.conf", autoConf, "pg_hba.conf", "pg_ident.conf", "pg_hosts.conf", "conf.d", "server.crt", "server.key"}
+var ownNames = []string{"postgresql.conf", pgconf.AutoConf, "pg_hba.conf", "pg_ident.conf", "pg_hosts.conf", "conf.d", "server.crt", "server.key"}
 
 // ownSettings name more of them.
 var ownSettings = []string{"hba_file", "ident_file", "hosts_file", "ssl_cert_file", "ssl_key_file", "ssl_ca_file", "ssl_crl_file", "ssl_crl_dir", "ssl_dh_params_file", "log_directory"}
@@ -52,7 +53,7 @@ func (r *restorer) listOwn() []string {
 		add(filepath.Join(r.Dir, name))
 	}
 	c := pgdata.Conf{Settings: map[string]string{"log_directory": "log"}}
-	for _, name := range []string{"postgresql.conf", autoConf} {
+	for _, name := range []string{"postgresql.conf", pgconf.AutoConf} {
 		if err := c.Read(filepath.Join(r.Dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) && r.Keep {
 			r.Notice("compare it with what was backed up", fmt.Sprintf("the server's configuration was not read to its end, and what it includes may not have been kept: %v", err))
 		}

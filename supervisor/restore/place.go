@@ -14,6 +14,7 @@ import (
 	"walkeep/common/backup"
 	"walkeep/common/pgdata"
 	"walkeep/common/wal"
+	"walkeep/supervisor/launch"
 )
 
 // A place is a directory that files of the backup go to: the data directory, a tablespace's location, or where the link
@@ -200,7 +201,7 @@ func (r *restorer) examineWAL() error {
 // examineContent tells whether what is in the data directory may be changed. It returns the note of an interrupted
 // restore.
 func (r *restorer) examineContent() (*note, error) {
-	if err := checkUnused(r.Dir); err != nil {
+	if err := launch.CheckUnused(r.Dir); err != nil {
 		return nil, err
 	}
 	left, err := readMarker(r.Dir)
@@ -345,6 +346,12 @@ func (r *restorer) checkApart() error {
 		}
 	}
 	return nil
+}
+
+// exists reports whether there is something of this name, or that cannot be excluded.
+func exists(path string) bool {
+	_, err := os.Lstat(path)
+	return !errors.Is(err, fs.ErrNotExist)
 }
 
 // within tells whether b is a or lies below it.

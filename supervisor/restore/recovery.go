@@ -4,9 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
-	"strings"
 
 	"walkeep/common/archive"
+	"walkeep/supervisor/launch"
+	"walkeep/supervisor/pgconf"
 )
 
 // A Recovery is what the server does when it is started.
@@ -17,6 +18,11 @@ type Recovery struct {
 	Standby *Standby
 	// Until is where recovery ends in place of the plan's target, and opens the database; nil: at the target.
 	Until *archive.Target
+}
+
+// Server is the server of the restored directory, to be started.
+func (o Options) Server() launch.Server {
+	return launch.Server{Plan: o.Plan, Dir: o.Dir, Standby: o.Recovery.Standby != nil, Action: o.Recovery.Action}
 }
 
 func (c Recovery) check() error {
@@ -31,16 +37,6 @@ func (c Recovery) check() error {
 	return nil
 }
 
-// A setting is a line of a configuration file.
-type setting struct{ name, value string }
-
-func (s setting) String() string { return s.name + " = " + Quote(s.value) }
-
-// Quote writes a value as PostgreSQL's configuration files want it.
-func Quote(value string) string {
-	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `''`).Replace(value) + "'"
-}
-
 // targetNames are the settings of which only one may have a value.
 var targetNames = []string{"recovery_target", "recovery_target_lsn", "recovery_target_name", "recovery_target_time", "recovery_target_xid"}
 
@@ -48,25 +44,25 @@ var targetNames = []string{"recovery_target", "recovery_target_lsn", "recovery_t
 const timeForm = "2006-01-02 15:04:05.999999-07:00"
 
 // target gives the setting for the target; no name for the end of the WAL.
-func target(t archive.Target) setting {
+func target(t archive.Target) pgconf.Setting {
 	switch t.Kind {
 	case archive.ToImmediate:
-		return setting{"recovery_target", "immediate"}
+		return pgconf.Set("recovery_target", "immediate")
 	case archive.ToLSN:
-		return setting{"recovery_target_lsn", t.LSN.String()}
+		return pgconf.Set("recovery_target_lsn", t.LSN.String())
 	case archive.ToName:
-		return setting{"recovery_target_name", t.Name}
+		return pgconf.Set("recovery_target_name", t.Name)
 	case archive.ToTime:
-		return setting{"recovery_target_time", t.Time.UTC().Format(timeForm)}
+		return pgconf.Set("recovery_target_time", t.Time.UTC().Format(timeForm))
 	case archive.ToXID:
-		return setting{"recovery_target_xid", strconv.FormatUint(uint64(t.XID), 10)}
+		return pgconf.Set("recovery_target_xid", strconv.FormatUint(uint64(t.XID), 10))
 	}
-	return setting{}
+	return pgconf.Setting{}
 }
 
 // settings are what the server needs to know to recover as planned. Those of elsewhere are the names that have a value in
 // the user's own configuration, which must not count.
-func (r *restorer) settings(elsewhere map[string]bool) []setting {
+func (r *restorer) settings(elsewhere map[string]bool) []pgconf.Setting {
 	if r.Recovery.Standby != nil {
 		return r.standbySettings(elsewhere)
 	}
@@ -75,20 +71,20 @@ func (r *restorer) settings(elsewhere map[string]bool) []setting {
 		to, action = *r.Recovery.Until, "promote"
 	}
 	t := target(to)
-	all := []setting{{"restore_command", r.Recovery.Command}}
+	all := []pgconf.Setting{pgconf.Set("restore_command", r.Recovery.Command)}
 	// The one that counts comes last, because setting another one after it is an error, even to nothing.
 	for _, name := range targetNames {
-		if elsewhere[name] && name != t.name {
-			all = append(all, setting{name, ""})
+		if elsewhere[name] && name != t.Name {
+			all = append(all, pgconf.Set(name, ""))
 		}
 	}
-	all = append(all, setting{"recovery_target_timeline", strconv.FormatUint(uint64(r.Plan.Timeline), 10)})
-	if t.name == "" {
+	all = append(all, pgconf.Set("recovery_target_timeline", strconv.FormatUint(uint64(r.Plan.Timeline), 10)))
+	if t.Name == "" {
 		return all
 	}
 	inclusive := "on"
 	if to.Exclusive {
 		inclusive = "off"
 	}
-	return append(all, t, setting{"recovery_target_inclusive", inclusive}, setting{"recovery_target_action", action})
+	return append(all, t, pgconf.Set("recovery_target_inclusive", inclusive), pgconf.Set("recovery_target_action", action))
 }

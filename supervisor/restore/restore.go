@@ -34,11 +34,12 @@ import (
 	"walkeep/common/archive"
 	"walkeep/common/backup"
 	"walkeep/common/storage"
+	"walkeep/supervisor/launch"
 )
 
 // Errors of Run, to be found with errors.Is. All but ErrLayout come before anything was changed.
 var (
-	ErrInUse       = errors.New("is in use")
+	ErrInUse       = launch.ErrInUse
 	ErrNotEmpty    = errors.New("is not empty")
 	ErrInterrupted = errors.New("holds what an interrupted restore has left")
 	ErrNotData     = errors.New("is no data directory")
@@ -64,7 +65,7 @@ type Options struct {
 	Recovery Recovery
 	// Bare says that the backup's configuration does not count: the caller writes another one.
 	Bare bool
-	// Starts says that the server will be started by [Start], so that what would be in the way is found before.
+	// Starts says that the server will be started, so that what would be in the way is found before.
 	Starts bool
 	// Changes are what the WAL that is replayed does outside of the data directory.
 	Changes archive.Changes

@@ -9,14 +9,15 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"walkeep/common/durable"
 	"walkeep/common/pgdata"
+	"walkeep/supervisor/pgconf"
 )
 
 const (
-	autoConf  = "postgresql.auto.conf"
 	blockHead = "# walkeep restore: how to recover. The next restore replaces these lines, up to the end mark."
 	blockTail = "# walkeep restore: end"
 	disabled  = "# walkeep restore: of an earlier recovery: "
@@ -29,36 +30,36 @@ var oursNames = slices.Concat(targetNames, []string{"restore_command", "recovery
 
 // configure writes the recovery settings. The user's own files stay as they are.
 func (r *restorer) configure() error {
-	auto, err := os.ReadFile(filepath.Join(r.Dir, autoConf))
+	auto, err := os.ReadFile(filepath.Join(r.Dir, pgconf.AutoConf))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	lines := withoutBlock(auto)
-	var c serverConfig
+	var c pgconf.Config
 	if r.Bare {
 		lines = nil
 	} else {
 		c = r.configuration()
 	}
 	set := make(map[string]string)
-	maps.Copy(set, c.settings)
-	maps.Copy(set, settingsOf(lines))
-	var settings []setting
+	maps.Copy(set, c.Settings)
+	maps.Copy(set, pgconf.Parse(lines))
+	var settings []pgconf.Setting
 	if !r.Bare {
 		settings = r.adapted(c, set)
 	}
 	if r.hasInPlace() {
 		// It may have been set for a session alone, and without it recovery does not come past such a tablespace.
-		settings = append(settings, setting{"allow_in_place_tablespaces", "on"})
+		settings = append(settings, pgconf.Set("allow_in_place_tablespaces", "on"))
 	}
 	if r.m.Major < 12 {
-		if err := r.writeFile(autoConf, withBlock(lines, settings)); err != nil {
+		if err := r.writeFile(pgconf.AutoConf, withBlock(lines, settings)); err != nil {
 			return err
 		}
 		var b strings.Builder
 		fmt.Fprintf(&b, "# Written by walkeep restore for backup %s.\n", r.m.ID)
 		if r.Recovery.Standby != nil {
-			fmt.Fprintln(&b, setting{"standby_mode", "on"})
+			fmt.Fprintln(&b, pgconf.Set("standby_mode", "on"))
 		}
 		for _, s := range r.settings(nil) {
 			fmt.Fprintln(&b, s)
@@ -66,33 +67,41 @@ func (r *restorer) configure() error {
 		return r.writeFile("recovery.conf", []byte(b.String()))
 	}
 	elsewhere := make(map[string]bool)
-	for name, value := range c.settings {
+	for name, value := range c.Settings {
 		elsewhere[name] = value != ""
 	}
 	for _, s := range settings {
-		delete(elsewhere, s.name)
+		delete(elsewhere, s.Name)
 	}
-	if err := r.writeFile(autoConf, withBlock(lines, append(settings, r.settings(elsewhere)...))); err != nil {
+	if err := r.writeFile(pgconf.AutoConf, withBlock(lines, append(settings, r.settings(elsewhere)...))); err != nil {
 		return err
 	}
 	return r.writeFile(signals[r.Recovery.Standby != nil], nil)
 }
 
+// checkStartable refuses to restore what could not be started afterwards, where that is wanted.
+func (r *restorer) checkStartable() error {
+	if !r.Starts || r.item("postgresql.conf") != nil || pgconf.Find(r.Dir, r.m.Major).File != "" {
+		return nil
+	}
+	return fmt.Errorf("%s: %w in %s", r.Dir, pgconf.ErrNone, filepath.Join(pgconf.Root(), strconv.Itoa(r.m.Major)))
+}
+
 // configuration finds and reads the server's configuration.
-func (r *restorer) configuration() serverConfig {
-	c := configOf(r.Dir, r.m.Major)
+func (r *restorer) configuration() pgconf.Config {
+	c := pgconf.Find(r.Dir, r.m.Major)
 	switch {
-	case c.file == "":
+	case c.File == "":
 		r.Notice("put it into the data directory before the server is started", "the backup has no postgresql.conf: the server's configuration lies elsewhere")
-	case c.err != nil:
-		r.Notice("see that it sets no recovery_target of its own", fmt.Sprintf("the server's configuration was not read: %v", c.err))
+	case c.Err != nil:
+		r.Notice("see that it sets no recovery_target of its own", fmt.Sprintf("the server's configuration was not read: %v", c.Err))
 	}
-	if c.file != "" && filepath.Dir(c.file) != r.Dir {
-		r.Notice("", "the backup has no postgresql.conf; this one is used: "+c.file)
+	if c.File != "" && filepath.Dir(c.File) != r.Dir {
+		r.Notice("", "the backup has no postgresql.conf; this one is used: "+c.File)
 	}
-	if other := c.settings["data_directory"]; other != "" && c.foreign {
+	if other := c.Settings["data_directory"]; other != "" && c.Foreign {
 		r.Notice("start the server with the command that is printed, which says data_directory="+r.Dir,
-			fmt.Sprintf("%s says data_directory = %s: a server started with it alone would use that directory", c.file, Quote(other)))
+			fmt.Sprintf("%s says data_directory = %s: a server started with it alone would use that directory", c.File, pgconf.Quote(other)))
 	}
 	return c
 }
@@ -128,7 +137,7 @@ func withoutBlock(auto []byte) []string {
 }
 
 // withBlock adds the block of this restore.
-func withBlock(lines []string, settings []setting) []byte {
+func withBlock(lines []string, settings []pgconf.Setting) []byte {
 	var b strings.Builder
 	for _, line := range lines {
 		b.WriteString(line + "\n")

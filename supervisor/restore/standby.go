@@ -1,13 +1,10 @@
 package restore
 
 import (
-	"context"
-	"errors"
 	"strconv"
 
-	"walkeep/common/pgdata"
 	"walkeep/common/wal"
-	"walkeep/supervisor/pgserver"
+	"walkeep/supervisor/pgconf"
 )
 
 // A Standby is a server that goes on replaying what is archived, until it is promoted.
@@ -18,73 +15,31 @@ type Standby struct {
 	Note     string       // archive_cleanup_command, which says how far it has come; empty: none
 }
 
-// Follows are the outcomes of [Start] for a standby.
-const (
-	Hot  = "hot"  // it is consistent, and accepts connections
-	Warm = "warm" // it replays, and lets nobody look (hot_standby = off)
-)
-
 // standbySettings are what a standby needs to know. The user's own targets are none of it.
-func (r *restorer) standbySettings(elsewhere map[string]bool) []setting {
+func (r *restorer) standbySettings(elsewhere map[string]bool) []pgconf.Setting {
 	s := r.Recovery.Standby
-	all := []setting{{"restore_command", r.Recovery.Command}}
+	all := []pgconf.Setting{pgconf.Set("restore_command", r.Recovery.Command)}
 	for _, name := range targetNames {
 		if elsewhere[name] {
-			all = append(all, setting{name, ""})
+			all = append(all, pgconf.Set(name, ""))
 		}
 	}
 	timeline := "latest"
 	if s.Timeline != 0 {
 		timeline = strconv.FormatUint(uint64(s.Timeline), 10)
 	}
-	all = append(all, setting{"recovery_target_timeline", timeline})
+	all = append(all, pgconf.Set("recovery_target_timeline", timeline))
 	if s.Primary != "" {
-		all = append(all, setting{"primary_conninfo", s.Primary})
+		all = append(all, pgconf.Set("primary_conninfo", s.Primary))
 	}
 	if s.Slot != "" {
-		all = append(all, setting{"primary_slot_name", s.Slot})
+		all = append(all, pgconf.Set("primary_slot_name", s.Slot))
 	}
 	if s.Note != "" {
-		all = append(all, setting{"archive_cleanup_command", s.Note})
+		all = append(all, pgconf.Set("archive_cleanup_command", s.Note))
 	}
 	return all
 }
 
 // signals are the files that say how a server of 12 or newer recovers. Of an earlier life of the directory none may stay.
 var signals = map[bool]string{false: "recovery.signal", true: "standby.signal"}
-
-// following says how a standby, of which pg_ctl says that it runs, goes on, and reports how far it has replayed.
-func (s *Starting) following(ctx context.Context, p pgdata.Postmaster) (string, error) {
-	outcome := Hot
-	if s.isWarm() {
-		outcome = Warm
-	} else if c, err := pgserver.ConnectAt(ctx, s.Conninfo, p.Host, p.Port); err == nil {
-		defer c.Close(context.WithoutCancel(ctx))
-		var text string
-		if err := c.QueryRow(ctx, "SELECT coalesce(pg_last_wal_replay_lsn()::text, '')").Scan(&text); err == nil {
-			if lsn, err := wal.ParseLSN(text); err == nil {
-				s.replayed(lsn)
-				return outcome, nil
-			}
-		}
-	} else if ctx.Err() != nil {
-		return "", ctx.Err()
-	}
-	// The control file knows a position that is not far behind.
-	c, err := pgdata.ReadControl(s.Dir)
-	if errors.Is(err, pgdata.ErrControlVersion) {
-		return outcome, nil // the server of a version to come runs, and that is all that can be said
-	}
-	if err != nil {
-		return "", errors.Join(ErrStopped, err)
-	}
-	lsn, _ := c.End()
-	s.replayed(lsn)
-	return outcome, nil
-}
-
-func (s *Starting) replayed(lsn wal.LSN) {
-	if s.Replayed != nil {
-		s.Replayed(lsn)
-	}
-}

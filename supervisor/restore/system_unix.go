@@ -89,27 +89,5 @@ func (o owner) giveFile(f *os.File) error {
 	return f.Chown(o.uid, o.gid)
 }
 
-// freeSpace gives a number for the file system that holds a directory, or will, and its free bytes.
-func freeSpace(dir string) (id uint64, free int64, err error) {
-	for !exists(dir) {
-		dir = filepath.Dir(dir)
-	}
-	var st unix.Stat_t
-	if err := unix.Stat(dir, &st); err != nil {
-		return 0, 0, err
-	}
-	var fs unix.Statfs_t
-	if err := unix.Statfs(dir, &fs); err != nil {
-		return 0, 0, err
-	}
-	return uint64(st.Dev), int64(fs.Bavail) * int64(fs.Bsize), nil
-}
-
-// alive tells whether a process of this id runs.
-func alive(pid int) bool {
-	err := unix.Kill(pid, 0)
-	return err == nil || errors.Is(err, unix.EPERM)
-}
-
 // hasOneName tells whether a file has no other name by a hard link.
 func hasOneName(info fs.FileInfo) bool { return info.Sys().(*syscall.Stat_t).Nlink == 1 }

@@ -12,10 +12,10 @@ import (
 
 	"walkeep/common/archive"
 	"walkeep/common/cli"
+	"walkeep/common/durable"
 	"walkeep/common/pgdata"
 	"walkeep/common/storage/local"
 	"walkeep/supervisor/pgserver"
-	"walkeep/supervisor/restore"
 )
 
 // firstMajor is the oldest version of PostgreSQL that can be set up.
@@ -275,7 +275,7 @@ func (s *setup) checkSpace(ctx context.Context) error {
 		s.notice("", "the size of the databases is not known: %v", err)
 		return nil
 	}
-	free, err := restore.FreeSpace(s.Spool)
+	free, _, err := durable.FreeSpace(s.Spool)
 	if err != nil {
 		s.notice("", "the free space of the spool is not known: %v", err)
 		return nil

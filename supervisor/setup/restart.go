@@ -12,8 +12,8 @@ import (
 
 	"walkeep/common/cli"
 	"walkeep/common/pgdata"
+	"walkeep/supervisor/launch"
 	"walkeep/supervisor/pgserver"
-	"walkeep/supervisor/restore"
 )
 
 const (
@@ -148,7 +148,7 @@ func (s *setup) openLog() (*os.File, error) {
 			}
 		}
 	}
-	path := filepath.Join(s.data, restore.LogName)
+	path := filepath.Join(s.data, launch.LogName)
 	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
 		return nil, err

@@ -1,24 +1,20 @@
-package restore
+package launch
 
 import (
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
-	"slices"
 
+	"walkeep/common/host"
 	"walkeep/common/pgdata"
 )
 
-func exists(path string) bool {
-	_, err := os.Lstat(path)
-	return !errors.Is(err, fs.ErrNotExist)
-}
+// ErrInUse says that a server runs on the data directory, or may.
+var ErrInUse = errors.New("is in use")
 
-func isHarmless(name string) bool { return slices.Contains(harmless, name) }
-
-// checkUnused refuses a data directory whose server runs, or may.
-func checkUnused(dir string) error {
+// CheckUnused fails with [ErrInUse] if a server runs on the data directory, or may.
+func CheckUnused(dir string) error {
 	p, err := pgdata.ReadPostmaster(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -38,7 +34,7 @@ func Served(dir string) bool {
 	return err == nil && runs(max(p.PID, -p.PID), dir) // it is negative in single-user mode
 }
 
-func runs(pid int, dir string) bool { return alive(pid) && !runsElsewhere(pid, dir) }
+func runs(pid int, dir string) bool { return host.Running(pid) && !runsElsewhere(pid, dir) }
 
 // runsElsewhere tells whether it is known that a process is not the server of a data directory: a server's working
 // directory is its data directory, and process ids are used again.

@@ -1,4 +1,6 @@
-package restore
+// Package launch starts the server of a data directory, follows its recovery to the end, and finds out whether a server
+// runs on a data directory.
+package launch
 
 import (
 	"context"
@@ -14,8 +16,10 @@ import (
 
 	"walkeep/common/archive"
 	"walkeep/common/cli"
+	"walkeep/common/host"
 	"walkeep/common/pgdata"
 	"walkeep/common/wal"
+	"walkeep/supervisor/pgconf"
 	"walkeep/supervisor/pgserver"
 )
 
@@ -27,18 +31,21 @@ var (
 	ErrPaused   = errors.New("replay has paused before it had come to its target")
 )
 
-// A Starting is a restored data directory whose server is to be started.
-type Starting struct {
-	Options
-	Bindir   string // empty: where the system has it
-	Conninfo string // who asks the server; where it listens is known
+// A Server is a restored data directory whose server is started.
+type Server struct {
+	Plan     archive.Plan // what was restored, and to where it recovers
+	Dir      string       // the data directory; absolute
+	Standby  bool         // it goes on replaying, until it is promoted
+	Action   string       // at the target: pause, promote or shutdown
+	Bindir   string       // of the server's programs; empty: where the system has them
+	Conninfo string       // who asks the server; where it listens is known
 	// Arguments are given to the server.
 	Arguments []string
 	// Replayed is called with the position that replay has come to. Optional.
 	Replayed func(wal.LSN)
 
 	begun  time.Time
-	config serverConfig
+	config pgconf.Config
 }
 
 // LogName is the file in the data directory that takes what a server logs when it is started by Start, unless it is
@@ -51,30 +58,51 @@ const poll = 100 * time.Millisecond
 // longest is the longest time that pg_ctl can wait, in seconds: it counts tenths of them in an int.
 const longest = "200000000"
 
-// CheckStart tells whether a server of a major version can be started, and where its programs are.
-func CheckStart(ctx context.Context, bindir string, major int) (string, error) {
+// Check reports whether a server of a major version can be started, and returns the directory of its programs.
+func Check(ctx context.Context, bindir string, major int) (string, error) {
 	if os.Geteuid() == 0 {
 		return "", ErrRoot
 	}
 	return pgserver.Bindir(ctx, bindir, major)
 }
 
-// IsOdd reports whether pg_ctl cannot start a server in a directory that it is told with -D: it starts the server through
+// isOdd reports whether pg_ctl cannot start a server in a directory that it is told with -D: it starts the server through
 // a shell, and puts the name between double quotes there (start_postmaster in src/bin/pg_ctl/pg_ctl.c). PGDATA is not
 // touched by a shell.
-func IsOdd(dir string) bool { return runtime.GOOS != "windows" && strings.ContainsAny(dir, "\"$`\\") }
+func isOdd(dir string) bool { return runtime.GOOS != "windows" && strings.ContainsAny(dir, "\"$`\\") }
+
+// Command is the line for a shell that starts the server of a data directory of a major version. bindir may be empty.
+func Command(bindir, dir string, major int) string {
+	words := []string{filepath.Join(bindir, "pg_ctl")}
+	log := filepath.Join(dir, LogName)
+	odd := isOdd(dir)
+	if odd {
+		log = LogName
+	} else {
+		words = append(words, "-D", dir)
+	}
+	words = append(words, "-l", log)
+	if arguments := pgconf.Find(dir, major).Arguments(dir); len(arguments) > 0 {
+		words = append(words, "-o", cli.Line(arguments...))
+	}
+	line := cli.Line(append(words, "start")...)
+	if odd {
+		line = cli.Line("cd", dir) + " && PGDATA=$PWD " + line
+	}
+	return line
+}
 
 // Start starts the server, waits until it has recovered, and says how it ended: open, paused or shut down; a standby is
 // waited for until it is [Hot] or [Warm]. When ctx ends
 // before, the server goes on.
-func Start(ctx context.Context, s Starting) (string, error) {
-	bindir, err := CheckStart(ctx, s.Bindir, s.Plan.Backup.Major)
+func Start(ctx context.Context, s Server) (string, error) {
+	bindir, err := Check(ctx, s.Bindir, s.Plan.Backup.Major)
 	if err != nil {
 		return "", err
 	}
-	s.config = configOf(s.Dir, s.Plan.Backup.Major)
-	if s.config.file == "" {
-		return "", fmt.Errorf("%s: %w", s.Dir, ErrNoConfiguration)
+	s.config = pgconf.Find(s.Dir, s.Plan.Backup.Major)
+	if s.config.File == "" {
+		return "", fmt.Errorf("%s: %w", s.Dir, pgconf.ErrNone)
 	}
 	s.begun = time.Now()
 	log, err := os.OpenFile(filepath.Join(s.Dir, LogName), os.O_WRONLY|os.O_CREATE|os.O_TRUNC|os.O_APPEND, 0o600)
@@ -85,12 +113,12 @@ func Start(ctx context.Context, s Starting) (string, error) {
 	// pg_ctl waits: it knows best whether the server that it has started lives.
 	cmd := exec.CommandContext(ctx, pgserver.Program(bindir, "pg_ctl"), "start", "-l", LogName, "-w", "-t", longest)
 	cmd.Dir = s.Dir
-	if IsOdd(s.Dir) {
+	if isOdd(s.Dir) {
 		cmd.Env = append(os.Environ(), "PGDATA="+s.Dir)
 	} else {
 		cmd.Args = append(cmd.Args, "-D", s.Dir)
 	}
-	if arguments := append(s.config.arguments(s.Dir), s.Arguments...); len(arguments) > 0 {
+	if arguments := append(s.config.Arguments(s.Dir), s.Arguments...); len(arguments) > 0 {
 		cmd.Args = append(cmd.Args, "-o", cli.Line(arguments...)) // a shell reads them
 	}
 	cmd.Stdout, cmd.Stderr = log, log // not a pipe, which the server would hold open
@@ -103,7 +131,7 @@ func Start(ctx context.Context, s Starting) (string, error) {
 }
 
 // wait waits until the server has recovered. ready says when it accepts connections, or that it will not.
-func (s *Starting) wait(ctx context.Context, ready <-chan error) (string, error) {
+func (s *Server) wait(ctx context.Context, ready <-chan error) (string, error) {
 	tick := time.NewTicker(poll)
 	defer tick.Stop()
 	accepting := false
@@ -135,9 +163,9 @@ func (s *Starting) wait(ctx context.Context, ready <-chan error) (string, error)
 }
 
 // outcome asks how far recovery is; nothing if it goes on.
-func (s *Starting) outcome(ctx context.Context) (string, error) {
+func (s *Server) outcome(ctx context.Context) (string, error) {
 	p, err := pgdata.ReadPostmaster(s.Dir)
-	if err != nil || !alive(p.PID) {
+	if err != nil || !host.Running(p.PID) {
 		return "", ErrStopped
 	}
 	state, err := pgdata.State(s.Dir)
@@ -147,7 +175,7 @@ func (s *Starting) outcome(ctx context.Context) (string, error) {
 	if state == pgdata.InProduction {
 		return "open", nil
 	}
-	if s.Recovery.Standby != nil {
+	if s.Standby {
 		return s.following(ctx, p)
 	}
 	if low := s.tooLow(); low != nil {
@@ -156,7 +184,7 @@ func (s *Starting) outcome(ctx context.Context) (string, error) {
 	if s.isWarm() {
 		return "", nil // nobody can ask it
 	}
-	pauses := s.Plan.Target.Kind != archive.ToLatest && s.Recovery.Action == "pause"
+	pauses := s.Plan.Target.Kind != archive.ToLatest && s.Action == "pause"
 	c, err := pgserver.ConnectAt(ctx, s.Conninfo, p.Host, p.Port)
 	switch {
 	case err == nil:
@@ -164,7 +192,7 @@ func (s *Starting) outcome(ctx context.Context) (string, error) {
 		return s.paused(ctx, c, pauses)
 	case ctx.Err() != nil:
 		return "", ctx.Err()
-	case !exists(filepath.Join(s.Dir, "postmaster.pid")):
+	case !Served(s.Dir):
 		return "", ErrStopped
 	case pauses:
 		return "", fmt.Errorf("%w: %w", ErrNoAnswer, err)
@@ -174,19 +202,19 @@ func (s *Starting) outcome(ctx context.Context) (string, error) {
 
 // tooLow says which setting has stopped the replay. A server that lets people connect pauses at the record that asks for
 // more than it is set to, for good (14 and newer; older ones end), and its control file knows what that was.
-func (s *Starting) tooLow() error {
+func (s *Server) tooLow() error {
 	needed, err := pgdata.ReadLimits(s.Dir)
 	if err != nil || s.isWarm() {
 		return nil
 	}
-	if low := pgdata.TooLow(needed, s.Plan.Backup.Major, effective(s.Dir, s.config)); len(low) > 0 {
+	if low := pgdata.TooLow(needed, s.Plan.Backup.Major, s.config.Effective(s.Dir)); len(low) > 0 {
 		return fmt.Errorf("%w: %s", ErrPaused, pgdata.Demand(low))
 	}
 	return nil
 }
 
 // paused asks whether the replay has paused, and whether that is at the target, where it is to pause.
-func (s *Starting) paused(ctx context.Context, c *pgserver.Conn, pauses bool) (string, error) {
+func (s *Server) paused(ctx context.Context, c *pgserver.Conn, pauses bool) (string, error) {
 	var paused bool
 	var at string
 	err := c.QueryRow(ctx, `SELECT CASE WHEN pg_is_in_recovery() THEN pg_is_wal_replay_paused() ELSE false END,
@@ -207,7 +235,7 @@ func (s *Starting) paused(ctx context.Context, c *pgserver.Conn, pauses bool) (s
 }
 
 // stopped says why the server has stopped. It may have been told to.
-func (s *Starting) stopped(ctx context.Context) (string, error) {
+func (s *Server) stopped(ctx context.Context) (string, error) {
 	if ctx.Err() != nil {
 		return "", ctx.Err()
 	}
@@ -222,22 +250,22 @@ func (s *Starting) stopped(ctx context.Context) (string, error) {
 
 // mayShutDown tells whether the server shuts down at its target: also where it is to pause, but lets nobody look
 // (hot_standby = off).
-func (s *Starting) mayShutDown() bool {
-	if s.Recovery.Standby != nil {
+func (s *Server) mayShutDown() bool {
+	if s.Standby {
 		return false
 	}
-	if s.Plan.Target.Kind == archive.ToLatest || s.Recovery.Action != "pause" {
-		return s.Recovery.Action == "shutdown"
+	if s.Plan.Target.Kind == archive.ToLatest || s.Action != "pause" {
+		return s.Action == "shutdown"
 	}
 	return s.isWarm()
 }
 
 // isWarm tells whether the server lets nobody look before recovery has ended.
-func (s *Starting) isWarm() bool {
-	return isOff(effective(s.Dir, s.config)["hot_standby"])
+func (s *Server) isWarm() bool {
+	return pgconf.IsOff(s.config.Effective(s.Dir)["hot_standby"])
 }
 
-func (s *Starting) report() {
+func (s *Server) report() {
 	if s.Replayed == nil {
 		return
 	}

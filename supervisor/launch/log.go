@@ -1,4 +1,4 @@
-package restore
+package launch
 
 import (
 	"io"
@@ -8,15 +8,17 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"walkeep/supervisor/pgconf"
 )
 
 // maxTail is how much of a log's end is looked at, in bytes.
 const maxTail = 256 << 10
 
 // lastWords finds the last line in the server's newest log, since a time, that says why it has stopped; nothing if none does.
-func lastWords(dir string, c serverConfig, since time.Time) string {
-	at := effective(dir, c)["log_directory"]
-	if at == "" || c.foreign && filepath.IsAbs(at) {
+func lastWords(dir string, c pgconf.Config, since time.Time) string {
+	at := c.Effective(dir)["log_directory"]
+	if at == "" || c.Foreign && filepath.IsAbs(at) {
 		at = "log"
 	}
 	if !filepath.IsAbs(at) {
