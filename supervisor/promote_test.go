@@ -17,6 +17,7 @@ import (
 
 	"walkeep/common/cmdtest"
 	"walkeep/common/pgtest"
+	"walkeep/supervisor/report"
 )
 
 // What lies in partial/ when the primary is lost is used as far as it is whole and belongs to the cluster, and what is not
@@ -376,6 +377,13 @@ func TestFenceForced(t *testing.T) {
 				r.cut(s)
 				if out := r.promote(primary); !strings.Contains(out, "writes to timeline 1, and the archive has timeline 2") {
 					t.Errorf("of the old primary promote says\n%s", out)
+				}
+				for range 2 { // and whoever is asked, the other one's answer stays
+					r.check(primary, report.Critical, []string{"on timeline 1", "a standby was promoted in its place, to timeline 2, which left its timeline at 0/"})
+					if got := r.status("--conninfo", primary.ConnString()); got.Production != 2 {
+						t.Errorf("the production server's timeline is %d, not 2", got.Production)
+					}
+					r.check(s, report.OK, nil)
 				}
 			}
 			r.offersNothing()

@@ -23,14 +23,19 @@ type Server struct {
 	// the question, one with another number up to this is a copy's or was left.
 	Newest wal.Timeline `json:"newest_timeline"`
 	Asked  time.Time    `json:"asked"` // for people; nothing is decided by it
+	// Promoted: promote opened it on this timeline.
+	Promoted bool `json:"promoted,omitempty"`
 }
 
 // serverName is the note of what the production server has said.
 const serverName = "server.json"
 
 // NoteServer records what a server says that is open for writing. Newest must have been looked up before the server was
-// asked, see [Archive.Newest].
+// asked, see [Archive.Newest]. That promote opened the server is kept for as long as the timeline is the same.
 func (a *Archive) NoteServer(ctx context.Context, s Server) error {
+	if was, err := a.server(ctx); err == nil && was != nil && was.SystemID == s.SystemID && was.Timeline == s.Timeline {
+		s.Promoted = s.Promoted || was.Promoted
+	}
 	s.Asked = time.Now().UTC().Truncate(time.Millisecond)
 	return a.replaceNote(ctx, serverName, s)
 }
@@ -102,6 +107,25 @@ func (inv *Inventory) Production() Production {
 		}
 	}
 	return Production{s.Timeline, true}
+}
+
+// Succeeded reports whether a standby was promoted in the place of a server that is open for writing on a timeline, and where
+// it left that timeline; 0 where that is not archived.
+func (inv *Inventory) Succeeded(tli wal.Timeline) (left wal.LSN, yes bool) {
+	s := inv.Server
+	if s == nil || !s.Promoted || s.Timeline <= tli {
+		return 0, false
+	}
+	l := inv.Line(s.Timeline)
+	if l == nil || l.HistoryErr != nil {
+		return 0, true
+	}
+	for _, e := range l.History.Entries {
+		if e.Timeline == tli {
+			return e.End, true
+		}
+	}
+	return 0, false
 }
 
 // Followed is the timeline that counts: the production server's or, while nothing of that is archived, the newest.

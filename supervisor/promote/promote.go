@@ -322,7 +322,7 @@ func (p *promoter) withdraw(ctx context.Context) error {
 
 // succeed has the archive take the server for the production server, and no longer for a standby.
 func (p *promoter) succeed(ctx context.Context, at wal.LSN) error {
-	s := archive.Server{SystemID: p.info.SystemID, Timeline: p.done.Timeline, LSN: at, Newest: p.inv.Newest()}
+	s := archive.Server{SystemID: p.info.SystemID, Timeline: p.done.Timeline, LSN: at, Newest: p.inv.Newest(), Promoted: !p.done.Already}
 	if err := p.a.NoteServer(ctx, s); err != nil {
 		p.Warn("supervisor check tells the archive", fmt.Sprintf("the archive does not know yet that timeline %d is the one to follow: %v", s.Timeline, err))
 	}

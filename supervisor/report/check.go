@@ -199,6 +199,9 @@ func (f *findings) server(l Limits) {
 	if s == nil {
 		return
 	}
+	if s.succeeded != "" {
+		f.add(Critical, "%s: two servers may be in use", s.succeeded)
+	}
 	f.replay(l)
 	f.slots(l)
 	if s.ArchiverProblem != "" && (!f.r.streams() || strings.HasPrefix(s.ArchiverProblem, "archive_command is empty")) {

@@ -41,6 +41,8 @@ type Server struct {
 	Awaited bool `json:"awaits_stream"`
 	// Ready is how many files wait to be archived; null if it is not known.
 	Ready *int64 `json:"ready"`
+
+	succeeded string // that it is an old primary; empty if that is not known
 }
 
 // A Lag is how far the archive is behind a primary.
@@ -87,6 +89,11 @@ func ask(ctx context.Context, a *archive.Archive, inv *archive.Inventory, window
 		}
 	} else if err := s.takeLag(ctx, conn, a, inv, stat.LastArchivedTime); err != nil {
 		return nil, err
+	} else if left, yes := inv.Succeeded(wal.Timeline(s.Timeline)); yes {
+		s.succeeded = fmt.Sprintf("this server is open for writing on timeline %d, at %s, and a standby was promoted in its place, to timeline %d", s.Timeline, s.LSN, inv.Server.Timeline)
+		if left != 0 {
+			s.succeeded += ", which left its timeline at " + left.String()
+		}
 	} else if at, err := wal.ParseLSN(s.LSN); err == nil {
 		inv.Server = &archive.Server{SystemID: inv.SystemID, Timeline: wal.Timeline(s.Timeline), LSN: at, Newest: inv.Newest()}
 		_ = a.NoteServer(ctx, *inv.Server) // an archive that can only be read is judged all the same
