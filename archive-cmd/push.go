@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"runtime"
@@ -37,16 +38,21 @@ func push(o options, msg *cli.Messages) error {
 		Codec: co, Level: o.Level, Verify: archive.Verify(o.Verify), SystemID: cluster, Tool: cli.Version,
 	}
 	ctx := context.Background()
+	further, stop := context.WithCancel(ctx)
+	defer stop()
 	var others sync.WaitGroup
 	pushed := make(chan struct{})
 	// Where look-ahead has been already, the next calls return at once, too, and one of them goes on.
 	if there, err := a.Has(ctx, o.path); err == nil && !there {
 		ahead := &lookahead{archive: a, dir: filepath.Dir(o.path), after: filepath.Base(o.path), most: o.Lookahead, last: pushed}
 		for range runtime.GOMAXPROCS(0) + 1 { // more than cores, because some always wait for the disk
-			others.Go(func() { ahead.work(ctx, a.NewPusher(options), msg) })
+			others.Go(func() { ahead.work(further, a.NewPusher(options), msg) })
 		}
 	}
 	done, err := a.NewPusher(options).Push(ctx, o.path)
+	if errors.Is(err, archive.ErrConflict) {
+		stop() // another server writes this timeline into the archive, and what comes after would be mixed with its WAL
+	}
 	close(pushed)
 	others.Wait()
 	if err != nil {

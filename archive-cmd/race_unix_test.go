@@ -100,6 +100,43 @@ func TestRaceOfForks(t *testing.T) {
 	t.Logf("winners: %v", won)
 }
 
+// TestForksDoNotMix has two servers, which write the same timeline, archive at once what waits on each: whose first segment is
+// refused stores nothing behind it, where the other server's WAL goes on.
+func TestForksDoNotMix(t *testing.T) {
+	t.Parallel()
+	files := cmdtest.WAL(t, "15")
+	names := files.Segments()[:3]
+	var servers [2]cmdtest.Files
+	servers[0], servers[1] = files.Only(names...), cmdtest.Files{}
+	for _, name := range names {
+		servers[1][name] = cmdtest.Fork(t, files[name])
+	}
+	var benches [2]bench
+	for i, server := range servers {
+		benches[i] = newBench(t, cmdtest.FastDir(t), server)
+	}
+	refused := 0
+	for range races {
+		spool := cmdtest.NewSpool(t, cmdtest.FastDir(t))
+		results := race(t,
+			archive(spool, benches[0].data.Path("pg_wal", names[0])),
+			archive(spool, benches[1].data.Path("pg_wal", names[0]), "--lookahead", "24"))
+		winner := winner(t, results)
+		if winner < 0 {
+			t.Fatal("nobody has won")
+		}
+		if winner == 0 {
+			refused++
+			spool.Check(t, servers[0].Only(names[0]))
+		} else {
+			spool.Check(t, servers[1])
+		}
+	}
+	if refused == 0 {
+		t.Error("the one with files that wait was never refused")
+	}
+}
+
 // winner finds the content, that of the even or that of the odd calls, which was acknowledged; -1 if none was.
 func winner(t *testing.T, results []cmdtest.Result) int {
 	t.Helper()

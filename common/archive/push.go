@@ -211,6 +211,7 @@ func (p *Pusher) store(ctx context.Context, s *source, done *Pushed) error {
 		if err == nil && p.Turn != nil {
 			select {
 			case <-p.Turn:
+				err = ctx.Err() // both may be so
 			case <-ctx.Done():
 				err = ctx.Err()
 			}
