@@ -139,6 +139,11 @@ func (e *env) warnUnheld(err error) {
 // warnPassed says which backups the plan has passed over, and what else is known against the one that it has chosen.
 func (e *env) warnPassed(p *planned) {
 	b := p.plan.Backup
+	for _, f := range p.inv.Faults {
+		if !strings.HasPrefix(f.Object, "wal/") { // what is wrong with WAL, the plan goes by
+			e.msg.Warn("", "%v", f)
+		}
+	}
 	if newer := pgserver.Newer(b.Major); newer != "" {
 		e.msg.Warn(cli.NewerHint, "backup %s: %s", b.ID, newer)
 	}

@@ -32,7 +32,8 @@ func (a *Archive) HoldBackup(ctx context.Context, began time.Time) (*Held, error
 	return nil, fmt.Errorf("find an id for the backup: too many began at %s", began)
 }
 
-// SweepBackups removes what killed backups have left: leases, and files without a manifest.
+// SweepBackups removes what killed backups have left: leases, and files without a manifest. It removes nothing, and the error
+// is a [Fault], where a lease cannot be read or understood.
 func (a *Archive) SweepBackups(ctx context.Context) error {
 	dirs, err := a.b.List(ctx, "backups/")
 	if err != nil {

@@ -48,7 +48,7 @@ func (a *Archive) noteDamage(ctx context.Context, n wal.Name, d *wal.Damage) err
 func DamageNote(n wal.Name) string { return "damaged/" + n.String() + ".json" }
 
 func (a *Archive) takeDamages(ctx context.Context, inv *Inventory) error {
-	return readNotes(ctx, a, inv, "damaged/", func(name string, note damageNote) error {
+	take := func(name string, note damageNote) error {
 		n, err := wal.ParseName(strings.TrimSuffix(path.Base(name), ".json"))
 		if err != nil {
 			return err
@@ -64,7 +64,15 @@ func (a *Archive) takeDamages(ctx context.Context, inv *Inventory) error {
 		d.Left = inv.leftAt(n, d.LSN)
 		inv.Damages = append(inv.Damages, d)
 		return nil
-	})
+	}
+	known := len(inv.Faults)
+	if err := readNotes(ctx, a, inv, "damaged/", take); err != nil {
+		return err
+	}
+	for _, f := range inv.Faults[known:] {
+		_ = take(f.Object, damageNote{Reason: "its records are broken"}) // the name leads to the segment, and the fault is known
+	}
+	return nil
 }
 
 // leftAt reports whether a timeline was left for another at a position, in its last segment. A server that did not archive when

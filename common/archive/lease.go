@@ -232,34 +232,3 @@ func (a *Archive) takeStandbys(ctx context.Context, inv *Inventory) error {
 		return nil
 	})
 }
-
-// readNotes reads the notes in a directory. A note that is removed meanwhile is none; one that cannot be understood is a
-// fault.
-func readNotes[T any](ctx context.Context, a *Archive, inv *Inventory, dir string, take func(name string, note T) error) error {
-	entries, err := a.b.List(ctx, dir)
-	if err != nil {
-		return err
-	}
-	for _, e := range entries {
-		if e.IsDir() || !strings.HasSuffix(e.Name, ".json") {
-			continue
-		}
-		content, err := storage.ReadAll(ctx, a.b, e.Name, maxNote)
-		if errors.Is(err, storage.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			return err
-		}
-		var note T
-		if err = json.Unmarshal(content, &note); err != nil {
-			err = fmt.Errorf("%w: %v", ErrDamaged, err)
-		} else {
-			err = take(e.Name, note)
-		}
-		if err != nil {
-			inv.fault(e.Name, err)
-		}
-	}
-	return nil
-}

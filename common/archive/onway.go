@@ -115,10 +115,14 @@ func (f Follower) beyond(h wal.History) bool {
 // a timeline whose history cannot be read alone, and only the first: it says by when the timeline had begun.
 func (a *Archive) lineage(ctx context.Context, id Identity) (*Inventory, error) {
 	inv := &Inventory{Identity: id}
-	if err := a.takeServer(ctx, inv); err != nil {
+	err := a.takeServer(ctx, inv)
+	if err == nil {
+		err = inv.cannotRead(serverName)
+	}
+	if err != nil {
 		return nil, err
 	}
-	entries, err := a.b.List(ctx, "wal/")
+	entries, err := a.b.List(ctx, walDir+"/")
 	if err != nil {
 		return nil, err
 	}

@@ -59,7 +59,7 @@ func (a *Archive) server(ctx context.Context) (*Server, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, a.unread(ctx, serverName, err)
 	}
 	var s Server
 	if err := json.Unmarshal(content, &s); err != nil {
@@ -74,7 +74,7 @@ func (a *Archive) server(ctx context.Context) (*Server, error) {
 func (a *Archive) takeServer(ctx context.Context, inv *Inventory) error {
 	s, err := a.server(ctx)
 	switch {
-	case errors.Is(err, ErrDamaged):
+	case errors.Is(err, ErrDamaged), errors.Is(err, errUnread):
 		inv.fault(serverName, err)
 	case err != nil:
 		return err

@@ -82,7 +82,7 @@ func (a *Archive) Streams(ctx context.Context) ([]Stream, error) {
 }
 
 func (a *Archive) takeStreams(ctx context.Context, inv *Inventory) error {
-	return readNotes(ctx, a, inv, "streams/", func(name string, s Stream) error {
+	err := readNotes(ctx, a, inv, "streams/", func(name string, s Stream) error {
 		if StreamNote(s.Slot) != name {
 			return fmt.Errorf("%w: it is that of slot %q", ErrDamaged, s.Slot)
 		}
@@ -90,6 +90,10 @@ func (a *Archive) takeStreams(ctx context.Context, inv *Inventory) error {
 		inv.Streams = append(inv.Streams, s)
 		return nil
 	})
+	if err == nil {
+		err = inv.cannotRead("streams/") // it may show that WAL is missing
+	}
+	return err
 }
 
 // partialDir is the directory of what is streamed.

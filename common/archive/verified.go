@@ -95,9 +95,10 @@ func (a *Archive) changeRecord(ctx context.Context, id string, change func(*Reco
 	}
 	var r Record
 	content, err := storage.ReadAll(ctx, a.b, VerifiedNote(id), maxNote)
-	if err == nil {
-		_ = json.Unmarshal(content, &r) // one that cannot be understood is replaced
-	} else if !errors.Is(err, storage.ErrNotExist) {
+	switch err = a.unread(ctx, VerifiedNote(id), err); {
+	case err == nil:
+		_ = json.Unmarshal(content, &r) // one that cannot be understood is replaced,
+	case !errors.Is(err, storage.ErrNotExist) && !errors.Is(err, errUnread): // and so is one that cannot be read
 		return err
 	}
 	change(&r)
@@ -157,7 +158,7 @@ const rereads = 4
 func (a *Archive) takeVerified(ctx context.Context, inv *Inventory) error {
 	inv.Records = make(map[string]Record)
 	read := 0
-	err := readNotes(ctx, a, inv, VerifiedDir, func(name string, note json.RawMessage) error {
+	take := func(name string, note json.RawMessage) error {
 		of := strings.TrimSuffix(path.Base(name), ".json")
 		if backup.CheckID(of) == nil {
 			var r Record
@@ -188,9 +189,13 @@ func (a *Archive) takeVerified(ctx context.Context, inv *Inventory) error {
 		}
 		inv.Damages = append(inv.Damages, Damaged{Segment: n, LSN: at, Reason: s.Reason, Found: true, Stored: s.LSN == ""})
 		return nil
-	})
-	if err != nil {
+	}
+	known := len(inv.Faults)
+	if err := readNotes(ctx, a, inv, VerifiedDir, take); err != nil {
 		return err
+	}
+	for _, f := range inv.Faults[known:] {
+		_ = take(f.Object, json.RawMessage(`{"problem":"it was found damaged"}`)) // the name leads to the segment, and the fault is known
 	}
 	return a.takeObjects(ctx, inv)
 }

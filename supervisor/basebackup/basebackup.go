@@ -132,7 +132,10 @@ func (t *taker) prepare(ctx context.Context) error {
 	if t.began, err = t.sql.Clock(ctx); err != nil {
 		return err
 	}
-	if err := t.a.SweepBackups(ctx); err != nil {
+	var lease archive.Fault
+	if err := t.a.SweepBackups(ctx); errors.As(err, &lease) {
+		t.Notice("what earlier backups have left stays, because of a lease that says nothing: " + lease.Error())
+	} else if err != nil {
 		return err
 	}
 	if t.held, err = t.a.HoldBackup(ctx, t.began); err != nil {

@@ -2,7 +2,6 @@ package verify
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -40,6 +39,11 @@ func (v *verifier) known() {
 // keep notes what was found in the archive.
 func (v *verifier) keep(ctx context.Context) error {
 	var failed error
+	note := func(err error) {
+		if failed == nil && err != nil {
+			failed = fmt.Errorf("note what was found: %w", err)
+		}
+	}
 	now := time.Now().UTC().Truncate(time.Second)
 	for _, m := range v.inv.Backups {
 		seen, read := archive.Verified{At: now, Problems: []archive.Problem{}}, archive.Verified{At: now, Problems: []archive.Problem{}}
@@ -56,20 +60,20 @@ func (v *verifier) keep(ctx context.Context) error {
 			continue // it was removed meanwhile
 		}
 		if v.Deep {
-			failed = errors.Join(failed, v.a.NoteVerified(ctx, m.ID, true, read))
+			note(v.a.NoteVerified(ctx, m.ID, true, read))
 		}
 		if !v.Deep || len(seen.Problems) > 0 { // the next look without reading may find it whole
-			failed = errors.Join(failed, v.a.NoteVerified(ctx, m.ID, false, seen))
+			note(v.a.NoteVerified(ctx, m.ID, false, seen))
 		}
 	}
 	if !v.Deep {
-		return short(failed)
+		return failed
 	}
 	spoiled := make(map[string]bool)
 	for _, p := range v.result.Problems {
 		if p.segment != (wal.Name{}) {
 			spoiled[archive.VerifiedNote(p.segment.String())] = true
-			failed = errors.Join(failed, v.a.NoteSpoiled(ctx, p.segment, p.lsn, p.Text))
+			note(v.a.NoteSpoiled(ctx, p.segment, p.lsn, p.Text))
 		}
 	}
 	notes, err := v.b.List(ctx, archive.VerifiedDir)
@@ -79,18 +83,8 @@ func (v *verifier) keep(ctx context.Context) error {
 	for _, e := range notes {
 		n, err := wal.ParseName(strings.TrimSuffix(path.Base(e.Name), ".json"))
 		if err == nil && !spoiled[e.Name] { // it is whole again, or gone
-			failed = errors.Join(failed, v.a.ForgetSpoiled(ctx, n))
+			note(v.a.ForgetSpoiled(ctx, n))
 		}
 	}
-	return short(failed)
-}
-
-// short gives the first of errors that are joined.
-func short(err error) error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		for _, one := range joined.Unwrap() {
-			return fmt.Errorf("note what was found: %w", short(one))
-		}
-	}
-	return err
+	return failed
 }
