@@ -120,6 +120,7 @@ func runDrill(ctx context.Context, e *env, o *drillOptions) (err error) {
 	if r.Changes, err = e.changes(ctx, a, p); err != nil {
 		return explainRestore(err)
 	}
+	e.warnDropped(p.plan, r.Changes)
 	bar := e.showDrill(&r)
 	begun := time.Now()
 	steps, failed := drill.Run(ctx, b, p.inv, drill.Options{

@@ -210,6 +210,9 @@ func (e *env) restore(ctx context.Context, what restoring) (err error) {
 	if r.Changes, err = e.changes(ctx, a, p); err != nil {
 		return what.explain(err)
 	}
+	if r.Recovery.Standby == nil {
+		e.warnDropped(p.plan, r.Changes)
+	}
 	if s := r.Recovery.Standby; s != nil && (what.target.Timeline != "latest" || p.plan.Said) {
 		s.Timeline = p.plan.Timeline // what PostgreSQL calls latest is another one
 	}
@@ -410,11 +413,31 @@ func (e *env) changes(ctx context.Context, a *archive.Archive, p *planned) (arch
 	}
 	found, err := a.Changes(ctx, p.inv, p.plan, bar.Add)
 	bar.Done()
-	for _, d := range found.Dropped {
-		e.msg.Warn(fmt.Sprintf("--target-lsn %s --target-exclusive ends before that", d.Before),
-			"at the target the database with OID %d is listed and has no files any more: DROP DATABASE removed them at %s, and its transaction ends behind the target", d.OID, d.At)
-	}
 	return found, err
+}
+
+// warnDropped names the databases that a recovery leaves without files, or closed to everybody. A standby goes on to what is
+// archived later.
+func (e *env) warnDropped(p archive.Plan, found archive.Changes) {
+	where := "at the target"
+	if p.Target.Kind == archive.ToLatest {
+		where = "at the end of the WAL that is archived now"
+	}
+	for _, d := range found.Dropped {
+		hint := fmt.Sprintf("--target-lsn %s --target-exclusive ends before that", d.Before)
+		if !d.Marked && p.Backup.Major > 10 {
+			hint += "; where nobody can connect to the database there, only a backup that was taken before DROP DATABASE began has it whole"
+		}
+		e.msg.Warn(hint, "%s the database with OID %d is listed and has no files any more: DROP DATABASE removed them at %s, and its transaction does not end before", where, d.OID, d.At)
+	}
+	for _, d := range found.Invalid {
+		name := "a database"
+		if d.Database != "" {
+			name = fmt.Sprintf("the database %q", d.Database)
+		}
+		e.msg.Warn(fmt.Sprintf("--target-lsn %s --target-exclusive ends before that; DROP DATABASE removes what is left of it", d.Before),
+			"%s %s is marked as invalid, and nobody can connect to it: DROP DATABASE began at %s, and does not end before", where, name, d.Before)
+	}
 }
 
 // explainOutside says what to do about a tablespace that cannot go where the replay puts it.

@@ -2,7 +2,6 @@ package archive
 
 import (
 	"context"
-	"slices"
 
 	"walkeep/common/wal"
 )
@@ -15,21 +14,13 @@ type Changes struct {
 	Limits wal.Limits
 	// Dropped are databases whose files the replay removes, without coming to the end of the transaction that drops them.
 	Dropped []Dropped
+	// Invalid are databases that nobody can connect to at the end of the replay.
+	Invalid []Invalid
 	// Last is where the last record starts that was looked at; 0 if there is none.
 	Last wal.LSN
 	// Unread is where the WAL was not looked at any more, because it is of a version of PostgreSQL that is not known; nil if
 	// all was.
 	Unread *wal.Damage
-}
-
-// A Dropped is a database that is listed after a recovery and has no files any more: DROP DATABASE removes them before its
-// transaction ends, and a target is compared with the end of a transaction alone.
-type Dropped struct {
-	OID uint32
-	At  wal.LSN // of the record that removes the files
-	// Before is the position before which recovery has to end to have the database whole.
-	Before wal.LSN
-	xid    uint32
 }
 
 // Changes reads all WAL that is replayed on the way of a plan, up to the target. What is archived later is not among it,
@@ -46,24 +37,17 @@ func (a *Archive) Changes(ctx context.Context, inv *Inventory, p Plan, read func
 	}
 	var found Changes
 	to := min(p.To, end+wal.LSN(w.size))
-	marked := make(map[uint32]wal.LSN) // where pg_database was changed in place last, by transaction
+	drops := newDrops()
 	walker := wal.Walker{Changes: func(c wal.Change) {
 		switch {
-		case c.Start < p.Backup.Start || c.End > to || !p.replays(c):
+		case c.End > to || !p.replays(c):
+		case c.Tablespace == nil && c.Limits == nil:
+			drops.see(c) // also what a backup that begins behind it has in its files
+		case c.Start < p.Backup.Start:
 		case c.Tablespace != nil:
 			found.Tablespaces = append(found.Tablespaces, c)
-		case c.Limits != nil:
+		default:
 			found.Limits = found.Limits.Max(*c.Limits)
-		case c.Marked:
-			marked[c.XID] = c.Start
-		case c.Dropped != 0:
-			d := Dropped{OID: c.Dropped, At: c.Start, Before: max(marked[0], marked[c.XID]), xid: c.XID}
-			if d.Before == 0 {
-				d.Before = d.At
-			}
-			found.Dropped = append(found.Dropped, d)
-		case c.Ended != 0:
-			found.Dropped = slices.DeleteFunc(found.Dropped, func(d Dropped) bool { return d.xid == c.Ended })
 		}
 	}}
 	err = a.walk(ctx, w, uint64(p.Backup.Start)/w.size, (uint64(to)+w.size-1)/w.size, to, &walker, func(_ uint64, r wal.Result) bool {
@@ -78,6 +62,7 @@ func (a *Archive) Changes(ctx context.Context, inv *Inventory, p Plan, read func
 		}
 		return !r.Blind
 	})
+	found.Dropped, found.Invalid = drops.removed, drops.invalid()
 	return found, err
 }
 

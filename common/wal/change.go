@@ -11,12 +11,15 @@ type Change struct {
 	Tablespace *NewTablespace
 	// Limits are what the server was started with; nil for another change.
 	Limits *Limits
-	// Dropped is the OID of a database whose files are removed; 0 for another change. XID is the transaction that drops it.
-	Dropped, XID uint32
-	// Marked says that a row of pg_database is changed in place, as DROP DATABASE begins with: nobody can connect any more.
-	Marked bool
-	// Ended is the transaction that commits or is rolled back; 0 for another change.
-	Ended uint32
+	// Dropped is the OID of a database whose files are removed by a transaction; 0 for another change.
+	Dropped uint32
+	// Row is a row of a table that all databases share; nil for another change.
+	Row *SharedRow
+	// Ended is a transaction that commits (Committed) or is rolled back; 0 for another change.
+	Ended     uint32
+	Committed bool
+	// XID is the transaction that writes the record; 0 if it has none.
+	XID uint32
 }
 
 // A NewTablespace is made by CREATE TABLESPACE. Replay makes its directory and the link to it again, whatever is there:
@@ -57,21 +60,6 @@ const (
 	xlogParameterChange = 0x60
 )
 
-// Records of the resource managers Database (4) and Heap (10).
-//
-// Source: src/include/commands/dbcommands_xlog.h, src/include/access/heapam_xlog.h, src/include/access/xlogrecord.h.
-const (
-	rmgrDatabase   = 4
-	databaseDrop   = 0x20
-	databaseDrop14 = 0x10 // up to 14
-	rmgrHeap       = 10
-	heapOperation  = 0x70 // the bits of xl_info that say what is done
-	heapInPlace    = 0x70
-
-	blockHasImage = 0x10 // bits of a block reference
-	blockSameRel  = 0x80
-)
-
 // changing reports whether a record with this header is a Change.
 func changing(rmgr, info byte) bool {
 	switch rmgr {
@@ -82,7 +70,8 @@ func changing(rmgr, info byte) bool {
 	case rmgrDatabase:
 		return info&infoRmgr == databaseDrop || info&infoRmgr == databaseDrop14
 	case rmgrHeap:
-		return info&heapOperation == heapInPlace
+		_, ok := rowChange(info)
+		return ok
 	case rmgrXact:
 		return info&infoXact == xactCommit || info&infoXact == xactAbort
 	}
@@ -105,19 +94,14 @@ func (w *Walker) change(header, data []byte, start, end LSN) {
 			c.Tablespace = &NewTablespace{OID: le32(data), Location: text(data[4:])}
 		}
 	case rmgrDatabase:
-		data = mainData(data)
-		drop := byte(databaseDrop)
-		if major != 0 && major <= 14 {
-			drop = databaseDrop14
-		}
-		if known = header[recordInfo]&infoRmgr == drop && len(data) >= 4 && c.XID != 0; known { // without a transaction, files were moved to another tablespace
-			c.Dropped = le32(data)
-		}
+		c.Dropped = droppedDatabase(mainData(data), header[recordInfo]&infoRmgr, major)
+		known = c.Dropped != 0 && c.XID != 0 // without a transaction, files were moved to another tablespace
 	case rmgrHeap:
-		c.Marked = ofDatabases(data, major)
-		known = c.Marked
+		what, _ := rowChange(header[recordInfo])
+		c.Row = sharedRow(data, what, major)
+		known = c.Row != nil
 	case rmgrXact:
-		c.Ended = c.XID
+		c.Ended, c.Committed = c.XID, header[recordInfo]&infoXact == xactCommit
 	default:
 		c.Limits = parameters(mainData(data), major)
 		known = c.Limits != nil
@@ -125,31 +109,6 @@ func (w *Walker) change(header, data []byte, start, end LSN) {
 	if known {
 		w.Changes(c)
 	}
-}
-
-// ofDatabases reports whether the first block of a change in place is of pg_database: of the tables that all databases share, no
-// other one is changed so. Its own number is another one after VACUUM FULL.
-func ofDatabases(data []byte, major int) bool {
-	if len(data) < 4 || data[0] != 0 || data[1]&blockSameRel != 0 {
-		return false
-	}
-	at := 4
-	if data[1]&blockHasImage != 0 {
-		if len(data) < at+5 {
-			return false
-		}
-		const hole = 0x01
-		compressed := byte(0x1C)
-		if major != 0 && major <= 14 {
-			compressed = 0x02
-		}
-		info := data[at+4]
-		if at += 5; info&hole != 0 && info&compressed != 0 {
-			at += 2
-		}
-	}
-	const global = 1664
-	return len(data) >= at+12 && le32(data[at:]) == global && le32(data[at+4:]) == 0
 }
 
 // parameters reads xl_parameter_change (src/include/access/xlog_internal.h).
