@@ -138,7 +138,7 @@ func TestDrill(t *testing.T) {
 // A drill finds what is wrong with a backup that was stored without a fault.
 func TestDrillFails(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, restoreMajor)
+	r := newRig(t, pgtest.MaxMajor)
 	c := r.start("primary", map[string]string{"full_page_writes": "off"})
 	r.must(c.Exec(r.ctx(), "CREATE TABLE broken AS SELECT i, repeat('x', 500) AS t FROM generate_series(1, 1000) i"))
 	file, err := c.QueryString(r.ctx(), "SELECT pg_relation_filepath('broken')")
@@ -233,7 +233,7 @@ func TestDrillInterrupted(t *testing.T) {
 // connect, which is read, or one whose removal was interrupted, which cannot be.
 func TestDrillHasNoFalseAlarms(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, 15)
+	r := newRig(t, pgtest.MaxMajor)
 	c := r.start("primary", nil)
 	outside := filepath.Join(r.dir, "outside")
 	r.mkdir(outside)

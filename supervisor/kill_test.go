@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"walkeep/common/cmdtest"
+	"walkeep/common/pgtest"
 )
 
 // kills is how often a command is killed.
@@ -30,7 +31,7 @@ func kills(t *testing.T) int {
 // now and then on the way, all of them succeed, and what is restored has every row.
 func TestKilled(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, 15)
+	r := newRig(t, pgtest.MaxMajor)
 	c := r.start("primary", nil)
 	r.must(c.Exec(r.ctx(), "CREATE TABLE elsewhere (n int)"))
 	random := cmdtest.Rand(t)

@@ -23,7 +23,7 @@ import (
 // rows, and leaves no offer. A server that crashed between two timelines is made a standby again, as promote says.
 func TestPromoteKilled(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, restoreMajor)
+	r := newRig(t, pgtest.MaxMajor)
 	l := r.lose(1, 1)
 	random := cmdtest.Rand(t)
 	killed, opened := 0, 0
@@ -84,7 +84,7 @@ func TestPromoteKilled(t *testing.T) {
 // The standby crashes while it is promoted.
 func TestPromoteServerCrashes(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, restoreMajor)
+	r := newRig(t, pgtest.MaxMajor)
 	l := r.lose(1, 1)
 	for _, after := range []time.Duration{40, 70, 90, 110} {
 		l := l.copy(t, fmt.Sprintf("crash-%d", after))
@@ -121,7 +121,7 @@ func TestPromoteServerCrashes(t *testing.T) {
 // restored. That is PostgreSQL's own; promote says so, and how to get to a new timeline.
 func TestPromoteBetweenTimelines(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, restoreMajor)
+	r := newRig(t, pgtest.MaxMajor)
 	l := r.lose(1, 0)
 	for name, history := range map[string]bool{"before": false, "after": true} {
 		l := l.copy(t, name)
@@ -205,7 +205,7 @@ func (l *wreck) leaveOldTimeline(s *pgtest.Cluster) int {
 // A backup after the promotion is taken, and where it was not, the next call takes it.
 func TestBackupAfterPromote(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, restoreMajor)
+	r := newRig(t, pgtest.MaxMajor)
 	l := r.lose(1, 0)
 	s := r.laid("standby")
 	r.must(s.Configure(map[string]string{"archive_command": "false"}))
@@ -236,7 +236,7 @@ func TestBackupAfterPromote(t *testing.T) {
 // is known, and it is said.
 func TestPromoteLoss(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, restoreMajor)
+	r := newRig(t, pgtest.MaxMajor)
 	primary := r.start("primary", nil)
 	stream := r.sync(primary)
 	r.must(primary.Exec(r.ctx(), ledgerTable))
