@@ -23,7 +23,7 @@
 //	supervisor/restore      archive backup cli codec durable pgdata storage wal supervisor/launch supervisor/pgconf supervisor/pgserver | x/sync x/sys zeebo/xxh3
 //	supervisor/retain       archive backup storage wal
 //	supervisor/service      cli durable host | kardianos/service cenkalti/backoff robfig/cron x/sys
-//	supervisor/setup        archive cli config durable pgdata storage storage/local wal supervisor/launch supervisor/pgserver | x/sys
+//	supervisor/setup        archive cli config durable pgdata storage storage/local wal supervisor/launch supervisor/pgconf supervisor/pgserver | x/sys
 //	supervisor/verify       archive backup codec storage wal | x/sync zeebo/xxh3
 //	supervisor/walmgr       cli
 //	common/archive          backup codec durable host storage wal | x/sync x/sys zeebo/xxh3

@@ -47,7 +47,7 @@ func TestDebianCluster(t *testing.T) {
 	create := func(name, dir string, port int) {
 		t.Helper()
 		r.must(debian("pg_createcluster", strconv.Itoa(major), name, "-d", dir, "-l", filepath.Join(r.dir, name+".log"), "-p", strconv.Itoa(port), "-s", sockets,
-			"-o", "listen_addresses=", "-o", "archive_mode=on", "-o", "external_pid_file="+filepath.Join(r.dir, name+".pid"), "-o", "fsync=off",
+			"-o", "listen_addresses=", "-o", "archive_mode=on", "-o", "max_replication_slots=0", "-o", "external_pid_file="+filepath.Join(r.dir, name+".pid"), "-o", "fsync=off",
 			"-o", fmt.Sprintf("archive_command='%s' -c %s --spool '%s' %%p", cmdtest.Path("archive-cmd"), os.DevNull, r.spool), "--", "-A", "trust", "--no-sync", "-U", "postgres"))
 		t.Cleanup(func() { debian("pg_dropcluster", "--stop", strconv.Itoa(major), name) })
 	}
@@ -89,6 +89,9 @@ func TestDebianCluster(t *testing.T) {
 	data := filepath.Join(r.dir, "data")
 	create("main", data, port)
 	r.must(ctl("main", "start"))
+	call(0, []string{"restart needed, for max_replication_slots: pg_ctlcluster 15 main restart; or "},
+		"setup", "--config", filepath.Join(r.dir, "walkeep.ini"), "--conninfo", conninfo(port), "--bindir", bindir)
+	r.must(ctl("main", "restart"))
 	query(port, "CREATE TABLE t AS SELECT generate_series(1, 1000) AS n")
 	call(0, nil, "backup", "--conninfo", conninfo(port))
 	query(port, "INSERT INTO t SELECT generate_series(1, 500)")

@@ -304,6 +304,37 @@ func TestRejoinRefuses(t *testing.T) {
 	}
 }
 
+// Where the archive lacks WAL, rejoin says that the server's own pg_wal may have it, and works once it was stored from there.
+func TestRejoinOverGap(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, pgtest.MaxMajor)
+	old := r.start("primary", nil)
+	r.must(old.Exec(r.ctx(), "CREATE TABLE elsewhere (n int)"))
+	r.backup(old)
+	r.cut(old)
+	next := r.standby("next", nil)
+	r.load(old, 5, 1)
+	missing, err := old.SwitchWAL(r.ctx())
+	r.must(err)
+	r.must(old.WaitArchived(r.ctx(), missing))
+	r.load(old, 5, 2)
+	r.cut(old)
+	r.follows(next, old)
+	r.must(old.Kill())
+	r.must(next.Promote(r.ctx()))
+	r.load(next, 5, 3)
+	r.cut(next)
+	stored, err := filepath.Glob(filepath.Join(r.spool, "wal", "*", missing+".*"))
+	if err != nil || len(stored) != 1 {
+		t.Fatalf("%s is stored as %q (%v)", missing, stored, err)
+	}
+	r.must(os.Remove(stored[0]))
+	r.fails(1, []string{missing, "pg_wal of this server", "archive-cmd stores them"}, "rejoin", "--pgdata", old.Dir)
+	r.must(pgtest.Command(r.ctx(), cmdtest.Path("archive-cmd"), "-c", os.DevNull, "--spool", r.spool, old.Path("pg_wal/"+missing)).Run())
+	r.rejoined(old)
+	r.follows(old, next)
+}
+
 // The whole story by walkeep's own commands: a standby that streams is promoted, the old primary rejoins and is started, and
 // streams from there. The archive holds WAL for the one that is a standby, and for no other.
 func TestFailedOver(t *testing.T) {

@@ -279,3 +279,24 @@ func TestSetupKilledRestarting(t *testing.T) {
 		}
 	}
 }
+
+// What was right before setup came is none of its doing, and stays when it is undone.
+func TestSetupUndoLeavesWhatWasRight(t *testing.T) {
+	t.Parallel()
+	r := newSetupRig(t, setupMajor, nil)
+	r.setup("--role", "walker", "--restart")
+	r.must(os.Remove(filepath.Join(r.spool, "setup.json"))) // as if all of it had been made by hand
+	before := r.state()
+	r.says("nothing to do", "--role", "walker")
+	r.says("nothing to undo", "--undo")
+	r.same(before, "undo of a setup that had nothing to do")
+
+	r.must(r.c.Exec(r.ctx(), "ALTER SYSTEM RESET archive_command"))
+	r.must(r.c.Reload(r.ctx()))
+	before = r.state()
+	r.says("done: set archive_command", "--role", "walker")
+	if said := r.setup("--undo"); strings.Contains(said, "archive_mode") || strings.Contains(said, "drop") {
+		t.Errorf("undo takes more back than setup has done:\n%s", said)
+	}
+	r.same(before, "undo of a setup that had little to do")
+}

@@ -251,6 +251,27 @@ func TestSyncTakesWhatWasSent(t *testing.T) {
 	r.holds(end)
 }
 
+// Where the file system of the spool has no locks, a stream looks whether another one is at work there before it writes.
+func TestSyncWithoutLocks(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, pgtest.MaxMajor)
+	c := r.start("primary", nil)
+	first := r.sync(c)
+	r.flushed(c)
+	r.noted()
+	strace := []string{"-f", "-qq", "-o", os.DevNull, "-e", "trace=flock", "-e", "inject=flock:error=EOPNOTSUPP", "-e", "signal=none"}
+	second := cmdtest.Through(r.command("sync", "--slot", "other", "--conninfo", c.ConnString()), "strace", strace...)
+	out, err := second.CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "has no locks") || !strings.Contains(string(out), "another supervisor streams into this archive: that with slot walkeep") {
+		t.Errorf("a second stream: %v\n%s", err, out)
+	}
+	first.stop()
+	alone := r.launch(c, append([]string{"-D"}, strace...), []string{"--slot", "other"})
+	alone.says("has no locks")
+	r.streaming(c)
+	alone.stop()
+}
+
 // A disk that is full takes nothing that is not there, and the stream goes on when there is space.
 func TestSyncDiskFull(t *testing.T) {
 	t.Parallel()

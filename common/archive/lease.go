@@ -44,8 +44,8 @@ var ErrLost = errors.New("lease was lost")
 const (
 	leaseRenewal = time.Minute
 	// LeaseTimeout is how long a lease holds without being renewed whose holder cannot be seen from here. It is long,
-	// because clocks differ, and because what a lease holds too long costs only space. A holder whose lease is taken away
-	// notices it.
+	// because clocks differ, and because what a lease holds too long costs only space. A holder whose lease is taken away,
+	// because its clock is more than that behind, notices it.
 	LeaseTimeout = 24 * time.Hour
 )
 

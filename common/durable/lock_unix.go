@@ -10,16 +10,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Lock locks an open file for as long as it is open, and tells whether it could.
+// Lock locks an open file for as long as it is open, and tells whether it could. Where the file system has no locks it says
+// that it could: see [HasLocks].
 func Lock(f *os.File) (bool, error) {
 	switch err := flock(f); {
-	case err == nil:
+	case err == nil, lockless(err):
 		return true, nil
 	case errors.Is(err, unix.EWOULDBLOCK):
 		return false, nil
-	case errors.Is(err, unix.ENOTSUP), errors.Is(err, unix.ENOLCK), errors.Is(err, unix.ENOSYS):
-		return true, nil // this file system has no locks
 	default:
 		return false, fmt.Errorf("lock %s: %w", f.Name(), err)
 	}
+}
+
+// HasLocks reports whether the file system of an open file has locks. One that has them on each host for itself, as NFS that is
+// mounted with nolock, cannot be told from one that has them.
+func HasLocks(f *os.File) bool { return !lockless(flock(f)) }
+
+func lockless(err error) bool {
+	return errors.Is(err, unix.ENOTSUP) || errors.Is(err, unix.ENOLCK) || errors.Is(err, unix.ENOSYS)
 }

@@ -22,8 +22,12 @@ func CheckUnused(dir string) error {
 	if err != nil {
 		return fmt.Errorf("%s %w, as far as can be told: %w", dir, ErrInUse, err)
 	}
-	if pid := max(p.PID, -p.PID); runs(pid, dir) {
+	pid := max(p.PID, -p.PID)
+	if runs(pid, dir) {
 		return fmt.Errorf("%s %w by the server with process id %d", dir, ErrInUse, pid)
+	}
+	if p.Listens() {
+		return fmt.Errorf("%s %w by the server that listens in %s, port %d, perhaps in another container", dir, ErrInUse, p.Host, p.Port)
 	}
 	return nil
 }
@@ -31,7 +35,7 @@ func CheckUnused(dir string) error {
 // Served tells whether a server runs on a data directory.
 func Served(dir string) bool {
 	p, err := pgdata.ReadPostmaster(dir)
-	return err == nil && runs(max(p.PID, -p.PID), dir) // it is negative in single-user mode
+	return err == nil && (runs(max(p.PID, -p.PID), dir) || p.Listens()) // it is negative in single-user mode
 }
 
 func runs(pid int, dir string) bool { return host.Running(pid) && !runsElsewhere(pid, dir) }

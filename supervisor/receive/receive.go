@@ -129,6 +129,11 @@ func Run(ctx context.Context, a *archive.Archive, o Options) error {
 	if locked, err := durable.Lock(lock); err != nil || !locked {
 		return errors.Join(err, fmt.Errorf("%s: %w", r.dir, ErrLocked))
 	}
+	if !durable.HasLocks(lock) {
+		if err := r.alone(ctx); err != nil {
+			return err
+		}
+	}
 	if err := r.remember(ctx); err != nil {
 		return err
 	}
@@ -325,6 +330,35 @@ func (r *receiver) abandon(s *segment) {
 	if s.abandon() {
 		r.doubtful = s
 	}
+}
+
+// alone fails with [ErrLocked] where another stream is at work in an archive that has no locks: its note changes. Two that begin
+// at the same time do not see each other.
+func (r *receiver) alone(ctx context.Context) error {
+	r.Log.Warn("the file system of the spool has no locks: see that nobody else streams into it", "spool", r.Spool)
+	before, err := r.a.Streams(ctx)
+	if err != nil {
+		return err
+	}
+	if len(before) == 0 {
+		return nil
+	}
+	select {
+	case <-time.After(2 * statusInterval): // the server is heard more often, and the note then changes
+	case <-ctx.Done():
+		return nil
+	}
+	now, err := r.a.Streams(ctx)
+	if err != nil {
+		return err
+	}
+	for _, s := range now {
+		at := slices.IndexFunc(before, func(b archive.Stream) bool { return b.Slot == s.Slot })
+		if at < 0 || !s.Heard.Equal(before[at].Heard) {
+			return fmt.Errorf("%s: %w: that with slot %s on %s", r.dir, ErrLocked, s.Slot, s.Host)
+		}
+	}
+	return nil
 }
 
 // remember takes over what this stream has skipped before and the archive still lacks.

@@ -13,6 +13,7 @@ import (
 	"walkeep/common/cli"
 	"walkeep/common/pgdata"
 	"walkeep/supervisor/launch"
+	"walkeep/supervisor/pgconf"
 	"walkeep/supervisor/pgserver"
 )
 
@@ -84,11 +85,12 @@ func (s *setup) restartBy(ctx context.Context, command string) string {
 
 // debianCluster is the version and the name of a cluster whose configuration lies where Debian has it.
 func debianCluster(configFile string) (version, cluster string) {
-	parts := strings.Split(filepath.ToSlash(configFile), "/")
-	if n := len(parts); n == 6 && strings.HasPrefix(configFile, "/etc/postgresql/") && parts[5] == "postgresql.conf" {
-		return parts[3], parts[4]
+	below, err := filepath.Rel(pgconf.Root(), configFile)
+	parts := strings.Split(filepath.ToSlash(below), "/")
+	if err != nil || len(parts) != 3 || parts[0] == ".." || parts[2] != "postgresql.conf" {
+		return "", ""
 	}
-	return "", ""
+	return parts[0], parts[1]
 }
 
 // unit is the systemd unit that the server runs in, if it is one of PostgreSQL's own (Linux).
