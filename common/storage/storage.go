@@ -7,17 +7,17 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"strings"
 )
 
 // Errors of a Backend, to be found with errors.Is. Any other error means that the backend cannot tell.
 var (
 	// ErrNotExist is the answer of a backend that was reached and does not hold the object. A directory on the way to it that
-	// cannot be read, or a link that leads nowhere, is no such answer.
-	ErrNotExist = fs.ErrNotExist
-	// ErrExist is the answer to Put for a name that is taken.
-	ErrExist = fs.ErrExist
+	// cannot be read, or a link that leads nowhere, is no such answer. It is not fs.ErrNotExist, which a missing key file or a
+	// socket that nobody listens on give as well: absence lets volumes be removed.
+	ErrNotExist = errors.New("there is no such object")
+	// ErrExist is the answer for a name that is taken. It is not fs.ErrExist, for the same reason.
+	ErrExist = errors.New("there is an object of this name already")
 	// ErrName is a programming error or an attack: a name that could lead out of the archive.
 	ErrName = errors.New("not an object's name")
 	// ErrUnavailable says that the backend's root is not there: not mounted, not created, or not a directory.

@@ -69,7 +69,7 @@ func (b *Backend) Put(ctx context.Context, name string, write func(io.Writer) er
 		return err
 	}
 	if _, err := os.Lstat(file); err == nil {
-		return &fs.PathError{Op: "create", Path: file, Err: fs.ErrExist}
+		return taken(file)
 	}
 	f, err := b.create(name, file)
 	if err != nil {
@@ -97,6 +97,9 @@ func (b *Backend) Put(ctx context.Context, name string, write func(io.Writer) er
 	}
 	if err := f.Commit(readBack); err != nil {
 		release()
+		if _, named := os.Lstat(file); named == nil && errors.Is(err, fs.ErrExist) {
+			return taken(file)
+		}
 		return err
 	}
 	return durable.SyncPath(b.root, path.Dir(path.Dir(name)))
@@ -132,7 +135,7 @@ func (b *Backend) Sync(ctx context.Context, name string) error {
 		return err
 	}
 	if err := durable.SyncFile(file); err != nil {
-		return b.explain(name, err)
+		return b.absent(name, err)
 	}
 	return durable.SyncPath(b.root, path.Dir(name))
 }
@@ -161,7 +164,7 @@ func (b *Backend) Open(ctx context.Context, name string) (storage.Object, error)
 	}
 	f, err := durable.Open(file)
 	if err != nil {
-		return nil, b.explain(name, err)
+		return nil, b.absent(name, err)
 	}
 	info, err := f.Stat()
 	if err == nil && !info.Mode().IsRegular() {
@@ -172,6 +175,17 @@ func (b *Backend) Open(ctx context.Context, name string) (storage.Object, error)
 		return nil, err
 	}
 	return object{f, info.Size()}, nil
+}
+
+func taken(file string) error { return fmt.Errorf("create %s: %w", file, storage.ErrExist) }
+
+// absent is explain for calls that ask for an object: where the archive has answered that it is not there, the error is
+// storage.ErrNotExist.
+func (b *Backend) absent(name string, err error) error {
+	if err = b.explain(name, err); errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s: %w", filepath.Join(b.root, filepath.FromSlash(name)), storage.ErrNotExist)
+	}
+	return err
 }
 
 // explain lets "not there", and any other failure, stand only where the archive itself is there, and so is all that is on
@@ -242,7 +256,7 @@ func (b *Backend) List(ctx context.Context, prefix string) ([]storage.Entry, err
 	full := filepath.Join(b.root, filepath.FromSlash(dir))
 	d, err := os.Open(full)
 	if err != nil {
-		if err = b.explain(dir, err); errors.Is(err, fs.ErrNotExist) {
+		if err = b.absent(dir, err); errors.Is(err, storage.ErrNotExist) {
 			err = nil
 		}
 		return nil, err
@@ -323,7 +337,7 @@ func (b *Backend) HasDir(ctx context.Context, dir string) (bool, error) {
 	}
 	info, err := os.Stat(full)
 	if err != nil {
-		if err = b.explain(dir+"/", err); errors.Is(err, fs.ErrNotExist) {
+		if err = b.absent(dir+"/", err); errors.Is(err, storage.ErrNotExist) {
 			err = nil
 		}
 		return false, err
@@ -344,7 +358,7 @@ func (b *Backend) Remove(ctx context.Context, name string) error {
 		if _, gone := os.Lstat(file); errors.Is(gone, fs.ErrNotExist) {
 			err = gone // a file system that cannot be written to says that first
 		}
-		return b.explain(name, err)
+		return b.absent(name, err)
 	}
 	return durable.SyncDir(filepath.Dir(file)) // or a power cut brings it back
 }

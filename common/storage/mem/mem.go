@@ -4,8 +4,8 @@ package mem
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"io"
-	"io/fs"
 	"path"
 	"slices"
 	"strings"
@@ -40,7 +40,7 @@ func (b *Backend) Put(ctx context.Context, name string, write func(io.Writer) er
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if _, ok := b.objects[name]; ok {
-		return &fs.PathError{Op: "create", Path: name, Err: fs.ErrExist}
+		return fmt.Errorf("create %s: %w", name, storage.ErrExist)
 	}
 	b.set(name, content.Bytes())
 	return nil
@@ -73,7 +73,7 @@ func (b *Backend) Open(ctx context.Context, name string) (storage.Object, error)
 	defer b.mu.Unlock()
 	content, ok := b.objects[name]
 	if !ok {
-		return nil, &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+		return nil, fmt.Errorf("open %s: %w", name, storage.ErrNotExist)
 	}
 	return object{bytes.NewReader(content)}, nil
 }
@@ -113,7 +113,7 @@ func (b *Backend) Remove(ctx context.Context, name string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if _, ok := b.objects[name]; !ok {
-		return &fs.PathError{Op: "remove", Path: name, Err: fs.ErrNotExist}
+		return fmt.Errorf("remove %s: %w", name, storage.ErrNotExist)
 	}
 	delete(b.objects, name)
 	return nil
