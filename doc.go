@@ -19,6 +19,7 @@
 //	supervisor/promote      archive cli codec pgdata storage wal supervisor/pgserver supervisor/receive
 //	supervisor/receive      archive durable storage wal supervisor/pgserver supervisor/replication | cenkalti/backoff
 //	supervisor/replication  wal supervisor/pgserver | jackc/pgx
+//	supervisor/replication/replicationtest  wal supervisor/replication | jackc/pgx
 //	supervisor/report       archive backup durable pgdata wal supervisor/pgserver supervisor/progress
 //	supervisor/restore      archive backup cli codec durable pgdata storage wal supervisor/launch supervisor/pgconf supervisor/pgserver | x/sync x/sys zeebo/xxh3
 //	supervisor/retain       archive backup storage wal

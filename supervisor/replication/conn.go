@@ -100,10 +100,15 @@ func (c *Conn) row(ctx context.Context, command string, n int) ([]string, error)
 	return rows[0], nil
 }
 
-// send writes a message to the server.
+// send writes a message to the server. It does not use the driver's buffer, because the driver itself writes to that in a
+// goroutine of its own when a connection has failed.
 func (c *Conn) send(m pgproto3.FrontendMessage) error {
-	c.pg.Frontend().Send(m)
-	return c.pg.Frontend().Flush()
+	b, err := m.Encode(nil)
+	if err != nil {
+		return err
+	}
+	_, err = c.pg.Conn().Write(b)
+	return err
 }
 
 // receive returns the server's next message. An ErrorResponse is returned as an error; notices and changed parameters are
