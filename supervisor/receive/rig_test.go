@@ -241,4 +241,6 @@ func (r *rig) logged(words string) {
 	r.until("the log to say "+words, func() bool { return strings.Contains(r.said(), words) })
 }
 
-func is(err, want error) bool { return want == nil && err == nil || want != nil && errors.Is(err, want) }
+func is(err, want error) bool {
+	return want == nil && err == nil || want != nil && errors.Is(err, want)
+}

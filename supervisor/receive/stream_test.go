@@ -126,7 +126,9 @@ func TestGarbage(t *testing.T) {
 	data := func(b []byte) func(*rig, *replicationtest.Session) {
 		return func(_ *rig, s *replicationtest.Session) { s.Send(&pgproto3.CopyData{Data: b}) }
 	}
-	xlog := func(at wal.LSN) []byte { return (&replication.XLogData{Start: at, End: endLSN, Data: []byte("garbage")}).Encode(nil) }
+	xlog := func(at wal.LSN) []byte {
+		return (&replication.XLogData{Start: at, End: endLSN, Data: []byte("garbage")}).Encode(nil)
+	}
 	for name, test := range map[string]struct {
 		send func(*rig, *replicationtest.Session)
 		want string
