@@ -165,10 +165,7 @@ func TestTake(t *testing.T) {
 			empty := replicationtest.Archive{Tablespace: replication.Tablespace{OID: 16386, Location: "/srv/an empty one"}, Tar: archiveOf(t)}
 			data := replicationtest.Archive{Tablespace: replication.Tablespace{Bytes: 1 << 20},
 				Tar: archiveOf(t, base(entry{name: "pg_tblspc/16385", link: "/srv/inside"}, entry{name: "pg_tblspc/16386", link: "/srv/an empty one"})...)}
-			r.answer.Archives = []replicationtest.Archive{data, inside, empty}
-			if major < 15 {
-				r.answer.Archives = []replicationtest.Archive{inside, empty, data}
-			}
+			r.answer.Archives = []replicationtest.Archive{inside, empty, data}
 			var announced int64
 			r.options.Begin = func(bytes int64) { announced = bytes }
 			var command string

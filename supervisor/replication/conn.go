@@ -47,8 +47,13 @@ func Connect(ctx context.Context, conninfo string, notice func(message string)) 
 	if err != nil {
 		return nil, err
 	}
+	pg.Frontend().SetMaxBodyLen(maxMessage)
 	return &Conn{pg}, nil
 }
+
+// maxMessage bounds the length of a message in bytes, so that what is no message cannot take all memory. A server's
+// largest hold 128 kB of WAL or a history file.
+const maxMessage = 16 << 20
 
 // Close ends the connection in order.
 func (c *Conn) Close(ctx context.Context) { c.pg.Close(ctx) }

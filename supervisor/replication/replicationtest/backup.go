@@ -17,7 +17,7 @@ type Archive struct {
 // A Backup is what a server answers to BASE_BACKUP.
 type Backup struct {
 	Start, End replication.Position
-	Archives   []Archive // the data directory, whose OID is 0, comes last up to version 14 and first from 15 on
+	Archives   []Archive // the data directory, whose OID is 0, comes last
 	Manifest   []byte    // sent from version 13 on
 	// Break, unless nil, is called when so many bytes of archives were sent, and may send something else or hang up.
 	Break func(s *Session)
