@@ -17,11 +17,13 @@ import (
 
 func live(archive.Lease) bool { return true }
 
-// clean cleans up and gives the objects that it says it has removed.
+// clean cleans up, at noon unless another time is given, and gives the objects that it says it has removed.
 func clean(t testing.TB, b storage.Backend, o retain.Options) ([]string, *retain.Report) {
 	t.Helper()
 	var removed []string
-	o.Now = noon
+	if o.Now.IsZero() {
+		o.Now = noon
+	}
 	o.Removed = func(object string, _ int64) { removed = append(removed, object) }
 	if o.Live == nil {
 		o.Live = live

@@ -183,3 +183,24 @@ func TestClocks(t *testing.T) {
 		})
 	}
 }
+
+// A host whose clock is a year ahead removes no backup that it would not remove otherwise, and says why.
+func TestCleanWithClockAhead(t *testing.T) {
+	for _, test := range []struct {
+		name    string
+		now     time.Time
+		removed int
+		said    bool
+	}{
+		{"as it is", noon, 1, false},
+		{"a year ahead", noon.AddDate(1, 0, 0), 0, true}, // the newest backup counts as the present
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			b, _ := simple(t)
+			_, r := clean(t, b, retain.Options{Policy: retain.Policy{Days: 15}, Now: test.now})
+			if len(r.Backups) != test.removed || (r.Clock != "") != test.said {
+				t.Errorf("removed %d backups, want %d; said %q", len(r.Backups), test.removed, r.Clock)
+			}
+		})
+	}
+}

@@ -38,6 +38,8 @@ type Options struct {
 	Progress func(bytes int64) // unless nil, called with the number of plain bytes of files that were stored since the last call
 	// Held, unless nil, reports whether what was stored has been held against those who remove what nobody finishes.
 	Held func(context.Context) error
+	// MaxIndex is the largest plain size in bytes that the index can have, at most [backup.MaxIndex]; 0: that.
+	MaxIndex int64
 }
 
 // A Writer stores one backup. It is not safe for concurrent use.
@@ -58,6 +60,9 @@ type Writer struct {
 func NewWriter(b storage.Backend, id string, o Options) *Writer {
 	if o.Level == 0 {
 		_, _, o.Level = o.Codec.Levels()
+	}
+	if o.MaxIndex == 0 {
+		o.MaxIndex = backup.MaxIndex
 	}
 	return &Writer{b: b, id: id, options: o, seen: make(map[string]bool), block: make([]byte, backup.BlockSize)}
 }
@@ -165,8 +170,8 @@ func (w *Writer) fits(f *backup.File) error {
 	switch w.index += f.IndexSize(); {
 	case f.Size > backup.MaxFile:
 		return fmt.Errorf("%w: it has %d bytes, at most %d can be stored", backup.ErrTooLarge, f.Size, int64(backup.MaxFile))
-	case w.index > backup.MaxIndex:
-		return fmt.Errorf("%w: the index of the %d files up to this one would have more than %d bytes", backup.ErrTooLarge, w.count+1, int64(backup.MaxIndex))
+	case w.index > w.options.MaxIndex:
+		return fmt.Errorf("%w: the index of the %d files up to this one would have more than %d bytes", backup.ErrTooLarge, w.count+1, w.options.MaxIndex)
 	case w.seen[f.Path]:
 		return errors.New("the server sends it twice")
 	}
