@@ -82,6 +82,14 @@ func (e *env) warnBranches(ctx context.Context, a *archive.Archive, p *planned) 
 	}
 }
 
+// warnBeside names the timelines on which the time of the target is as well.
+func (e *env) warnBeside(p *planned) {
+	for _, b := range p.plan.Beside {
+		e.msg.Warn(fmt.Sprintf("--target-timeline %d recovers along that one", uint32(b.Timeline)),
+			"recovery goes along timeline %d; %s, also has WAL for this time", p.plan.Timeline, b)
+	}
+}
+
 // endOf says how far a timeline can be recovered.
 func (e *env) endOf(ctx context.Context, a *archive.Archive, inv *archive.Inventory, tli wal.Timeline) string {
 	var last *archive.Window

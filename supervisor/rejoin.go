@@ -130,7 +130,7 @@ func explainRejoin(err error) error {
 	case errors.Is(err, context.Canceled):
 		err, hint = errors.New("interrupted"), "the server does not start as it is; repeat the command, which goes on where this one was"
 	case errors.Is(err, restore.ErrInUse):
-		hint = "stop the server (pg_ctl stop) or the restore that uses it; where neither runs, remove postmaster.pid"
+		hint = hintInUse
 	case errors.Is(err, restore.ErrNotData):
 		hint = "give the right directory; " + cli.Call("restore", "--standby") + " makes a new standby in an empty one"
 	case errors.Is(err, archive.ErrForeign):

@@ -203,6 +203,7 @@ func (e *env) restore(ctx context.Context, what restoring) (err error) {
 	if what.target.Timeline == "latest" && p.plan.Target.Kind == archive.ToLatest {
 		e.warnBranches(ctx, a, p)
 	}
+	e.warnBeside(p)
 	// It is held until the server has recovered, where that is waited for: it reads from the archive.
 	defer func() { err = errors.Join(err, p.held.Release()) }()
 	r := what.Options
@@ -451,6 +452,10 @@ func explainOutside(e *restore.OutsideError) string {
 	}
 }
 
+// hintInUse says what to do about a directory that is in use. Nobody is told to remove postmaster.pid: without it a second server
+// could start beside one that runs.
+const hintInUse = "stop the server (pg_ctl stop) or the restore that uses it; where neither seems to run, leave postmaster.pid alone: see which process has the id in it (ps -fp PID), or start the server and stop it (pg_ctl start, pg_ctl stop), which removes a file that was left over"
+
 // explainRestore adds what to do next.
 func explainRestore(err error) error {
 	code, hint := exitFailed, ""
@@ -465,7 +470,7 @@ func explainRestore(err error) error {
 	case errors.Is(err, archive.ErrUnreachable):
 		hint = cli.Call("list") + " shows what can be recovered; --target-available recovers to the last record before a hole; --target-timeline goes along another timeline; what a server that runs has just written is archived after SELECT pg_switch_wal()"
 	case errors.Is(err, restore.ErrInUse):
-		hint = "stop the server or the restore that uses it; where neither runs, remove postmaster.pid"
+		hint = hintInUse
 	case errors.Is(err, restore.ErrInterrupted):
 		hint = "repeat the restore with --delta, which completes it"
 	case errors.Is(err, restore.ErrNotEmpty):

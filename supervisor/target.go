@@ -131,7 +131,8 @@ func checkName(s string) error {
 	return nil
 }
 
-// parseTime reads a time as ISO 8601 and PostgreSQL write it; one without a zone is in the given one.
+// parseTime reads a time as ISO 8601 and PostgreSQL write it; one without an offset is in the given zone. It fails for a
+// time that the clocks of the zone showed twice or never.
 func parseTime(s string, zone *time.Location) (time.Time, error) {
 	text := strings.TrimSpace(s)
 	for _, utc := range []string{" UTC", " GMT", "UTC", "z"} {
@@ -143,15 +144,41 @@ func parseTime(s string, zone *time.Location) (time.Time, error) {
 	if at := strings.IndexByte(text, 'T'); at == len("2006-01-02") {
 		text = text[:at] + " " + text[at+1:]
 	}
-	for _, clock := range []string{"15:04:05", "15:04"} { // a fraction of the seconds is accepted as well
-		for _, offset := range []string{"", "Z07:00", "Z0700", "Z07", " Z07:00", " Z0700", " Z07"} {
-			if t, err := time.ParseInLocation("2006-01-02 "+clock+offset, text, zone); err == nil {
+	for _, clock := range []string{" 15:04:05", " 15:04", ""} { // a fraction of the seconds is accepted as well
+		if t, err := time.Parse("2006-01-02"+clock, text); err == nil {
+			return onClock(s, t, zone)
+		}
+		for _, offset := range []string{"Z07:00", "Z0700", "Z07", " Z07:00", " Z0700", " Z07"} {
+			if t, err := time.Parse("2006-01-02"+clock+offset, text); err == nil && clock != "" {
 				return t, nil
 			}
 		}
 	}
-	if t, err := time.ParseInLocation("2006-01-02", text, zone); err == nil {
-		return t, nil
-	}
 	return time.Time{}, fmt.Errorf("%q is not a time such as '2026-11-22 21:44:00+00'", s)
+}
+
+// onClock gives the time at which the clocks of a zone showed what reading says in UTC. s is what a person wrote.
+func onClock(s string, reading time.Time, zone *time.Location) (time.Time, error) {
+	at := func(around time.Time) time.Time {
+		_, offset := around.In(zone).Zone()
+		return reading.Add(-time.Duration(offset) * time.Second).In(zone)
+	}
+	shows := func(t time.Time) bool { return at(t).Equal(t) }
+	before, after := at(reading.AddDate(0, 0, -1)), at(reading.AddDate(0, 0, 1))
+	why := ""
+	switch {
+	case before.Equal(after) || shows(before) && !shows(after):
+		return before, nil
+	case !shows(before) && shows(after):
+		return after, nil
+	case shows(before):
+		why = "is twice on the clocks of this host, which were set back"
+	default:
+		why = "is not on the clocks of this host, which were set forward"
+	}
+	if after.Before(before) {
+		before, after = after, before
+	}
+	const form = "2006-01-02 15:04:05.999999-07:00"
+	return time.Time{}, fmt.Errorf("%q %s: give the offset, such as '%s' or '%s'", s, why, before.Format(form), after.Format(form))
 }

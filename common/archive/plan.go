@@ -73,6 +73,9 @@ type Plan struct {
 	Passed []error
 	// Said is so where recovery goes along the production server's timeline, as that has said, and another one is newer.
 	Said bool
+	// Beside are the branches that reach the time of the target as well, with other transactions, ascending. They are looked
+	// for where no timeline was named.
+	Beside []Branch
 }
 
 // ErrUnreachable says that a target cannot be reached; its text says what can.
@@ -85,7 +88,7 @@ var ErrUnreachable = errors.New("cannot be recovered")
 // A transaction or a restore point is looked for after the newest backup first, then after the one before it, and so on.
 // Recovery stops at the first one that it meets.
 func (a *Archive) Plan(ctx context.Context, inv *Inventory, t Target, id string) (Plan, error) {
-	p := planner{a: a, inv: inv, target: t}
+	p := planner{a: a, inv: inv, target: t, named: t.Timeline != 0}
 	found, err := p.run(ctx, id)
 	if errors.Is(err, ErrUnreachable) {
 		err = fmt.Errorf("%w; %s", err, p.possible(ctx))
@@ -128,6 +131,7 @@ type planner struct {
 	a       *Archive
 	inv     *Inventory
 	target  Target
+	named   bool               // whether the target names a timeline
 	given   *backup.Manifest   // nil if none was named
 	unsound []*backup.Manifest // on the way, and passed over
 	way     way

@@ -168,10 +168,14 @@ func TestPlanAcrossTimelines(t *testing.T) {
 	s.exec("CREATE TABLE t (a int)")
 	s.switchWAL()
 	b := s.backup("20260101T000000Z")
+	early := s.now()
 	before := xid()
+	atFork := s.now()
 	_, err := s.c.CreateRestorePoint(ctx, "fork")
 	s.must(err)
 	behind := xid()
+	onBoth := s.now()
+	xid()
 	s.switchWAL()
 
 	// The server goes on from the restore point, on timeline 2.
@@ -198,16 +202,21 @@ func TestPlanAcrossTimelines(t *testing.T) {
 		what   string
 		target archive.Target
 		want   wal.Timeline // 0: refused
+		beside wal.Timeline // also has the time; 0: none
 	}{
-		{"the end", archive.Target{Kind: archive.ToLatest}, 2},
-		{"the end of the first", archive.Target{Kind: archive.ToLatest, Timeline: 1}, 1},
-		{"before the fork", archive.Target{Kind: archive.ToXID, XID: before}, 2},
-		{"the fork itself", archive.Target{Kind: archive.ToName, Name: "fork"}, 2},
-		{"behind the fork", archive.Target{Kind: archive.ToXID, XID: last}, 2},
-		{"behind the fork, on the first", archive.Target{Kind: archive.ToXID, XID: behind, Timeline: 1}, 1},
-		{"a time", archive.Target{Kind: archive.ToTime, Time: between}, 2},
-		{"a time that only the second has", archive.Target{Kind: archive.ToTime, Time: between, Timeline: 1}, 0},
-		{"a transaction that only the second has", archive.Target{Kind: archive.ToXID, XID: last, Timeline: 1}, 0},
+		{"the end", archive.Target{Kind: archive.ToLatest}, 2, 0},
+		{"the end of the first", archive.Target{Kind: archive.ToLatest, Timeline: 1}, 1, 0},
+		{"before the fork", archive.Target{Kind: archive.ToXID, XID: before}, 2, 0},
+		{"the fork itself", archive.Target{Kind: archive.ToName, Name: "fork"}, 2, 0},
+		{"behind the fork", archive.Target{Kind: archive.ToXID, XID: last}, 2, 0},
+		{"behind the fork, on the first", archive.Target{Kind: archive.ToXID, XID: behind, Timeline: 1}, 1, 0},
+		{"a time", archive.Target{Kind: archive.ToTime, Time: between}, 2, 0},
+		{"a time before the fork", archive.Target{Kind: archive.ToTime, Time: early}, 2, 0},
+		{"a time at the fork", archive.Target{Kind: archive.ToTime, Time: atFork}, 2, 0},
+		{"a time on both", archive.Target{Kind: archive.ToTime, Time: onBoth}, 2, 1},
+		{"a time on both, on the first", archive.Target{Kind: archive.ToTime, Time: onBoth, Timeline: 1}, 1, 0},
+		{"a time that only the second has", archive.Target{Kind: archive.ToTime, Time: between, Timeline: 1}, 0, 0},
+		{"a transaction that only the second has", archive.Target{Kind: archive.ToXID, XID: last, Timeline: 1}, 0, 0},
 	} {
 		p, err := s.a.Plan(ctx, inv, test.target, "")
 		if test.want == 0 {
@@ -219,6 +228,13 @@ func TestPlanAcrossTimelines(t *testing.T) {
 		if err != nil || p.Timeline != test.want || p.Until.Timeline != test.want {
 			t.Errorf("%s: got timeline %d up to %s, %v, want timeline %d", test.what, p.Timeline, p.Until, err, test.want)
 			continue
+		}
+		var beside wal.Timeline
+		for _, b := range p.Beside {
+			beside = b.Timeline
+		}
+		if len(p.Beside) > 1 || beside != test.beside {
+			t.Errorf("%s: beside the way: got %v, want timeline %d", test.what, p.Beside, test.beside)
 		}
 		if test.target.Kind == archive.ToLatest {
 			continue

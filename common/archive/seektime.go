@@ -38,7 +38,11 @@ func (p *planner) time(ctx context.Context) (Plan, error) {
 	if err != nil {
 		return Plan{}, err
 	}
-	return p.stopAt(r, first), nil
+	found := p.stopAt(r, first)
+	if !p.named {
+		found.Beside, err = s.beside(ctx, first.Start)
+	}
+	return found, err
 }
 
 // A search looks for a time in the WAL behind a backup.
@@ -134,4 +138,57 @@ func (s search) earliest(ctx context.Context, known wal.Event) (wal.Event, error
 		return known, err
 	}
 	return *found, nil
+}
+
+// beside lists the branches on which recovery to the time ends as well, with other transactions than on the way to stop. One
+// whose WAL cannot be read is not among them.
+func (s search) beside(ctx context.Context, stop wal.LSN) ([]Branch, error) {
+	var found []Branch
+	for _, b := range s.inv.Branches(s.target.Timeline) {
+		if stop < b.Left {
+			continue // recovery ends before the two part
+		}
+		differs, err := s.differs(ctx, b)
+		if ctx.Err() != nil {
+			return nil, err
+		}
+		if err == nil && differs {
+			found = append(found, b)
+		}
+	}
+	return found, nil
+}
+
+// differs reports whether a branch has a transaction that ended after the time, and it or the way that is searched has one
+// that ended before the time and behind where the two part.
+func (s search) differs(ctx context.Context, b Branch) (bool, error) {
+	p := &planner{a: s.a, inv: s.inv, target: s.target}
+	if err := p.along(b.Timeline); err != nil {
+		return false, err
+	}
+	r, err := p.newest(func(m *backup.Manifest) bool { return !m.Ended.After(s.target.Time) })
+	if err != nil {
+		return false, err
+	}
+	other := search{p, r, uint64(b.Left) / p.way.size, p.numbers(r.To)}
+	late, _, err := other.proof(ctx)
+	if err != nil || late == nil || late.Start < b.Left {
+		return false, err
+	}
+	replayed, err := other.replays(ctx, b.Left)
+	if err != nil || replayed {
+		return replayed, err
+	}
+	return s.replays(ctx, b.Left)
+}
+
+// replays reports whether the first transaction that ended at a position or behind it is replayed.
+func (s search) replays(ctx context.Context, from wal.LSN) (bool, error) {
+	var first *wal.Event
+	err := s.ended(ctx, uint64(from)/s.way.size, s.end, func(e wal.Event) {
+		if first == nil && e.Start >= from {
+			first = &e
+		}
+	}, func(uint64) bool { return first == nil })
+	return first != nil && !s.late(*first), err
 }
