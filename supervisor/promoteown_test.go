@@ -69,29 +69,54 @@ func TestPromoteStoresOwn(t *testing.T) {
 	}, 10, 13, 15, 18, 19)
 }
 
-// A standby that replays with a delay is not waited for, and not opened without a word.
+// A standby that replays with a delay is not waited for, and not opened without a word; --force opens it with all that it has
+// received, which the archive gets, too.
 func TestPromoteDelayed(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, restoreMajor)
-	primary := r.start("primary", nil)
-	r.must(primary.Exec(r.ctx(), ledgerTable))
-	r.backup(primary)
-	s := r.standby("standby", map[string]string{"recovery_min_apply_delay": "1h"}, "--primary-conninfo", primary.ConnString())
-	r.feeds(primary, 1)
-	r.must(primary.Exec(r.ctx(), "INSERT INTO ledger VALUES (1, 'x')"))
-	at, err := primary.CurrentLSN(r.ctx())
-	r.must(err)
-	r.until("the row to be received", func() bool {
-		got, err := s.QueryString(r.ctx(), "SELECT (pg_last_wal_receive_lsn() >= '"+at+"')::text")
-		return err == nil && got == "true"
-	})
-	r.must(primary.Kill())
-	r.refused(s, 1, []string{"recovery_min_apply_delay", "3600000 ms", "hint: "})
-	r.must(s.Configure(map[string]string{"recovery_min_apply_delay": "0"}))
-	r.must(s.Reload(r.ctx()))
-	r.until("the row to be replayed", func() bool { return r.rows(s) == 1 })
-	r.promote(s)
-	if r.rows(s) != 1 {
-		t.Errorf("%d rows", r.rows(s))
+	for _, force := range []bool{false, true} {
+		t.Run(fmt.Sprintf("force=%t", force), func(t *testing.T) {
+			t.Parallel()
+			r := newRig(t, restoreMajor)
+			primary := r.start("primary", nil)
+			r.must(primary.Exec(r.ctx(), ledgerTable))
+			r.backup(primary)
+			s := r.standby("standby", map[string]string{"recovery_min_apply_delay": "1h", "archive_command": r.archiveCommand()}, "--primary-conninfo", primary.ConnString())
+			r.feeds(primary, 1)
+			r.must(primary.Configure(map[string]string{"archive_command": "false"}))
+			r.must(primary.Reload(r.ctx()))
+			r.must(primary.Exec(r.ctx(), "INSERT INTO ledger VALUES (1, 'x')"))
+			_, err := primary.SwitchWAL(r.ctx())
+			r.must(err)
+			r.must(primary.Exec(r.ctx(), "INSERT INTO ledger VALUES (2, 'x')"))
+			at, err := primary.CurrentLSN(r.ctx())
+			r.must(err)
+			r.until("the rows to be received", func() bool {
+				got, err := s.QueryString(r.ctx(), "SELECT (pg_last_wal_receive_lsn() >= '"+at+"')::text")
+				return err == nil && got == "true"
+			})
+			r.must(primary.Kill())
+			r.refused(s, 1, []string{"recovery_min_apply_delay", "3600000 ms", "hint: "})
+			if force {
+				if out := r.promote(s, "--force"); !strings.Contains(out, "because of --force") {
+					t.Errorf("promote --force says\n%s", out)
+				}
+			} else {
+				r.must(s.Configure(map[string]string{"recovery_min_apply_delay": "0"}))
+				r.must(s.Reload(r.ctx()))
+				r.until("the rows to be replayed", func() bool { return r.rows(s) == 2 })
+				r.promote(s)
+			}
+			if r.rows(s) != 2 {
+				t.Errorf("%d rows", r.rows(s))
+			}
+			r.cut(s)
+			r.run("verify")
+			back := r.restore("back")
+			r.must(back.Start(r.ctx()))
+			r.must(back.WaitOpen(r.ctx()))
+			if r.rows(back) != 2 {
+				t.Errorf("%d rows are restored", r.rows(back))
+			}
+		})
 	}
 }
