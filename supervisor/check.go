@@ -17,11 +17,12 @@ const aboutCheck = `Says in one line whether all is well, as monitoring plugins 
 is wrong, and figures behind a bar. The server is asked if --conninfo, --pgdata
 or one of PGHOST, PGHOSTADDR, PGPORT, PGSERVICE and PGDATABASE is given.
 
-Critical: the archive cannot be reached, no backup can be restored, the newest
-data cannot be recovered, archiving is off, fails or is behind. Warning: what
-limits recovery to older times, backups that cannot be restored or were left
-unfinished, old backups, files that wait, a standby that is late, faults, a
-server that cannot be asked, what is wrong in the configuration for any command.
+Critical: the archive cannot be reached or is another cluster's, no backup can
+be restored, the newest data cannot be recovered, archiving is off, fails or is
+behind. Warning: what limits recovery to older times, backups that cannot be
+restored or were left unfinished, old backups, files that wait, a standby that
+is late or has more WAL than the archive, faults, a server that cannot be asked,
+what is wrong in the configuration for any command.
 
 Exit codes: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN, which is also that of wrong
 usage and configuration.`

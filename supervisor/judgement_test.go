@@ -1,6 +1,7 @@
 package main_test
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -175,6 +176,13 @@ func TestCheckOfServer(t *testing.T) {
 		r.must(c.WaitArchived(r.ctx(), last))
 	}
 
+	// The statistics begin anew after a crash. The archive shows that the command, whatever it is, has archived here.
+	wrapper := filepath.Join(r.dir, "wrapper")
+	r.must(os.WriteFile(wrapper, []byte("#!/bin/sh\nexec "+strings.Replace(r.archiveCommand(), "%p", "$1", 1)+"\n"), 0o755))
+	set("archive_command", wrapper+" %p")
+	r.must(c.Exec(r.ctx(), "SELECT pg_stat_reset_shared('archiver')"))
+	r.check(c, report.OK, nil)
+
 	for _, command := range []string{"/bin/true", strings.Replace(r.archiveCommand(), r.spool, filepath.Join(r.dir, "elsewhere"), 1)} {
 		if strings.Contains(command, "elsewhere") {
 			r.mkdir(filepath.Join(r.dir, "elsewhere"))
@@ -185,6 +193,23 @@ func TestCheckOfServer(t *testing.T) {
 	}
 	set("archive_command", "")
 	r.check(c, report.Critical, []string{"archive_command is empty"})
+
+	// What failed and waited before archiving was turned off is no matter of today's.
+	set("archive_command", "exit 1 #archive-cmd")
+	turn(1)
+	set("archive_mode", "off")
+	r.must(c.WaitFor(r.ctx(), pgtest.Timeout, "a failure to archive", func(ctx context.Context) (bool, error) {
+		n, err := c.QueryInt(ctx, "SELECT failed_count FROM pg_stat_archiver")
+		return n > 0, err
+	}))
+	r.check(c, report.Critical, []string{"archiving fails"})
+	r.must(c.Restart(r.ctx()))
+	if s := r.status("--conninfo", c.ConnString()).Server; s == nil || s.Failing || s.Failed == 0 || s.Ready != nil {
+		t.Errorf("archive_mode is off: %+v", s)
+	}
+	set("archive_mode", "on")
+	r.must(c.Restart(r.ctx()))
+
 	// The command does not come back: nothing fails, and what is behind is known.
 	set("archive_command", "sleep 600 #archive-cmd")
 	turn(18)

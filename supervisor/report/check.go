@@ -193,7 +193,10 @@ func (g *Gap) text() string {
 
 func (f *findings) server(l Limits) {
 	s := f.r.Server
-	if f.r.ServerError != "" {
+	switch {
+	case f.r.foreign:
+		f.add(Critical, "nothing of the server that was named is archived here: %s", f.r.ServerError)
+	case f.r.ServerError != "":
 		f.add(Warning, "the server was not asked: %s", f.r.ServerError)
 	}
 	if s == nil {
@@ -203,6 +206,7 @@ func (f *findings) server(l Limits) {
 		f.add(Critical, "%s: two servers may be in use", s.succeeded)
 	}
 	f.replay(l)
+	f.received(l)
 	f.slots(l)
 	if s.ArchiverProblem != "" && (!f.r.streams() || strings.HasPrefix(s.ArchiverProblem, "archive_command is empty")) {
 		f.add(Critical, "%s", s.ArchiverProblem)

@@ -93,6 +93,14 @@ func TestFindings(t *testing.T) {
 			silent.Gone = "stream new has taken its place"
 			r.Streams = []report.Stream{silent, {Slot: "new", Running: true, Synchronous: true}}
 		}, report.OK, ""},
+		{"a standby has received what the archive lacks", func(r *report.Report) {
+			r.Timelines[0].Ranges = []report.Range{{EndLSN: "0/9000000"}}
+			r.Server = &report.Server{Standby: true, Timeline: 1, Replay: &report.Replay{Received: "0/1A000000"}}
+		}, report.Warning, "lacks 272.0 MB of what the standby has received"},
+		{"a standby has received what is on its way", func(r *report.Report) {
+			r.Timelines[0].Ranges = []report.Range{{EndLSN: "0/9000000"}}
+			r.Server = &report.Server{Standby: true, Timeline: 1, Replay: &report.Replay{Received: "0/19000000"}}
+		}, report.OK, ""},
 		{"a standby that holds much", func(r *report.Report) {
 			held := int64(60)
 			r.Standbys = []report.Standby{{ID: "s", Held: &held}}

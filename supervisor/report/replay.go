@@ -3,6 +3,7 @@ package report
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"walkeep/common/archive"
@@ -120,6 +121,21 @@ func (f *findings) replay(l Limits) {
 		why = "; its replay is paused"
 	}
 	f.add(Warning, "the standby is %s behind, for %s, more than %s%s", count(int(r.Lag.Segments), "segment"), round(fromSeconds(*r.Lag.Seconds)), round(l.StandbyLag), why)
+}
+
+// received judges what a standby has received by streaming, which shows how far its primary has written at least.
+func (f *findings) received(l Limits) {
+	s := f.r.Server
+	i := slices.IndexFunc(f.r.Timelines, func(t Timeline) bool { return t.Timeline == s.Timeline })
+	if s.Replay == nil || i < 0 || len(f.r.Timelines[i].Ranges) == 0 {
+		return
+	}
+	ranges := f.r.Timelines[i].Ranges
+	at, err := wal.ParseLSN(s.Replay.Received)
+	end, bad := wal.ParseLSN(ranges[len(ranges)-1].EndLSN)
+	if lacks := int64(max(at, end) - end); err == nil && bad == nil && lacks > f.lagSize(l) {
+		f.add(Warning, "the archive lacks %s of what the standby has received from its primary, all WAL from %s on", progress.Bytes(lacks), end)
+	}
 }
 
 func fromSeconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }

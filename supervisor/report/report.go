@@ -4,6 +4,7 @@ package report
 
 import (
 	"context"
+	"errors"
 	"path"
 	"time"
 
@@ -35,6 +36,8 @@ type Report struct {
 	Config         []string  `json:"configuration_problems,omitempty"` // also what does not concern the command that reports
 	Server         *Server   `json:"server"`                           // null if it was not asked, or could not be
 	ServerError    string    `json:"server_error"`                     // why it could not
+
+	foreign bool // because it is another cluster's
 }
 
 // A Backup is a finished base backup.
@@ -195,7 +198,7 @@ func Take(ctx context.Context, a *archive.Archive, o Options) (*Report, error) {
 	}
 	if o.Ask {
 		if r.Server, err = ask(ctx, a, inv, r.Windows, o); err != nil {
-			r.ServerError = wal.ShortLSNs(err.Error())
+			r.ServerError, r.foreign = wal.ShortLSNs(err.Error()), errors.Is(err, errForeign)
 		}
 	}
 	r.takeProduction(inv)

@@ -27,7 +27,7 @@ type Server struct {
 	LastArchivedTime *time.Time `json:"last_archived_time"`
 	LastFailed       string     `json:"last_failed"`
 	LastFailedTime   *time.Time `json:"last_failed_time"`
-	Failing          bool       `json:"failing"` // the last attempt to archive failed
+	Failing          bool       `json:"failing"` // the last attempt to archive failed, and archive_mode is not off
 	// Lag is what the archive lacks of what the server has written; null on a standby, and where it is not known.
 	Lag *Lag `json:"lag"`
 	// Replay is how far a standby has come; null on a primary.
@@ -39,7 +39,7 @@ type Server struct {
 	Advice string `json:"advice"`
 	// Awaited says that synchronous_standby_names names walkeep's streams and that none of them is connected.
 	Awaited bool `json:"awaits_stream"`
-	// Ready is how many files wait to be archived; null if it is not known.
+	// Ready is how many files wait to be archived; null if it is not known, or archive_mode is off.
 	Ready *int64 `json:"ready"`
 
 	succeeded string // that it is an old primary; empty if that is not known
@@ -54,6 +54,9 @@ type Lag struct {
 	Seconds float64 `json:"seconds"`
 	First   string  `json:"first"` // the oldest complete segment that is missing; empty if none is
 }
+
+// errForeign says that the server has nothing to do with the archive, which therefore holds nothing of it.
+var errForeign = errors.New("the server is another cluster than the archive's")
 
 // askTimeout is how long the server has to answer.
 const askTimeout = 10 * time.Second
@@ -71,7 +74,7 @@ func ask(ctx context.Context, a *archive.Archive, inv *archive.Inventory, window
 		return nil, err
 	}
 	if info.SystemID != inv.SystemID {
-		return nil, fmt.Errorf("the server is another cluster than the archive's: its system identifier is %s", info.SystemID)
+		return nil, fmt.Errorf("%w: its system identifier is %s", errForeign, info.SystemID)
 	}
 	stat, err := conn.ArchiverStat(ctx)
 	if err != nil {
@@ -81,7 +84,8 @@ func ask(ctx context.Context, a *archive.Archive, inv *archive.Inventory, window
 		Version: info.Version, Standby: info.InRecovery, Timeline: uint32(info.Timeline), ArchiveMode: info.ArchiveMode,
 		Archived: stat.Archived, Failed: stat.Failed, LastArchived: stat.LastArchived, LastFailed: stat.LastFailed,
 		LastArchivedTime: known(stat.LastArchivedTime), LastFailedTime: known(stat.LastFailedTime),
-		Failing: stat.LastFailedTime.After(stat.LastArchivedTime),
+		// The statistics outlive the archiver.
+		Failing: info.ArchiveMode != "off" && stat.LastFailedTime.After(stat.LastArchivedTime),
 	}
 	if s.Standby {
 		if err := s.takeReplay(ctx, conn, info.Major, inv, windows); err != nil && !errors.Is(err, pgserver.ErrNoRecovery) {
@@ -101,10 +105,12 @@ func ask(ctx context.Context, a *archive.Archive, inv *archive.Inventory, window
 	if err := s.takeSlots(ctx, conn, o); err != nil {
 		return nil, err
 	}
-	if err := s.takeArchiver(ctx, conn, a); err != nil {
+	if err := s.takeArchiver(ctx, conn, a, inv); err != nil {
 		return nil, err
 	}
-	s.takeReady(ctx, conn, o.PGData)
+	if info.ArchiveMode != "off" { // else nothing waits for anybody
+		s.takeReady(ctx, conn, o.PGData)
+	}
 	if slices.ContainsFunc(inv.Streams, func(one archive.Stream) bool { return !one.Ended }) {
 		if s.Advice, err = conn.ShutdownAdvice(ctx); err != nil {
 			return nil, err

@@ -69,7 +69,7 @@ func (s *Server) takeSlots(ctx context.Context, conn *pgserver.Conn, o Options) 
 }
 
 // takeArchiver finds out whether what the server archives comes here.
-func (s *Server) takeArchiver(ctx context.Context, conn *pgserver.Conn, a *archive.Archive) error {
+func (s *Server) takeArchiver(ctx context.Context, conn *pgserver.Conn, a *archive.Archive, inv *archive.Inventory) error {
 	if s.ArchiveMode == "off" || s.Standby {
 		return nil
 	}
@@ -94,7 +94,10 @@ func (s *Server) takeArchiver(ctx context.Context, conn *pgserver.Conn, a *archi
 		}
 		return nil
 	}
-	if library != "" || !strings.Contains(command, "archive-cmd") {
+	// The statistics begin anew after a crash. What the archive holds has come nevertheless.
+	line := inv.Line(wal.Timeline(s.Timeline))
+	come := line != nil && len(line.Segments) > 0 && s.Lag != nil && s.Lag.Segments == 0
+	if !come && (library != "" || !strings.Contains(command, "archive-cmd")) {
 		s.ArchiverProblem = "nothing has come from the server yet, which archives by " + by
 	}
 	return nil
