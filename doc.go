@@ -16,15 +16,16 @@
 //	supervisor/pgserver     cli pgdata wal | jackc/pgx
 //	supervisor/metrics      wal supervisor/report | prometheus/client_golang
 //	supervisor/progress     | schollz/progressbar x/term
-//	supervisor/promote      archive cli codec pgdata storage wal supervisor/pgserver supervisor/receive
-//	supervisor/receive      archive durable storage wal supervisor/pgserver supervisor/replication | cenkalti/backoff
+//	supervisor/promote      archive cli codec pgdata storage wal supervisor/pgserver supervisor/spool
+//	supervisor/receive      archive durable storage wal supervisor/pgserver supervisor/replication supervisor/spool | cenkalti/backoff
 //	supervisor/replication  wal supervisor/pgserver | jackc/pgx
 //	supervisor/replication/replicationtest  wal supervisor/replication | jackc/pgx
 //	supervisor/report       archive backup durable pgdata wal supervisor/pgserver supervisor/progress
 //	supervisor/restore      archive backup cli codec durable pgdata storage wal supervisor/launch supervisor/pgconf supervisor/pgserver | x/sync x/sys zeebo/xxh3
 //	supervisor/retain       archive backup storage wal
-//	supervisor/service      cli durable host | kardianos/service cenkalti/backoff robfig/cron x/sys
+//	supervisor/service      cli | kardianos/service cenkalti/backoff robfig/cron x/sys
 //	supervisor/setup        archive cli config durable pgdata storage storage/local wal supervisor/launch supervisor/pgconf supervisor/pgserver | x/sys
+//	supervisor/spool        archive durable host storage storage/local wal supervisor/pgserver
 //	supervisor/verify       archive backup codec storage wal | x/sync zeebo/xxh3
 //	supervisor/walmgr       cli
 //	common/archive          backup codec durable host storage wal | x/sync x/sys zeebo/xxh3

@@ -63,7 +63,7 @@ func takeBackup(ctx context.Context, e *env) error {
 			bar.Done()
 			e.msg.Detail("all files are stored; waiting until the archive has %s", last)
 		},
-		Histories: func(ctx context.Context, conninfo string) error { return e.storeHistories(ctx, a, conninfo) },
+		Histories: func(ctx context.Context, conninfo string) error { return e.storeHistories(ctx, conninfo) },
 	})
 	bar.Done()
 	if err != nil {
@@ -102,10 +102,10 @@ func explainBackup(err error) error {
 }
 
 // storeHistories has the archive hold the histories of a server that came to its timeline before it archived here.
-func (e *env) storeHistories(ctx context.Context, a *archive.Archive, conninfo string) error {
-	store, err := e.archiver()
+func (e *env) storeHistories(ctx context.Context, conninfo string) error {
+	s, err := e.openSpool()
 	if err != nil {
 		return err
 	}
-	return receive.StoreHistories(ctx, a, e.Spool, conninfo, store)
+	return receive.StoreHistories(ctx, s, conninfo)
 }

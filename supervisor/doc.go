@@ -19,8 +19,8 @@
 //	                      standby.go,      restore, launch
 //	                      target.go,
 //	                      start.go
-//	sync                  sync.go          receive              partial/ mwd, streams/ mwd, wal/ m
-//	promote               promote.go       promote              partial/ r, offers/ md, wal/ m
+//	sync                  sync.go          receive, spool       partial/ mwd, streams/ mwd, wal/ m
+//	promote               promote.go       promote, spool       partial/ rm, offers/ md, wal/ m
 //	rejoin                rejoin.go        restore              backups/, wal/ r, leases/ mwd, standbys/ m
 //	pause, continue       pause.go         pgserver             none
 //	drill                 drill.go         drill, restore,      backups/, wal/ r, leases/ mwd, verified/ mw

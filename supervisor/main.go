@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 
 	"walkeep/common/archive"
@@ -17,6 +18,7 @@ import (
 	"walkeep/common/storage/local"
 	"walkeep/common/wal"
 	"walkeep/supervisor/pgserver"
+	"walkeep/supervisor/spool"
 )
 
 // Exit codes. The command check has those of a monitoring plugin.
@@ -141,6 +143,32 @@ func (e *env) open() (*archive.Archive, storage.Backend, error) {
 		return nil, nil, err
 	}
 	return archive.New(b), b, nil
+}
+
+// openSpool opens the spool for those who store files in it.
+func (e *env) openSpool() (*spool.Spool, error) {
+	s, err := spool.Open(e.Spool)
+	if err != nil {
+		return nil, err
+	}
+	s.Store, err = e.storer(s)
+	return s, err
+}
+
+// storer is what archives files into the spool: the archive-cmd beside this program.
+func (e *env) storer(s *spool.Spool) (func(context.Context, string) error, error) {
+	program, err := sibling("archive-cmd")
+	if err != nil {
+		return nil, err
+	}
+	args := []string{"--spool", e.Spool, "--lookahead", "0", "--codec", e.Codec}
+	if e.Level != 0 {
+		args = append(args, "--level", strconv.Itoa(e.Level))
+	}
+	if e.File != "" {
+		args = append(args, "--config", e.File)
+	}
+	return s.Command(program, args...), nil
 }
 
 // jobs is the number of cores to use.

@@ -54,16 +54,12 @@ func promoteCommand() command {
 }
 
 func (e *env) promote(ctx context.Context, force bool, timeout time.Duration) error {
-	a, _, err := e.open()
+	s, err := e.openSpool()
 	if err != nil {
 		return err
 	}
-	store, err := e.archiver()
-	if err != nil {
-		return err
-	}
-	done, err := promote.Run(ctx, a, promote.Options{
-		Conninfo: e.Conninfo, Primary: e.PrimaryConninfo, PGData: e.PGData, Spool: e.Spool, Force: force, Timeout: timeout, Store: store,
+	done, err := promote.Run(ctx, promote.Options{
+		Conninfo: e.Conninfo, Primary: e.PrimaryConninfo, PGData: e.PGData, Spool: s, Force: force, Timeout: timeout,
 		Step: func(message string) { e.msg.Detail("%s", message) },
 		Warn: func(hint, message string) { e.msg.Warn(hint, "%s", message) },
 	})
@@ -77,7 +73,7 @@ func (e *env) promote(ctx context.Context, force bool, timeout time.Duration) er
 		return nil
 	}
 	if done.Already { // this may be the repetition of a promotion whose backup was not taken
-		inv, err := a.Inventory(ctx)
+		inv, err := s.Archive.Inventory(ctx)
 		if err != nil {
 			return err
 		}

@@ -184,7 +184,7 @@ func (e *env) restore(ctx context.Context, what restoring) (err error) {
 	if err != nil {
 		return err
 	}
-	if what.target.unstored, err = e.storeStreamed(ctx, a); err != nil {
+	if what.target.unstored, err = e.storeStreamed(ctx); err != nil {
 		return err
 	}
 	p, err := e.plan(ctx, a, "restore", &what.target, what.backup, func(inv *archive.Inventory) {

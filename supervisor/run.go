@@ -22,6 +22,7 @@ import (
 	"walkeep/supervisor/basebackup"
 	"walkeep/supervisor/metrics"
 	"walkeep/supervisor/service"
+	"walkeep/supervisor/spool"
 )
 
 const aboutRun = `Does by itself, in the foreground, what the configuration says: streams the
@@ -73,9 +74,10 @@ func keepRunning(ctx context.Context, e *env, log io.Writer, reload chan os.Sign
 	if err != nil {
 		return err
 	}
-	lock, err := service.Lock(e.Spool)
+	here := spool.Spool{Dir: e.Spool} // which may not be there yet
+	lock, err := here.Lock()
 	switch {
-	case errors.Is(err, service.ErrLocked):
+	case errors.Is(err, spool.ErrLocked):
 		return cli.Fail(exitFailed, err, "stop that one first, or give each cluster a spool of its own")
 	case err != nil:
 		r.log.Warn("cannot make sure that no other supervisor runs with this spool", "error", err.Error())

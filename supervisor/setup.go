@@ -69,7 +69,7 @@ func runSetup(ctx context.Context, e *env, o *setupOptions) error {
 		if err := a.Bind(ctx, archive.Identity{SystemID: server.SystemID, SegmentSize: server.SegmentSize}); err != nil {
 			return err
 		}
-		return e.storeHistories(ctx, a, conninfo)
+		return e.storeHistories(ctx, conninfo)
 	}
 	s.File, s.FileArg = config.Find(e.File)
 	var err error

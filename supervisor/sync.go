@@ -1,22 +1,17 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"strconv"
 
 	"walkeep/common/archive"
 	"walkeep/common/cli"
 	"walkeep/common/config"
 	"walkeep/common/wal"
-	"walkeep/supervisor/pgserver"
 	"walkeep/supervisor/receive"
+	"walkeep/supervisor/spool"
 )
 
 const aboutSync = `Streams the WAL segment that the server is writing, in the foreground, from a
@@ -49,61 +44,30 @@ func syncCommand() command {
 
 // stream streams until ctx ends.
 func (e *env) stream(ctx context.Context, log *slog.Logger) error {
-	a, _, err := e.open()
+	s, err := e.openSpool()
 	if err != nil {
 		return err
 	}
-	store, err := e.archiver()
-	if err != nil {
-		return err
-	}
-	return receive.Run(ctx, a, receive.Options{
-		Conninfo: e.Conninfo, Slot: e.Slot, Spool: e.Spool, FlushInterval: e.FlushInterval, Synchronous: e.Synchronous,
-		Store: store, Log: log,
+	return receive.Run(ctx, receive.Options{
+		Conninfo: e.Conninfo, Slot: e.Slot, Spool: s, FlushInterval: e.FlushInterval, Synchronous: e.Synchronous, Log: log,
 	})
-}
-
-// archiver makes what archives a file: archive-cmd, in a process of its own, which compresses without holding up who
-// calls it, and takes its memory along.
-func (e *env) archiver() (func(context.Context, string) error, error) {
-	program, err := sibling("archive-cmd")
-	if err != nil {
-		return nil, err
-	}
-	args := []string{"--spool", e.Spool, "--lookahead", "0", "--codec", e.Codec}
-	if e.Level != 0 {
-		args = append(args, "--level", strconv.Itoa(e.Level))
-	}
-	if e.File != "" {
-		args = append(args, "--config", e.File)
-	}
-	return func(ctx context.Context, path string) error {
-		var said bytes.Buffer
-		cmd := exec.CommandContext(ctx, program, append(args, path)...)
-		cmd.Stderr = &said
-		if err := pgserver.RunAsOwner(cmd, e.Spool); err != nil {
-			return err
-		}
-		if err := cmd.Run(); err != nil {
-			if text := bytes.TrimSpace(said.Bytes()); len(text) > 0 {
-				return errors.New(string(bytes.ReplaceAll(text, []byte("\n"), []byte("; "))))
-			}
-			return fmt.Errorf("archive %s: %w", filepath.Base(path), err)
-		}
-		return nil
-	}, nil
 }
 
 // storeStreamed brings segments to the archive that were streamed to their ends: nothing else may be at it. It warns of one
 // that cannot be stored, and reports that there is one; whether it is needed is for the plan to find out.
-func (e *env) storeStreamed(ctx context.Context, a *archive.Archive) (failed bool, err error) {
-	err = receive.StoreComplete(ctx, a, e.Spool, func(ctx context.Context, path string) error {
-		store, err := e.archiver() // which is needed then only
+func (e *env) storeStreamed(ctx context.Context) (failed bool, err error) {
+	s, err := spool.Open(e.Spool)
+	if err != nil {
+		return false, err
+	}
+	s.Store = func(ctx context.Context, path string) error {
+		store, err := e.storer(s) // archive-cmd is needed only where there is something to archive
 		if err != nil {
 			return err
 		}
 		return store(ctx, path)
-	})
+	}
+	err = s.StoreComplete(ctx, nil)
 	if err != nil && ctx.Err() == nil {
 		e.msg.Warn(cli.Call("verify")+" and the messages of "+cli.Call("run")+" say more", "a streamed segment cannot be archived, and is not used: %v", err)
 		return true, nil
@@ -126,7 +90,7 @@ func (e *env) warnStreamed(ctx context.Context, a *archive.Archive, p *planned) 
 func explainStream(err error) error {
 	hint := ""
 	switch {
-	case errors.Is(err, receive.ErrLocked):
+	case errors.Is(err, spool.ErrStreaming):
 		hint = "stop that one first, or give each cluster a spool of its own"
 	case errors.Is(err, receive.ErrSlot):
 		hint = "name another one with --slot; it is made where it is missing"

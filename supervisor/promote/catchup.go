@@ -13,7 +13,6 @@ import (
 	"walkeep/common/codec"
 	"walkeep/common/wal"
 	"walkeep/supervisor/pgserver"
-	"walkeep/supervisor/receive"
 )
 
 // nudge is how often a standby is made to look for WAL at once, instead of when its wal_retrieve_retry_interval is over.
@@ -24,7 +23,7 @@ const still = 2 * nudge
 
 // storeComplete sees to it that segments that were streamed to their ends are in the archive.
 func (p *promoter) storeComplete(ctx context.Context) error {
-	err := receive.StoreComplete(ctx, p.a, p.Spool, p.Store)
+	err := p.Spool.StoreComplete(ctx, nil)
 	if err != nil && p.Force {
 		p.Warn("", fmt.Sprintf("a streamed segment could not be archived, and the standby will lack it: %v", err))
 		return nil

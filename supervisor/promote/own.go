@@ -11,7 +11,6 @@ import (
 	"walkeep/common/archive"
 	"walkeep/common/pgdata"
 	"walkeep/common/wal"
-	"walkeep/supervisor/receive"
 )
 
 // storeOwn stores what the standby has received and the archive lacks: nobody else has it when the old primary is lost, and
@@ -90,12 +89,12 @@ func (p *promoter) archiveOwn(ctx context.Context) error {
 		}
 		path := filepath.Join(p.PGData, "pg_wal", e.Name())
 		if number == last {
-			if err := receive.KeepPart(p.Spool, n, path, end, p.info.SegmentSize); err != nil {
+			if err := p.Spool.KeepPart(n, path, end, p.info.SegmentSize); err != nil {
 				return err
 			}
 			continue
 		}
-		if err := p.Store(ctx, path); err != nil {
+		if err := p.Spool.Store(ctx, path); err != nil {
 			return fmt.Errorf("archive %s: %w", path, err)
 		}
 		stored++
@@ -143,7 +142,7 @@ func (p *promoter) storeHistory(ctx context.Context, tli wal.Timeline) (wal.Hist
 	if h, err = wal.ParseHistory(tli, text); err != nil {
 		return h, fmt.Errorf("%s: %w", path, err)
 	}
-	return h, p.Store(ctx, path)
+	return h, p.Spool.Store(ctx, path)
 }
 
 // timelineOf is the timeline to which a segment on the way belongs: where one begins within it, the later one.

@@ -17,6 +17,7 @@ import (
 	"walkeep/common/cli"
 	"walkeep/common/wal"
 	"walkeep/supervisor/pgserver"
+	"walkeep/supervisor/spool"
 )
 
 // Errors of Run, to be found with errors.Is. All but ErrNotOpen come before the server was told to open.
@@ -49,12 +50,10 @@ type Options struct {
 	// Primary is how to reach the old primary. Empty: as the standby does, if it says how.
 	Primary string
 	PGData  string // the standby's data directory, for a server that does not name it
-	Spool   string // the archive's directory
-	Force   bool   // promote whatever the old primary does and whatever would be lost
+	Spool   *spool.Spool
+	Force   bool // promote whatever the old primary does and whatever would be lost
 	// Timeout is for all that comes before the server is told to open, and once more for its opening.
 	Timeout time.Duration
-	// Store archives a file, as archive-cmd does.
-	Store func(ctx context.Context, path string) error
 	// Step is called with what is done, Warn with what the user should know. Both are optional.
 	Step func(message string)
 	Warn func(hint, message string)
@@ -96,8 +95,8 @@ type promoter struct {
 const poll = 20 * time.Millisecond
 
 // Run promotes.
-func Run(ctx context.Context, a *archive.Archive, o Options) (*Result, error) {
-	p := &promoter{Options: o, a: a, begun: time.Now(), servers: o.Conninfo}
+func Run(ctx context.Context, o Options) (*Result, error) {
+	p := &promoter{Options: o, a: o.Spool.Archive, begun: time.Now(), servers: o.Conninfo}
 	if p.Step == nil {
 		p.Step = func(string) {}
 	}

@@ -9,7 +9,6 @@ import (
 
 	"walkeep/common/archive"
 	"walkeep/common/wal"
-	"walkeep/supervisor/receive"
 )
 
 // A server that cannot be looked at leaves traces in the archive: streams hear it, and WAL of its timeline goes on. Only two
@@ -68,7 +67,7 @@ func (p *promoter) listen(ctx context.Context, before map[string]*listener) (map
 		if !p.mayHear(s) || w == nil && before != nil {
 			continue
 		}
-		file, err := os.Stat(filepath.Join(p.Spool, archive.StreamNote(s.Slot)))
+		file, err := os.Stat(filepath.Join(p.Spool.Dir, archive.StreamNote(s.Slot)))
 		if w == nil {
 			w = &listener{note: s, file: file, changed: time.Now()}
 		}
@@ -135,7 +134,7 @@ func (p *promoter) archivedTo(ctx context.Context) (wal.LSN, error) {
 
 // streamedTo is the end of the last segment of the standby's timeline of which there is something in partial/.
 func (p *promoter) streamedTo() (end wal.LSN) {
-	entries, _ := os.ReadDir(filepath.Join(p.Spool, receive.Dir)) // nothing was streamed where it cannot be read
+	entries, _ := p.Spool.ListPartial() // nothing was streamed where it cannot be read
 	for _, e := range entries {
 		n, err := wal.ParseName(e.Name())
 		if err != nil || n.Kind != wal.KindSegment && n.Kind != wal.KindPartial || n.Timeline != p.trace.timeline {

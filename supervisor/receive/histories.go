@@ -4,15 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 
 	"walkeep/common/archive"
-	"walkeep/common/durable"
 	"walkeep/common/storage"
 	"walkeep/common/wal"
 	"walkeep/supervisor/replication"
+	"walkeep/supervisor/spool"
 )
 
 // ErrHistory says that the history of a timeline can be had neither from the archive nor from the server.
@@ -28,7 +25,7 @@ func connect(ctx context.Context, conninfo string) (*replication.Conn, error) {
 // StoreHistories has the archive hold the history of the server's timeline, and those of the timelines on the way to it: a
 // server that came to its timeline before it archived here does not archive them any more. spool and store are as in
 // [StoreComplete].
-func StoreHistories(ctx context.Context, a *archive.Archive, spool, conninfo string, store func(context.Context, string) error) error {
+func StoreHistories(ctx context.Context, s *spool.Spool, conninfo string) error {
 	c, err := connect(ctx, conninfo)
 	if err != nil {
 		return err
@@ -38,16 +35,15 @@ func StoreHistories(ctx context.Context, a *archive.Archive, spool, conninfo str
 	if err != nil || id.Flushed.Timeline == 1 {
 		return err
 	}
-	dir := filepath.Join(spool, Dir)
-	if err := durable.MkdirAll(spool, Dir); err != nil {
+	if err := s.MakePartial(); err != nil {
 		return err
 	}
 	way := []wal.Timeline{id.Flushed.Timeline}
 	for i := 0; i < len(way); i++ {
 		tli := way[i]
-		h, err := a.History(ctx, tli)
+		h, err := s.Archive.History(ctx, tli)
 		if errors.Is(err, archive.ErrAbsent) || errors.Is(err, storage.ErrNotExist) {
-			h, err = storeHistoryOf(ctx, c, dir, tli, store)
+			h, err = storeHistoryOf(ctx, c, s, tli)
 			if i > 0 && replication.HasCode(err, replication.UndefinedFile) {
 				continue // the server began on a later timeline, and never had it
 			}
@@ -71,7 +67,7 @@ func StoreHistories(ctx context.Context, a *archive.Archive, spool, conninfo str
 }
 
 // storeHistoryOf archives the server's history of a timeline.
-func storeHistoryOf(ctx context.Context, c *replication.Conn, dir string, tli wal.Timeline, store func(context.Context, string) error) (wal.History, error) {
+func storeHistoryOf(ctx context.Context, c *replication.Conn, s *spool.Spool, tli wal.Timeline) (wal.History, error) {
 	text, err := c.TimelineHistory(ctx, tli)
 	if err != nil {
 		return wal.History{}, err
@@ -80,18 +76,5 @@ func storeHistoryOf(ctx context.Context, c *replication.Conn, dir string, tli wa
 	if err != nil {
 		return h, err
 	}
-	path := filepath.Join(dir, wal.Name{Kind: wal.KindHistory, Timeline: tli}.String())
-	if err := durable.WriteFile(path, text); err != nil {
-		return h, err
-	}
-	if err := store(ctx, path); err != nil {
-		if _, gone := os.Stat(path); errors.Is(gone, fs.ErrNotExist) {
-			return h, nil // a stream stores it, too, and was quicker
-		}
-		return h, err
-	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return h, err
-	}
-	return h, nil
+	return h, s.StoreHistory(ctx, tli, text)
 }

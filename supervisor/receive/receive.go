@@ -26,7 +26,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -40,30 +39,20 @@ import (
 	"walkeep/common/wal"
 	"walkeep/supervisor/pgserver"
 	"walkeep/supervisor/replication"
+	"walkeep/supervisor/spool"
 )
 
-// Errors of Run, to be found with errors.Is.
-var (
-	// ErrLocked says that another supervisor streams into this archive.
-	ErrLocked = errors.New("another supervisor streams into this archive")
-	// ErrSlot says that the slot is there, and is of no use.
-	ErrSlot = errors.New("the replication slot cannot be used")
-)
-
-// Dir is the directory of the archive that streamed segments are in.
-const Dir = "partial"
+// ErrSlot says that the slot is there, and is of no use.
+var ErrSlot = errors.New("the replication slot cannot be used")
 
 // Options say what is streamed.
 type Options struct {
 	Conninfo      string
 	Slot          string // a physical one; it is made where it is missing
-	Spool         string // the archive's directory
+	Spool         *spool.Spool
 	FlushInterval time.Duration
 	Synchronous   bool // fsync whenever there is nothing more to receive
-	// Store archives the file at path, whose last element is the name of a segment or a history. It returns when the
-	// archive holds it, durably.
-	Store func(ctx context.Context, path string) error
-	Log   *slog.Logger
+	Log           *slog.Logger
 }
 
 const (
@@ -78,8 +67,7 @@ const (
 // A receiver streams from one server.
 type receiver struct {
 	Options
-	a   *archive.Archive
-	dir string
+	a *archive.Archive
 
 	// What follows is the sessions'.
 
@@ -90,7 +78,7 @@ type receiver struct {
 	// settled is the segment that was received anew because a standby may have sent what it had not received itself.
 	settled wal.Name
 	// doubtful holds bytes of which nobody knows whether they are durable, until it can be cut off before them.
-	doubtful *segment
+	doubtful *spool.Segment
 
 	wake chan struct{} // tells the keeper that there is something to store
 
@@ -106,29 +94,23 @@ type receiver struct {
 
 // Run streams until ctx ends, and then returns nil. It connects again whenever the connection ends. An error is one that
 // does not pass by itself.
-func Run(ctx context.Context, a *archive.Archive, o Options) error {
+func Run(ctx context.Context, o Options) error {
 	host, err := os.Hostname()
 	if err != nil {
 		return err
 	}
 	r := &receiver{
-		Options: o, a: a, dir: filepath.Join(o.Spool, Dir), wake: make(chan struct{}, 1),
+		Options: o, a: o.Spool.Archive, wake: make(chan struct{}, 1),
 		state: archive.Stream{Host: host, Slot: o.Slot, Synchronous: o.Synchronous},
 	}
-	if err := durable.MkdirAll(o.Spool, Dir); err != nil {
+	if err := o.Spool.MakePartial(); err != nil {
 		return err
 	}
-	if err := durable.SyncDir(o.Spool); err != nil { // or a power cut could take the directory with all that is in it
-		return err
-	}
-	lock, err := durable.OpenFile(filepath.Join(r.dir, ".lock"), os.O_RDWR|os.O_CREATE)
+	lock, err := o.Spool.LockPartial()
 	if err != nil {
 		return err
 	}
 	defer lock.Close()
-	if locked, err := durable.Lock(lock); err != nil || !locked {
-		return errors.Join(err, fmt.Errorf("%s: %w", r.dir, ErrLocked))
-	}
 	if !durable.HasLocks(lock) {
 		if err := r.alone(ctx); err != nil {
 			return err
@@ -188,7 +170,7 @@ func (r *receiver) streamAgain(ctx context.Context) error {
 // session streams over one connection, and tells whether it received anything.
 func (r *receiver) session(ctx context.Context) (streamed bool, err error) {
 	if r.doubtful != nil {
-		if err := r.doubtful.cutBack(); err != nil {
+		if err := r.doubtful.CutBack(); err != nil {
 			return false, err
 		}
 		r.doubtful = nil
@@ -239,7 +221,7 @@ func (r *receiver) session(ctx context.Context) (streamed bool, err error) {
 // that the server changes to.
 func (r *receiver) follow(ctx context.Context, c *replication.Conn, w way, number uint64) (streamed bool, err error) {
 	for {
-		s, err := openSegment(r.dir, w.name(number), r.size)
+		s, err := r.Spool.OpenSegment(w.name(number), r.size)
 		if err != nil {
 			return streamed, err
 		}
@@ -247,13 +229,13 @@ func (r *receiver) follow(ctx context.Context, c *replication.Conn, w way, numbe
 		end, err := t.stream(ctx)
 		streamed = streamed || t.received
 		if err == nil {
-			err = t.s.close()
+			err = t.s.Close()
 		}
 		if err != nil {
 			r.abandon(t.s)
 		}
-		if errors.Is(err, errDiffers) { // it may be the only copy of what another server wrote
-			return streamed, errors.Join(err, t.s.putAside("differs"))
+		if errors.Is(err, spool.ErrDiffers) { // it may be the only copy of what another server wrote
+			return streamed, errors.Join(err, t.s.PutAside("differs"))
 		}
 		if gone := (*goneError)(nil); errors.As(err, &gone) {
 			return streamed, r.skip(ctx, w, gone)
@@ -311,7 +293,7 @@ func (r *receiver) storeHistory(ctx context.Context, h wal.History, text []byte)
 		}
 		return err
 	}
-	if err := durable.WriteFile(filepath.Join(r.dir, name.String()), text); err != nil {
+	if _, err := r.Spool.WriteHistory(h.Timeline, text); err != nil {
 		return err
 	}
 	r.wakeKeeper()
@@ -326,8 +308,8 @@ func (r *receiver) wakeKeeper() {
 }
 
 // abandon leaves a segment after a failure.
-func (r *receiver) abandon(s *segment) {
-	if s.abandon() {
+func (r *receiver) abandon(s *spool.Segment) {
+	if s.Abandon() {
 		r.doubtful = s
 	}
 }
@@ -335,7 +317,7 @@ func (r *receiver) abandon(s *segment) {
 // alone fails with [ErrLocked] where another stream is at work in an archive that has no locks: its note changes. Two that begin
 // at the same time do not see each other.
 func (r *receiver) alone(ctx context.Context) error {
-	r.Log.Warn("the file system of the spool has no locks: see that nobody else streams into it", "spool", r.Spool)
+	r.Log.Warn("the file system of the spool has no locks: see that nobody else streams into it", "spool", r.Spool.Dir)
 	before, err := r.a.Streams(ctx)
 	if err != nil {
 		return err
@@ -355,7 +337,7 @@ func (r *receiver) alone(ctx context.Context) error {
 	for _, s := range now {
 		at := slices.IndexFunc(before, func(b archive.Stream) bool { return b.Slot == s.Slot })
 		if at < 0 || !s.Heard.Equal(before[at].Heard) {
-			return fmt.Errorf("%s: %w: that with slot %s on %s", r.dir, ErrLocked, s.Slot, s.Host)
+			return fmt.Errorf("%s: %w: that with slot %s on %s", r.Spool.Dir, spool.ErrStreaming, s.Slot, s.Host)
 		}
 	}
 	return nil

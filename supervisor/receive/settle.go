@@ -5,8 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"walkeep/common/archive"
-	"walkeep/common/wal"
 	"walkeep/supervisor/pgserver"
 	"walkeep/supervisor/replication"
 )
@@ -26,11 +24,11 @@ const settleTimeout = 2 * time.Second
 //
 // [walsender.c]: https://github.com/postgres/postgres/blob/REL_18_STABLE/src/backend/replication/walsender.c
 func (t *tail) settle(ctx context.Context) error {
-	if !t.standby || t.settled == t.s.name {
+	if !t.standby || t.settled == t.s.Name {
 		return nil
 	}
-	found, err := archive.WalkStreamed(t.s.f, t.s.size, t.s.name)
-	if err != nil || !found.Switched || int64(found.End-found.Start) == t.s.size {
+	found, err := t.s.Walk()
+	if err != nil || !found.Switched || found.End == t.s.End() {
 		return nil // archive-cmd judges it
 	}
 	ctx, cancel := context.WithTimeout(ctx, replication.Timeout)
@@ -42,7 +40,7 @@ func (t *tail) settle(ctx context.Context) error {
 	defer sql.Close(context.WithoutCancel(ctx))
 	for begun := time.Now(); ; {
 		var standby, received bool
-		err := sql.QueryRow(ctx, `SELECT pg_is_in_recovery(), coalesce(pg_last_wal_receive_lsn() >= $1::pg_lsn, true)`, (t.s.start+wal.LSN(t.s.size)).String()).
+		err := sql.QueryRow(ctx, `SELECT pg_is_in_recovery(), coalesce(pg_last_wal_receive_lsn() >= $1::pg_lsn, true)`, t.s.End().String()).
 			Scan(&standby, &received)
 		switch {
 		case err != nil:
@@ -50,7 +48,7 @@ func (t *tail) settle(ctx context.Context) error {
 		case !standby:
 			return nil
 		case received || time.Since(begun) > settleTimeout: // or its primary is gone
-			t.settled = t.s.name
+			t.settled = t.s.Name
 			return errUnsettled
 		}
 		select {

@@ -10,13 +10,14 @@ import (
 	"walkeep/common/archive"
 	"walkeep/common/wal"
 	"walkeep/supervisor/replication"
+	"walkeep/supervisor/spool"
 )
 
 // A tail streams one timeline, from a segment on, until the server leaves it.
 type tail struct {
 	*receiver
 	c        *replication.Conn
-	s        *segment
+	s        *spool.Segment
 	received bool // anything at all
 
 	at     wal.LSN   // of the next byte
@@ -58,16 +59,16 @@ const (
 
 // stream receives until the timeline ends.
 func (t *tail) stream(ctx context.Context) (*replication.Position, error) {
-	t.at = t.s.position()
+	t.at = t.s.Position()
 	t.sent = t.at
-	end, err := t.c.StartPhysical(ctx, t.Slot, replication.Position{Timeline: t.s.name.Timeline, LSN: t.at})
+	end, err := t.c.StartPhysical(ctx, t.Slot, replication.Position{Timeline: t.s.Name.Timeline, LSN: t.at})
 	if end != nil || err != nil {
 		return end, t.explain(err)
 	}
-	t.Log.Info("streaming", "slot", t.Slot, "timeline", uint32(t.s.name.Timeline), "from", t.at.String())
+	t.Log.Info("streaming", "slot", t.Slot, "timeline", uint32(t.s.Name.Timeline), "from", t.at.String())
 	t.heard = time.Now()
 	t.note()
-	if t.s.start+wal.LSN(t.s.size) > t.slotAt { // else the server may lack the WAL, and must not move the slot back to it
+	if t.s.End() > t.slotAt { // else the server may lack the WAL, and must not move the slot back to it
 		t.report(false) // a commit may wait for what is here already
 	}
 	t.wakeKeeper() // to note it
@@ -124,7 +125,7 @@ func (t *tail) loop(ctx context.Context, in <-chan replication.Message, free cha
 		select {
 		case m, ok := <-in:
 			if !ok { // why, is for the reader to say
-				return t.s.flush()
+				return t.s.Flush()
 			}
 			if err := t.take(ctx, m, in, free); err != nil {
 				return err
@@ -193,32 +194,32 @@ func (t *tail) take(ctx context.Context, m replication.Message, in <-chan replic
 
 // write brings bytes to their segments.
 func (t *tail) write(ctx context.Context, m *replication.XLogData) error {
-	if m.Start != t.at || t.at != t.s.position() {
-		return fmt.Errorf("the server sends WAL of %s where %s comes next, and %s in %s", m.Start, t.at, t.s.position(), t.s.name)
+	if m.Start != t.at || t.at != t.s.Position() {
+		return fmt.Errorf("the server sends WAL of %s where %s comes next, and %s in %s", m.Start, t.at, t.s.Position(), t.s.Name)
 	}
 	t.received = true
 	for data := m.Data; len(data) > 0; {
-		rest, err := t.s.append(data)
+		rest, err := t.s.Append(data)
 		t.at += wal.LSN(len(data) - len(rest))
 		if err != nil {
 			return err
 		}
 		data = rest
-		if !t.s.full() {
+		if !t.s.Full() {
 			continue
 		}
 		if err := t.settle(ctx); err != nil {
 			return err
 		}
-		if err := t.s.complete(); err != nil {
+		if err := t.s.Complete(); err != nil {
 			return err
 		}
 		t.wakeKeeper()
-		next, err := openSegment(t.dir, t.s.name.Next(t.size), t.size)
+		next, err := t.Spool.OpenSegment(t.s.Name.Next(t.size), t.size)
 		if err != nil {
 			return err
 		}
-		next.rewind() // whatever an earlier stream has left there
+		next.Rewind() // whatever an earlier stream has left there
 		t.s = next
 	}
 	return nil
@@ -226,14 +227,14 @@ func (t *tail) write(ctx context.Context, m *replication.XLogData) error {
 
 // flush makes what was written durable and tells the server, if there is anything to tell.
 func (t *tail) flush() error {
-	if !t.s.dirty() && t.flushed() == t.s.durable() {
+	if !t.s.Dirty() && t.flushed() == t.s.Durable() {
 		return nil
 	}
 	return t.flushAndReport()
 }
 
 func (t *tail) flushAndReport() error {
-	if err := t.s.flush(); err != nil {
+	if err := t.s.Flush(); err != nil {
 		return err
 	}
 	t.synced = time.Now()
@@ -244,9 +245,9 @@ func (t *tail) flushAndReport() error {
 // report tells the server what is durable. If it cannot be told, it is gone, and what it had sent may still be on its way here:
 // the end of the stream is for the reader to find.
 func (t *tail) report(answer bool) {
-	t.update(func(s *archive.Stream) { s.Timeline, s.Flushed = t.s.name.Timeline, t.s.durable() })
+	t.update(func(s *archive.Stream) { s.Timeline, s.Flushed = t.s.Name.Timeline, t.s.Durable() })
 	// Nothing is said to be applied.
-	_ = t.c.Report(replication.StandbyStatusUpdate{Written: t.at, Flushed: t.s.durable(), Time: time.Now(), Reply: answer})
+	_ = t.c.Report(replication.StandbyStatusUpdate{Written: t.at, Flushed: t.s.Durable(), Time: time.Now(), Reply: answer})
 }
 
 // flushed is what was last said to be durable.

@@ -2,7 +2,6 @@ package receive
 
 import (
 	"context"
-	"os"
 	"slices"
 
 	"walkeep/common/wal"
@@ -32,7 +31,7 @@ func (w way) name(number uint64) wal.Name {
 // next is the number of the segment to go on with: the one after the last that is here, or that one if it is a partial
 // one and the archive does not have it; 0 if none is here.
 func (r *receiver) next(ctx context.Context, w way) (uint64, error) {
-	entries, err := os.ReadDir(r.dir)
+	entries, err := r.Spool.ListPartial()
 	if err != nil {
 		return 0, err
 	}

@@ -2,10 +2,8 @@ package service_test
 
 import (
 	"bytes"
-	"errors"
 	"log/slog"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -66,30 +64,6 @@ func TestLogWriter(t *testing.T) {
 		if b.String() != want {
 			t.Errorf("pieces of %d bytes: got %q, want %q", size, b.String(), want)
 		}
-	}
-}
-
-func TestLock(t *testing.T) {
-	dir := t.TempDir()
-	first, err := service.Lock(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if f, err := service.Lock(dir); !errors.Is(err, service.ErrLocked) || !strings.Contains(err.Error(), dir) {
-		t.Errorf("got %v, %v, want %v", f, err, service.ErrLocked)
-	}
-	first.Close()
-	second, err := service.Lock(dir)
-	if err != nil {
-		t.Fatalf("after the first has ended: %v", err)
-	}
-	second.Close()
-	files, err := os.ReadDir(dir)
-	if err != nil || len(files) != 1 || !strings.HasPrefix(files[0].Name(), ".") {
-		t.Errorf("got %v, %v, want one file that no listing of the archive shows", files, err)
-	}
-	if _, err := service.Lock(filepath.Join(dir, "missing")); err == nil || errors.Is(err, service.ErrLocked) {
-		t.Errorf("a spool that is missing: got %v", err)
 	}
 }
 

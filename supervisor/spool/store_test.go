@@ -1,4 +1,4 @@
-package receive_test
+package spool_test
 
 import (
 	"context"
@@ -10,13 +10,19 @@ import (
 
 	"walkeep/common/archive"
 	"walkeep/common/storage/mem"
-	"walkeep/supervisor/receive"
+	"walkeep/supervisor/spool"
 )
+
+// complete archives what is complete in a spool, by store.
+func complete(ctx context.Context, dir string, store func(context.Context, string) error) error {
+	s := &spool.Spool{Dir: dir, Archive: archive.New(new(mem.Backend)), Store: store}
+	return s.StoreComplete(ctx, nil)
+}
 
 // Two may store the same segments: the one that comes second has nothing to complain about.
 func TestStoredByAnother(t *testing.T) {
-	spool := t.TempDir()
-	path := filepath.Join(spool, receive.Dir, "000000010000000000000007")
+	at := t.TempDir()
+	path := filepath.Join(at, "partial", "000000010000000000000007")
 	for _, err := range []error{os.Mkdir(filepath.Dir(path), 0o700), os.WriteFile(path, []byte("WAL"), 0o600)} {
 		if err != nil {
 			t.Fatal(err)
@@ -28,15 +34,15 @@ func TestStoredByAnother(t *testing.T) {
 		}
 		return errors.New("no such file")
 	}
-	if err := receive.StoreComplete(t.Context(), archive.New(new(mem.Backend)), spool, store); err != nil {
+	if err := complete(t.Context(), at, store); err != nil {
 		t.Errorf("got %v", err)
 	}
 }
 
 // A segment that is refused stays, and does not keep back those behind it.
 func TestStoreRefused(t *testing.T) {
-	spool := t.TempDir()
-	dir := filepath.Join(spool, receive.Dir)
+	at := t.TempDir()
+	dir := filepath.Join(at, "partial")
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -47,7 +53,7 @@ func TestStoreRefused(t *testing.T) {
 		}
 	}
 	refused := errors.New("refused")
-	err := receive.StoreComplete(t.Context(), archive.New(new(mem.Backend)), spool, func(_ context.Context, path string) error {
+	err := complete(t.Context(), at, func(_ context.Context, path string) error {
 		if filepath.Base(path) == names[0] {
 			return refused
 		}
@@ -65,22 +71,22 @@ func TestStoreRefused(t *testing.T) {
 
 // What was streamed to its end is stored whatever time its file has: the clock may have been set back, or be another host's.
 func TestStoredWhateverTheTime(t *testing.T) {
-	spool := t.TempDir()
-	dir := filepath.Join(spool, receive.Dir)
+	at := t.TempDir()
+	dir := filepath.Join(at, "partial")
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	for name, age := range map[string]time.Duration{"000000010000000000000007": -time.Hour, "000000010000000000000008": time.Hour, "00000002.history": -time.Hour} {
-		path, at := filepath.Join(dir, name), time.Now().Add(-age)
+		path, when := filepath.Join(dir, name), time.Now().Add(-age)
 		if err := os.WriteFile(path, []byte("WAL"), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.Chtimes(path, at, at); err != nil {
+		if err := os.Chtimes(path, when, when); err != nil {
 			t.Fatal(err)
 		}
 	}
 	stored := 0
-	err := receive.StoreComplete(t.Context(), archive.New(new(mem.Backend)), spool, func(context.Context, string) error {
+	err := complete(t.Context(), at, func(context.Context, string) error {
 		stored++
 		return nil
 	})
@@ -91,11 +97,11 @@ func TestStoredWhateverTheTime(t *testing.T) {
 
 // A directory of streamed parts that has gone with its disk is not an empty one.
 func TestStreamedDirectoryIsLost(t *testing.T) {
-	spool := t.TempDir()
-	if err := os.Symlink("nowhere", filepath.Join(spool, receive.Dir)); err != nil {
+	at := t.TempDir()
+	if err := os.Symlink("nowhere", filepath.Join(at, "partial")); err != nil {
 		t.Skip(err)
 	}
-	if err := receive.StoreComplete(t.Context(), archive.New(new(mem.Backend)), spool, nil); err == nil {
+	if err := complete(t.Context(), at, nil); err == nil {
 		t.Error("got no error")
 	}
 }
