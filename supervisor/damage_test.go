@@ -105,10 +105,10 @@ func (w *wrecked) spoil() {
 		w.must(cmd.Run())
 	}
 	info, err := os.Stat(file)
-	if err != nil { // a link that leads nowhere
+	if err != nil || !info.Mode().IsRegular() { // a link that leads nowhere, or what was put in place of a file
 		return
 	}
-	switch w.random.IntN(11) {
+	switch w.random.IntN(16) {
 	case 0, 1:
 		say("removed %s", name)
 		w.must(os.Remove(file))
@@ -151,6 +151,29 @@ func (w *wrecked) spoil() {
 	case 10:
 		say("removed %s", dir)
 		w.must(os.RemoveAll(full))
+	case 11:
+		say("put a directory in place of %s", name)
+		w.must(errors.Join(os.Remove(file), os.Mkdir(file, 0o777)))
+	case 12:
+		say("put a FIFO in place of %s", name)
+		w.must(errors.Join(os.Remove(file), pgtest.Command(w.ctx(), "mkfifo", file).Run()))
+	case 13:
+		content, err := os.ReadFile(file)
+		w.must(err)
+		say("put garbage behind %s", name)
+		write(append(content, "garbage"...))
+	case 14:
+		endings := []string{".gz", ".lz4", ".s2", ""}
+		other := strings.TrimSuffix(file, ".zst") + endings[w.random.IntN(len(endings))]
+		if other == file {
+			return
+		}
+		say("copied %s to %s, the ending of another form", name, filepath.Base(other))
+		w.must(pgtest.Command(w.ctx(), "cp", file, other).Run())
+	case 15:
+		other := filepath.Join(filepath.Dir(file), strings.ToUpper(filepath.Base(file)))
+		say("renamed %s to %s", name, filepath.Base(other))
+		w.must(os.Rename(file, other))
 	}
 }
 
@@ -329,6 +352,14 @@ func TestDamagedArchives(t *testing.T) {
 	r.cut(c)
 	r.must(c.Stop(r.ctx(), pgtest.Fast))
 
+	b, err := local.Open(r.spool)
+	r.must(err)
+	sound := &wrecked{rig: r, spool: r.spool, b: &unreadable{b, nil}, a: archive.New(b)}
+	whole, promised := sound.agree()
+	if !promised {
+		t.Fatal("the archive cannot be recovered before it is damaged")
+	}
+
 	rounds := 40
 	if n, err := strconv.Atoi(os.Getenv("WALKEEP_WRECKS")); err == nil {
 		rounds = n
@@ -349,12 +380,12 @@ func TestDamagedArchives(t *testing.T) {
 		for range 1 + w.random.IntN(3) {
 			w.spoil()
 		}
-		_, promised := w.agree()
+		plan, promised := w.agree()
 		if t.Failed() {
 			t.Fatalf("round %d", i)
 		}
 		if promised {
-			if promises++; promises%20 == 1 && !slices.ContainsFunc(w.done, func(s string) bool { return strings.HasSuffix(s, "unreadable") }) {
+			if promises++; promises%10 == 1 && plan.To == whole.To && !slices.ContainsFunc(w.done, func(s string) bool { return strings.HasSuffix(s, "unreadable") }) {
 				spool := r.spool
 				r.spool = w.spool
 				s := r.restore(fmt.Sprint("restored-", i))
