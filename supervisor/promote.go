@@ -168,7 +168,7 @@ func explainPromote(err error) error {
 	case errors.Is(err, pgserver.ErrNoStandby), errors.Is(err, pgserver.ErrWhichStandby):
 		hint = "--conninfo says which server is meant, --pgdata the data directory of the standby on this host"
 	case errors.Is(err, promote.ErrRights):
-		hint = "connect as a superuser, and run this on the standby's host as the server's user"
+		hint = "connect as a superuser: repeat this on the standby's host, as the server's user, with --conninfo 'user=postgres' (and its port, if that is not 5432)"
 	case errors.Is(err, promote.ErrNotOpen):
 		hint = "the server was told to open: see its log, and repeat the promotion"
 	case errors.Is(err, archive.ErrForeign):
