@@ -118,12 +118,22 @@ func urlWithoutPassword(conninfo string) (string, []string, error) {
 			rest += "?" + strings.Join(kept, "&")
 		}
 	}
-	// A password with an unescaped @ or / in it would be left behind.
-	if host, _, _ := strings.Cut(rest, "?"); strings.Count(host, "@") != signs {
+	// A password with an unescaped @ or / in it would be left behind, and one of which the @ was forgotten looks like a port.
+	before, _, _ := strings.Cut(rest, "?")
+	if strings.Count(before, "@") != signs {
 		return "", secrets, errConninfo
+	}
+	hosts, _, _ := strings.Cut(before[strings.Index(before, "@")+1:], "/")
+	for host := range strings.SplitSeq(hosts, ",") {
+		if !isHost.MatchString(host) {
+			return "", secrets, errConninfo
+		}
 	}
 	return scheme + "://" + rest, secrets, nil
 }
+
+// isHost matches a host, or an address in brackets, with or without a port.
+var isHost = regexp.MustCompile(`^(\[[^\]]*\]|[^:\[\]]*)(:[0-9]*)?$`)
 
 func unescape(text string) string {
 	if plain, err := url.PathUnescape(text); err == nil {
