@@ -14,6 +14,10 @@ test:
 	scripts/install-test-tools
 	scripts/test ./...
 
+test-short:
+	scripts/install-test-tools
+	scripts/test -short ./...
+
 race:
 	scripts/install-test-tools
 	scripts/test -race ./...
@@ -40,4 +44,4 @@ install: build
 	install -m 755 bin/archive-cmd bin/restore-cmd bin/supervisor $(DESTDIR)$(PREFIX)/lib/walkeep/
 	ln -sf ../lib/walkeep/supervisor $(DESTDIR)$(PREFIX)/bin/walkeep
 
-.PHONY: all build test race integration fuzz bench demo lint install
+.PHONY: all build test test-short race integration fuzz bench demo lint install

@@ -54,6 +54,7 @@ func TestEveryFile(t *testing.T) {
 }
 
 func TestSegmentOf16MB(t *testing.T) {
+	cmdtest.Long(t)
 	t.Parallel()
 	files := cmdtest.WAL(t, "10")
 	names := []string{files.Segments()[0], files.Segments()[1], files.Kind(t, ".history"), files.Kind(t, ".backup")}
@@ -227,6 +228,7 @@ func afterChunks(n int) func(stored []byte) []byte {
 // TestSettledDuplicate is about a file that was left alone for a while, as PostgreSQL's are: what is known of it then
 // must not hide that it was changed, nor that its stored copy was.
 func TestSettledDuplicate(t *testing.T) {
+	cmdtest.Long(t)
 	t.Parallel()
 	files := cmdtest.WAL(t, "15")
 	name := files.Segments()[0]

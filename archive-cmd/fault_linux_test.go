@@ -10,6 +10,7 @@ import (
 
 // TestFaults lets each system call of archive-cmd fail once, with each error, and then the retry go through.
 func TestFaults(t *testing.T) {
+	cmdtest.Long(t)
 	cmdtest.NeedStrace(t)
 	t.Parallel()
 	files := cmdtest.WAL(t, "15")

@@ -65,6 +65,7 @@ func choose(random *rand.Rand, from []flip) flip {
 // TestFlippedBits changes one bit of a segment 2,500 times, WALKEEP_FLIPS times if that is set. Half of the bits are
 // anywhere, the other half in the headers, which are a small part of a segment.
 func TestFlippedBits(t *testing.T) {
+	cmdtest.Long(t)
 	flips := number(t, "WALKEEP_FLIPS", 2_500)
 	from := flippable(t)
 	random := cmdtest.Rand(t)

@@ -17,6 +17,7 @@ import (
 // TestKills kills archive-cmd 500 times, WALKEEP_KILLS times if that is set, at random moments while files wait and
 // look-ahead works. After each kill the call is made again, as PostgreSQL does.
 func TestKills(t *testing.T) {
+	cmdtest.Long(t)
 	t.Parallel()
 	kills := number(t, "WALKEEP_KILLS", 500)
 	for _, test := range []struct {

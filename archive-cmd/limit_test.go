@@ -39,6 +39,7 @@ func used(t *testing.T, spool cmdtest.Spool) int64 {
 // TestSpoolLimit has a limit with room for some of the segments that wait. It is never exceeded, and what found no room
 // is not acknowledged.
 func TestSpoolLimit(t *testing.T) {
+	cmdtest.Long(t)
 	t.Parallel()
 	files := cmdtest.WAL(t, "15")
 	names := files.Segments()

@@ -41,6 +41,7 @@ const races = 100
 
 // TestRaceOfEquals has several calls archive one segment, as archive_command and the supervisor may.
 func TestRaceOfEquals(t *testing.T) {
+	cmdtest.Long(t)
 	t.Parallel()
 	files := cmdtest.WAL(t, "15")
 	b := newBench(t, cmdtest.FastDir(t), files)
@@ -72,6 +73,7 @@ func TestRaceOfEquals(t *testing.T) {
 
 // TestRaceOfForks has two servers, which were one once, archive different segments under one name.
 func TestRaceOfForks(t *testing.T) {
+	cmdtest.Long(t)
 	t.Parallel()
 	files := cmdtest.WAL(t, "15")
 	history := files.Kind(t, ".history")
@@ -157,6 +159,7 @@ func winner(t *testing.T, results []cmdtest.Result) int {
 // TestRaceOfForksAndCodecs is TestRaceOfForks for servers that compress differently, so that their objects do not have
 // the same name. Both contents may be stored then, but not more than one is acknowledged.
 func TestRaceOfForksAndCodecs(t *testing.T) {
+	cmdtest.Long(t)
 	t.Parallel()
 	files := cmdtest.WAL(t, "15")
 	name := files.Segments()[0]
@@ -219,6 +222,7 @@ func TestRaceOfPartials(t *testing.T) {
 
 // TestRaceForIdentity has two clusters take one empty spool for theirs.
 func TestRaceForIdentity(t *testing.T) {
+	cmdtest.Long(t)
 	t.Parallel()
 	files := cmdtest.WAL(t, "15")
 	names := files.Segments()[:4]

@@ -51,6 +51,7 @@ func (h host) mustRefuse(t *testing.T, name string, o cmdtest.Object, stored []b
 
 // TestEveryBit changes each bit of the stored object of a segment: nothing is ever delivered.
 func TestEveryBit(t *testing.T) {
+	cmdtest.Long(t)
 	t.Parallel()
 	files := cmdtest.WAL(t, "15")
 	name := files.Segments()[5] // the one that compresses best
@@ -63,6 +64,7 @@ func TestEveryBit(t *testing.T) {
 
 // TestEveryByte changes each byte of the stored object of a history.
 func TestEveryByte(t *testing.T) {
+	cmdtest.Long(t)
 	files := cmdtest.WAL(t, "15")
 	name := "00000003.history"
 	for _, codec := range codecs {
@@ -87,6 +89,7 @@ func TestEveryByte(t *testing.T) {
 // TestTruncated cuts objects off at every length. Where nothing but the trailer is lost, what is left is like a file of
 // another archiver: it may be delivered, if it is right.
 func TestTruncated(t *testing.T) {
+	cmdtest.Long(t)
 	t.Parallel()
 	files := cmdtest.WAL(t, "15")
 	for _, name := range []string{files.Segments()[5], "00000003.history"} {

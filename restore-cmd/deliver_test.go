@@ -34,6 +34,7 @@ func TestEveryFile(t *testing.T) {
 }
 
 func TestSegmentOf16MB(t *testing.T) {
+	cmdtest.Long(t)
 	t.Parallel()
 	files := cmdtest.WAL(t, "10")
 	names := []string{files.Segments()[0], files.Segments()[1], files.Kind(t, ".history"), files.Kind(t, ".backup")}
@@ -98,6 +99,7 @@ func TestTarget(t *testing.T) {
 
 // TestTargetIsReplacedAtOnce reads the target while it is replaced, again and again: it is always one of the segments.
 func TestTargetIsReplacedAtOnce(t *testing.T) {
+	cmdtest.Long(t)
 	t.Parallel()
 	files := cmdtest.WAL(t, "15")
 	names := files.Segments()[:2]

@@ -11,6 +11,7 @@ import (
 // TestFaults lets each system call of restore-cmd fail, with each error: what is there is delivered whole or not at all,
 // and nothing is called absent but what is.
 func TestFaults(t *testing.T) {
+	cmdtest.Long(t)
 	cmdtest.NeedStrace(t)
 	t.Parallel()
 	files := cmdtest.WAL(t, "15")

@@ -16,7 +16,7 @@ import (
 // TestRecoveryRefused has clusters archive what has no place in a spool: PostgreSQL keeps its WAL, and the spool stays as
 // it is.
 func TestRecoveryRefused(t *testing.T) {
-	eachMajor(t, func(r *rig) {
+	eachTurn(t, func(r *rig) {
 		first := r.start("first")
 		r.load(first, 40, 1)
 		r.must(first.Stop(r.ctx(), pgtest.Fast))

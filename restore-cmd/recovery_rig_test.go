@@ -32,8 +32,8 @@ func (v variant) String() string {
 	return fmt.Sprintf("pg%d-%dMB-%s-%s", v.major, v.size, v.codec, backup)
 }
 
-// variants has every version with small segments, and the oldest, Debian's and the newest version with larger ones, which differ
-// in the archive's layout and in restore-cmd, not in PostgreSQL; codecs and kinds of backup go round.
+// variants has every version with small segments, which 10 has not, and one of each larger size, which differ in the archive's
+// layout and in restore-cmd, not in PostgreSQL; codecs and kinds of backup go round.
 func variants() []variant {
 	var all []variant
 	add := func(major, size int) {
@@ -47,19 +47,18 @@ func variants() []variant {
 			add(major, 1)
 		}
 	}
-	for _, major := range []int{11, 15, majors[len(majors)-1]} {
-		if slices.Contains(majors, major) {
-			add(major, 16)
-			add(major, 64)
-		}
+	if slices.Contains(majors, 15) {
+		add(15, 16)
 	}
+	add(majors[len(majors)-1], 64)
 	return all
 }
 
-// eachMajor runs a test against every version, with the smallest segments that it has.
-func eachMajor(t *testing.T, test func(r *rig)) {
+// eachTurn runs a test against the versions with which recovery changed, with the smallest segments that they have.
+// TestRecovery has all versions.
+func eachTurn(t *testing.T, test func(r *rig)) {
 	t.Parallel()
-	pgtest.Each(t, func(t *testing.T, major int) { test(newRig(t, small(major))) })
+	pgtest.Each(t, func(t *testing.T, major int) { test(newRig(t, small(major))) }, pgtest.Turns()...)
 }
 
 // newest is for what is the same in all versions.
@@ -82,6 +81,8 @@ type rig struct {
 }
 
 func newRig(t *testing.T, v variant) *rig {
+	t.Helper()
+	cmdtest.Long(t)
 	pgtest.Need(t, v.major)
 	r := &rig{v, t, clusterDir(t), filepath.Join(pgtest.TempDir(t), "spool")}
 	r.must(pgtest.Command(r.ctx(), "mkdir", "-m", "700", r.spool).Run()) // by the servers' user

@@ -46,7 +46,7 @@ func (r *rig) mustFollow(standby, primary *pgtest.Cluster) {
 // TestRecoveryStandby has a standby follow through the spool, over a hole that comes and goes, and then promotes it in
 // the middle of a segment.
 func TestRecoveryStandby(t *testing.T) {
-	eachMajor(t, func(r *rig) {
+	eachTurn(t, func(r *rig) {
 		primary := r.start("primary")
 		r.load(primary, 40, 1)
 		backup := r.backUp(primary)

@@ -13,7 +13,7 @@ import (
 // TestRecoveryStops has recoveries stop where the archive has a hole, where an object is damaged and where the spool
 // vanishes, without the database being opened. Once that is repaired they go on in the same data directory.
 func TestRecoveryStops(t *testing.T) {
-	eachMajor(t, func(r *rig) {
+	eachTurn(t, func(r *rig) {
 		primary := r.start("primary")
 		r.load(primary, 40, 1)
 		backup := r.backUp(primary)

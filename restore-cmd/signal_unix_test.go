@@ -68,6 +68,7 @@ func TestSignals(t *testing.T) {
 
 // TestKills kills restore-cmd at random moments: the target is whole, or as it was, and the next call delivers.
 func TestKills(t *testing.T) {
+	cmdtest.Long(t)
 	t.Parallel()
 	files := cmdtest.WAL(t, "15")
 	name := files.Segments()[0]

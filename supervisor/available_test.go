@@ -11,7 +11,7 @@ import (
 // In front of a hole, what list says can be recovered can be had: by the position that it names, and by --target-available.
 func TestRestoreAsFarAsAvailable(t *testing.T) {
 	t.Parallel()
-	r := newRig(t, 15)
+	r := newShortRig(t, 15)
 	c := r.start("primary", nil)
 	r.must(c.Exec(r.ctx(), "CREATE TABLE elsewhere (n int)"))
 	r.load(c, 20, 1)

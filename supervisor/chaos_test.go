@@ -21,7 +21,7 @@ func TestKilledUnderLoad(t *testing.T) {
 		t.Run(fmt.Sprintf("synchronous=%t", synchronous), func(t *testing.T) {
 			t.Parallel()
 			c := &chaos{rig: newRig(t, 15), synchronous: synchronous}
-			c.run(kills(t) / 4)
+			c.run(kills(t) / 7)
 		})
 	}
 }

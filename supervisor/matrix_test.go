@@ -2,13 +2,14 @@ package main_test
 
 import (
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"walkeep/common/pgtest"
 )
 
-// TestMajor takes clusters of every version through their life: backed up under load, lost, recovered to every kind of
-// target, promoted, backed up again, and recovered along both timelines.
+// TestMajor takes clusters of every version through their life: backed up under load, lost, recovered (to every kind of
+// target where recovery changed with the version), promoted, backed up again, and recovered along both timelines.
 func TestMajor(t *testing.T) {
 	t.Parallel()
 	pgtest.Each(t, func(t *testing.T, major int) { newRig(t, major).live() })
@@ -34,7 +35,11 @@ func (r *rig) live() {
 	points := r.points(c)
 	r.must(c.Kill())
 
+	turn := slices.Contains(pgtest.Turns(), r.major)
 	for _, p := range points {
+		if !turn && p.name != "time" && p.name != "latest" {
+			continue // restore writes the other targets as it does for the version before
+		}
 		r.t.Run(p.name, func(t *testing.T) {
 			r := r.in(t)
 			to := r.restore("to-"+p.name, append(p.args, "--target-timeline", "current", "--target-action", "promote", "--tablespace-map", space+"="+space+"-"+p.name)...)

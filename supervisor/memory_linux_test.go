@@ -49,9 +49,7 @@ var peakLine = regexp.MustCompile(`VmHWM:\s+(\d+) kB`)
 // verify --deep reads segments of 1 GB in little memory, on any number of cores.
 func TestVerifyLargeSegments(t *testing.T) {
 	t.Parallel()
-	if testing.Short() {
-		t.Skip("it reads 3 GB of zeros")
-	}
+	cmdtest.Long(t)
 	r := &rig{t: t, dir: pgtest.TempDir(t)}
 	r.spool = filepath.Join(r.dir, "spool")
 	r.mkdir(r.spool)

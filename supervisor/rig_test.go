@@ -25,7 +25,14 @@ type rig struct {
 	begun time.Time // when the last stream was started
 }
 
+// newRig is that of all tests but those of a short run, because nearly every one takes a second of a server or more.
 func newRig(t *testing.T, major int) *rig {
+	t.Helper()
+	cmdtest.Long(t)
+	return newShortRig(t, major)
+}
+
+func newShortRig(t *testing.T, major int) *rig {
 	t.Helper()
 	pgtest.Need(t, major)
 	dir := pgtest.TempDir(t)

@@ -95,6 +95,7 @@ func (l large) write(t testing.TB) {
 
 // The commands that look at all of an archive take seconds and little memory for a very large one.
 func TestLargeArchive(t *testing.T) {
+	cmdtest.Long(t)
 	dir, err := os.MkdirTemp("/dev/shm", "walkeep-test-")
 	if err != nil {
 		dir = t.TempDir()

@@ -28,6 +28,7 @@ type setupRig struct {
 
 func newSetupRig(t *testing.T, major int, settings map[string]string) *setupRig {
 	t.Helper()
+	cmdtest.Long(t)
 	pgtest.Need(t, major)
 	dir := pgtest.TempDir(t)
 	// The names are to be quoted for the shell, for PostgreSQL and in the configuration file.

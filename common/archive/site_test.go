@@ -11,6 +11,7 @@ import (
 
 	"walkeep/common/archive"
 	"walkeep/common/backup"
+	"walkeep/common/cmdtest"
 	"walkeep/common/pgtest"
 	"walkeep/common/storage"
 	"walkeep/common/storage/mem"
@@ -29,6 +30,8 @@ type site struct {
 }
 
 func newSite(t *testing.T, major int) *site {
+	t.Helper()
+	cmdtest.Long(t)
 	dir := pgtest.TempDir(t)
 	s := &site{rig: newRig(t, new(mem.Backend)), dir: dir, wal: filepath.Join(dir, "wal"), backups: map[string]string{}, pushed: map[string]bool{}}
 	if err := os.Mkdir(s.wal, 0o777); err != nil {

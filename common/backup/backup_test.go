@@ -21,6 +21,7 @@ import (
 
 	"walkeep/common/backup"
 	"walkeep/common/backup/volume"
+	"walkeep/common/cmdtest"
 	"walkeep/common/codec"
 	"walkeep/common/storage/local"
 	"walkeep/common/storage/mem"
@@ -278,9 +279,7 @@ func TestVolumes(t *testing.T) {
 
 // A huge file gets a volume with larger chunks, so that the trailer can list them.
 func TestHugeFile(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it reads 5 GB of zeros")
-	}
+	cmdtest.Long(t)
 	b := new(mem.Backend)
 	c, err := codec.ByName("lz4")
 	if err != nil {

@@ -52,12 +52,15 @@ var faultyCalls = []string{
 }
 
 // AllErrors are what storage answers when it fails.
-var AllErrors = []string{"ENOSPC", "EIO", "EDQUOT", "EMFILE", "EACCES", "ESTALE"}
+var AllErrors = []string{"EIO", "ENOSPC", "EDQUOT", "EMFILE", "EACCES", "ESTALE"}
 
-// EachFault calls f for each call of each kind with each of the errors, and then with EIO from that call on. Several
-// run side by side, in directories of their own. f tells whether the call was reached, and false after a failure.
+// EachFault calls f for each call of each kind with the first of the errors, with a third of the others, which a seed
+// chooses, and then with EIO from that call on. Several run side by side, in directories of their own. f reports whether the
+// call was reached, and false after a failure.
 func EachFault(t testing.TB, errors []string, f func(dir string, fault Fault) bool) {
 	t.Helper()
+	const share = 3
+	chosen := Rand(t).IntN(share)
 	work := make(chan func(dir string))
 	var workers sync.WaitGroup
 	for range 2 {
@@ -71,10 +74,13 @@ func EachFault(t testing.TB, errors []string, f func(dir string, fault Fault) bo
 	var mu sync.Mutex
 	reached := make(map[string]int)
 	for _, calls := range faultyCalls {
-		for _, fault := range append(slices.Clone(errors), "EIO+") {
+		for i, fault := range append(slices.Clone(errors), "EIO+") {
 			name, andAfter := strings.CutSuffix(fault, "+")
 			work <- func(dir string) {
 				for when := 1; when <= 60; when++ {
+					if i > 0 && !andAfter && (when+i)%share != chosen {
+						continue
+					}
 					fault := Fault{Calls: calls, Error: name, When: strconv.Itoa(when)}
 					if andAfter {
 						fault.When += "+"

@@ -9,11 +9,13 @@ import (
 	"testing"
 	"time"
 
+	"walkeep/common/cmdtest"
 	"walkeep/common/pgtest"
 )
 
 // TestEveryMajor takes a cluster of each version through a life with everything in it.
 func TestEveryMajor(t *testing.T) {
+	cmdtest.Long(t)
 	pgtest.Each(t, func(t *testing.T, major int) {
 		ctx := t.Context()
 		dir := pgtest.TempDir(t)

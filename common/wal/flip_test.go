@@ -90,11 +90,7 @@ func TestFlipsAtRandom(t *testing.T) {
 	random := rand.New(rand.NewPCG(5, 6))
 	all := names(t, "15", wal.KindSegment)
 	f := newFlips(t, "15", all[len(all)-1])
-	count := 10000
-	if testing.Short() {
-		count = 1000
-	}
-	for i := range count {
+	for i := range 10000 {
 		off := random.IntN(len(f.b))
 		if i%10 == 0 {
 			off = off&^8191 + random.IntN(24)

@@ -11,7 +11,7 @@ import (
 )
 
 // FuzzWalker gives the Walker bytes that may or may not be WAL, in pieces. It must come to the same
-// result as in one piece, and to that of the reference.
+// result as in one piece, and to that of the reference where that knows the version.
 func FuzzWalker(f *testing.F) {
 	for _, major := range majors {
 		for _, n := range names(f, major, wal.KindSegment)[1:4] {
@@ -43,9 +43,11 @@ func FuzzWalker(f *testing.F) {
 		if partial {
 			n.Kind = wal.KindPartial
 		}
-		want, _ := refer(n, b)
 		got := walk(n, b)
-		same(t, got, want)
+		if !got.Header.Newer() { // the reference knows no versions to come
+			want, _ := refer(n, b)
+			same(t, got, want)
+		}
 		var w wal.Walker
 		w.Reset(n)
 		for rest := b; len(rest) > 0; {

@@ -22,7 +22,10 @@ func same(t *testing.T, got, want wal.Result) {
 	if (got.Damage == nil) != (want.Damage == nil) || got.Damage != nil && got.Damage.LSN != want.Damage.LSN {
 		t.Errorf("damage: got %v, want %v", got.Damage, want.Damage)
 	}
-	got.HeaderErr, want.HeaderErr, got.Damage, want.Damage = nil, nil, nil, nil
+	if (got.Unchecked == nil) != (want.Unchecked == nil) || got.Unchecked != nil && *got.Unchecked != *want.Unchecked {
+		t.Errorf("unchecked: got %v, want %v", got.Unchecked, want.Unchecked)
+	}
+	got.HeaderErr, want.HeaderErr, got.Damage, want.Damage, got.Unchecked, want.Unchecked = nil, nil, nil, nil, nil, nil
 	if got != want {
 		t.Errorf("got %+v, want %+v", got, want)
 	}

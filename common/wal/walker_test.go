@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"walkeep/common/cmdtest"
 	"walkeep/common/wal"
 )
 
@@ -54,8 +55,8 @@ func TestWalkerSizes(t *testing.T) {
 	for _, size := range []wal.SegmentSize{1 << 20, 16 << 20, 64 << 20, 1 << 30} {
 		for _, block := range []int{1 << 10, 8 << 10, 64 << 10} {
 			t.Run(fmt.Sprintf("%s blocks of %d", size, block), func(t *testing.T) {
-				if size == 1<<30 && testing.Short() {
-					t.Skip("1 GB is too much for a short run")
+				if size == 1<<30 {
+					cmdtest.Long(t)
 				}
 				n := wal.SegmentAt(3, 5<<30, size)
 				var w wal.Walker

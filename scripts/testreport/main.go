@@ -6,6 +6,7 @@ package main
 import (
 	"bufio"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"io"
 	"os"
@@ -15,6 +16,12 @@ import (
 
 // allowed are the tests that may be skipped, with the reason.
 var allowed = map[string]string{}
+
+// short, the option -short, says that the tests ran with -short: those that take long (cmdtest.Long) may be skipped.
+var short = flag.Bool("short", false, "the tests that take long were left out")
+
+// long is what cmdtest.Long says.
+const long = "it takes long"
 
 type event struct {
 	Action, Package, Test, Output string
@@ -28,6 +35,7 @@ type report struct {
 }
 
 func main() {
+	flag.Parse()
 	r := report{output: make(map[string][]string), out: os.Stdout}
 	in := bufio.NewScanner(os.Stdin)
 	in.Buffer(nil, 16<<20)
@@ -86,6 +94,9 @@ func (r *report) show(key string) {
 
 func (r *report) skip(e event, key string) {
 	r.skipped++
+	if *short && slices.ContainsFunc(r.output[key], func(line string) bool { return strings.HasSuffix(strings.TrimSpace(line), ": "+long) }) {
+		return
+	}
 	reason, ok := allowed[e.Test]
 	if !ok {
 		r.failed++

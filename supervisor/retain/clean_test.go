@@ -10,6 +10,7 @@ import (
 
 	"walkeep/common/archive"
 	"walkeep/common/backup"
+	"walkeep/common/cmdtest"
 	"walkeep/common/storage"
 	"walkeep/common/storage/mem"
 	"walkeep/supervisor/retain"
@@ -38,6 +39,7 @@ func clean(t testing.TB, b storage.Backend, o retain.Options) ([]string, *retain
 // What a cleanup removes from a real archive is what its dry run says and what the oracle does not need, and a second
 // one finds nothing to do.
 func TestCleanRandom(t *testing.T) {
+	cmdtest.Long(t)
 	base := seed(t)
 	for i := range min(rounds(2000), 20_000) {
 		m := random(rand.New(rand.NewPCG(base, uint64(i))))

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"walkeep/common/backup"
+	"walkeep/common/cmdtest"
 	"walkeep/common/wal"
 	"walkeep/supervisor/retain"
 )
@@ -203,6 +204,7 @@ func seed(t *testing.T) uint64 {
 
 // What Decide keeps is what the oracle says, no less and no more.
 func TestDecideRandom(t *testing.T) {
+	cmdtest.Long(t)
 	base := seed(t)
 	kept, gone := 0, 0
 	for i := range rounds(100_000) {

@@ -7,11 +7,13 @@ import (
 	"testing"
 
 	"walkeep/common/archive"
+	"walkeep/common/cmdtest"
 	"walkeep/supervisor/verify"
 )
 
 // Every 997th byte of every object is changed, one after the other, and each change is noticed and named.
 func TestDeepNoticesEveryFlip(t *testing.T) {
+	cmdtest.Long(t)
 	b := newArchive(t)
 	before := all(t, b)
 	known := run(t, b, true).Problems
