@@ -159,6 +159,7 @@ func (r *receiver) streamAgain(ctx context.Context) error {
 			last = text
 		}
 		r.update(func(s *archive.Stream) { s.Trouble = wal.ShortLSNs(err.Error()) })
+		r.wakeKeeper() // a promotion waits for the note
 		select {
 		case <-time.After(pauses.NextBackOff()):
 		case <-ctx.Done():
