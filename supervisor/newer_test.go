@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"walkeep/common/cmdtest"
 	"walkeep/common/pgtest"
@@ -168,5 +169,53 @@ func TestNewerServer(t *testing.T) {
 	r.must(copied.WaitOpen(r.ctx()))
 	if n, err := copied.QueryInt(r.ctx(), "SELECT count(*) FROM t"); err != nil || n != 100 {
 		t.Errorf("restored: got %d, %v, want 100 rows", n, err)
+	}
+}
+
+// unchecked is toCome with records that have another kind of checksum, as far as that can be seen: on every page, the bytes
+// of the records are changed.
+func unchecked(segment []byte) []byte {
+	b := toCome(segment, 0)
+	for page := 0; page < len(b); page += 8192 {
+		for i := page + 40; i < page+8192; i++ {
+			b[i] ^= 0xA5
+		}
+	}
+	return b
+}
+
+// A target that only the WAL can prove is refused where that WAL is of a version of PostgreSQL that is not known, and the
+// refusal says so.
+func TestNewerWALTarget(t *testing.T) {
+	t.Parallel()
+	r, _, _, _ := archived(t, pgtest.MaxMajor)
+	stored, err := filepath.Glob(filepath.Join(r.spool, "wal", "*", "*.zst"))
+	r.must(err)
+	edited := 0
+	for _, path := range stored {
+		name := strings.TrimSuffix(filepath.Base(path), ".zst")
+		if len(name) != 24 {
+			continue
+		}
+		content, err := os.ReadFile(path)
+		r.must(err)
+		plain, err := cmdtest.Object{Path: path, Ending: ".zst", Stored: content}.Expand()
+		r.must(err)
+		r.must(os.WriteFile(filepath.Join(filepath.Dir(path), name), unchecked(plain), 0o600))
+		r.must(os.Remove(path))
+		edited++
+	}
+	if edited < 2 {
+		t.Fatalf("got %d segments in the archive", edited)
+	}
+	r.give(r.spool)
+	dir := filepath.Join(r.dir, "restored")
+	for _, target := range [][]string{
+		{"--target-time", time.Now().Add(time.Hour).UTC().Format(time.RFC3339)}, {"--target-xid", "4000000"}, {"--target-name", "here"},
+	} {
+		r.fails(1, []string{"cannot be recovered", "newer PostgreSQL than this program knows"}, append([]string{"restore", "--target-dir", dir}, target...)...)
+		if _, err := os.Stat(dir); !os.IsNotExist(err) {
+			t.Errorf("%v: %s was made (%v)", target, dir, err)
+		}
 	}
 }
