@@ -42,14 +42,19 @@ func push(o options, msg *cli.Messages) error {
 	defer stop()
 	var others sync.WaitGroup
 	pushed := make(chan struct{})
+	file, err := a.NewPusher(options).Open(ctx, o.path)
 	// Where look-ahead has been already, the next calls return at once, too, and one of them goes on.
-	if there, err := a.Has(ctx, o.path); err == nil && !there {
-		ahead := &lookahead{archive: a, dir: filepath.Dir(o.path), after: filepath.Base(o.path), most: o.Lookahead, last: pushed}
+	if err != nil || !file.Taken() {
+		ahead := &lookahead{dir: filepath.Dir(o.path), after: filepath.Base(o.path), most: o.Lookahead, last: pushed}
 		for range runtime.GOMAXPROCS(0) + 1 { // more than cores, because some always wait for the disk
 			others.Go(func() { ahead.work(further, a.NewPusher(options), msg) })
 		}
 	}
-	done, err := a.NewPusher(options).Push(ctx, o.path)
+	var done archive.Pushed
+	if err == nil {
+		defer file.Close()
+		done, err = file.Push(ctx)
+	}
 	if errors.Is(err, archive.ErrConflict) {
 		stop() // another server writes this timeline into the archive, and what comes after would be mixed with its WAL
 	}
@@ -89,10 +94,9 @@ func report(done archive.Pushed, msg *cli.Messages) {
 // this order: a server that is lost with its WAL then leaves no hole in the archive, behind which nothing could be
 // recovered.
 type lookahead struct {
-	archive *archive.Archive
-	dir     string // pg_wal
-	after   string
-	most    int
+	dir   string // pg_wal
+	after string
+	most  int
 
 	once  sync.Once
 	mu    sync.Mutex
@@ -109,21 +113,33 @@ func (l *lookahead) work(ctx context.Context, p *archive.Pusher, msg *cli.Messag
 		if end == nil {
 			return
 		}
-		p.Turn = before
-		path := filepath.Join(l.dir, name.String())
-		there, err := l.archive.Has(ctx, path)
-		if err == nil && !there {
-			var done archive.Pushed
-			if done, err = p.Push(ctx, path); err == nil {
-				report(done, msg)
-			}
-		}
-		if err != nil {
+		if err := archiveAfter(ctx, p, filepath.Join(l.dir, name.String()), before, msg); err != nil {
 			msg.Detail("looked ahead, in vain for now: archive %s: %v", name, err)
 		}
 		<-before
 		close(end)
 	}
+}
+
+// archiveAfter archives a file whose name is not taken. It gets its name when before is closed.
+func archiveAfter(ctx context.Context, p *archive.Pusher, path string, before <-chan struct{}, msg *cli.Messages) error {
+	file, err := p.Open(ctx, path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if file.Taken() {
+		return nil
+	}
+	if err := file.Write(ctx); err != nil {
+		return err
+	}
+	<-before
+	if err := file.Commit(ctx); err != nil {
+		return err
+	}
+	report(file.Pushed(), msg)
+	return nil
 }
 
 // next hands out a file, with the channel that is closed when those before it are done with, and the one to be closed

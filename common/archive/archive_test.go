@@ -254,7 +254,7 @@ func (r *rig) put(object string, content []byte) {
 		_, err := w.Write(content)
 		return err
 	}
-	if err := r.b.Put(r.t.Context(), object, write, nil); err != nil {
+	if err := storage.Put(r.t.Context(), r.b, object, write, nil); err != nil {
 		r.t.Fatal(err)
 	}
 }

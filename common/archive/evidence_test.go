@@ -95,7 +95,7 @@ func TestEvidenceWaits(t *testing.T) {
 	lay(t, r.b, "partial/000000010000000000000008.partial", segment[:100])
 	gap := func(note string) bool {
 		t.Helper()
-		if err := r.b.(storage.Replacer).Replace(t.Context(), "streams/one.json", []byte(note)); err != nil {
+		if err := r.b.Replace(t.Context(), "streams/one.json", []byte(note)); err != nil {
 			t.Fatal(err)
 		}
 		inv, err := r.a.Inventory(t.Context())

@@ -31,11 +31,35 @@ func (f *faulty) fails(call string) error {
 	return nil
 }
 
-func (f *faulty) Put(ctx context.Context, name string, write func(io.Writer) error, check func(io.Reader) error) error {
-	if err := f.fails("put " + name); err != nil {
+func (f *faulty) Create(ctx context.Context, name string, o storage.CreateOptions) (storage.Writer, error) {
+	if err := f.fails("create " + name); err != nil {
+		return nil, err
+	}
+	w, err := f.Backend.Create(ctx, name, o)
+	if err != nil {
+		return nil, err
+	}
+	return faultyWriter{w, f, name}, nil
+}
+
+type faultyWriter struct {
+	storage.Writer
+	f    *faulty
+	name string
+}
+
+func (w faultyWriter) Verify(ctx context.Context, read func(io.Reader) error) error {
+	if err := w.f.fails("verify " + w.name); err != nil {
 		return err
 	}
-	return f.Backend.Put(ctx, name, write, check)
+	return w.Writer.Verify(ctx, read)
+}
+
+func (w faultyWriter) Commit(ctx context.Context) error {
+	if err := w.f.fails("commit " + w.name); err != nil {
+		return err
+	}
+	return w.Writer.Commit(ctx)
 }
 
 func (f *faulty) Open(ctx context.Context, name string) (storage.Object, error) {

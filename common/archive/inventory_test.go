@@ -27,7 +27,7 @@ func lay(t testing.TB, b storage.Backend, name string, content []byte) {
 		_, err := w.Write(content)
 		return err
 	}
-	if err := b.Put(context.Background(), name, write, nil); err != nil {
+	if err := storage.Put(context.Background(), b, name, write, nil); err != nil {
 		t.Fatal(err)
 	}
 }

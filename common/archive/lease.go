@@ -64,7 +64,6 @@ func (l Lease) Live() bool {
 // A Held lease is renewed until it is released. A nil one holds nothing.
 type Held struct {
 	a       *Archive
-	b       storage.Replacer
 	mu      sync.Mutex
 	lease   Lease
 	written []byte // what its note says,
@@ -77,17 +76,13 @@ type Held struct {
 // Hold takes a lease, under a new ID where l has none; storage.ErrExist if another one has that ID. What is read from the
 // archive after Hold has returned will stay.
 func (a *Archive) Hold(ctx context.Context, l Lease) (*Held, error) {
-	b, ok := a.b.(storage.Replacer)
-	if !ok {
-		return nil, errors.New("take lease: this archive keeps none")
-	}
 	if l.ID == "" {
 		l.ID = rand.Text()
 	}
 	here := host.Here()
 	l.Host, l.Machine, l.Boot, l.PIDs = here.Host, here.Machine, here.Boot, here.PIDs
 	l.PID, l.Started = os.Getpid(), host.Started(os.Getpid())
-	h := &Held{a: a, b: b, lease: l, done: make(chan struct{})}
+	h := &Held{a: a, lease: l, done: make(chan struct{})}
 	var err error
 	if h.written, err = h.content(); err != nil {
 		return nil, err
@@ -125,7 +120,7 @@ func (h *Held) Change(ctx context.Context, change func(*Lease)) error {
 		return err
 	}
 	h.tried = content
-	if err := h.b.Replace(ctx, leaseName(h.lease.ID), content); err != nil {
+	if err := h.a.b.Replace(ctx, leaseName(h.lease.ID), content); err != nil {
 		return err
 	}
 	h.written = content

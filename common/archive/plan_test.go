@@ -9,7 +9,6 @@ import (
 
 	"walkeep/common/archive"
 	"walkeep/common/backup"
-	"walkeep/common/storage"
 	"walkeep/common/storage/mem"
 	"walkeep/common/wal"
 )
@@ -29,7 +28,7 @@ func (s sketch) archive(t *testing.T) (*archive.Archive, *archive.Inventory) {
 	t.Helper()
 	b := new(mem.Backend)
 	put := func(name, content string) {
-		if err := storage.Replacer(b).Replace(t.Context(), name, []byte(content)); err != nil {
+		if err := b.Replace(t.Context(), name, []byte(content)); err != nil {
 			t.Fatal(err)
 		}
 	}

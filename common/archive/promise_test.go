@@ -22,18 +22,29 @@ type hooked struct {
 	synced []string
 }
 
-func (b *hooked) Put(ctx context.Context, name string, write func(io.Writer) error, check func(io.Reader) error) error {
+func (b *hooked) Create(ctx context.Context, name string, o storage.CreateOptions) (storage.Writer, error) {
 	if name == "archive.json" {
-		return b.Backend.Put(ctx, name, write, check)
+		return b.Backend.Create(ctx, name, o)
 	}
 	if b.before != nil {
 		b.before()
 	}
-	own := check
-	if b.spoil != nil && check != nil {
-		own = func(r io.Reader) error { return check(b.spoil(r)) }
-	}
-	return b.Backend.Put(ctx, name, write, own)
+	w, err := b.Backend.Create(ctx, name, o)
+	return spoiled{w, b}, err
+}
+
+type spoiled struct {
+	storage.Writer
+	b *hooked
+}
+
+func (w spoiled) Verify(ctx context.Context, read func(io.Reader) error) error {
+	return w.Writer.Verify(ctx, func(r io.Reader) error {
+		if w.b.spoil != nil {
+			r = w.b.spoil(r)
+		}
+		return read(r)
+	})
 }
 
 func (b *hooked) Sync(_ context.Context, name string) error {

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path/filepath"
 
 	"golang.org/x/sync/errgroup"
 
@@ -35,10 +34,6 @@ type PushOptions struct {
 
 // A Pusher archives files, one at a time; several work side by side.
 type Pusher struct {
-	// Turn, unless nil, holds the next Push back from giving its file a name, until it is closed. Pushers that work side
-	// by side thus can leave no hole behind when they are killed.
-	Turn <-chan struct{}
-
 	a       *Archive
 	options PushOptions
 	packer  *codec.Packer // made when it is needed: a file that is there already needs none
@@ -65,40 +60,111 @@ type Pushed struct {
 // error, the file is durable in the archive, whole and compared. Errors that will not pass with time are [ErrNotWAL],
 // [ErrForeign], [ErrConflict] and, where it is strict, [ErrBroken].
 func (p *Pusher) Push(ctx context.Context, path string) (Pushed, error) {
-	s, err := openSource(path)
+	f, err := p.Open(ctx, path)
 	if err != nil {
 		return Pushed{}, err
 	}
-	defer s.file.Close()
-	if err := p.bind(ctx, s); err != nil {
-		return Pushed{}, err
+	defer f.Close()
+	return f.Push(ctx)
+}
+
+// An Incoming is a file on its way into the archive. It keeps its Pusher busy until it is closed.
+type Incoming struct {
+	p     *Pusher
+	s     *source
+	found []stored       // what holds the file, or another one of its name
+	w     storage.Writer // the new object, which has no name yet; nil if there is none
+	done  Pushed
+}
+
+// Open opens the file at path, and looks whether the archive has one of its name. Errors are those of Push.
+func (p *Pusher) Open(ctx context.Context, path string) (*Incoming, error) {
+	s, err := openSource(path)
+	if err != nil {
+		return nil, err
 	}
-	done := Pushed{Name: s.name, Plain: s.size, Newer: s.header.NewerText()}
+	f := &Incoming{p: p, s: s}
+	if err = p.bind(ctx, s); err == nil {
+		f.done = Pushed{Name: s.name, Plain: s.size, Newer: s.header.NewerText()}
+		f.found, err = p.a.find(ctx, s.name)
+	}
+	if err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// Taken reports whether the archive had an object under the file's name when it was opened, whatever its content.
+func (f *Incoming) Taken() bool { return len(usable(f.found)) > 0 }
+
+// Push does what is left to do after Open, as Pusher.Push does.
+func (f *Incoming) Push(ctx context.Context) (Pushed, error) {
 	for {
-		found, err := p.a.find(ctx, s.name)
-		if err != nil {
-			return done, err
+		err := f.Write(ctx)
+		if err == nil {
+			err = f.Commit(ctx)
 		}
-		if len(found) > 0 {
-			same, err := p.findSame(ctx, s, found)
-			if err == nil {
-				done.Object, done.Duplicate, done.Variant = same.Name, true, same.variant
-				return done, p.a.sync(ctx, same.Name)
-			}
-			if s.name.Kind != wal.KindPartial || !errors.Is(err, ErrConflict) {
-				return done, err
-			}
-			// Two promotions from one segment: both servers must be able to archive what they have.
-			done.Variant = true
+		if !errors.Is(err, storage.ErrExist) {
+			return f.done, err
 		}
-		err = p.store(ctx, s, &done)
-		if errors.Is(err, storage.ErrExist) {
-			continue // another writer was quicker: compare
+		if f.found, err = f.p.a.find(ctx, f.s.name); err != nil { // another writer was quicker: compare
+			return f.done, err
 		}
-		if err != nil {
-			return done, err
+	}
+}
+
+// Write compares the file with what was found under its name. Where nothing was, it writes and verifies an object, which
+// is not visible before Commit. Errors are those of Push.
+func (f *Incoming) Write(ctx context.Context) error {
+	f.discard() // what lost a race
+	if len(f.found) > 0 {
+		same, err := f.p.findSame(ctx, f.s, f.found)
+		if err == nil {
+			f.done.Object, f.done.Duplicate, f.done.Variant = same.Name, true, same.variant
+			return f.p.a.sync(ctx, same.Name)
 		}
-		return done, p.checkAlone(ctx, s, done)
+		if f.s.name.Kind != wal.KindPartial || !errors.Is(err, ErrConflict) {
+			return err
+		}
+		// Two promotions from one segment: both servers must be able to archive what they have.
+		f.done.Variant = true
+	}
+	if err := f.name(); err != nil {
+		return err
+	}
+	if err := f.store(ctx); err != nil {
+		return fmt.Errorf("store %s: %w", f.done.Object, err)
+	}
+	return nil
+}
+
+// Commit gives the object that Write has written its name; a duplicate has one. storage.ErrExist means that another writer
+// was quicker. Else errors are those of Push.
+func (f *Incoming) Commit(ctx context.Context) error {
+	if f.w == nil {
+		return nil
+	}
+	if err := f.w.Commit(ctx); err != nil {
+		f.done.Stored = 0
+		return fmt.Errorf("store %s: %w", f.done.Object, err)
+	}
+	return f.checkAlone(ctx)
+}
+
+// Pushed says how the file came to be in the archive, once Commit has returned.
+func (f *Incoming) Pushed() Pushed { return f.done }
+
+// Close gives up what has no name yet.
+func (f *Incoming) Close() {
+	f.s.file.Close()
+	f.discard()
+}
+
+func (f *Incoming) discard() {
+	if f.w != nil {
+		f.w.Discard()
+		f.w = nil
 	}
 }
 
@@ -170,59 +236,56 @@ func (p *Pusher) findSame(ctx context.Context, s *source, found []stored) (store
 	return *same, nil
 }
 
-// store packs the file into a new object. It fails with ErrExist where the object's name is taken.
-func (p *Pusher) store(ctx context.Context, s *source, done *Pushed) error {
-	if err := s.rewind(); err != nil {
+// name sets the new object's name.
+func (f *Incoming) name() error {
+	f.done.Object = location(f.s.name) + f.p.options.Codec.Ext()
+	if !f.done.Variant {
+		return nil
+	}
+	mine, err := f.s.sum()
+	f.done.Object = location(f.s.name) + "." + hex.EncodeToString(mine.hash[:]) + f.p.options.Codec.Ext()
+	return err
+}
+
+// store packs the file into a new object, and reads that back. It fails with ErrExist where the object's name is taken.
+func (f *Incoming) store(ctx context.Context) error {
+	if err := f.s.rewind(); err != nil {
 		return err
 	}
-	if p.packer == nil {
-		level := p.options.Level
-		if level == 0 {
-			_, _, level = p.options.Codec.Levels()
-		}
-		var err error
-		if p.packer, err = codec.NewPacker(p.options.Codec, level); err != nil {
-			return err
-		}
-	}
-	done.Object = location(s.name) + p.options.Codec.Ext()
-	if done.Variant {
-		mine, err := s.sum()
-		if err != nil {
-			return err
-		}
-		if err := s.rewind(); err != nil {
-			return err
-		}
-		done.Object = location(s.name) + "." + hex.EncodeToString(mine.hash[:]) + p.options.Codec.Ext()
-	}
-	var written content
-	write := func(w io.Writer) error {
-		sums := codec.NewSummer(w)
-		err := p.pack(ctx, s, sums, done)
-		written.size, written.hash = sums.Sum()
+	if err := f.p.prepare(); err != nil {
 		return err
 	}
-	readBack := func(r io.Reader) error {
-		size, hash, err := codec.Sum(r)
-		if err == nil && written != (content{size, hash}) {
+	w, err := f.p.a.b.Create(ctx, f.done.Object, storage.CreateOptions{Size: f.s.size})
+	if err != nil {
+		return err
+	}
+	f.w = w
+	sums := codec.NewSummer(w)
+	if err := f.p.pack(ctx, f.s, sums, &f.done); err != nil {
+		return err
+	}
+	size, hash := sums.Sum()
+	f.done.Stored = int64(size)
+	return w.Verify(ctx, func(r io.Reader) error {
+		gotSize, gotHash, err := codec.Sum(r)
+		if err == nil && (gotSize != size || gotHash != hash) {
 			err = errors.New("what was read back is not what was written")
 		}
-		if err == nil && p.Turn != nil {
-			select {
-			case <-p.Turn:
-				err = ctx.Err() // both may be so
-			case <-ctx.Done():
-				err = ctx.Err()
-			}
-		}
 		return err
+	})
+}
+
+// prepare makes the packer, if it is not there yet.
+func (p *Pusher) prepare() (err error) {
+	if p.packer != nil {
+		return nil
 	}
-	if err := p.a.b.Put(ctx, done.Object, write, readBack); err != nil {
-		return fmt.Errorf("store %s: %w", done.Object, err)
+	level := p.options.Level
+	if level == 0 {
+		_, _, level = p.options.Codec.Levels()
 	}
-	done.Stored = int64(written.size)
-	return nil
+	p.packer, err = codec.NewPacker(p.options.Codec, level)
+	return err
 }
 
 // pack writes the stored object of a file, and refuses what turns out to be no WAL file of its name on the way.
@@ -287,13 +350,14 @@ func (p *Pusher) judge(ctx context.Context, t *codec.Trailer, s *source, done *P
 }
 
 // checkAlone looks for an object of the same file that another writer stored under another ending at the same time:
-// that both exist is no loss as long as they hold the same.
-func (p *Pusher) checkAlone(ctx context.Context, s *source, done Pushed) error {
-	found, err := p.a.find(ctx, s.name)
-	if err != nil || len(usable(found)) < 2 || s.name.Kind == wal.KindPartial {
+// that both exist is no loss as long as they hold the same. Only a listing after the name was given finds it: of two
+// writers that are at work at once, the later one sees both objects.
+func (f *Incoming) checkAlone(ctx context.Context) error {
+	found, err := f.p.a.find(ctx, f.s.name)
+	if err != nil || len(usable(found)) < 2 || f.s.name.Kind == wal.KindPartial {
 		return err
 	}
-	_, err = p.findSame(ctx, s, found)
+	_, err = f.p.findSame(ctx, f.s, found)
 	return err
 }
 
@@ -305,16 +369,7 @@ func (a *Archive) sync(ctx context.Context, object string) error {
 	return nil
 }
 
-// Has tells whether the archive holds an object under the name of the file at path, whatever its content.
-func (a *Archive) Has(ctx context.Context, path string) (bool, error) {
-	n, err := wal.ParseName(filepath.Base(path))
-	if err != nil {
-		return false, err
-	}
-	return a.HasName(ctx, n)
-}
-
-// HasName is Has for a file's name.
+// HasName reports whether the archive holds an object under the name of a file, whatever its content.
 func (a *Archive) HasName(ctx context.Context, n wal.Name) (bool, error) {
 	found, err := a.find(ctx, n)
 	return len(usable(found)) > 0, err

@@ -217,7 +217,7 @@ func putManifest(t testing.TB, b storage.Backend, m *backup.Manifest) {
 		objects[s.Name] = make([]byte, s.Stored)
 	}
 	for name, content := range objects {
-		if err := b.(storage.Replacer).Replace(t.Context(), backup.Dir(m.ID)+name, content); err != nil {
+		if err := b.Replace(t.Context(), backup.Dir(m.ID)+name, content); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -3,6 +3,7 @@ package archive_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -80,9 +81,16 @@ func TestNoteStandby(t *testing.T) {
 	}
 }
 
+// readOnly is a backend that this host may only read.
+type readOnly struct{ storage.Backend }
+
+func (readOnly) Replace(context.Context, string, []byte) error {
+	return errors.New("this archive keeps no notes")
+}
+
 // A spool that this host may only read keeps no notes, and says so.
 func TestNoteStandbyWithoutNotes(t *testing.T) {
-	a := archive.New(struct{ storage.Backend }{new(mem.Backend)})
+	a := archive.New(readOnly{new(mem.Backend)})
 	err := a.NoteStandby(t.Context(), archive.Standby{Host: "h", Data: "/d", Restartpoint: "000000010000000000000003"})
 	if err == nil || !strings.Contains(err.Error(), "keeps no notes") {
 		t.Errorf("got %v", err)

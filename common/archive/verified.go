@@ -107,15 +107,11 @@ func (a *Archive) changeRecord(ctx context.Context, id string, change func(*Reco
 
 // replaceNote writes a note, in place of the one that is there.
 func (a *Archive) replaceNote(ctx context.Context, name string, note any) error {
-	b, ok := a.b.(storage.Replacer)
-	if !ok {
-		return errors.New("this archive keeps no notes")
-	}
 	content, err := json.Marshal(note)
 	if err != nil {
 		return err
 	}
-	return b.Replace(ctx, name, append(content, '\n'))
+	return a.b.Replace(ctx, name, append(content, '\n'))
 }
 
 // spoiledNote is the note of a segment that verify --deep has found damaged.

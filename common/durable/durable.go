@@ -48,6 +48,7 @@ type File struct {
 	path     string // its final name
 
 	written, begun int64 // bytes; those of which the system was asked to begin to bring them to disk
+	synced         bool  // nothing was written since the last Sync
 }
 
 // writebackSize is how many bytes are written before the system is asked to bring them to disk, so that the fsync at the
@@ -56,12 +57,25 @@ const writebackSize = 8 << 20
 
 // Write implements io.Writer.
 func (f *File) Write(p []byte) (int, error) {
+	f.synced = false
 	n, err := Pieces{f.File}.Write(p)
 	if f.written += int64(n); f.written-f.begun >= writebackSize {
 		beginWriteback(f.File, f.begun, f.written-f.begun)
 		f.begun = f.written
 	}
 	return n, err
+}
+
+// Sync brings to disk what was written, unless that is known to be there.
+func (f *File) Sync() error {
+	if f.synced {
+		return nil
+	}
+	if err := f.File.Sync(); err != nil {
+		return fmt.Errorf("fsync %s: %w", f.Name(), err)
+	}
+	f.synced = true
+	return nil
 }
 
 // Create begins the file that will be path. It fails where the directory does not exist.
@@ -101,7 +115,7 @@ func (f *File) Commit(check func(*os.File) error) error {
 	defer f.Discard()
 	// The content must be on disk before the name: a name whose content a power cut took would be a lie.
 	if err := f.Sync(); err != nil {
-		return fmt.Errorf("fsync %s: %w", f.Name(), err)
+		return err
 	}
 	if check != nil {
 		if err := check(f.File); err != nil {
@@ -144,7 +158,7 @@ func WriteFileMode(path string, content []byte, mode fs.FileMode) error {
 		}
 	}
 	if err := f.Sync(); err != nil { // before the name, as in Commit
-		return fmt.Errorf("fsync %s: %w", f.Name(), err)
+		return err
 	}
 	if err := replaceOpen(f.File, path); err != nil {
 		return err

@@ -26,10 +26,8 @@ var (
 
 // A Backend stores objects under relative names with slashes. All methods may be called concurrently.
 type Backend interface {
-	// Put stores what write writes. The object becomes visible under its name only whole, durable, and after check
-	// (where it is not nil) has read it back without an error. If the name is taken, now or when all is written, the
-	// object there is untouched and the error is ErrExist; of several writers exactly one succeeds.
-	Put(ctx context.Context, name string, write func(io.Writer) error, check func(io.Reader) error) error
+	// Create begins a new object. ErrExist if the name is taken, where that is known already.
+	Create(ctx context.Context, name string, o CreateOptions) (Writer, error)
 
 	// Open opens an object for reading; ErrNotExist if it is not there.
 	Open(ctx context.Context, name string) (Object, error)
@@ -38,8 +36,38 @@ type Backend interface {
 	// in the order of their names. "wal/" lists the directory wal, "wal/00" what begins so. No match is no error.
 	List(ctx context.Context, prefix string) ([]Entry, error)
 
-	// Remove removes an object; ErrNotExist if it is not there.
-	Remove(ctx context.Context, name string) error
+	// Remove removes objects, in this order, until one cannot be removed. One that is not there is passed over, and then,
+	// if there was no other error, the error is ErrNotExist; a store that does not know says nothing.
+	Remove(ctx context.Context, names ...string) error
+
+	// Replace writes a note: a small object that is replaced as a whole, by its owner alone. Who reads it meanwhile gets
+	// the old content or the new one.
+	Replace(ctx context.Context, name string, content []byte) error
+}
+
+// CreateOptions are what a store can use to know of a new object.
+type CreateOptions struct {
+	Size int64 // expected bytes, which may turn out to be more or fewer; 0 if not known
+}
+
+// A Writer is a new object that has no name yet. It is not safe for concurrent use. Its order is: Write as often as wanted,
+// Verify at most once, Commit at most once. Whoever has a Writer calls Discard in the end.
+type Writer interface {
+	io.Writer
+
+	// Verify makes what was written durable, where the store can do so before the object has a name, and calls read to read it
+	// back, from its first byte. Reading less is no fault. read is called once: by Verify, before the object has a name; or, by a
+	// store that gives nothing back of an object that is not complete, by Commit, at once after the name. The error is that
+	// of read, and after it Commit must not be called.
+	Verify(ctx context.Context, read func(io.Reader) error) error
+
+	// Commit gives the object its name, unless ctx has ended. It is visible from now on, whole, durable, and never changed by another Create. If
+	// the name is taken, the object there is untouched and the error is ErrExist; of several writers exactly one succeeds. With
+	// any other error it is not known whether the object is there, unless the store can know.
+	Commit(ctx context.Context) error
+
+	// Discard gives up what has no name. After Commit it does nothing.
+	Discard()
 }
 
 // An Object is open for reading until it is closed.
@@ -63,11 +91,6 @@ func (e Entry) IsDir() bool { return strings.HasSuffix(e.Name, "/") }
 type Syncer interface {
 	// Sync makes an object that is there durable.
 	Sync(ctx context.Context, name string) error
-}
-
-// A Replacer is a backend that can also keep notes: small objects that are replaced as a whole, by their owner alone.
-type Replacer interface {
-	Replace(ctx context.Context, name string, content []byte) error
 }
 
 // A Directories is a backend whose directories are there by themselves, so that one can have gone with all that it held.
@@ -121,10 +144,33 @@ func ReadAll(ctx context.Context, b Backend, name string, limit int64) ([]byte, 
 	return content, nil
 }
 
-// PutAll stores a whole small object, as Put does.
-func PutAll(ctx context.Context, b Backend, name string, content []byte) error {
-	return b.Put(ctx, name, func(w io.Writer) error {
-		_, err := w.Write(content)
+// Put stores what write writes under a new name, after read, where it is not nil, has read it back.
+func Put(ctx context.Context, b Backend, name string, write func(io.Writer) error, read func(io.Reader) error) error {
+	w, err := b.Create(ctx, name, CreateOptions{})
+	if err != nil {
 		return err
-	}, nil)
+	}
+	defer w.Discard()
+	if err := write(w); err != nil {
+		return err
+	}
+	if read != nil {
+		if err := w.Verify(ctx, read); err != nil {
+			return err
+		}
+	}
+	return w.Commit(ctx)
+}
+
+// PutAll stores a whole small object under a new name.
+func PutAll(ctx context.Context, b Backend, name string, content []byte) error {
+	w, err := b.Create(ctx, name, CreateOptions{Size: int64(len(content))})
+	if err != nil {
+		return err
+	}
+	defer w.Discard()
+	if _, err := w.Write(content); err != nil {
+		return err
+	}
+	return w.Commit(ctx)
 }

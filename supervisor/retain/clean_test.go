@@ -152,7 +152,7 @@ func (h *hooked) hook() {
 	}
 }
 
-func (h *hooked) Remove(ctx context.Context, name string) error {
+func (h *hooked) Remove(ctx context.Context, names ...string) error {
 	h.hook()
 	h.calls++
 	if h.remove != nil {
@@ -160,7 +160,7 @@ func (h *hooked) Remove(ctx context.Context, name string) error {
 			return err
 		}
 	}
-	return h.Backend.Remove(ctx, name)
+	return h.Backend.Remove(ctx, names...)
 }
 
 func (h *hooked) List(ctx context.Context, prefix string) ([]storage.Entry, error) {

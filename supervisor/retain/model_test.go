@@ -225,7 +225,7 @@ func put(t testing.TB, b storage.Backend, name string, content []byte) {
 		_, err := io.Copy(w, bytes.NewReader(content))
 		return err
 	}
-	if err := b.Put(context.Background(), name, write, nil); err != nil {
+	if err := storage.Put(context.Background(), b, name, write, nil); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -71,7 +71,7 @@ func note(t *testing.T, b storage.Backend, l archive.Lease) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := b.(storage.Replacer).Replace(context.Background(), "leases/"+l.ID+".json", content); err != nil {
+	if err := b.Replace(context.Background(), "leases/"+l.ID+".json", content); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -183,7 +183,7 @@ func (w *Writer) put(ctx context.Context, name string, chunk int, write func(*co
 	var trailer *codec.Trailer
 	var size counter
 	o := w.options
-	err := w.b.Put(ctx, backup.Dir(w.id)+name+o.Codec.Ext(), func(dst io.Writer) error {
+	err := storage.Put(ctx, w.b, backup.Dir(w.id)+name+o.Codec.Ext(), func(dst io.Writer) error {
 		size = counter{w: dst}
 		cw, err := codec.NewWriter(&size, codec.WriterOptions{Codec: o.Codec, Level: o.Level, ChunkSize: chunk, Workers: o.Workers})
 		if err != nil {
@@ -238,7 +238,7 @@ func (w *Writer) Commit(ctx context.Context, m *backup.Manifest) error {
 		}
 		return err
 	}
-	if err := w.b.Put(ctx, backup.Dir(w.id)+backup.ManifestName, write, check); err != nil {
+	if err := storage.Put(ctx, w.b, backup.Dir(w.id)+backup.ManifestName, write, check); err != nil {
 		return fmt.Errorf("store %s: %w", backup.ManifestName, err)
 	}
 	// Who saw no lease and no manifest before may be removing the volumes now.

@@ -39,7 +39,7 @@ func TestRootUnreadable(t *testing.T) {
 		}
 		reachable(t, filepath.Dir(root))
 		b := open(t, root)
-		if err := b.Put(t.Context(), "there", text("x"), nil); err != nil {
+		if err := storage.Put(t.Context(), b, "there", text("x"), nil); err != nil {
 			t.Fatal(err)
 		}
 		if err := os.Chmod(root, mode); err != nil {
@@ -86,7 +86,7 @@ func TestObjectUnreadable(t *testing.T) {
 	}
 	b := open(t, root)
 	for _, name := range []string{"object", "dir/object"} {
-		if err := b.Put(t.Context(), name, text("x"), nil); err != nil {
+		if err := storage.Put(t.Context(), b, name, text("x"), nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -102,7 +102,7 @@ func TestObjectUnreadable(t *testing.T) {
 		_, errOpen := b.Open(t.Context(), "object")
 		_, errBelow := b.Open(t.Context(), "dir/object")
 		_, errList := b.List(t.Context(), "dir/")
-		errPut := b.Put(t.Context(), "dir/object", text("x"), nil)
+		errPut := storage.Put(t.Context(), b, "dir/object", text("x"), nil)
 		for what, err := range map[string]error{"Open": errOpen, "Open below": errBelow, "List": errList, "Put": errPut} {
 			if !errors.Is(err, os.ErrPermission) || errors.Is(err, storage.ErrNotExist) || errors.Is(err, storage.ErrExist) {
 				t.Errorf("%s: got %v, want a permission error", what, err)

@@ -20,7 +20,9 @@ import (
 const helperVariable = "WALKEEP_TEST_LOCAL"
 
 var helpers = map[string]func(b *local.Backend, name string) error{
-	"put":     func(b *local.Backend, name string) error { return b.Put(context.Background(), name, text("x"), nil) },
+	"put": func(b *local.Backend, name string) error {
+		return storage.Put(context.Background(), b, name, text("x"), nil)
+	},
 	"sync":    func(b *local.Backend, name string) error { return b.Sync(context.Background(), name) },
 	"replace": func(b *local.Backend, name string) error { return b.Replace(context.Background(), name, []byte("x")) },
 	"remove":  func(b *local.Backend, name string) error { return b.Remove(context.Background(), name) },
@@ -44,7 +46,7 @@ func TestMain(m *testing.M) {
 
 // putSlowly stops in the middle until it is told to go on, or killed.
 func putSlowly(b *local.Backend, name string) error {
-	return b.Put(context.Background(), name, func(w io.Writer) error {
+	return storage.Put(context.Background(), b, name, func(w io.Writer) error {
 		if err := text(strings.Repeat("half ", 1000))(w); err != nil {
 			return err
 		}
@@ -114,19 +116,19 @@ func TestKilledWriter(t *testing.T) {
 	killed.Wait()
 	b := open(t, root)
 	wantList(t, b, "wal/")
-	if err := b.Put(t.Context(), "other/object", text("x"), nil); err != nil {
+	if err := storage.Put(t.Context(), b, "other/object", text("x"), nil); err != nil {
 		t.Fatal(err)
 	}
 	if got := tempFiles(t, dir); len(got) != 2 {
 		t.Errorf("after a Put elsewhere: got temporary files %q, want two", got)
 	}
-	if err := b.Put(t.Context(), "wal/object", text("x"), nil); err != nil {
+	if err := storage.Put(t.Context(), b, "wal/object", text("x"), nil); err != nil {
 		t.Fatal(err)
 	}
 	if got := tempFiles(t, dir); len(got) != 1 || !strings.Contains(got[0], "living") {
 		t.Errorf("after a Put beside: got temporary files %q, want that of the living", got)
 	}
-	if err := b.Put(t.Context(), "wal/killed", text("again"), nil); err != nil {
+	if err := storage.Put(t.Context(), b, "wal/killed", text("again"), nil); err != nil {
 		t.Errorf("the killed writer's object: %v", err)
 	}
 	fmt.Fprintln(living.stdin)

@@ -18,7 +18,7 @@ func TestLimit(t *testing.T) {
 	root := t.TempDir()
 	first := open(t, root)
 	for _, name := range []string{"archive.json", "wal/a", "wal/0000000100000000/b"} {
-		if err := first.Put(t.Context(), name, text(strings.Repeat("x", 1000)), nil); err != nil {
+		if err := storage.Put(t.Context(), first, name, text(strings.Repeat("x", 1000)), nil); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -36,7 +36,7 @@ func TestLimit(t *testing.T) {
 		{"wal/g", 1, true},
 		{"wal/h", 0, false},
 	} {
-		err := b.Put(t.Context(), test.name, text(strings.Repeat("x", test.size)), nil)
+		err := storage.Put(t.Context(), b, test.name, text(strings.Repeat("x", test.size)), nil)
 		if errors.Is(err, local.ErrFull) != test.full || (err != nil) != test.full {
 			t.Errorf("%s: got %v, want full %t", test.name, err, test.full)
 		}
@@ -48,7 +48,7 @@ func TestLimit(t *testing.T) {
 	if err != nil || len(left) > 0 {
 		t.Errorf("left behind: %q, %v", left, err)
 	}
-	if err := b.Put(t.Context(), "wal/d", text("x"), nil); !errors.Is(err, storage.ErrExist) {
+	if err := storage.Put(t.Context(), b, "wal/d", text("x"), nil); !errors.Is(err, storage.ErrExist) {
 		t.Errorf("an object that is there, in a full archive: got %v, want ErrExist", err)
 	}
 	if err := b.Replace(t.Context(), "note", []byte("x")); err != nil {
@@ -65,7 +65,7 @@ func TestLimitBelowUse(t *testing.T) {
 	b := open(t, root)
 	b.SetLimit(1000)
 	for range 2 {
-		if err := b.Put(t.Context(), "x", text("1"), nil); !errors.Is(err, local.ErrFull) || !strings.Contains(err.Error(), "2000 of 1000 bytes") {
+		if err := storage.Put(t.Context(), b, "x", text("1"), nil); !errors.Is(err, local.ErrFull) || !strings.Contains(err.Error(), "2000 of 1000 bytes") {
 			t.Errorf("got %v, want ErrFull", err)
 		}
 	}
@@ -79,7 +79,7 @@ func TestLimitIsShared(t *testing.T) {
 	var done sync.WaitGroup
 	for i := range 30 {
 		done.Go(func() {
-			err := b.Put(t.Context(), fmt.Sprintf("wal/%d", i), text(strings.Repeat("x", 1000)), nil)
+			err := storage.Put(t.Context(), b, fmt.Sprintf("wal/%d", i), text(strings.Repeat("x", 1000)), nil)
 			if err != nil && !errors.Is(err, local.ErrFull) {
 				t.Error(err)
 			}
@@ -97,12 +97,12 @@ func TestLimitAfterFailures(t *testing.T) {
 	b := open(t, quickDir(t))
 	b.SetLimit(3000)
 	for range 20 {
-		err := b.Put(t.Context(), "x", text(strings.Repeat("x", 1000)), func(io.Reader) error { return io.ErrUnexpectedEOF })
+		err := storage.Put(t.Context(), b, "x", text(strings.Repeat("x", 1000)), func(io.Reader) error { return io.ErrUnexpectedEOF })
 		if !errors.Is(err, io.ErrUnexpectedEOF) {
 			t.Fatalf("got %v", err)
 		}
 	}
-	if err := b.Put(t.Context(), "x", text("x"), nil); err != nil {
+	if err := storage.Put(t.Context(), b, "x", text("x"), nil); err != nil {
 		t.Errorf("after failures: %v", err)
 	}
 }
@@ -115,14 +115,14 @@ func TestLimitReadsLittle(t *testing.T) {
 	const logs, size = 30, 1000
 	object := func(log int, name string) string { return fmt.Sprintf("wal/00000001%08X/%s", log, name) }
 	for log := range logs {
-		if err := first.Put(t.Context(), object(log, "a"), text(strings.Repeat("x", size)), nil); err != nil {
+		if err := storage.Put(t.Context(), first, object(log, "a"), text(strings.Repeat("x", size)), nil); err != nil {
 			t.Fatal(err)
 		}
 	}
 	room := func(extra int64) error {
 		b := open(t, root)
 		b.SetLimit(logs*size + 10_000 + extra)
-		return b.Put(t.Context(), object(logs-1, "z"), text("x"), func(io.Reader) error { return io.ErrUnexpectedEOF })
+		return storage.Put(t.Context(), b, object(logs-1, "z"), text("x"), func(io.Reader) error { return io.ErrUnexpectedEOF })
 	}
 	const fits = "fits" // the check failed, behind the limit
 	answer := func(err error) string {
@@ -141,7 +141,7 @@ func TestLimitReadsLittle(t *testing.T) {
 	if got := answer(room(0)); got != fits {
 		t.Errorf("a directory that has not changed was read again: %s", got)
 	}
-	if err := first.Put(t.Context(), object(3, "b"), text("x"), nil); err != nil {
+	if err := storage.Put(t.Context(), first, object(3, "b"), text("x"), nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := room(0); !errors.Is(err, local.ErrFull) {
@@ -155,7 +155,7 @@ func TestLimitReadsLittle(t *testing.T) {
 	if got := answer(room(0)); got != fits {
 		t.Errorf("after a removal: %s", got)
 	}
-	if err := first.Put(t.Context(), "backups/b/data", text(strings.Repeat("x", 20_000)), nil); err != nil {
+	if err := storage.Put(t.Context(), first, "backups/b/data", text(strings.Repeat("x", 20_000)), nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := room(0); !errors.Is(err, local.ErrFull) {

@@ -62,47 +62,20 @@ func (b *Backend) path(name string) (string, error) {
 	return filepath.Join(b.root, filepath.FromSlash(name)), nil
 }
 
-// Put implements [storage.Backend].
-func (b *Backend) Put(ctx context.Context, name string, write func(io.Writer) error, check func(io.Reader) error) error {
+// Create implements [storage.Backend].
+func (b *Backend) Create(ctx context.Context, name string, o storage.CreateOptions) (storage.Writer, error) {
 	file, err := b.path(name)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if _, err := os.Lstat(file); err == nil {
-		return taken(file)
+		return nil, taken(file)
 	}
 	f, err := b.create(name, file)
 	if err != nil {
-		return b.explain(name, err)
+		return nil, b.explain(name, err)
 	}
-	defer f.Discard()
-	if err := write(f); err != nil {
-		return err
-	}
-	if err := ctx.Err(); err != nil {
-		return err
-	}
-	release, err := b.limit.reserve(f.File)
-	if err != nil {
-		return err
-	}
-	readBack := func(f *os.File) error {
-		if check == nil {
-			return nil
-		}
-		if _, err := f.Seek(0, io.SeekStart); err != nil {
-			return err
-		}
-		return check(f)
-	}
-	if err := f.Commit(readBack); err != nil {
-		release()
-		if _, named := os.Lstat(file); named == nil && errors.Is(err, fs.ErrExist) {
-			return taken(file)
-		}
-		return err
-	}
-	return durable.SyncPath(b.root, path.Dir(path.Dir(name)))
+	return &writer{File: f, b: b, name: name, path: file}, nil
 }
 
 // create begins a file, in directories that are made where they are missing. Prune may remove one that is still empty.
@@ -117,6 +90,63 @@ func (b *Backend) create(name, file string) (*durable.File, error) {
 		if !errors.Is(err, fs.ErrNotExist) || try == 3 {
 			return f, err
 		}
+	}
+}
+
+// A writer is a temporary file that is to become an object.
+type writer struct {
+	*durable.File
+	b       *Backend
+	name    string
+	path    string // that it will have
+	release func() // gives back its place below the limit; nil while it has none
+}
+
+// Verify implements [storage.Writer]. What it has read is what is on disk, and what Commit gives a name to.
+func (w *writer) Verify(ctx context.Context, read func(io.Reader) error) error {
+	if err := w.ready(ctx); err != nil {
+		return err
+	}
+	if err := w.Sync(); err != nil {
+		return err
+	}
+	if _, err := w.Seek(0, io.SeekStart); err != nil {
+		return err
+	}
+	return read(w.File.File)
+}
+
+// Commit implements [storage.Writer].
+func (w *writer) Commit(ctx context.Context) error {
+	if err := w.ready(ctx); err != nil {
+		return err
+	}
+	if err := w.File.Commit(nil); err != nil {
+		if _, named := os.Lstat(w.path); named == nil && errors.Is(err, fs.ErrExist) {
+			return taken(w.path)
+		}
+		return err
+	}
+	w.release = nil // it has what it needs
+	return durable.SyncPath(w.b.root, path.Dir(path.Dir(w.name)))
+}
+
+// ready reserves the place of what was written, before any of it is made durable.
+func (w *writer) ready(ctx context.Context) error {
+	if err := ctx.Err(); err != nil || w.release != nil {
+		return err
+	}
+	var err error
+	w.release, err = w.b.limit.reserve(w.File.File)
+	return err
+}
+
+// Discard implements [storage.Writer].
+func (w *writer) Discard() {
+	w.File.Discard()
+	if w.release != nil {
+		w.release()
+		w.release = nil
 	}
 }
 
@@ -140,7 +170,7 @@ func (b *Backend) Sync(ctx context.Context, name string) error {
 	return durable.SyncPath(b.root, path.Dir(name))
 }
 
-// Replace implements [storage.Replacer].
+// Replace implements [storage.Backend].
 func (b *Backend) Replace(ctx context.Context, name string, content []byte) error {
 	file, err := b.path(name)
 	if err != nil {
@@ -349,7 +379,19 @@ func (b *Backend) HasDir(ctx context.Context, dir string) (bool, error) {
 }
 
 // Remove implements [storage.Backend].
-func (b *Backend) Remove(ctx context.Context, name string) error {
+func (b *Backend) Remove(ctx context.Context, names ...string) error {
+	var missing error
+	for _, name := range names {
+		if err := b.remove(name); errors.Is(err, storage.ErrNotExist) {
+			missing = err
+		} else if err != nil {
+			return err
+		}
+	}
+	return missing
+}
+
+func (b *Backend) remove(name string) error {
 	file, err := b.path(name)
 	if err != nil {
 		return err

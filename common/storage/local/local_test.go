@@ -49,8 +49,8 @@ func TestConformance(t *testing.T) {
 // The answers of an archive that is there, by any of its methods.
 func everyMethod(t *testing.T, b *local.Backend) map[string]error {
 	errs := map[string]error{
-		"Put":         b.Put(t.Context(), "object", text("x"), nil),
-		"Put below":   b.Put(t.Context(), "dir/sub/object", text("x"), nil),
+		"Put":         storage.Put(t.Context(), b, "object", text("x"), nil),
+		"Put below":   storage.Put(t.Context(), b, "dir/sub/object", text("x"), nil),
 		"Remove":      b.Remove(t.Context(), "dir/other"),
 		"Sync":        b.Sync(t.Context(), "dir/other"),
 		"Replace":     b.Replace(t.Context(), "note", []byte("x")),
@@ -120,7 +120,7 @@ func TestModes(t *testing.T) {
 	}
 	root := t.TempDir()
 	b := open(t, root)
-	if err := b.Put(t.Context(), "wal/0000000100000000/object", text("x"), nil); err != nil {
+	if err := storage.Put(t.Context(), b, "wal/0000000100000000/object", text("x"), nil); err != nil {
 		t.Fatal(err)
 	}
 	if err := b.Replace(t.Context(), "standbys/note", []byte("x")); err != nil {
@@ -148,7 +148,7 @@ func TestListSkips(t *testing.T) {
 	if err := os.Mkdir(filepath.Join(root, ".snapshot"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	err := b.Put(t.Context(), "put", func(w io.Writer) error {
+	err := storage.Put(t.Context(), b, "put", func(w io.Writer) error {
 		wantList(t, b, "", storage.Entry{Name: "object", Size: 1})
 		return text("xy")(w)
 	}, nil)
@@ -180,10 +180,10 @@ func TestSymbolicLinks(t *testing.T) {
 	root, disk := t.TempDir(), t.TempDir()
 	b := open(t, root)
 	const dir = "wal/0000000100000000/"
-	if err := b.Put(t.Context(), dir+"a", text("content"), nil); err != nil {
+	if err := storage.Put(t.Context(), b, dir+"a", text("content"), nil); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Put(t.Context(), "wal/file", text("content"), nil); err != nil {
+	if err := storage.Put(t.Context(), b, "wal/file", text("content"), nil); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"wal/0000000100000000", "wal/file"} {
@@ -220,11 +220,11 @@ func TestSymbolicLinks(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{dir + "a", "wal/file", "wal/lost"} {
-		if err := b.Put(t.Context(), name, text("other"), nil); !errors.Is(err, storage.ErrExist) {
+		if err := storage.Put(t.Context(), b, name, text("other"), nil); !errors.Is(err, storage.ErrExist) {
 			t.Errorf("put %s: got %v, want ErrExist", name, err)
 		}
 	}
-	if err := b.Put(t.Context(), dir+"b", text("new"), nil); err != nil {
+	if err := storage.Put(t.Context(), b, dir+"b", text("new"), nil); err != nil {
 		t.Errorf("put beside: %v", err)
 	}
 	if _, err := os.Stat(filepath.Join(disk, "0000000100000000", "b")); err != nil {
@@ -242,13 +242,13 @@ func TestOpenDirectory(t *testing.T) {
 	if _, err := b.Open(t.Context(), "x.zst"); err == nil || errors.Is(err, storage.ErrNotExist) {
 		t.Errorf("got %v, want an error that is not ErrNotExist", err)
 	}
-	if err := b.Put(t.Context(), "x.zst", text("x"), nil); !errors.Is(err, storage.ErrExist) {
+	if err := storage.Put(t.Context(), b, "x.zst", text("x"), nil); !errors.Is(err, storage.ErrExist) {
 		t.Errorf("put: got %v, want ErrExist", err)
 	}
 	if err := os.WriteFile(filepath.Join(root, "file"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := b.Put(t.Context(), "file/below", text("x"), nil); err == nil || errors.Is(err, storage.ErrNotExist) {
+	if err := storage.Put(t.Context(), b, "file/below", text("x"), nil); err == nil || errors.Is(err, storage.ErrNotExist) {
 		t.Errorf("put below a file: got %v, want an error that is not ErrNotExist", err)
 	}
 }
@@ -262,7 +262,7 @@ func TestLinkLeadsNowhere(t *testing.T) {
 		root, disk := t.TempDir(), filepath.Join(t.TempDir(), "disk")
 		b := open(t, root)
 		const dir = "wal/0000000100000000/"
-		if err := b.Put(t.Context(), dir+"a", text("content"), nil); err != nil {
+		if err := storage.Put(t.Context(), b, dir+"a", text("content"), nil); err != nil {
 			t.Fatal(err)
 		}
 		for _, err := range []error{os.Rename(filepath.Join(root, moved), disk), os.Symlink(disk, filepath.Join(root, moved))} {
@@ -278,7 +278,7 @@ func TestLinkLeadsNowhere(t *testing.T) {
 		_, errOpen := b.Open(t.Context(), dir+"a")
 		_, errDir := b.HasDir(t.Context(), "wal/0000000100000000")
 		for what, err := range map[string]error{
-			"list": errList, "open": errOpen, "look for": errDir, "put": b.Put(t.Context(), dir+"b", text("x"), nil),
+			"list": errList, "open": errOpen, "look for": errDir, "put": storage.Put(t.Context(), b, dir+"b", text("x"), nil),
 			"replace": b.Replace(t.Context(), dir+"a", []byte("x")), "remove": b.Remove(t.Context(), dir+"a"), "make": b.MakeDir(t.Context(), dir[:len(dir)-1]),
 		} {
 			if !errors.Is(err, storage.ErrUnavailable) || errors.Is(err, storage.ErrNotExist) {

@@ -20,31 +20,60 @@ type Backend struct {
 	objects map[string][]byte
 }
 
-// Put implements [storage.Backend].
-func (b *Backend) Put(ctx context.Context, name string, write func(io.Writer) error, check func(io.Reader) error) error {
+// Create implements [storage.Backend].
+func (b *Backend) Create(ctx context.Context, name string, o storage.CreateOptions) (storage.Writer, error) {
 	if err := storage.CheckName(name); err != nil {
-		return err
-	}
-	var content bytes.Buffer
-	if err := write(&content); err != nil {
-		return err
-	}
-	if check != nil {
-		if err := check(bytes.NewReader(content.Bytes())); err != nil {
-			return err
-		}
-	}
-	if err := ctx.Err(); err != nil {
-		return err
+		return nil, err
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if err := b.free(name); err != nil {
+		return nil, err
+	}
+	return &writer{b: b, name: name}, nil
+}
+
+// free fails with ErrExist for a name that is taken.
+func (b *Backend) free(name string) error {
 	if _, ok := b.objects[name]; ok {
 		return fmt.Errorf("create %s: %w", name, storage.ErrExist)
 	}
-	b.set(name, content.Bytes())
 	return nil
 }
+
+type writer struct {
+	content bytes.Buffer
+	b       *Backend
+	name    string
+}
+
+// Write implements [storage.Writer].
+func (w *writer) Write(p []byte) (int, error) { return w.content.Write(p) }
+
+// Verify implements [storage.Writer].
+func (w *writer) Verify(ctx context.Context, read func(io.Reader) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return read(bytes.NewReader(w.content.Bytes()))
+}
+
+// Commit implements [storage.Writer].
+func (w *writer) Commit(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	w.b.mu.Lock()
+	defer w.b.mu.Unlock()
+	if err := w.b.free(w.name); err != nil {
+		return err
+	}
+	w.b.set(w.name, w.content.Bytes())
+	return nil
+}
+
+// Discard implements [storage.Writer].
+func (w *writer) Discard() {}
 
 func (b *Backend) set(name string, content []byte) {
 	if b.objects == nil {
@@ -53,7 +82,7 @@ func (b *Backend) set(name string, content []byte) {
 	b.objects[name] = content
 }
 
-// Replace implements [storage.Replacer].
+// Replace implements [storage.Backend].
 func (b *Backend) Replace(ctx context.Context, name string, content []byte) error {
 	if err := storage.CheckName(name); err != nil {
 		return err
@@ -106,15 +135,18 @@ func (b *Backend) List(ctx context.Context, prefix string) ([]storage.Entry, err
 }
 
 // Remove implements [storage.Backend].
-func (b *Backend) Remove(ctx context.Context, name string) error {
-	if err := storage.CheckName(name); err != nil {
-		return err
-	}
+func (b *Backend) Remove(ctx context.Context, names ...string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if _, ok := b.objects[name]; !ok {
-		return fmt.Errorf("remove %s: %w", name, storage.ErrNotExist)
+	var missing error
+	for _, name := range names {
+		if err := storage.CheckName(name); err != nil {
+			return err
+		}
+		if _, ok := b.objects[name]; !ok {
+			missing = fmt.Errorf("remove %s: %w", name, storage.ErrNotExist)
+		}
+		delete(b.objects, name)
 	}
-	delete(b.objects, name)
-	return nil
+	return missing
 }

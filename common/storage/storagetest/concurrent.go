@@ -27,7 +27,7 @@ func race(t *testing.T, b storage.Backend, name string, writers int) {
 	for i := range writers {
 		done.Go(func() {
 			var once gosync.Once
-			errs[i] = b.Put(t.Context(), name, func(w io.Writer) error {
+			errs[i] = storage.Put(t.Context(), b, name, func(w io.Writer) error {
 				once.Do(meet) // all of them have found the name free before one has stored anything
 				return write(contentOf(i))(w)
 			}, nil)
@@ -50,7 +50,7 @@ func race(t *testing.T, b storage.Backend, name string, writers int) {
 		return
 	}
 	wantContent(t, b, name, contentOf(winner))
-	if err := b.Put(t.Context(), name, write("late"), nil); !errors.Is(err, storage.ErrExist) {
+	if err := storage.Put(t.Context(), b, name, write("late"), nil); !errors.Is(err, storage.ErrExist) {
 		t.Errorf("%s: a late writer: got %v, want ErrExist", name, err)
 	}
 	wantContent(t, b, name, contentOf(winner))
@@ -123,7 +123,7 @@ func newDirectory(t *testing.T, b storage.Backend) {
 		for i := range 16 {
 			done.Go(func() {
 				name := fmt.Sprintf("a%d/b/c/%d", round, i)
-				if err := b.Put(t.Context(), name, write(name), nil); err != nil {
+				if err := storage.Put(t.Context(), b, name, write(name), nil); err != nil {
 					t.Errorf("put %s: %v", name, err)
 				}
 			})
@@ -156,7 +156,7 @@ func wholeForReaders(t *testing.T, b storage.Backend) {
 				}
 			})
 		}
-		err := b.Put(t.Context(), name, func(w io.Writer) error {
+		err := storage.Put(t.Context(), b, name, func(w io.Writer) error {
 			for part := content; part != ""; part = part[1<<16:] {
 				if _, err := io.WriteString(w, part[:1<<16]); err != nil {
 					return err

@@ -29,15 +29,11 @@ func sync(t *testing.T, b storage.Backend) {
 }
 
 func replace(t *testing.T, b storage.Backend) {
-	r, ok := b.(storage.Replacer)
-	if !ok {
-		return // this backend keeps no notes
-	}
 	put(t, b, "notes/put", "put")
 	for _, name := range []string{"note", "notes/note", "notes/deeper/note", "notes/put"} {
 		for _, content := range []string{"first", "", strings.Repeat("longer", 10_000), "last"} {
 			b2 := []byte(content)
-			if err := r.Replace(t.Context(), name, b2); err != nil {
+			if err := b.Replace(t.Context(), name, b2); err != nil {
 				t.Errorf("replace %s: %v", name, err)
 			}
 			for i := range b2 {
@@ -45,7 +41,7 @@ func replace(t *testing.T, b storage.Backend) {
 			}
 			wantContent(t, b, name, content)
 		}
-		if err := b.Put(t.Context(), name, write("x"), nil); !errors.Is(err, storage.ErrExist) {
+		if err := storage.Put(t.Context(), b, name, write("x"), nil); !errors.Is(err, storage.ErrExist) {
 			t.Errorf("put %s: got %v, want ErrExist", name, err)
 		}
 		wantContent(t, b, name, "last")
@@ -59,12 +55,8 @@ func replace(t *testing.T, b storage.Backend) {
 
 // A note is always there while it is replaced, and always one of those that were written.
 func replaceWholeForReaders(t *testing.T, b storage.Backend) {
-	r, ok := b.(storage.Replacer)
-	if !ok {
-		return
-	}
 	short, long := strings.Repeat("s", 10), strings.Repeat("l", 100_000)
-	if err := r.Replace(t.Context(), "note", []byte(short)); err != nil {
+	if err := b.Replace(t.Context(), "note", []byte(short)); err != nil {
 		t.Fatal(err)
 	}
 	stop := make(chan struct{})
@@ -86,7 +78,7 @@ func replaceWholeForReaders(t *testing.T, b storage.Backend) {
 	}
 	for range 20 {
 		for _, content := range []string{long, short} {
-			if err := r.Replace(t.Context(), "note", []byte(content)); err != nil {
+			if err := b.Replace(t.Context(), "note", []byte(content)); err != nil {
 				t.Error(err)
 			}
 		}

@@ -49,7 +49,7 @@ func Run(t *testing.T, open func(t *testing.T) storage.Backend) {
 // put stores an object that must be stored.
 func put(t *testing.T, b storage.Backend, name, content string) {
 	t.Helper()
-	if err := b.Put(t.Context(), name, write(content), nil); err != nil {
+	if err := storage.Put(t.Context(), b, name, write(content), nil); err != nil {
 		t.Fatalf("put %s: %v", name, err)
 	}
 }
@@ -203,7 +203,7 @@ func bigObject(t *testing.T, b storage.Backend) {
 		}
 		return err
 	}
-	if err := b.Put(t.Context(), "big", writeAll, compare); err != nil {
+	if err := storage.Put(t.Context(), b, "big", writeAll, compare); err != nil {
 		t.Fatal(err)
 	}
 	o, err := b.Open(t.Context(), "big")
@@ -245,16 +245,14 @@ func noNames(t *testing.T, b storage.Backend) {
 	}
 	for _, name := range append(outside, "", "a/", "a/b/") {
 		errs := map[string]error{
-			"Put":    b.Put(t.Context(), name, called, nil),
+			"Put":    storage.Put(t.Context(), b, name, called, nil),
 			"Remove": b.Remove(t.Context(), name),
 		}
 		_, errs["Open"] = b.Open(t.Context(), name)
 		if s, ok := b.(storage.Syncer); ok {
 			errs["Sync"] = s.Sync(t.Context(), name)
 		}
-		if r, ok := b.(storage.Replacer); ok {
-			errs["Replace"] = r.Replace(t.Context(), name, []byte("x"))
-		}
+		errs["Replace"] = b.Replace(t.Context(), name, []byte("x"))
 		for method, err := range errs {
 			if !errors.Is(err, storage.ErrName) {
 				t.Errorf("%s %q: got %v, want ErrName", method, name, err)
@@ -288,7 +286,7 @@ func exist(t *testing.T, b storage.Backend) {
 			put(t, b, name, first)
 			for _, second := range []string{"second", "", "first"} {
 				for _, check := range []func(io.Reader) error{nil, func(io.Reader) error { return nil }} {
-					if err := b.Put(t.Context(), name, write(second), check); !errors.Is(err, storage.ErrExist) {
+					if err := storage.Put(t.Context(), b, name, write(second), check); !errors.Is(err, storage.ErrExist) {
 						t.Errorf("%s: got %v, want ErrExist", name, err)
 					}
 				}
@@ -327,7 +325,7 @@ func failingPut(t *testing.T, b storage.Backend) {
 	}
 	for i, test := range tests {
 		name := fmt.Sprintf("dir%d/object", i)
-		if err := b.Put(test.ctx, name, test.write, test.check); !errors.Is(err, test.want) {
+		if err := storage.Put(test.ctx, b, name, test.write, test.check); !errors.Is(err, test.want) {
 			t.Errorf("%s: got %v, want %v", test.name, err, test.want)
 		}
 		wantNothing(t, b, name)
@@ -340,7 +338,7 @@ func check(t *testing.T, b storage.Backend) {
 	for i, content := range []string{"", "x", strings.Repeat("0123456789", 30_000)} {
 		calls := 0
 		name := fmt.Sprint(i)
-		err := b.Put(t.Context(), name, write(content), func(r io.Reader) error {
+		err := storage.Put(t.Context(), b, name, write(content), func(r io.Reader) error {
 			calls++
 			got, err := io.ReadAll(r)
 			if err == nil && string(got) != content {
@@ -354,14 +352,14 @@ func check(t *testing.T, b storage.Backend) {
 		wantContent(t, b, name, content)
 	}
 	// A check that does not look takes nothing from the object.
-	if err := b.Put(t.Context(), "unread", write("content"), func(io.Reader) error { return nil }); err != nil {
+	if err := storage.Put(t.Context(), b, "unread", write("content"), func(io.Reader) error { return nil }); err != nil {
 		t.Error(err)
 	}
 	wantContent(t, b, "unread", "content")
 }
 
 func invisibleUntilDone(t *testing.T, b storage.Backend) {
-	err := b.Put(t.Context(), "dir/object", func(w io.Writer) error {
+	err := storage.Put(t.Context(), b, "dir/object", func(w io.Writer) error {
 		err := write(strings.Repeat("x", 300_000))(w)
 		wantNothing(t, b, "dir/object")
 		return err
