@@ -178,10 +178,22 @@ func TestCheckOfServer(t *testing.T) {
 
 	// The statistics begin anew after a crash. The archive shows that the command, whatever it is, has archived here.
 	wrapper := filepath.Join(r.dir, "wrapper")
-	r.must(os.WriteFile(wrapper, []byte("#!/bin/sh\nexec "+strings.Replace(r.archiveCommand(), "%p", "$1", 1)+"\n"), 0o755))
+	r.must(os.WriteFile(wrapper, []byte("#!/bin/sh\nwhile [ -e "+wrapper+".hold ]; do sleep 0.1; done\nexec "+strings.Replace(r.archiveCommand(), "%p", "$1", 1)+"\n"), 0o755))
 	set("archive_command", wrapper+" %p")
 	r.must(c.Exec(r.ctx(), "SELECT pg_stat_reset_shared('archiver')"))
 	r.check(c, report.OK, nil)
+
+	// What a quiet server has just finished has not waited since it archived the segment before.
+	r.cut(c)
+	r.must(c.Exec(r.ctx(), "SELECT pg_sleep(2)"))
+	r.must(os.WriteFile(wrapper+".hold", nil, 0o644))
+	turn(1)
+	late := r.status("--conninfo", c.ConnString())
+	if s := late.Server; s.Lag == nil || s.Lag.Segments != 1 || s.Lag.Seconds > late.Time.Sub(*s.LastArchivedTime).Seconds()-1 {
+		t.Errorf("lag %+v at %s, after the last segment was archived at %s", s.Lag, late.Time, s.LastArchivedTime)
+	}
+	r.must(os.Remove(wrapper + ".hold"))
+	r.cut(c)
 
 	for _, command := range []string{"/bin/true", strings.Replace(r.archiveCommand(), r.spool, filepath.Join(r.dir, "elsewhere"), 1)} {
 		if strings.Contains(command, "elsewhere") {

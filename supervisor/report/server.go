@@ -49,8 +49,8 @@ type Server struct {
 type Lag struct {
 	Bytes    int64 `json:"bytes"`    // with those of the segment that is being written
 	Segments int64 `json:"segments"` // complete ones
-	// Seconds are those for which complete ones wait: since the oldest of them was first seen missing, or since the server
-	// archived its last one, if that is longer; 0 if none waits.
+	// Seconds are those for which complete ones wait: since the oldest of them was first seen missing or, if that is longer,
+	// since the server archived its last one, or finished that oldest one later; 0 if none waits.
 	Seconds float64 `json:"seconds"`
 	First   string  `json:"first"` // the oldest complete segment that is missing; empty if none is
 }
@@ -159,6 +159,13 @@ func (s *Server) takeLag(ctx context.Context, conn *pgserver.Conn, a *archive.Ar
 		first = wal.SegmentAt(n.Timeline, wal.LSN(end*size), inv.SegmentSize)
 		s.Lag.First = first.String()
 	}
+	if s.Lag.Segments > 0 {
+		if archived = waits(ctx, conn, first, archived); !archived.IsZero() {
+			if there, err := a.HasName(ctx, first); err == nil && there {
+				archived = time.Time{} // it has come since the archive was listed
+			}
+		}
+	}
 	since, err := a.NoteLacking(ctx, first, now)
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -170,6 +177,17 @@ func (s *Server) takeLag(ctx context.Context, conn *pgserver.Conn, a *archive.Ar
 		s.Lag.Seconds = max(0, now.Sub(since).Seconds())
 	}
 	return nil
+}
+
+// waits gives since when a segment can have waited at most, if the server archived its last one at this time: a server that
+// wrote little before has just finished it. Servers from 12 on know when that was, and tell those who may monitor them.
+func waits(ctx context.Context, conn *pgserver.Conn, segment wal.Name, archived time.Time) time.Time {
+	var ready time.Time
+	err := conn.QueryRow(ctx, `SELECT modification FROM pg_ls_archive_statusdir() WHERE name = $1`, segment.String()+".ready").Scan(&ready)
+	if err == nil && !archived.IsZero() && ready.After(archived) {
+		return ready
+	}
+	return archived
 }
 
 // takeReady counts the files that wait, in the data directory or by asking the server, which knows from 12 on and tells
