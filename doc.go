@@ -13,7 +13,7 @@
 //	supervisor/drill        archive backup durable host storage wal supervisor/launch supervisor/pgconf supervisor/pgserver supervisor/restore
 //	supervisor/launch       archive cli host pgdata wal supervisor/pgconf supervisor/pgserver
 //	supervisor/pgconf       pgdata
-//	supervisor/pgserver     cli pgdata wal | jackc/pgx
+//	supervisor/pgserver     cli conninfo pgdata wal | jackc/pgx
 //	supervisor/metrics      wal supervisor/report | prometheus/client_golang
 //	supervisor/progress     | schollz/progressbar x/term
 //	supervisor/promote      archive cli codec pgdata storage wal supervisor/pgserver supervisor/spool
@@ -24,10 +24,10 @@
 //	supervisor/restore      archive backup cli codec durable pgdata storage wal supervisor/launch supervisor/pgconf supervisor/pgserver | x/sync x/sys zeebo/xxh3
 //	supervisor/retain       archive backup storage wal
 //	supervisor/service      cli | kardianos/service cenkalti/backoff robfig/cron x/sys
-//	supervisor/setup        archive cli config durable pgdata storage storage/local wal supervisor/launch supervisor/pgconf supervisor/pgserver | x/sys
+//	supervisor/setup        archive cli config conninfo durable pgdata storage storage/local wal supervisor/launch supervisor/pgconf supervisor/pgserver | x/sys
 //	supervisor/spool        archive durable host storage storage/local wal supervisor/pgserver
 //	supervisor/verify       archive backup codec storage wal | x/sync zeebo/xxh3
-//	supervisor/walmgr       cli
+//	supervisor/walmgr       cli conninfo
 //	common/archive          backup codec durable host storage wal | x/sync x/sys zeebo/xxh3
 //	common/backup           codec storage wal
 //	common/backup/volume    backup codec storage | zeebo/xxh3
@@ -35,6 +35,7 @@
 //	common/cmdtest          *
 //	common/codec            | klauspost/compress pierrec/lz4 zeebo/xxh3 x/sync
 //	common/config           codec | jessevdk/go-flags
+//	common/conninfo
 //	common/durable          | x/sys
 //	common/host             | x/sys
 //	common/pgdata           durable wal

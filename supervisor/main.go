@@ -14,10 +14,10 @@ import (
 	"walkeep/common/archive"
 	"walkeep/common/cli"
 	"walkeep/common/config"
+	"walkeep/common/conninfo"
 	"walkeep/common/storage"
 	"walkeep/common/storage/local"
 	"walkeep/common/wal"
-	"walkeep/supervisor/pgserver"
 	"walkeep/supervisor/spool"
 )
 
@@ -105,7 +105,7 @@ func run(args []string, msg *cli.Messages) error {
 	if name != "check" && name != "status" { // which report them
 		msg.Problems(problems)
 	}
-	if pgserver.HasPassword(c.Conninfo) && strings.Contains(strings.Join(args, "\x00"), c.Conninfo) {
+	if conninfo.HasPassword(c.Conninfo) && strings.Contains(strings.Join(args, "\x00"), c.Conninfo) {
 		msg.Warn("put it into the password file (~/.pgpass) or a service file", "every user of this host can see the password in --conninfo")
 	}
 	ctx, stop := cli.Context()

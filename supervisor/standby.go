@@ -12,7 +12,7 @@ import (
 	"walkeep/common/archive"
 	"walkeep/common/cli"
 	"walkeep/common/config"
-	"walkeep/supervisor/pgserver"
+	"walkeep/common/conninfo"
 	"walkeep/supervisor/restore"
 )
 
@@ -32,8 +32,8 @@ func (o *restoreOptions) checkStandby() error {
 
 // asStandby makes a restore one of a standby that is fed from the spool, and from its primary if there is one.
 func (e *env) asStandby(r *restore.Options, command, slot string) error {
-	switch err := pgserver.CheckPrimary(e.PrimaryConninfo); {
-	case errors.Is(err, pgserver.ErrSecret):
+	switch err := conninfo.CheckPrimary(e.PrimaryConninfo); {
+	case errors.Is(err, conninfo.ErrSecret):
 		return cli.Fail(exitUsage, fmt.Errorf("primary-conninfo is refused: %w, and the standby's configuration would show it", err),
 			"put the password into the password file of the server's user (~/.pgpass), or into another one that passfile=FILE in primary-conninfo names")
 	case err != nil:
@@ -45,7 +45,7 @@ func (e *env) asStandby(r *restore.Options, command, slot string) error {
 	}
 	s := &restore.Standby{Primary: e.PrimaryConninfo, Slot: slot}
 	if host, err := os.Hostname(); err == nil && s.Primary != "" {
-		s.Primary = pgserver.WithApplication(s.Primary, host)
+		s.Primary = conninfo.WithApplication(s.Primary, host)
 	}
 	r.Recovery.Standby = s
 	return e.fromSpool(r, command)

@@ -13,18 +13,17 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"walkeep/common/conninfo"
 )
 
 // connectTimeout is how long a connection may take where connect_timeout does not say it.
 const connectTimeout = 30 * time.Second
 
-// ErrSecret says that a conninfo holds a secret where it must not.
-var ErrSecret = errors.New("it holds a password")
-
 // A Conn is a connection for SQL. It is not safe for concurrent use.
 type Conn struct {
 	*pgx.Conn
-	here Conninfo
+	here conninfo.Info
 }
 
 // Here is the conninfo of the very server that the connection leads to, for another connection to it. It may hold a password.
@@ -66,11 +65,11 @@ func connectFirst[C any](ctx context.Context, conninfo string, open func(ctx con
 	if err != nil {
 		return none, err
 	}
-	places, err := whole.places()
+	places, err := placesOf(whole)
 	if err != nil {
 		return none, err
 	}
-	wanted, _ := whole.value("target_session_attrs")
+	wanted, _ := whole.Value("target_session_attrs")
 	tries := []string{wanted}
 	switch wanted {
 	case "", "any":
@@ -113,43 +112,43 @@ func refusedLogin(err error) bool {
 
 // A Place is one of the servers that a conninfo names.
 type Place struct {
-	address
-	conninfo Conninfo // complete, of all servers
-	config   *pgx.ConnConfig
+	conninfo.Address
+	whole  conninfo.Info // complete, of all servers
+	config *pgx.ConnConfig
 }
 
 // String is the host and the port.
 func (p Place) String() string {
-	host := p.host
-	if p.addr != "" {
-		host = p.addr
+	host := p.Host
+	if p.Addr != "" {
+		host = p.Addr
 	}
-	return net.JoinHostPort(host, strconv.Itoa(int(p.port)))
+	return net.JoinHostPort(host, strconv.Itoa(int(p.Port)))
 }
 
 // read reads a conninfo, with what the service and the environment add to it.
-func read(text string, look environment) (Conninfo, error) {
-	c, err := ParseConninfo(text)
+func read(text string, look conninfo.Environment) (conninfo.Info, error) {
+	c, err := conninfo.Parse(text)
 	if err != nil {
 		return nil, fmt.Errorf("read conninfo: %w", err)
 	}
-	return c.complete(look)
+	return c.Complete(look)
 }
 
-// places are the servers that a complete conninfo names.
-func (c Conninfo) places() ([]Place, error) {
-	addresses, err := c.addresses()
+// placesOf are the servers that a complete conninfo names.
+func placesOf(c conninfo.Info) ([]Place, error) {
+	addresses, err := c.Addresses()
 	if err != nil {
 		return nil, err
 	}
 	var all []Place
 	for _, a := range addresses {
-		hosts := []string{a.host}
-		if a.host == "" && a.addr == "" {
-			hosts = defaultHosts(a.port)
+		hosts := []string{a.Host}
+		if a.Host == "" && a.Addr == "" {
+			hosts = conninfo.DefaultHosts(a.Port)
 		}
-		for _, a.host = range hosts {
-			p, err := c.place(a)
+		for _, a.Host = range hosts {
+			p, err := placeOf(c, a)
 			if err != nil {
 				return nil, err
 			}
@@ -159,49 +158,44 @@ func (c Conninfo) places() ([]Place, error) {
 	return all, nil
 }
 
-// place is how one of the servers is connected to.
-func (c Conninfo) place(a address) (Place, error) {
-	p := Place{address: a, conninfo: c}
-	host := a.host
+// placeOf is how one of the servers is connected to.
+func placeOf(c conninfo.Info, a conninfo.Address) (Place, error) {
+	p := Place{Address: a, whole: c}
+	host := a.Host
 	switch {
-	case a.addr != "" && (host == "" || filepath.IsAbs(host) || host[0] == '@'):
-		host = a.addr // it counts, and there is no name to check
+	case a.Addr != "" && (host == "" || filepath.IsAbs(host) || host[0] == '@'):
+		host = a.Addr // it counts, and there is no name to check
 	case strings.HasPrefix(host, "@"):
 		host = "/" + host // an abstract socket, which the driver would look up as a name
 	}
-	var words Conninfo
-	for _, k := range keywords {
-		if value, said := c.value(k.name); said && k.use == passed {
-			words = append(words, Keyword{k.name, value})
-		}
-	}
-	timeout, err := c.timeout()
+	words := c.Passed()
+	timeout, err := timeoutOf(c)
 	if err != nil {
 		return p, err
 	}
-	words = append(words, Keyword{"host", host}, Keyword{"port", strconv.Itoa(int(a.port))}, Keyword{"target_session_attrs", "any"},
-		Keyword{"connect_timeout", strconv.Itoa(int(timeout / time.Second))})
+	words = words.With("host", host).With("port", strconv.Itoa(int(a.Port))).With("target_session_attrs", "any").
+		With("connect_timeout", strconv.Itoa(int(timeout/time.Second)))
 	for _, name := range []string{"service", "servicefile"} { // the driver reads it once more, if PGSERVICE is set
-		if value, said := c.value(name); said {
-			words = append(words, Keyword{name, value})
+		if value, said := c.Value(name); said {
+			words = words.With(name, value)
 		}
 	}
-	keyPassword, _ := c.value("sslpassword")
+	keyPassword, _ := c.Value("sslpassword")
 	config, err := pgx.ParseConfigWithOptions(words.String(), pgx.ParseConfigOptions{ParseConfigOptions: pgconn.ParseConfigOptions{
 		GetSSLPassword: func(context.Context) string { return keyPassword },
 	}})
 	if err != nil {
 		return p, fmt.Errorf("read conninfo: %w", reason(err))
 	}
-	if password, said := c.value("password"); said && password != "" {
+	if password, said := c.Value("password"); said && password != "" {
 		config.Password = password
 	}
 	if config.Database == "" {
 		config.Database = "postgres"
 	}
 	config.DialFunc = dialAbstract(config.DialFunc)
-	if a.addr != "" {
-		config.LookupFunc = func(context.Context, string) ([]string, error) { return []string{a.addr}, nil }
+	if a.Addr != "" {
+		config.LookupFunc = func(context.Context, string) ([]string, error) { return []string{a.Addr}, nil }
 	}
 	config.DefaultQueryExecMode = pgx.QueryExecModeExec // nothing is worth preparing
 	prepareSession(config)
@@ -209,9 +203,9 @@ func (c Conninfo) place(a address) (Place, error) {
 	return p, nil
 }
 
-// timeout is what connect_timeout says.
-func (c Conninfo) timeout() (time.Duration, error) {
-	text, _ := c.value("connect_timeout")
+// timeoutOf is what connect_timeout says.
+func timeoutOf(c conninfo.Info) (time.Duration, error) {
+	text, _ := c.Value("connect_timeout")
 	if text == "" {
 		return connectTimeout, nil
 	}
@@ -260,17 +254,17 @@ func (p Place) connectWith(ctx context.Context, config *pgx.ConnConfig) (*Conn, 
 	if err != nil {
 		return nil, err
 	}
-	return &Conn{conn, p.conninfo.at(p.address, conn.PgConn().Conn().RemoteAddr())}, nil
+	return &Conn{conn, at(p.whole, p.Address, conn.PgConn().Conn().RemoteAddr())}, nil
 }
 
 // at is a conninfo for the very server to which a connection was made, whatever other servers there are and whatever the
 // environment says.
-func (c Conninfo) at(a address, remote net.Addr) Conninfo {
+func at(c conninfo.Info, a conninfo.Address, remote net.Addr) conninfo.Info {
 	addr := ""
 	if tcp, ok := remote.(*net.TCPAddr); ok {
 		addr = (&net.IPAddr{IP: tcp.IP, Zone: tcp.Zone}).String()
 	}
-	return c.With("host", a.host).With("hostaddr", addr).With("port", strconv.Itoa(int(a.port))).
+	return c.With("host", a.Host).With("hostaddr", addr).With("port", strconv.Itoa(int(a.Port))).
 		With("target_session_attrs", "any").With("load_balance_hosts", "disable")
 }
 

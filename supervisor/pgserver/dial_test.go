@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"walkeep/common/conninfo"
 	"walkeep/supervisor/pgserver"
 )
 
@@ -71,7 +72,7 @@ func TestPlaces(t *testing.T) {
 		}
 	}
 	for _, text := range []string{"hots=a", "host=a statement_timeout=5", "host=a database=d", "postgres://a/b?future_word=1"} {
-		if _, err := pgserver.Places(text); !errors.Is(err, pgserver.ErrKeyword) {
+		if _, err := pgserver.Places(text); !errors.Is(err, conninfo.ErrKeyword) {
 			t.Errorf("%s: got %v", text, err)
 		}
 	}

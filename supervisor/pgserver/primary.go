@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"walkeep/common/conninfo"
 	"walkeep/common/pgdata"
 )
 
@@ -33,11 +34,11 @@ func (c *Conn) Receiver(ctx context.Context) (Receiver, error) {
 	var r Receiver
 	var port, patience int64
 	var heard *time.Time
-	var conninfo string
+	var text string
 	// By the names of its columns, of which not every version has all.
 	err := c.QueryRow(ctx, `SELECT coalesce(max(j->>'status'), '') = 'streaming', coalesce(max(j->>'sender_host'), ''), coalesce(max(j->>'sender_port'), '0')::bigint,
 		coalesce(max(j->>'conninfo'), ''), max((j->>'last_msg_receipt_time')::timestamptz), clock_timestamp(), (SELECT setting::bigint FROM pg_settings WHERE name = 'wal_receiver_timeout')
-		FROM (SELECT to_jsonb(w) AS j FROM pg_stat_wal_receiver w) s`).Scan(&r.Streaming, &r.Host, &port, &conninfo, &heard, &r.Now, &patience)
+		FROM (SELECT to_jsonb(w) AS j FROM pg_stat_wal_receiver w) s`).Scan(&r.Streaming, &r.Host, &port, &text, &heard, &r.Now, &patience)
 	if err != nil {
 		return r, fmt.Errorf("ask the standby for its WAL receiver: %w", err)
 	}
@@ -46,11 +47,11 @@ func (c *Conn) Receiver(ctx context.Context) (Receiver, error) {
 	}
 	r.Port, r.Patience = uint16(port), time.Duration(patience)*time.Millisecond
 	if r.Host == "" { // as in version 10, whose conninfo has what was left open filled in
-		if c, err := ParseConninfo(conninfo); err == nil {
-			if all, err := c.addresses(); err == nil && len(all) == 1 {
-				r.Host, r.Port = all[0].host, all[0].port
-				if all[0].addr != "" {
-					r.Host = all[0].addr
+		if c, err := conninfo.Parse(text); err == nil {
+			if all, err := c.Addresses(); err == nil && len(all) == 1 {
+				r.Host, r.Port = all[0].Host, all[0].Port
+				if all[0].Addr != "" {
+					r.Host = all[0].Addr
 				}
 			}
 		}
@@ -63,23 +64,23 @@ var ErrNotHere = errors.New("cannot be reached from this host as the standby rea
 
 // PrimaryPlaces gives the servers that a primary_conninfo of this server names. What that leaves open is up to the environment
 // of the server's process, and a socket or a loopback address is one of the server's host: what is not known here is an error.
-func (c *Conn) PrimaryPlaces(conninfo, data string) ([]Place, error) {
-	var look environment
+func (c *Conn) PrimaryPlaces(text, data string) ([]Place, error) {
+	var look conninfo.Environment
 	if sameHost(c.PgConn().Conn()) {
 		if p, err := pgdata.ReadPostmaster(data); err == nil {
 			look = environmentOf(p.PID)
 		}
 	}
-	whole, err := read(conninfo, look)
+	whole, err := read(text, look)
 	if err != nil {
 		return nil, err
 	}
-	places, err := whole.withUser(c.Config().User).places()
+	places, err := placesOf(withUser(whole, c.Config().User))
 	if err != nil {
 		return nil, err
 	}
 	for _, p := range places {
-		if look == nil && p.host == "" && p.addr == "" {
+		if look == nil && p.Host == "" && p.Addr == "" {
 			return nil, errors.New("it names no host, and the environment of the server, which may, cannot be read from here")
 		}
 		if err := c.reaches(p); err != nil {
@@ -94,7 +95,7 @@ func (c *Conn) Sender(r Receiver) (Place, error) {
 	if r.Host == "" || r.Port == 0 {
 		return Place{}, fmt.Errorf("the place from which it streams is not said, so it %w", ErrNotHere)
 	}
-	p, err := c.here.place(address{host: r.Host, port: r.Port})
+	p, err := placeOf(c.here, conninfo.Address{Host: r.Host, Port: r.Port})
 	if err == nil {
 		err = c.reaches(p)
 	}
@@ -106,9 +107,9 @@ func (c *Conn) reaches(p Place) error {
 	if sameHost(c.PgConn().Conn()) {
 		return nil
 	}
-	name := p.host
-	if p.addr != "" {
-		name = p.addr
+	name := p.Host
+	if p.Addr != "" {
+		name = p.Addr
 	}
 	ip := net.ParseIP(name)
 	if name == "localhost" || filepath.IsAbs(name) || strings.HasPrefix(name, "@") || ip != nil && ip.IsLoopback() {
@@ -118,15 +119,15 @@ func (c *Conn) reaches(p Place) error {
 }
 
 // withUser is c with a user where it says none.
-func (c Conninfo) withUser(name string) Conninfo {
-	if user, _ := c.value("user"); user != "" {
+func withUser(c conninfo.Info, name string) conninfo.Info {
+	if user, _ := c.Value("user"); user != "" {
 		return c
 	}
 	return c.With("user", name)
 }
 
 // environmentOf looks into the environment of a process of this host, as it was started; nil if it cannot be seen.
-func environmentOf(pid int) environment {
+func environmentOf(pid int) conninfo.Environment {
 	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "environ"))
 	if err != nil {
 		return nil

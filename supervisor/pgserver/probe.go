@@ -31,11 +31,8 @@ func Places(conninfo string) ([]Place, error) {
 	if err != nil {
 		return nil, err
 	}
-	return c.places()
+	return placesOf(c)
 }
-
-// Port is the port of a place.
-func (p Place) Port() uint16 { return p.port }
 
 // wsaConnectionRefused is what Windows says, where syscall.ECONNREFUSED is an invented number.
 const wsaConnectionRefused = syscall.Errno(10061)

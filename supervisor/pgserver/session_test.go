@@ -116,5 +116,5 @@ func portOf(t *testing.T, c *pgtest.Cluster) uint16 {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return places[0].Port()
+	return places[0].Port
 }

@@ -40,7 +40,7 @@ func ConnectStandby(ctx context.Context, conninfo, data string) (*Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	places, err := c.places()
+	places, err := placesOf(c)
 	if err != nil {
 		return nil, err
 	}
@@ -90,7 +90,7 @@ func candidates(ctx context.Context, places []Place, data string) (found []candi
 			continue
 		}
 		f.here = sameHost(f.PgConn().Conn())
-		f.ours = f.here && noPostmaster == nil && postmaster.Port == p.port && (!filepath.IsAbs(p.host) || filepath.Clean(p.host) == filepath.Clean(postmaster.Host))
+		f.ours = f.here && noPostmaster == nil && postmaster.Port == p.Port && (!filepath.IsAbs(p.Host) || filepath.Clean(p.Host) == filepath.Clean(postmaster.Host))
 		found = append(found, f)
 	}
 	return found, failed

@@ -10,6 +10,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"walkeep/common/conninfo"
 )
 
 // ConnectSuperuser connects to a database of a server that trusts everyone who can reach it, as the role that initdb has
@@ -39,11 +41,11 @@ func ConnectSuperuser(ctx context.Context, conninfo, host string, port uint16, d
 }
 
 // connectTo connects to one server; with the user of conninfo where none is given.
-func connectTo(ctx context.Context, conninfo, host string, port uint16, database, user string, settings map[string]string) (*Conn, error) {
+func connectTo(ctx context.Context, text, host string, port uint16, database, user string, settings map[string]string) (*Conn, error) {
 	if host == "" || port == 0 {
 		return nil, errors.New("connect to the server: it does not say where it listens")
 	}
-	c, err := read(conninfo, os.Getenv)
+	c, err := read(text, os.Getenv)
 	if err != nil {
 		return nil, err
 	}
@@ -51,7 +53,7 @@ func connectTo(ctx context.Context, conninfo, host string, port uint16, database
 	if user != "" {
 		c = c.With("user", user)
 	}
-	p, err := c.place(address{host: host, port: port})
+	p, err := placeOf(c, conninfo.Address{Host: host, Port: port})
 	if err != nil {
 		return nil, err
 	}

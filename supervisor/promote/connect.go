@@ -52,5 +52,5 @@ func (p *promoter) warm() bool {
 		return false
 	}
 	places, err := pgserver.Places(p.Conninfo)
-	return err == nil && slices.ContainsFunc(places, func(place pgserver.Place) bool { return place.Port() == m.Port })
+	return err == nil && slices.ContainsFunc(places, func(place pgserver.Place) bool { return place.Port == m.Port })
 }

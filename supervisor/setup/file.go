@@ -11,8 +11,8 @@ import (
 	"strings"
 
 	"walkeep/common/config"
+	"walkeep/common/conninfo"
 	"walkeep/common/durable"
-	"walkeep/supervisor/pgserver"
 )
 
 // A file is the configuration file as setup writes it.
@@ -27,21 +27,21 @@ type line struct{ key, value string }
 // configuration is the file for this setup.
 func (s *setup) configuration() (file, error) {
 	f := file{path: s.File, role: s.Role}
-	given, err := pgserver.ParseConninfo(s.Conninfo)
+	given, err := conninfo.Parse(s.Conninfo)
 	if err != nil {
 		return f, err
 	}
-	conninfo, secret := append(pgserver.EnvironmentConninfo(), given...).WithoutPasswords()
+	known, secret := append(conninfo.FromEnvironment(), given...).WithoutPasswords()
 	if secret {
 		s.notice("put it into the password file (~/.pgpass) of who runs walkeep",
 			"the password in conninfo is not written to %s", s.File)
 	}
 	if s.Role != "" {
-		conninfo = conninfo.With("user", s.Role)
+		known = known.With("user", s.Role)
 	}
 	f.lines = append(f.lines, line{"spool", s.Spool})
-	if len(conninfo) > 0 {
-		f.lines = append(f.lines, line{"conninfo", conninfo.String()})
+	if len(known) > 0 {
+		f.lines = append(f.lines, line{"conninfo", known.String()})
 	}
 	f.lines = append(f.lines, line{"pgdata", s.data}, line{"slot", s.Slot}, line{"stream", "true"})
 	if s.Synchronous {
@@ -90,9 +90,9 @@ func (f file) missing() (lacks, differs []string, err error) {
 	return lacks, differs, nil
 }
 
-func connectsAs(conninfo, role string) bool {
-	c, err := pgserver.ParseConninfo(conninfo)
-	user := pgserver.Keyword{Name: "user", Value: role}
+func connectsAs(text, role string) bool {
+	c, err := conninfo.Parse(text)
+	user := conninfo.Keyword{Name: "user", Value: role}
 	return err != nil || role == "" || slices.Contains(c, user)
 }
 

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"walkeep/common/config"
-	"walkeep/supervisor/pgserver"
+	"walkeep/common/conninfo"
 	"walkeep/supervisor/service"
 	"walkeep/supervisor/walmgr"
 )
@@ -107,7 +107,7 @@ func TestGolden(t *testing.T) {
 			if c.Spool == "" || c.PGData == "" {
 				t.Errorf("got the spool %q and the data directory %q, want both", c.Spool, c.PGData)
 			}
-			if pgserver.HasPassword(c.Conninfo) || pgserver.HasPassword(c.PrimaryConninfo) {
+			if conninfo.HasPassword(c.Conninfo) || conninfo.HasPassword(c.PrimaryConninfo) {
 				t.Errorf("a password is in %q or %q", c.Conninfo, c.PrimaryConninfo)
 			}
 			for _, secret := range []string{"hunter22", "it's me", `it\'s me`, "tr0ub4dor", "x1y2", "swordfish"} {
@@ -206,7 +206,7 @@ func TestConninfo(t *testing.T) {
 		if c.Conninfo != test.want || c.PrimaryConninfo != test.want {
 			t.Errorf("%s: got %q and %q, want %q", test.given, c.Conninfo, c.PrimaryConninfo, test.want)
 		}
-		if pgserver.HasPassword(c.Conninfo) {
+		if conninfo.HasPassword(c.Conninfo) {
 			t.Errorf("%s: a password is in %s", test.given, c.Conninfo)
 		}
 		if known, _, _ := strings.Cut(string(r.Text), "other_db"); test.secret != "" && strings.Contains(known, test.secret) {
@@ -328,7 +328,7 @@ func FuzzConvert(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%v\n%q", err, r.Text)
 		}
-		if pgserver.HasPassword(c.Conninfo) || pgserver.HasPassword(c.PrimaryConninfo) {
+		if conninfo.HasPassword(c.Conninfo) || conninfo.HasPassword(c.PrimaryConninfo) {
 			t.Fatalf("a password is in %q or %q", c.Conninfo, c.PrimaryConninfo)
 		}
 		if c.Spool != "" && !strings.HasPrefix(c.Spool, "/") || c.PGData != "" && !strings.HasPrefix(c.PGData, "/") {

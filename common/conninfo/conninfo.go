@@ -1,4 +1,6 @@
-package pgserver
+// Package conninfo reads and writes what says how to connect to a server, as PostgreSQL's client library libpq does: keywords,
+// URLs, the PG* variables and service files. It connects to nothing.
+package conninfo
 
 import (
 	"errors"
@@ -6,38 +8,48 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 )
 
-// A Conninfo is what libpq's keywords, a URL and the environment say about a connection. A keyword that comes later counts.
-type Conninfo []Keyword
+// An Info is what libpq's keywords, a URL and the environment say about a connection. A keyword that comes later counts.
+type Info []Keyword
 
-// A Keyword is one of a Conninfo.
+// A Keyword is one of an Info.
 type Keyword struct{ Name, Value string }
 
-// EnvironmentConninfo is what the PG* variables say, of what a service has to know, which is started without them.
-func EnvironmentConninfo() Conninfo {
-	return slices.DeleteFunc(environment(os.Getenv).conninfo(), func(k Keyword) bool {
-		return slices.Contains(unrecorded, k.Name) || slices.Contains(secrets, k.Name)
+// FromEnvironment is what the PG* variables say, of what a service has to know, which is started without them.
+func FromEnvironment() Info {
+	return slices.DeleteFunc(Environment(os.Getenv).info(), func(k Keyword) bool {
+		return slices.Contains(unrecorded, k.Name) || isSecret(k.Name)
 	})
 }
 
-// ParseConninfo reads keywords or a URL.
-func ParseConninfo(text string) (Conninfo, error) {
-	if strings.HasPrefix(text, "postgres://") || strings.HasPrefix(text, "postgresql://") {
+// Parse reads keywords or a URL.
+func Parse(text string) (Info, error) {
+	if isURL(text) {
 		return parseURL(text)
 	}
 	return parseKeywords(text)
 }
 
+func isURL(text string) bool {
+	return strings.HasPrefix(text, "postgres://") || strings.HasPrefix(text, "postgresql://")
+}
+
+// ErrSecret says that a conninfo holds a secret where it must not.
+var ErrSecret = errors.New("it holds a password")
+
 const space = " \t\n\r\v\f"
 
-func parseKeywords(text string) (Conninfo, error) {
-	var c Conninfo
+var isKeyword = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+
+func parseKeywords(text string) (Info, error) {
+	var c Info
 	for text = strings.TrimLeft(text, space); text != ""; text = strings.TrimLeft(text, space) {
 		name, rest, ok := strings.Cut(text, "=")
-		if name = strings.Trim(name, space); !ok || name == "" || strings.ContainsAny(name, space) {
+		if name = strings.Trim(name, space); !ok || !isKeyword.MatchString(name) {
 			return nil, errors.New("conninfo is not made of keyword=value pairs")
 		}
 		value, rest, err := readValue(strings.TrimLeft(rest, space))
@@ -73,21 +85,27 @@ func readValue(text string) (value, rest string, err error) {
 	return b.String(), "", nil
 }
 
-func parseURL(text string) (Conninfo, error) {
-	// Several hosts are more than what net/url reads.
+// cutURL divides a URL into what comes before its hosts, its hosts, and what follows them. Several hosts are more than what
+// net/url reads.
+func cutURL(text string) (before, hosts, after string) {
 	scheme, rest, _ := strings.Cut(text, "://")
 	end := strings.IndexAny(rest, "/?#")
 	if end < 0 {
 		end = len(rest)
 	}
 	at := strings.LastIndexByte(rest[:end], '@') + 1
-	u, err := url.Parse(scheme + "://" + rest[:at] + "host" + rest[end:])
+	return scheme + "://" + rest[:at], rest[at:end], rest[end:]
+}
+
+func parseURL(text string) (Info, error) {
+	before, list, after := cutURL(text)
+	u, err := url.Parse(before + "host" + after)
 	if err != nil {
 		return nil, errors.New("conninfo is not a valid URL") // the error would show a password
 	}
-	var c Conninfo
+	var c Info
 	var hosts, ports []string
-	for host := range strings.SplitSeq(rest[at:end], ",") {
+	for host := range strings.SplitSeq(list, ",") {
 		h, p, err := net.SplitHostPort(host)
 		if err != nil {
 			h, p = strings.Trim(host, "[]"), ""
@@ -136,19 +154,62 @@ func parseURL(text string) (Conninfo, error) {
 }
 
 // With is c with a keyword that counts instead of what it says itself.
-func (c Conninfo) With(name, value string) Conninfo {
+func (c Info) With(name, value string) Info {
 	c = slices.DeleteFunc(slices.Clone(c), func(k Keyword) bool { return k.Name == name })
 	return append(c, Keyword{name, value})
 }
 
 // WithoutPasswords leaves out what is secret, and reports whether there was something.
-func (c Conninfo) WithoutPasswords() (Conninfo, bool) {
-	kept := slices.DeleteFunc(slices.Clone(c), func(k Keyword) bool { return slices.Contains(secrets, k.Name) })
+func (c Info) WithoutPasswords() (Info, bool) {
+	kept := slices.DeleteFunc(slices.Clone(c), func(k Keyword) bool { return isSecret(k.Name) })
 	return kept, len(kept) < len(c)
 }
 
+// Clean divides a conninfo into one in the same form without passwords and other secrets, and those, both as they are written and
+// as they are meant. A URL in which a password is not written as URLs want it is an error: what is left of it could hold a part
+// of the password.
+func Clean(text string) (clean string, secrets []string, err error) {
+	c, err := Parse(text)
+	if err != nil {
+		return "", nil, err
+	}
+	for _, k := range c {
+		if isSecret(k.Name) {
+			secrets = append(secrets, k.Value)
+		}
+	}
+	if !isURL(text) {
+		kept, _ := c.WithoutPasswords()
+		return kept.String(), secrets, nil
+	}
+	before, hosts, after := cutURL(text)
+	scheme, login, _ := strings.Cut(before, "://")
+	user, written, _ := strings.Cut(strings.TrimSuffix(login, "@"), ":")
+	if strings.Contains(written, "@") {
+		return "", secrets, errors.New("conninfo has a password with an @, which in a URL is written as %40")
+	}
+	if user != "" {
+		user += "@"
+	}
+	secrets = append(secrets, written)
+	after, query, _ := strings.Cut(after, "?")
+	var kept []string
+	for pair := range strings.SplitSeq(query, "&") {
+		name, value, _ := strings.Cut(pair, "=")
+		if plain, err := url.QueryUnescape(name); err != nil || isSecret(plain) {
+			secrets = append(secrets, value)
+		} else if pair != "" {
+			kept = append(kept, pair)
+		}
+	}
+	if query = strings.Join(kept, "&"); query != "" {
+		query = "?" + query
+	}
+	return scheme + "://" + user + hosts + after + query, slices.DeleteFunc(secrets, func(s string) bool { return s == "" }), nil
+}
+
 // String writes keywords, each at most once.
-func (c Conninfo) String() string {
+func (c Info) String() string {
 	var words []string
 	for i, k := range c {
 		if slices.ContainsFunc(c[i+1:], func(later Keyword) bool { return later.Name == k.Name }) {
@@ -163,8 +224,8 @@ func (c Conninfo) String() string {
 	return strings.Join(words, " ")
 }
 
-// value is what counts of a keyword; false if it is not there.
-func (c Conninfo) value(name string) (string, bool) {
+// Value is what counts of a keyword; false if it is not there.
+func (c Info) Value(name string) (string, bool) {
 	for _, k := range slices.Backward(c) {
 		if k.Name == name {
 			return k.Value, true
@@ -174,10 +235,10 @@ func (c Conninfo) value(name string) (string, bool) {
 }
 
 // HasPassword reports whether a conninfo, as keywords or as a URL, holds a password or another secret.
-func HasPassword(conninfo string) bool {
-	c, err := ParseConninfo(conninfo)
+func HasPassword(text string) bool {
+	c, err := Parse(text)
 	if err != nil {
-		return strings.Contains(conninfo, "password") || strings.Contains(conninfo, "://")
+		return strings.Contains(text, "password") || strings.Contains(text, "://")
 	}
 	_, has := c.WithoutPasswords()
 	return has
@@ -185,25 +246,25 @@ func HasPassword(conninfo string) bool {
 
 // CheckPrimary refuses what cannot be a standby's primary_conninfo, or holds a secret, which would be written into its
 // configuration. Whether it leads anywhere is not tried.
-func CheckPrimary(conninfo string) error {
-	c, err := ParseConninfo(conninfo)
+func CheckPrimary(text string) error {
+	c, err := Parse(text)
 	if err != nil {
 		return err
 	}
 	if _, secret := c.WithoutPasswords(); secret {
 		return ErrSecret
 	}
-	if strings.ContainsAny(conninfo, "\n\r\x00") {
+	if strings.ContainsAny(text, "\n\r\x00") {
 		return errors.New("a conninfo is one line")
 	}
 	return nil
 }
 
 // WithApplication adds an application_name to a conninfo that has none.
-func WithApplication(conninfo, name string) string {
-	c, err := ParseConninfo(conninfo)
-	if own, _ := c.value("application_name"); err != nil || own != "" {
-		return conninfo
+func WithApplication(text, name string) string {
+	c, err := Parse(text)
+	if own, _ := c.Value("application_name"); err != nil || own != "" {
+		return text
 	}
 	return c.With("application_name", name).String()
 }

@@ -1,4 +1,4 @@
-package pgserver
+package conninfo
 
 import (
 	"bufio"
@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -56,14 +57,19 @@ var keywords = []struct {
 // secrets are the keywords whose values nobody may see.
 var secrets = []string{"password", "sslpassword", "scram_client_key", "scram_server_key", "oauth_client_secret"}
 
+// isSecret reports whether a keyword's value is one that nobody may see, however its name is written.
+func isSecret(name string) bool {
+	return slices.ContainsFunc(secrets, func(s string) bool { return strings.EqualFold(s, name) })
+}
+
 // unrecorded are what the variables say for one call, and not for what is to be written down.
 var unrecorded = []string{"options", "application_name", "client_encoding", "authtype", "tty"}
 
-// An environment looks a variable up; it is nil where nobody knows the variables.
-type environment func(name string) string
+// An Environment looks a variable up; it is nil where nobody knows the variables.
+type Environment func(name string) string
 
-// conninfo is what the variables say.
-func (look environment) conninfo() (c Conninfo) {
+// info is what the variables say.
+func (look Environment) info() (c Info) {
 	if look == nil {
 		return nil
 	}
@@ -78,20 +84,20 @@ func (look environment) conninfo() (c Conninfo) {
 	return c
 }
 
-// complete adds what a conninfo leaves open: what its service says, and then the variables. Unknown words are an error.
-func (c Conninfo) complete(look environment) (Conninfo, error) {
+// Complete adds what a conninfo leaves open: what its service says, and then the variables. Unknown words are an error.
+func (c Info) Complete(look Environment) (Info, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	whole := append(look.conninfo(), c...)
-	service, _ := whole.value("service")
+	whole := append(look.info(), c...)
+	service, _ := whole.Value("service")
 	if service == "" {
 		return whole, nil
 	}
 	if look == nil {
 		return nil, fmt.Errorf("conninfo names the service %q, and where its file is, is not known", service)
 	}
-	file, _ := whole.value("servicefile")
+	file, _ := whole.Value("servicefile")
 	said, file, err := readService(service, serviceFiles(file, look))
 	if err != nil {
 		return nil, err
@@ -99,12 +105,23 @@ func (c Conninfo) complete(look environment) (Conninfo, error) {
 	if err := said.check(); err != nil {
 		return nil, fmt.Errorf("service %q: %w", service, err)
 	}
-	whole = append(append(look.conninfo(), said...), c...)
+	whole = append(append(look.info(), said...), c...)
 	return whole.With("service", service).With("servicefile", file), nil
 }
 
+// Passed are the words that the driver is given: those that it knows, and that are not acted on before.
+func (c Info) Passed() Info {
+	var words Info
+	for _, k := range keywords {
+		if value, said := c.Value(k.name); said && k.use == passed {
+			words = append(words, Keyword{k.name, value})
+		}
+	}
+	return words
+}
+
 // check looks whether all words are known.
-func (c Conninfo) check() error {
+func (c Info) check() error {
 words:
 	for _, w := range c {
 		for _, k := range keywords {
@@ -118,7 +135,7 @@ words:
 }
 
 // serviceFiles are where libpq looks for a service, the directories of the packages of Debian and Red Hat included.
-func serviceFiles(given string, look environment) []string {
+func serviceFiles(given string, look Environment) []string {
 	files := []string{given}
 	if given == "" {
 		if home := look("HOME"); home != "" {
@@ -137,7 +154,7 @@ func serviceFiles(given string, look environment) []string {
 }
 
 // readService reads what the first of the files that has a service says of it.
-func readService(service string, files []string) (Conninfo, string, error) {
+func readService(service string, files []string) (Info, string, error) {
 	for _, file := range files {
 		f, err := os.Open(file)
 		if errors.Is(err, os.ErrNotExist) {
@@ -158,7 +175,7 @@ func readService(service string, files []string) (Conninfo, string, error) {
 	return nil, "", fmt.Errorf("the service %q is in none of %s", service, strings.Join(files, ", "))
 }
 
-func parseService(service string, lines *bufio.Scanner) (c Conninfo, found bool, err error) {
+func parseService(service string, lines *bufio.Scanner) (c Info, found bool, err error) {
 	for lines.Scan() {
 		line := strings.TrimSpace(lines.Text())
 		switch {
@@ -175,27 +192,27 @@ func parseService(service string, lines *bufio.Scanner) (c Conninfo, found bool,
 			}
 			// What comes first counts there.
 			if name = strings.TrimSpace(name); name != "" {
-				c = append(Conninfo{{name, strings.TrimSpace(value)}}, c...)
+				c = append(Info{{name, strings.TrimSpace(value)}}, c...)
 			}
 		}
 	}
 	return c, found, lines.Err()
 }
 
-// An address is one of the servers that a conninfo names.
-type address struct {
-	host string // a name, an address, or the directory of a socket; empty: where libpq looks by itself
-	addr string // the address of the host, if that is given
-	port uint16
+// An Address is one of the servers that a conninfo names.
+type Address struct {
+	Host string // a name, an address, or the directory of a socket; empty: where libpq looks by itself
+	Addr string // the address of the host, if that is given
+	Port uint16
 }
 
 // defaultPort is what PostgreSQL listens at.
 const defaultPort = 5432
 
-// addresses are the servers that a complete conninfo names, in its order.
-func (c Conninfo) addresses() ([]address, error) {
+// Addresses are the servers that a complete conninfo names, in its order.
+func (c Info) Addresses() ([]Address, error) {
 	list := func(name string) []string {
-		value, _ := c.value(name)
+		value, _ := c.Value(name)
 		if value == "" {
 			return nil
 		}
@@ -213,14 +230,14 @@ func (c Conninfo) addresses() ([]address, error) {
 	if len(ports) > 1 && len(ports) != n {
 		return nil, fmt.Errorf("conninfo has %d ports and %d hosts", len(ports), n)
 	}
-	all := make([]address, n)
+	all := make([]Address, n)
 	for i := range all {
 		a := &all[i]
-		if a.port = defaultPort; i < len(hosts) {
-			a.host = hosts[i]
+		if a.Port = defaultPort; i < len(hosts) {
+			a.Host = hosts[i]
 		}
 		if i < len(addrs) {
-			a.addr = addrs[i]
+			a.Addr = addrs[i]
 		}
 		port := ""
 		if len(ports) == 1 {
@@ -233,18 +250,18 @@ func (c Conninfo) addresses() ([]address, error) {
 			if err != nil || number == 0 {
 				return nil, errors.New("conninfo has a port that is no number from 1 to 65535")
 			}
-			a.port = uint16(number)
+			a.Port = uint16(number)
 		}
 	}
-	if balance, _ := c.value("load_balance_hosts"); balance == "random" {
+	if balance, _ := c.Value("load_balance_hosts"); balance == "random" {
 		rand.Shuffle(n, func(i, k int) { all[i], all[k] = all[k], all[i] })
 	}
 	return all, nil
 }
 
-// defaultHosts are where a server of which no host is said may listen: libpq's own place is fixed when it is built. Without a
+// DefaultHosts are where a server of which no host is said may listen: libpq's own place is fixed when it is built. Without a
 // socket in any of them, the first that is there stands for all.
-func defaultHosts(port uint16) []string {
+func DefaultHosts(port uint16) []string {
 	if runtime.GOOS == "windows" {
 		return []string{"localhost"}
 	}
