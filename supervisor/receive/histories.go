@@ -23,8 +23,7 @@ func connect(ctx context.Context, conninfo string) (*replication.Conn, error) {
 }
 
 // StoreHistories has the archive hold the history of the server's timeline, and those of the timelines on the way to it: a
-// server that came to its timeline before it archived here does not archive them any more. spool and store are as in
-// [StoreComplete].
+// server that came to its timeline before it archived here does not archive them any more.
 func StoreHistories(ctx context.Context, s *spool.Spool, conninfo string) error {
 	c, err := connect(ctx, conninfo)
 	if err != nil {

@@ -195,7 +195,7 @@ func TestStoreHistories(t *testing.T) {
 			r := newRig(t)
 			r.Timeline, r.Histories = 3, test.histories
 			r.Start(t)
-			err := receive.StoreHistories(t.Context(), r.a, r.spool, r.Conninfo(), r.push)
+			err := receive.StoreHistories(t.Context(), r.spool, r.Conninfo())
 			if !is(err, test.want) {
 				t.Errorf("got %v, want %v", err, test.want)
 			}

@@ -23,6 +23,7 @@ import (
 	"walkeep/supervisor/receive"
 	"walkeep/supervisor/replication"
 	"walkeep/supervisor/replication/replicationtest"
+	"walkeep/supervisor/spool"
 )
 
 const (
@@ -41,7 +42,7 @@ type rig struct {
 	*replicationtest.Primary
 	t     *testing.T
 	a     *archive.Archive
-	spool string
+	spool *spool.Spool
 	flush time.Duration
 
 	mu  sync.Mutex
@@ -50,13 +51,15 @@ type rig struct {
 
 func newRig(t *testing.T) *rig {
 	files := maps.Clone(cmdtest.WAL(t, "15"))
-	return &rig{
-		t: t, a: archive.New(new(mem.Backend)), spool: t.TempDir(), flush: time.Millisecond,
+	r := &rig{
+		t: t, a: archive.New(new(mem.Backend)), flush: time.Millisecond,
 		Primary: &replicationtest.Primary{
 			Server: replicationtest.Server{Version: "15.0"}, SystemID: wal.SystemID(cmdtest.SystemID(files[first])), SegmentSize: size,
 			Timeline: 1, Flushed: endLSN, WAL: files, Slots: map[string]replicationtest.Slot{slot: {Restart: firstLSN}},
 		},
 	}
+	r.spool = &spool.Spool{Dir: t.TempDir(), Archive: r.a, Store: r.push}
+	return r
 }
 
 func (r *rig) must(err error) {
@@ -103,8 +106,8 @@ func (r *rig) run() (stop func() error) {
 	ctx, cancel := context.WithCancel(r.t.Context())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- receive.Run(ctx, r.a, receive.Options{
-			Conninfo: r.Conninfo(), Slot: slot, Spool: r.spool, FlushInterval: r.flush, Store: r.push, Log: slog.New(slog.NewTextHandler(r, nil)),
+		ended <- receive.Run(ctx, receive.Options{
+			Conninfo: r.Conninfo(), Slot: slot, Spool: r.spool, FlushInterval: r.flush, Log: slog.New(slog.NewTextHandler(r, nil)),
 		})
 	}()
 	stop = sync.OnceValue(func() error {
@@ -122,8 +125,8 @@ func (r *rig) runToEnd() error {
 	ctx, cancel := context.WithTimeout(r.t.Context(), time.Minute)
 	defer cancel()
 	go func() {
-		ended <- receive.Run(ctx, r.a, receive.Options{
-			Conninfo: r.Conninfo(), Slot: slot, Spool: r.spool, FlushInterval: r.flush, Store: r.push, Log: slog.New(slog.NewTextHandler(r, nil)),
+		ended <- receive.Run(ctx, receive.Options{
+			Conninfo: r.Conninfo(), Slot: slot, Spool: r.spool, FlushInterval: r.flush, Log: slog.New(slog.NewTextHandler(r, nil)),
 		})
 	}()
 	err := <-ended
@@ -145,7 +148,7 @@ func (r *rig) until(what string, done func() bool) {
 
 // partial lists partial/.
 func (r *rig) partial() []string {
-	entries, err := os.ReadDir(filepath.Join(r.spool, receive.Dir))
+	entries, err := os.ReadDir(r.spool.Partial(""))
 	if err != nil {
 		return nil
 	}
@@ -158,12 +161,12 @@ func (r *rig) partial() []string {
 	return names
 }
 
-func (r *rig) path(name string) string { return filepath.Join(r.spool, receive.Dir, name) }
+func (r *rig) path(name string) string { return r.spool.Partial(name) }
 
 // put lays a file into partial/.
 func (r *rig) put(name string, content []byte) {
 	r.t.Helper()
-	r.must(os.MkdirAll(filepath.Join(r.spool, receive.Dir), 0o700))
+	r.must(os.MkdirAll(r.spool.Partial(""), 0o700))
 	r.must(os.WriteFile(r.path(name), content, 0o600))
 }
 
