@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"walkeep/common/pgtest"
+	"walkeep/common/wal"
 )
 
 // deaf waits until a standby receives no WAL any more.
@@ -98,4 +99,35 @@ func TestFenceChangedConninfo(t *testing.T) {
 			t.Errorf("promote does not say %q:\n%s", words, out)
 		}
 	}
+}
+
+// A stream that reads from a standby goes on while that is fed, which the standby that is promoted is not.
+func TestFenceStreamsFromStandbys(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, restoreMajor)
+	primary := r.start("primary", map[string]string{"max_wal_senders": "10"})
+	r.must(primary.Exec(r.ctx(), ledgerTable))
+	r.backup(primary)
+	other := r.standby("other", nil, "--primary-conninfo", primary.ConnString())
+	s := r.standby("standby", map[string]string{"archive_command": r.archiveCommand()}, "--primary-conninfo", primary.ConnString())
+	r.feeds(primary, 2)
+	stream := r.sync(other)
+	r.settings(s, map[string]string{"primary_conninfo": "host=" + r.dir + " port=1"})
+	r.deaf(s)
+	load := r.ledger(primary, 1, 1)
+	load.reach(20)
+	r.until("the stream to note more than the standby has", func() bool {
+		at, err := s.QueryString(r.ctx(), "SELECT pg_last_wal_receive_lsn()::text")
+		r.must(err)
+		has, err := wal.ParseLSN(at)
+		r.must(err)
+		return r.streamNote().Sent > has
+	})
+	r.refused(s, 1, []string{"cannot be checked: stream walkeep (on ", "behind what this standby has", "hint: ", "--force"})
+	load.close()
+
+	// Once that stands still, it proves nothing.
+	r.must(primary.Kill())
+	r.promote(s)
+	stream.stop()
 }

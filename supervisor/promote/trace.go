@@ -30,7 +30,8 @@ type listener struct {
 }
 
 // checkStreams fails if a stream of the archive hears a server that is open. What a stream had heard when its last note
-// was written may be noted later, so it must be seen to hear twice. A stream from a standby hears that, and proves nothing.
+// was written may be noted later, so it must be seen to hear twice. One that reads from a standby hears that, and counts where
+// it has more than the standby that is promoted, and goes on: the one that it reads from is fed.
 func (p *promoter) checkStreams(ctx context.Context) error {
 	begun := time.Now()
 	watched, err := p.listen(ctx, nil)
@@ -40,9 +41,13 @@ func (p *promoter) checkStreams(ctx context.Context) error {
 	for err == nil && len(watched) > 0 {
 		for id, w := range watched {
 			switch {
+			case w.moved >= 2 && w.note.FromStandby:
+				return fmt.Errorf("%w: stream %s (on %s) goes on, to %s, behind what this standby has: the standby that it reads from is fed",
+					ErrUnchecked, w.note.Slot, w.note.Host, w.note.Sent)
 			case w.moved >= 2:
 				return fmt.Errorf("%w: stream %s (on %s) hears it, last at %s", ErrPrimaryLives, w.note.Slot, w.note.Host, w.note.Heard.Format(time.RFC3339))
-			case time.Since(w.changed) > noted: // nobody writes it any more
+			case time.Since(w.changed) > noted, // nobody writes it any more
+				w.note.FromStandby && time.Since(begun) > noted:
 				delete(watched, id)
 			case time.Since(begun) > hearing:
 				p.Warn(seeThatItIsDown, fmt.Sprintf("stream %s (on %s) is connected to its server, and hears nothing: the server hangs, or cannot be reached", w.note.Slot, w.note.Host))
@@ -74,7 +79,7 @@ func (p *promoter) listen(ctx context.Context, before map[string]*listener) (map
 		if err == nil && (w.file == nil || !os.SameFile(file, w.file) || !file.ModTime().Equal(w.file.ModTime())) {
 			w.file, w.changed = file, time.Now()
 		}
-		if s.Heard.After(w.note.Heard) {
+		if s.FromStandby && s.Sent > w.note.Sent || !s.FromStandby && s.Heard.After(w.note.Heard) {
 			w.moved++
 		}
 		w.note = s
@@ -83,16 +88,17 @@ func (p *promoter) listen(ctx context.Context, before map[string]*listener) (map
 	return after, err
 }
 
-// mayHear reports whether a stream is connected to an open server that the standby may have followed, as far as its note says.
+// mayHear reports whether a stream is connected to an open server that the standby may have followed, or to a standby of it that
+// has more than this one, as far as its note says.
 func (p *promoter) mayHear(s archive.Stream) bool {
-	return !s.Ended && !s.FromStandby && s.Trouble == s.Unstored && !s.Heard.IsZero() && s.Timeline >= p.trace.timeline
+	return !s.Ended && (!s.FromStandby || s.Sent > p.trace.has) && s.Trouble == s.Unstored && !s.Heard.IsZero() && s.Timeline >= p.trace.timeline
 }
 
 // A trace is how far the WAL of the standby's timeline went when the promotion began.
 type trace struct {
 	timeline wal.Timeline // 0 where the standby does not say it
 	end      wal.LSN      // of the last segment that the archive held, or of which a part was streamed
-	sent     map[string]wal.LSN
+	has      wal.LSN      // what the standby had received or replayed
 }
 
 // takeTrace looks how far the WAL goes.
@@ -105,7 +111,7 @@ func (p *promoter) takeTrace(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	p.trace = trace{timeline: max(s.Timeline, along), sent: make(map[string]wal.LSN)}
+	p.trace = trace{timeline: max(s.Timeline, along), has: max(s.Received, s.Replayed)}
 	archived, err := p.archivedTo(ctx)
 	if err != nil {
 		return err
@@ -115,11 +121,7 @@ func (p *promoter) takeTrace(ctx context.Context) error {
 			archived, s.Received))
 	}
 	p.trace.end = max(archived, p.streamedTo())
-	notes, err := p.a.Streams(ctx)
-	for _, n := range notes {
-		p.trace.sent[n.ID] = n.Sent
-	}
-	return err
+	return nil
 }
 
 // archivedTo is the end of the last complete segment of the standby's timeline in the archive.
@@ -161,16 +163,6 @@ func (p *promoter) checkTrace(ctx context.Context) error {
 	if had := max(p.trace.end, s.Received); archived > had { // it replays what comes
 		return fmt.Errorf("%w: WAL of timeline %d goes on in the archive, from %s to %s, since the promotion began, and another server has written it",
 			ErrUnchecked, p.trace.timeline, had, archived)
-	}
-	notes, err := p.a.Streams(ctx)
-	if err != nil {
-		return err
-	}
-	for _, n := range notes {
-		if was, known := p.trace.sent[n.ID]; known && !n.Ended && n.Timeline >= p.trace.timeline && n.FromStandby && n.Sent > max(was, s.Replayed, s.Received) {
-			return fmt.Errorf("%w: stream %s (on %s) goes on, from %s to %s, behind what this standby has: the standby that it streams from is fed",
-				ErrUnchecked, n.Slot, n.Host, was, n.Sent)
-		}
 	}
 	return nil
 }
