@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 
+	"walkeep/common/codec"
 	"walkeep/common/wal"
 )
 
@@ -208,32 +208,13 @@ func (a *Archive) History(ctx context.Context, tli wal.Timeline) (wal.History, e
 	if err != nil {
 		return wal.History{}, err
 	}
-	var text memory
+	text := codec.Memory{Limit: maxSmall}
 	if _, err := a.deliver(ctx, n, Identity{}, one, &text); err != nil {
 		return wal.History{}, fmt.Errorf("%s: %w", one.Name, err)
 	}
-	h, err := wal.ParseHistory(tli, text.b)
+	h, err := wal.ParseHistory(tli, text.Bytes())
 	if err != nil {
 		return h, fmt.Errorf("%s: %w: %w", one.Name, ErrDamaged, err)
 	}
 	return h, nil
-}
-
-// memory takes a small file.
-type memory struct {
-	mu sync.Mutex
-	b  []byte
-}
-
-func (m *memory) WriteAt(p []byte, at int64) (int, error) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	end := int(at) + len(p)
-	if end > maxSmall {
-		return 0, fmt.Errorf("more than %d bytes", maxSmall)
-	}
-	if end > len(m.b) {
-		m.b = append(m.b, make([]byte, end-len(m.b))...)
-	}
-	return copy(m.b[at:], p), nil
 }

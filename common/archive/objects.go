@@ -6,6 +6,7 @@ import (
 	"io"
 	"iter"
 
+	"walkeep/common/codec"
 	"walkeep/common/storage"
 	"walkeep/common/wal"
 )
@@ -75,10 +76,10 @@ func (a *Archive) Read(ctx context.Context, id Identity, o Object, w io.WriterAt
 	if o.WAL.Kind != wal.KindHistory && o.WAL.Kind != wal.KindBackup {
 		return a.deliver(ctx, o.WAL, id, s, w)
 	}
-	var text memory
+	text := codec.Memory{Limit: maxSmall}
 	got, err := a.deliver(ctx, o.WAL, id, s, &text)
 	if err == nil {
-		if err = checkText(o.WAL, text.b); err != nil {
+		if err = checkText(o.WAL, text.Bytes()); err != nil {
 			err = fmt.Errorf("%w: %w", ErrDamaged, err)
 		}
 	}

@@ -1,11 +1,10 @@
 package archive
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"sync"
 
+	"walkeep/common/codec"
 	"walkeep/common/wal"
 )
 
@@ -30,7 +29,7 @@ func (a *Archive) walk(ctx context.Context, w way, first, end uint64, to wal.LSN
 		} else {
 			walker.Continue(n)
 		}
-		got, err := a.Fetch(ctx, n, 0, &inOrder{walker: walker})
+		got, err := a.Fetch(ctx, n, 0, &codec.InOrder{Write: func(p []byte) error { _, err := walker.Write(p); return err }})
 		if err != nil {
 			return err
 		}
@@ -46,30 +45,4 @@ func (a *Archive) walk(ctx context.Context, w way, first, end uint64, to wal.LSN
 		}
 	}
 	return nil
-}
-
-// An inOrder hands to the walker in order what is expanded out of order. Whoever expands is never far ahead.
-type inOrder struct {
-	mu      sync.Mutex
-	walker  *wal.Walker
-	next    int64 // offset that the walker waits for
-	waiting map[int64][]byte
-}
-
-func (o *inOrder) WriteAt(p []byte, at int64) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if at != o.next {
-		if o.waiting == nil {
-			o.waiting = make(map[int64][]byte)
-		}
-		o.waiting[at] = bytes.Clone(p)
-		return len(p), nil
-	}
-	for part := p; part != nil; part = o.waiting[o.next] {
-		delete(o.waiting, o.next)
-		o.walker.Write(part)
-		o.next += int64(len(part))
-	}
-	return len(p), nil
 }

@@ -88,10 +88,10 @@ func (m *Manifest) ReadFilesOn(ctx context.Context, b storage.Backend, workers i
 		return nil, fmt.Errorf("%w: an index of %d bytes", codec.ErrDamaged, m.Index.Plain)
 	}
 	o.Workers = workers
-	plain := memory(make([]byte, m.Index.Plain))
+	plain := codec.Memory{Limit: m.Index.Plain}
 	var files []File
-	if err = o.Unpack(ctx, plain); err == nil {
-		files, err = ReadIndex(bytes.NewReader(plain))
+	if err = o.Unpack(ctx, &plain); err == nil {
+		files, err = ReadIndex(bytes.NewReader(plain.Bytes()))
 	}
 	if err == nil {
 		err = m.checkFiles(files)
@@ -101,11 +101,6 @@ func (m *Manifest) ReadFilesOn(ctx context.Context, b storage.Backend, workers i
 	}
 	return files, nil
 }
-
-// memory is written to at any place.
-type memory []byte
-
-func (m memory) WriteAt(p []byte, at int64) (int, error) { return copy(m[at:], p), nil }
 
 // CheckStored reads what the manifest speaks of as a restore would: the index with all of it, and of each volume that it is
 // there, with its size and the trailer that belongs to it.

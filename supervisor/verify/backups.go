@@ -95,7 +95,7 @@ func (v *verifier) volume(ctx context.Context, m *backup.Manifest, s backup.Stor
 		r.CloseWithError(err)
 		checked <- err
 	}()
-	out := &stream{write: func(p []byte) error {
+	out := &codec.InOrder{Write: func(p []byte) error {
 		_, err := w.Write(p)
 		return err
 	}}

@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"walkeep/common/archive"
+	"walkeep/common/codec"
 	"walkeep/common/storage"
 	"walkeep/common/wal"
 )
@@ -59,7 +60,7 @@ func (r *reader) object(ctx context.Context, o archive.Object) error {
 		r.begin(o.WAL)
 	}
 	hash := xxh3.New128()
-	got, err := r.a.Read(ctx, r.inv.Identity, o, &stream{write: func(p []byte) error {
+	got, err := r.a.Read(ctx, r.inv.Identity, o, &codec.InOrder{Write: func(p []byte) error {
 		hash.Write(p)
 		if walks {
 			r.walker.Write(p)
@@ -106,7 +107,7 @@ func (r *reader) prime(ctx context.Context, n wal.Name) {
 	}
 	r.walked = wal.Name{}
 	r.walker.Reset(before)
-	out := &stream{write: func(p []byte) error {
+	out := &codec.InOrder{Write: func(p []byte) error {
 		r.walker.Write(p)
 		return nil
 	}}
