@@ -141,6 +141,9 @@ func TestUnsoundBackups(t *testing.T) {
 	// A segment that is damaged ends what can be recovered.
 	segment, err := filepath.Glob(filepath.Join(r.spool, "wal", "0000000100000000", "*.zst"))
 	r.must(err)
+	undo = r.damage(segment[len(segment)-1], -10)
+	r.check(c, report.Critical, []string{"cannot be read: its newest data cannot be recovered"})
+	undo()
 	undo = r.damage(segment[len(segment)-1], 300)
 	r.fails(1, []string{"damaged: "}, "verify", "--deep")
 	r.check(c, report.Critical, []string{"is damaged in the archive", "can be recovered only up to"})

@@ -160,6 +160,8 @@ func (f *findings) windows() {
 	for i, w := range on {
 		last := i == len(on)-1
 		switch {
+		case w.unread && last:
+			f.add(Critical, "%s, with which timeline %d ends, cannot be read: its newest data cannot be recovered", w.Last, w.Timeline)
 		case w.Gap != nil && last:
 			f.add(Critical, "timeline %d can be recovered only up to %s: %s", w.Timeline, w.ToLSN, w.Gap.text())
 		case w.Gap != nil:

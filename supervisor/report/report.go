@@ -125,6 +125,8 @@ type Window struct {
 	Reached  bool       `json:"timeline_reached"` // it ends behind the point where the timeline begins
 	Backups  []string   `json:"backups"`
 	Gap      *Gap       `json:"gap"` // what ends it although WAL went on
+
+	unread bool // its last segments could not be read, so where it ends is not known
 }
 
 // A Standby is one that is fed from the archive.
@@ -347,6 +349,7 @@ func (r *Report) takeWindows(ctx context.Context, a *archive.Archive, inv *archi
 		}
 		if err != nil {
 			r.Faults = append(r.Faults, Fault{v.Last, err.Error()})
+			v.unread = true
 		}
 		r.Windows = append(r.Windows, v)
 	}
