@@ -33,6 +33,10 @@ bench:
 	scripts/fetch-postgres 15
 	$(GO) run ./scripts/bench
 
+# BASE is the commit that this checkout is compared with.
+compare:
+	scripts/compare $(BASE)
+
 demo:
 	scripts/demo
 
@@ -44,4 +48,4 @@ install: build
 	install -m 755 bin/archive-cmd bin/restore-cmd bin/supervisor $(DESTDIR)$(PREFIX)/lib/walkeep/
 	ln -sf ../lib/walkeep/supervisor $(DESTDIR)$(PREFIX)/bin/walkeep
 
-.PHONY: all build test test-short race integration fuzz bench demo lint install
+.PHONY: all build test test-short race integration fuzz bench compare demo lint install
