@@ -3,8 +3,6 @@ package pgdata
 import (
 	"encoding/binary"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -12,10 +10,13 @@ import (
 	"walkeep/common/wal"
 )
 
+// limitsEnd is behind all limits in a control file of any version.
+const limitsEnd = 256
+
 // ReadLimits reads from global/pg_control what the server must at least be set to so that people can connect while it
 // recovers: it knows what the primary was started with.
 func ReadLimits(dir string) (wal.Limits, error) {
-	b, err := os.ReadFile(filepath.Join(dir, "global", "pg_control"))
+	b, err := readControl(dir, limitsEnd)
 	if err != nil {
 		return wal.Limits{}, err
 	}
@@ -26,21 +27,19 @@ func ReadLimits(dir string) (wal.Limits, error) {
 // a backup in ControlFileData.
 func ParseLimits(b []byte) (wal.Limits, error) {
 	var l wal.Limits
-	le32 := binary.LittleEndian.Uint32
-	if len(b) < 256 {
+	if len(b) < limitsEnd {
 		return l, fmt.Errorf("a control file of %d bytes", len(b))
 	}
-	version := le32(b[8:])
-	at, ok := controls[version]
-	if !ok {
-		return l, fmt.Errorf("%w (%d)", ErrControlVersion, version)
+	at, err := layoutOf(b)
+	if err != nil {
+		return l, err
 	}
 	all := []*int{&l.Connections, &l.WorkerProcesses, &l.WALSenders, &l.PreparedTransactions, &l.LocksPerTransaction}
-	if version < 1200 {
+	if binary.LittleEndian.Uint32(b[offVersion:]) < 1200 {
 		all = []*int{&l.Connections, &l.WorkerProcesses, &l.PreparedTransactions, &l.LocksPerTransaction}
 	}
 	for i, field := range all {
-		*field = int(int32(le32(b[at.checkpoint+at.length+8+44+4*i:])))
+		*field = int(int32(binary.LittleEndian.Uint32(b[at.minimum()+44+4*i:])))
 	}
 	return l, nil
 }

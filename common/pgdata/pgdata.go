@@ -4,11 +4,6 @@ package pgdata
 
 import (
 	"bufio"
-	"encoding/binary"
-	"errors"
-	"fmt"
-	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -21,29 +16,6 @@ import (
 // Of returns the data directory that a file in pg_wal belongs to. PostgreSQL names such files relative to its working
 // directory, which is the data directory, so that it is "." there.
 func Of(walFile string) string { return filepath.Dir(filepath.Dir(walFile)) }
-
-// SystemID reads the cluster's system identifier from global/pg_control; 0 if there is no such file. The identifier is
-// the first field and the control file's version the second, in every release (ControlFileData in
-// src/include/catalog/pg_control.h).
-func SystemID(dir string) (wal.SystemID, error) {
-	f, err := durable.Open(filepath.Join(dir, "global", "pg_control"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return 0, nil
-	}
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	var b [12]byte
-	if _, err := io.ReadFull(f, b[:]); err != nil {
-		return 0, fmt.Errorf("read %s: %w", f.Name(), err)
-	}
-	id, version := binary.LittleEndian.Uint64(b[:]), binary.LittleEndian.Uint32(b[8:])
-	if id == 0 || version < 900 || version > 9999 {
-		return 0, fmt.Errorf("read %s: this is no control file (version %d)", f.Name(), version)
-	}
-	return wal.SystemID(id), nil
-}
 
 // Standby tells whether the data directory is that of a standby, for which recovery does not end: standby.signal, or
 // up to PostgreSQL 11 standby_mode in recovery.conf.

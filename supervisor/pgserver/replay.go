@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -85,12 +83,12 @@ func (c *Conn) demand(ctx context.Context, major int) string {
 	var control []byte
 	var dir string
 	set := make(map[string]string)
-	if c.QueryRow(ctx, `SELECT pg_read_binary_file('global/pg_control')`).Scan(&control) != nil && sameHost(c.PgConn().Conn()) &&
-		c.QueryRow(ctx, `SELECT setting FROM pg_settings WHERE name = 'data_directory'`).Scan(&dir) == nil {
-		control, _ = os.ReadFile(filepath.Join(dir, "global", "pg_control"))
+	err := c.QueryRow(ctx, `SELECT pg_read_binary_file('global/pg_control')`).Scan(&control)
+	needed, parsed := pgdata.ParseLimits(control)
+	if err != nil && sameHost(c.PgConn().Conn()) && c.QueryRow(ctx, `SELECT setting FROM pg_settings WHERE name = 'data_directory'`).Scan(&dir) == nil {
+		needed, parsed = pgdata.ReadLimits(dir)
 	}
-	needed, err := pgdata.ParseLimits(control)
-	if err != nil || c.QueryRow(ctx, `SELECT json_object_agg(name, setting) FROM pg_settings WHERE name LIKE 'max\_%'`).Scan(&set) != nil {
+	if parsed != nil || c.QueryRow(ctx, `SELECT json_object_agg(name, setting) FROM pg_settings WHERE name LIKE 'max\_%'`).Scan(&set) != nil {
 		return ""
 	}
 	if low := pgdata.TooLow(needed, major, set); len(low) > 0 {
