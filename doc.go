@@ -41,9 +41,12 @@
 //	common/pgdata           durable wal
 //	common/pgtest           * | jackc/pgx x/sys
 //	common/storage
+//	common/storage/count    storage
+//	common/storage/flaky    storage storage/mem
 //	common/storage/local    durable storage
 //	common/storage/mem      storage
-//	common/storage/storagetest  storage
+//	common/storage/retry    storage | cenkalti/backoff
+//	common/storage/storagetest  storage storage/count
 //	common/wal
 //	scripts/bench           * | jackc/pgx
 //	scripts/testreport

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"iter"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -48,17 +49,21 @@ func (u *unreadable) Open(ctx context.Context, name string) (storage.Object, err
 	return u.Backend.Open(ctx, name)
 }
 
-func (u *unreadable) List(ctx context.Context, prefix string) ([]storage.Entry, error) {
-	if err := u.denied(prefix); err != nil {
-		return nil, err
-	}
-	entries, err := u.Backend.List(ctx, prefix)
-	for i := range entries {
-		if denied := u.denied(entries[i].Name); denied != nil {
-			entries[i].Err = denied
+func (u *unreadable) List(ctx context.Context, prefix string, o storage.ListOptions) iter.Seq2[storage.Entry, error] {
+	return func(yield func(storage.Entry, error) bool) {
+		if err := u.denied(prefix); err != nil {
+			yield(storage.Entry{}, err)
+			return
+		}
+		for e, err := range u.Backend.List(ctx, prefix, o) {
+			if denied := u.denied(e.Name); denied != nil {
+				e.Err = denied
+			}
+			if !yield(e, err) {
+				return
+			}
 		}
 	}
-	return entries, err
 }
 
 // A wrecked archive is a copy of a whole one that was damaged at random.

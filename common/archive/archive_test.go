@@ -212,7 +212,7 @@ func (r *rig) objects() []string {
 
 func walk(t testing.TB, b storage.Backend, dir string) []string {
 	t.Helper()
-	entries, err := b.List(t.Context(), dir)
+	entries, err := storage.ListAll(t.Context(), b, dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -262,7 +262,7 @@ func (r *rig) put(object string, content []byte) {
 // bind makes the archive that of a cluster, without anything in it.
 func (r *rig) bind(id wal.SystemID, size wal.SegmentSize) {
 	r.t.Helper()
-	if b, ok := r.b.(storage.Directories); ok {
+	if b, ok := storage.As[storage.Directories](r.b); ok {
 		if err := b.MakeDir(r.t.Context(), "wal"); err != nil {
 			r.t.Fatal(err)
 		}

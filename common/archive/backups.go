@@ -16,7 +16,7 @@ import (
 func (a *Archive) HoldBackup(ctx context.Context, began time.Time) (*Held, error) {
 	for n := 1; n < 1000; n++ {
 		id := backup.NewID(began, n)
-		there, err := a.b.List(ctx, backup.Dir(id))
+		there, err := storage.ListAll(ctx, a.b, backup.Dir(id))
 		if err != nil {
 			return nil, err
 		}
@@ -35,7 +35,7 @@ func (a *Archive) HoldBackup(ctx context.Context, began time.Time) (*Held, error
 // SweepBackups removes what killed backups have left: leases, and files without a manifest. It removes nothing, and the error
 // is a [Fault], where a lease cannot be read or understood.
 func (a *Archive) SweepBackups(ctx context.Context) error {
-	dirs, err := a.b.List(ctx, "backups/")
+	dirs, err := storage.ListAll(ctx, a.b, "backups/")
 	if err != nil {
 		return err
 	}
@@ -93,7 +93,7 @@ func (a *Archive) RemoveBackup(ctx context.Context, id string) error {
 	if err := remove(VerifiedNote(id)); err != nil {
 		return err
 	}
-	there, err := a.b.List(ctx, backup.Dir(id))
+	there, err := storage.ListAll(ctx, a.b, backup.Dir(id))
 	if err != nil {
 		return err
 	}

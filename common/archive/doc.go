@@ -200,7 +200,7 @@ func parseObject(e storage.Entry) (wal.Name, stored, bool) {
 
 // find lists the objects that hold a file, under whatever ending, those first from which it can be read.
 func (a *Archive) find(ctx context.Context, n wal.Name) ([]stored, error) {
-	entries, err := a.b.List(ctx, location(n))
+	entries, err := storage.ListAll(ctx, a.b, location(n))
 	if err != nil {
 		return nil, err
 	}
@@ -232,7 +232,7 @@ func (a *Archive) writeIdentity(ctx context.Context, id Identity) error {
 	if err != nil {
 		return err
 	}
-	if b, ok := a.b.(storage.Directories); ok {
+	if b, ok := storage.As[storage.Directories](a.b); ok {
 		if err := b.MakeDir(ctx, walDir); err != nil {
 			return fmt.Errorf("make %s/: %w", walDir, err)
 		}

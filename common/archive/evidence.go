@@ -97,7 +97,7 @@ func (inv *Inventory) NothingWaits() {
 
 // checkWAL fails where wal/ has gone, which is made before archive.json: nothing that it held is "absent" then.
 func (a *Archive) checkWAL(ctx context.Context) error {
-	b, ok := a.b.(storage.Directories)
+	b, ok := storage.As[storage.Directories](a.b)
 	if !ok {
 		return nil
 	}
@@ -114,7 +114,7 @@ func (a *Archive) logDirs(ctx context.Context, tli wal.Timeline) ([]storage.Entr
 	if tli != 0 {
 		prefix += tli.String()
 	}
-	entries, err := a.b.List(ctx, prefix)
+	entries, err := storage.ListAll(ctx, a.b, prefix)
 	if err != nil {
 		return nil, err
 	}
@@ -148,7 +148,7 @@ func isLogDir(name string) bool {
 
 // streamedHistories reads the histories that were streamed and are not stored yet.
 func (a *Archive) streamedHistories(ctx context.Context) ([]wal.History, error) {
-	entries, err := a.b.List(ctx, partialDir)
+	entries, err := storage.ListAll(ctx, a.b, partialDir)
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package archive_test
 import (
 	"context"
 	"errors"
+	"iter"
 	"slices"
 	"strings"
 	"testing"
@@ -137,13 +138,21 @@ type late struct {
 	hide []string
 }
 
-func (l *late) List(ctx context.Context, prefix string) ([]storage.Entry, error) {
-	entries, err := l.Backend.List(ctx, prefix)
-	if prefix == l.dir {
-		entries = slices.DeleteFunc(entries, func(e storage.Entry) bool { return slices.Contains(l.hide, e.Name) })
+func (l *late) List(ctx context.Context, prefix string, o storage.ListOptions) iter.Seq2[storage.Entry, error] {
+	hiding := prefix == l.dir
+	if hiding {
 		l.dir = ""
 	}
-	return entries, err
+	return func(yield func(storage.Entry, error) bool) {
+		for e, err := range l.Backend.List(ctx, prefix, o) {
+			if hiding && slices.Contains(l.hide, e.Name) {
+				continue
+			}
+			if !yield(e, err) {
+				return
+			}
+		}
+	}
 }
 
 // A hole that is only seen because segments are archived while the archive is listed is none, at the border of two

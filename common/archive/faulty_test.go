@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"sync"
 
 	"walkeep/common/storage"
@@ -73,18 +74,18 @@ func (f *faulty) Open(ctx context.Context, name string) (storage.Object, error) 
 	return faultyObject{o, f, name}, nil
 }
 
-func (f *faulty) List(ctx context.Context, prefix string) ([]storage.Entry, error) {
+func (f *faulty) List(ctx context.Context, prefix string, o storage.ListOptions) iter.Seq2[storage.Entry, error] {
 	if err := f.fails("list " + prefix); err != nil {
-		return nil, err
+		return func(yield func(storage.Entry, error) bool) { yield(storage.Entry{}, err) }
 	}
-	return f.Backend.List(ctx, prefix)
+	return f.Backend.List(ctx, prefix, o)
 }
 
 func (f *faulty) Sync(ctx context.Context, name string) error {
 	if err := f.fails("sync " + name); err != nil {
 		return err
 	}
-	if s, ok := f.Backend.(storage.Syncer); ok {
+	if s, ok := storage.As[storage.Syncer](f.Backend); ok {
 		return s.Sync(ctx, name)
 	}
 	return nil
@@ -94,6 +95,13 @@ type faultyObject struct {
 	storage.Object
 	f    *faulty
 	name string
+}
+
+func (o faultyObject) Reader(ctx context.Context, off, n int64) (io.ReadCloser, error) {
+	if err := o.f.fails("read " + o.name); err != nil {
+		return nil, err
+	}
+	return o.Object.Reader(ctx, off, n)
 }
 
 func (o faultyObject) ReadAt(p []byte, at int64) (int, error) {

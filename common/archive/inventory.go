@@ -100,7 +100,7 @@ func (inv *Inventory) fault(object string, err error) {
 }
 
 func (a *Archive) takeBackups(ctx context.Context, inv *Inventory) error {
-	dirs, err := a.b.List(ctx, "backups/")
+	dirs, err := storage.ListAll(ctx, a.b, "backups/")
 	if err != nil {
 		return err
 	}
@@ -117,7 +117,7 @@ func (a *Archive) takeBackups(ctx context.Context, inv *Inventory) error {
 		m, err := backup.ReadManifest(ctx, a.b, id)
 		switch {
 		case errors.Is(err, storage.ErrNotExist):
-			files, err := a.b.List(ctx, d.Name)
+			files, err := storage.ListAll(ctx, a.b, d.Name)
 			if err != nil {
 				return err
 			}
@@ -144,7 +144,7 @@ func CompareBackups(a, b *backup.Manifest) int {
 }
 
 func (a *Archive) takeWAL(ctx context.Context, inv *Inventory) error {
-	entries, err := a.b.List(ctx, walDir+"/")
+	entries, err := storage.ListAll(ctx, a.b, walDir+"/")
 	if err != nil {
 		return err
 	}
@@ -219,7 +219,7 @@ func (t *stock) line(tli wal.Timeline) *stockLine {
 
 // takeLog lists a directory of a timeline and log number. What an earlier listing had is not taken twice.
 func (a *Archive) takeLog(ctx context.Context, t *stock, dir string) error {
-	files, err := a.b.List(ctx, dir)
+	files, err := storage.ListAll(ctx, a.b, dir)
 	if err != nil {
 		return err
 	}
@@ -375,7 +375,7 @@ func (a *Archive) takeHistory(ctx context.Context, inv *Inventory, l *Line) erro
 }
 
 func (a *Archive) takeStreamed(ctx context.Context, inv *Inventory) (err error) {
-	inv.Streamed, err = a.b.List(ctx, partialDir)
+	inv.Streamed, err = storage.ListAll(ctx, a.b, partialDir)
 	return err
 }
 

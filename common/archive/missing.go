@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"walkeep/common/codec"
+	"walkeep/common/storage"
 	"walkeep/common/wal"
 )
 
@@ -47,7 +48,7 @@ func (a *Archive) checkEmpty(ctx context.Context, inv *Inventory) error {
 	if len(inv.Backups) == 0 {
 		return nil
 	}
-	entries, err := a.b.List(ctx, walDir+"/")
+	entries, err := storage.ListAll(ctx, a.b, walDir+"/")
 	if err == nil && len(entries) == 0 {
 		err = fmt.Errorf("%w: it is empty, although there are backups", ErrNoWAL)
 	}
@@ -65,7 +66,7 @@ func (a *Archive) timelineUsed(ctx context.Context, tli wal.Timeline, inv *Inven
 	}
 	for _, d := range dirs {
 		// A directory alone says nothing: a Push that failed may have made it.
-		files, err := a.b.List(ctx, d.Name)
+		files, err := storage.ListAll(ctx, a.b, d.Name)
 		if err != nil {
 			return "", err
 		}
@@ -88,7 +89,7 @@ func (a *Archive) timelineUsed(ctx context.Context, tli wal.Timeline, inv *Inven
 // leftBy finds a later timeline whose history says that it comes from tli, which was left beyond the given position;
 // 0 if there is none. It also gives where that was.
 func (a *Archive) leftBy(ctx context.Context, tli wal.Timeline, beyond wal.LSN) (wal.Timeline, wal.LSN, error) {
-	entries, err := a.b.List(ctx, walDir+"/")
+	entries, err := storage.ListAll(ctx, a.b, walDir+"/")
 	if err != nil {
 		return 0, 0, err
 	}
@@ -175,7 +176,7 @@ func (a *Archive) laterFile(ctx context.Context, n wal.Name) (string, error) {
 		if d.Name < directory(n) {
 			continue
 		}
-		files, err := a.b.List(ctx, d.Name)
+		files, err := storage.ListAll(ctx, a.b, d.Name)
 		if err != nil {
 			return "", err
 		}

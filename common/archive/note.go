@@ -20,7 +20,7 @@ func (a *Archive) unread(ctx context.Context, name string, err error) error {
 	if err == nil || errors.Is(err, storage.ErrNotExist) || ctx.Err() != nil {
 		return err
 	}
-	entries, bad := a.b.List(ctx, name)
+	entries, bad := storage.ListAll(ctx, a.b, name)
 	if bad != nil {
 		return err
 	}
@@ -45,7 +45,7 @@ func (inv *Inventory) cannotRead(prefix string) error {
 // readNotes reads the notes in a directory. A note that is removed meanwhile is none; one that cannot be read or understood
 // is a fault.
 func readNotes[T any](ctx context.Context, a *Archive, inv *Inventory, dir string, take func(name string, note T) error) error {
-	entries, err := a.b.List(ctx, dir)
+	entries, err := storage.ListAll(ctx, a.b, dir)
 	if err != nil {
 		return err
 	}

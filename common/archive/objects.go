@@ -27,7 +27,7 @@ func (a *Archive) Objects(ctx context.Context) iter.Seq2[Object, error] {
 			return
 		}
 		for _, d := range dirs {
-			files, err := a.b.List(ctx, d.Name)
+			files, err := storage.ListAll(ctx, a.b, d.Name)
 			if err != nil {
 				yield(Object{}, err)
 				return
@@ -43,7 +43,7 @@ func (a *Archive) Objects(ctx context.Context) iter.Seq2[Object, error] {
 
 // Histories lists the objects of timelines' histories.
 func (a *Archive) Histories(ctx context.Context) ([]Object, error) {
-	entries, err := a.b.List(ctx, walDir+"/")
+	entries, err := storage.ListAll(ctx, a.b, walDir+"/")
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +58,7 @@ func (a *Archive) Histories(ctx context.Context) ([]Object, error) {
 
 // Prune removes directories in which nothing is left.
 func (a *Archive) Prune(ctx context.Context, dirs ...string) error {
-	b, ok := a.b.(storage.Pruner)
+	b, ok := storage.As[storage.Pruner](a.b)
 	for _, dir := range dirs {
 		if !ok {
 			break

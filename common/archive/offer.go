@@ -37,7 +37,7 @@ func (a *Archive) MakeOffer(ctx context.Context, o Offer) error {
 		return err
 	}
 	defer source.Close()
-	if o.Hash, err = sumFirst(source, o.Length); err != nil {
+	if o.Hash, err = sumFirst(ctx, source, o.Length); err != nil {
 		return fmt.Errorf("%s: %w", o.Source, err)
 	}
 	o.Machine = host.Here().Machine
@@ -100,14 +100,19 @@ func (a *Archive) deliverOffer(ctx context.Context, o Offer, got *Fetched, w io.
 		return err
 	}
 	defer source.Close()
-	hash, err := sumFirst(source, o.Length)
+	hash, err := sumFirst(ctx, source, o.Length)
 	if err != nil {
 		return fmt.Errorf("%s: %w", o.Source, err)
 	}
 	if hash != o.Hash {
 		return fmt.Errorf("%w: %s is not what was offered", ErrDamaged, o.Source)
 	}
-	if _, err := io.Copy(io.NewOffsetWriter(w, 0), io.NewSectionReader(source, 0, o.Length)); err != nil {
+	r, err := source.Reader(ctx, 0, o.Length)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if _, err := io.Copy(io.NewOffsetWriter(w, 0), r); err != nil {
 		return err
 	}
 	zeros := make([]byte, 128<<10)
@@ -121,9 +126,14 @@ func (a *Archive) deliverOffer(ctx context.Context, o Offer, got *Fetched, w io.
 }
 
 // sumFirst is the XXH3-128 of the first bytes of an object.
-func sumFirst(o storage.Object, length int64) (string, error) {
+func sumFirst(ctx context.Context, o storage.Object, length int64) (string, error) {
 	h := xxh3.New128()
-	n, err := io.Copy(h, io.NewSectionReader(o, 0, length))
+	r, err := o.Reader(ctx, 0, length)
+	if err != nil {
+		return "", err
+	}
+	defer r.Close()
+	n, err := io.Copy(h, r)
 	if err == nil && n < length {
 		err = fmt.Errorf("%w: it holds %d bytes, not %d", ErrDamaged, n, length)
 	}

@@ -122,11 +122,11 @@ func (a *Archive) lineage(ctx context.Context, id Identity) (*Inventory, error) 
 	if err != nil {
 		return nil, err
 	}
-	entries, err := a.b.List(ctx, walDir+"/")
+	entries, err := storage.ListAll(ctx, a.b, walDir+"/")
 	if err != nil {
 		return nil, err
 	}
-	streamed, err := a.b.List(ctx, partialDir)
+	streamed, err := storage.ListAll(ctx, a.b, partialDir)
 	if err != nil {
 		return nil, err
 	}
@@ -179,7 +179,7 @@ func (a *Archive) firstOf(ctx context.Context, tli wal.Timeline, size wal.Segmen
 	}
 	files := streamed
 	for _, d := range dirs {
-		there, err := a.b.List(ctx, d.Name)
+		there, err := storage.ListAll(ctx, a.b, d.Name)
 		if err != nil {
 			return nil, err
 		}

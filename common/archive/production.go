@@ -42,7 +42,7 @@ func (a *Archive) NoteServer(ctx context.Context, s Server) error {
 
 // Newest is the highest timeline of which the archive holds anything; 0 if there is none.
 func (a *Archive) Newest(ctx context.Context) (newest wal.Timeline, err error) {
-	entries, err := a.b.List(ctx, "wal/")
+	entries, err := storage.ListAll(ctx, a.b, "wal/")
 	for _, e := range entries {
 		base := path.Base(e.Name)
 		if tli, err := wal.ParseTimeline(base[:min(8, len(base))]); err == nil {

@@ -363,7 +363,7 @@ func (f *Incoming) checkAlone(ctx context.Context) error {
 
 // sync makes an object durable that another writer has stored, who may have died before it was.
 func (a *Archive) sync(ctx context.Context, object string) error {
-	if b, ok := a.b.(storage.Syncer); ok {
+	if b, ok := storage.As[storage.Syncer](a.b); ok {
 		return b.Sync(ctx, object)
 	}
 	return nil

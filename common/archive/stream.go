@@ -209,7 +209,7 @@ func (a *Archive) LastSegment(ctx context.Context, tli wal.Timeline, size wal.Se
 		return last, false, err
 	}
 	for i := len(dirs) - 1; i >= 0 && !found; i-- {
-		files, err := a.b.List(ctx, dirs[i].Name)
+		files, err := storage.ListAll(ctx, a.b, dirs[i].Name)
 		if err != nil {
 			return last, false, err
 		}

@@ -227,7 +227,7 @@ func (discard) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }
 func (a *Archive) takeObjects(ctx context.Context, inv *Inventory) error {
 	inv.Flaws = make(map[string]error)
 	for _, m := range inv.Backups {
-		entries, err := a.b.List(ctx, backup.Dir(m.ID))
+		entries, err := storage.ListAll(ctx, a.b, backup.Dir(m.ID))
 		if err != nil {
 			return err
 		}

@@ -23,6 +23,7 @@ import (
 	"walkeep/common/backup/volume"
 	"walkeep/common/cmdtest"
 	"walkeep/common/codec"
+	"walkeep/common/storage"
 	"walkeep/common/storage/local"
 	"walkeep/common/storage/mem"
 )
@@ -328,7 +329,7 @@ func TestWriteFails(t *testing.T) {
 	if err := w.Add(t.Context(), cut{short}); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("content that ends early: got %v, want %v", err, io.ErrUnexpectedEOF)
 	}
-	if there, _ := b.List(t.Context(), "backups/"); len(there) > 0 {
+	if there, _ := storage.ListAll(t.Context(), b, "backups/"); len(there) > 0 {
 		t.Errorf("there is %v", there)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"walkeep/common/backup"
 	"walkeep/common/backup/volume"
 	"walkeep/common/codec"
+	"walkeep/common/storage"
 	"walkeep/common/storage/mem"
 )
 
@@ -60,7 +61,7 @@ func TestTooLargeForABackup(t *testing.T) {
 			if err := w.Add(t.Context(), &source{files: test.files, zero: true}); !errors.Is(err, test.want) {
 				t.Errorf("got %v, want %v", err, test.want)
 			}
-			if there, err := b.List(t.Context(), "backups/"); err != nil || (len(there) > 0) != (test.want == nil) {
+			if there, err := storage.ListAll(t.Context(), b, "backups/"); err != nil || (len(there) > 0) != (test.want == nil) {
 				t.Errorf("there is %v, %v", there, err)
 			}
 		})

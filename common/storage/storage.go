@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"strings"
 )
 
@@ -18,6 +19,8 @@ var (
 	ErrNotExist = errors.New("there is no such object")
 	// ErrExist is the answer for a name that is taken. It is not fs.ErrExist, for the same reason.
 	ErrExist = errors.New("there is an object of this name already")
+	// ErrDenied is the answer of a backend that was reached and refuses this caller: asking again does not help.
+	ErrDenied = errors.New("access to the archive is denied")
 	// ErrName is a programming error or an attack: a name that could lead out of the archive.
 	ErrName = errors.New("not an object's name")
 	// ErrUnavailable says that the backend's root is not there: not mounted, not created, or not a directory.
@@ -33,8 +36,9 @@ type Backend interface {
 	Open(ctx context.Context, name string) (Object, error)
 
 	// List gives the objects and directories directly in the directory part of prefix whose names begin with prefix,
-	// in the order of their names. "wal/" lists the directory wal, "wal/00" what begins so. No match is no error.
-	List(ctx context.Context, prefix string) ([]Entry, error)
+	// in the order of their names. "wal/" lists the directory wal, "wal/00" what begins so. No match is no error. An error
+	// ends the listing.
+	List(ctx context.Context, prefix string, o ListOptions) iter.Seq2[Entry, error]
 
 	// Remove removes objects, in this order, until one cannot be removed. One that is not there is passed over, and then,
 	// if there was no other error, the error is ErrNotExist; a store that does not know says nothing.
@@ -43,6 +47,11 @@ type Backend interface {
 	// Replace writes a note: a small object that is replaced as a whole, by its owner alone. Who reads it meanwhile gets
 	// the old content or the new one.
 	Replace(ctx context.Context, name string, content []byte) error
+}
+
+// ListOptions say what is listed.
+type ListOptions struct {
+	Recursive bool // the objects in all directories below, too, and no directories
 }
 
 // CreateOptions are what a store can use to know of a new object.
@@ -72,9 +81,13 @@ type Writer interface {
 
 // An Object is open for reading until it is closed.
 type Object interface {
-	io.ReaderAt
+	io.ReaderAt // for few bytes, here and there
 	io.Closer
 	Size() int64 // bytes
+
+	// Reader reads n bytes from offset off on, or fewer where the object ends before. For a remote store it is one
+	// request, which ends with ctx. The reader is closed before the object.
+	Reader(ctx context.Context, off, n int64) (io.ReadCloser, error)
 }
 
 // An Entry is one line of a listing.
@@ -86,6 +99,21 @@ type Entry struct {
 
 // IsDir tells whether the entry is a directory.
 func (e Entry) IsDir() bool { return strings.HasSuffix(e.Name, "/") }
+
+// As gives the optional power T of a backend: its own, or that of a backend that it decorates, which Unwrap gives.
+func As[T any](b Backend) (T, bool) {
+	for {
+		if power, ok := b.(T); ok {
+			return power, true
+		}
+		u, ok := b.(interface{ Unwrap() Backend })
+		if !ok {
+			var none T
+			return none, false
+		}
+		b = u.Unwrap()
+	}
+}
 
 // A Syncer is a backend in which an object can be visible before it is durable, if its writer died in between.
 type Syncer interface {
@@ -138,10 +166,27 @@ func ReadAll(ctx context.Context, b Backend, name string, limit int64) ([]byte, 
 		return nil, fmt.Errorf("read %s: it has %d bytes, more than the %d it can have", name, o.Size(), limit)
 	}
 	content := make([]byte, o.Size())
-	if _, err := io.ReadFull(io.NewSectionReader(o, 0, o.Size()), content); err != nil {
+	r, err := o.Reader(ctx, 0, o.Size())
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w", name, err)
+	}
+	defer r.Close()
+	if _, err := io.ReadFull(r, content); err != nil {
 		return nil, fmt.Errorf("read %s: %w", name, err)
 	}
 	return content, nil
+}
+
+// ListAll gives all that List lists below one directory, or of one beginning of a name.
+func ListAll(ctx context.Context, b Backend, prefix string) ([]Entry, error) {
+	var entries []Entry
+	for e, err := range b.List(ctx, prefix, ListOptions{}) {
+		if err != nil {
+			return nil, err
+		}
+		entries = append(entries, e)
+	}
+	return entries, nil
 }
 
 // Put stores what write writes under a new name, after read, where it is not nil, has read it back.

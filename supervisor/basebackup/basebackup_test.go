@@ -20,6 +20,7 @@ import (
 	"walkeep/common/backup"
 	"walkeep/common/cmdtest"
 	"walkeep/common/codec"
+	"walkeep/common/storage"
 	"walkeep/common/storage/mem"
 	"walkeep/common/wal"
 	"walkeep/supervisor/basebackup"
@@ -133,7 +134,7 @@ func (r *rig) fails(words string) error {
 	if err == nil || !strings.Contains(err.Error(), words) {
 		r.t.Errorf("got %v, want an error with %q", err, words)
 	}
-	left, listed := r.b.List(context.Background(), "backups/")
+	left, listed := storage.ListAll(context.Background(), &r.b, "backups/")
 	if listed != nil || len(left) != 0 {
 		r.t.Errorf("the archive holds %v (%v)", left, listed)
 	}
@@ -384,7 +385,7 @@ func TestInterrupted(t *testing.T) {
 	if _, err := basebackup.Take(ctx, r.a, &r.b, r.options); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
-	if left, err := r.b.List(context.Background(), "backups/"); err != nil || len(left) != 0 {
+	if left, err := storage.ListAll(context.Background(), &r.b, "backups/"); err != nil || len(left) != 0 {
 		t.Errorf("the archive holds %v (%v)", left, err)
 	}
 }

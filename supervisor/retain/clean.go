@@ -235,7 +235,7 @@ var stored = regexp.MustCompile(`^(manifest\.json|data-[0-9]{4,}\.tar(\.[0-9a-z]
 // list gives the objects of a backup's directory.
 func (c *cleaner) list(ctx context.Context, dir string) func(yield func(storage.Entry, error) bool) {
 	return func(yield func(storage.Entry, error) bool) {
-		entries, err := c.b.List(ctx, dir)
+		entries, err := storage.ListAll(ctx, c.b, dir)
 		if err != nil {
 			yield(storage.Entry{}, err)
 			return
@@ -323,7 +323,7 @@ func (c *cleaner) cleanWAL(ctx context.Context, inv *archive.Inventory, first *D
 	if err := c.cleanNotes(ctx, inv, d); err != nil {
 		return err
 	}
-	backups, err := c.b.List(ctx, "backups/") // a backup that failed may have left its directory
+	backups, err := storage.ListAll(ctx, c.b, "backups/") // a backup that failed may have left its directory
 	if err != nil {
 		return err
 	}
@@ -349,7 +349,7 @@ func (c *cleaner) outlived(note string, inv *archive.Inventory, d *Decision) boo
 // cleanNotes removes the notes of segments and backups that are gone, and what was streamed of segments that nobody needs.
 func (c *cleaner) cleanNotes(ctx context.Context, inv *archive.Inventory, d *Decision) error {
 	for _, dir := range []string{"damaged/", archive.VerifiedDir} {
-		notes, err := c.b.List(ctx, dir)
+		notes, err := storage.ListAll(ctx, c.b, dir)
 		if err != nil {
 			return err
 		}

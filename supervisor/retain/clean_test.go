@@ -3,6 +3,7 @@ package retain_test
 import (
 	"context"
 	"errors"
+	"iter"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -163,9 +164,9 @@ func (h *hooked) Remove(ctx context.Context, names ...string) error {
 	return h.Backend.Remove(ctx, names...)
 }
 
-func (h *hooked) List(ctx context.Context, prefix string) ([]storage.Entry, error) {
+func (h *hooked) List(ctx context.Context, prefix string, o storage.ListOptions) iter.Seq2[storage.Entry, error] {
 	h.hook()
-	return h.Backend.List(ctx, prefix)
+	return h.Backend.List(ctx, prefix, o)
 }
 
 func (h *hooked) Open(ctx context.Context, name string) (storage.Object, error) {

@@ -145,7 +145,7 @@ func (c *cleaner) drop(ctx context.Context, inv *archive.Inventory, d *Dropped) 
 		}
 	}
 	for _, dir := range []string{"damaged/", archive.VerifiedDir} {
-		notes, err := c.b.List(ctx, dir+d.Timeline.String())
+		notes, err := storage.ListAll(ctx, c.b, dir+d.Timeline.String())
 		if err != nil {
 			return err
 		}

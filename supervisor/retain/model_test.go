@@ -236,7 +236,7 @@ func objects(t testing.TB, b storage.Backend) []string {
 	var all []string
 	var list func(prefix string)
 	list = func(prefix string) {
-		entries, err := b.List(context.Background(), prefix)
+		entries, err := storage.ListAll(context.Background(), b, prefix)
 		if err != nil {
 			t.Fatal(err)
 		}

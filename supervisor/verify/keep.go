@@ -10,6 +10,7 @@ import (
 
 	"walkeep/common/archive"
 	"walkeep/common/backup"
+	"walkeep/common/storage"
 	"walkeep/common/wal"
 )
 
@@ -76,7 +77,7 @@ func (v *verifier) keep(ctx context.Context) error {
 			note(v.a.NoteSpoiled(ctx, p.segment, p.lsn, p.Text))
 		}
 	}
-	notes, err := v.b.List(ctx, archive.VerifiedDir)
+	notes, err := storage.ListAll(ctx, v.b, archive.VerifiedDir)
 	if err != nil {
 		return err
 	}

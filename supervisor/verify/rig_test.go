@@ -142,7 +142,7 @@ func all(t testing.TB, b storage.Backend) map[string][]byte {
 	content := make(map[string][]byte)
 	var list func(prefix string)
 	list = func(prefix string) {
-		entries, err := b.List(context.Background(), prefix)
+		entries, err := storage.ListAll(context.Background(), b, prefix)
 		if err != nil {
 			t.Fatal(err)
 		}

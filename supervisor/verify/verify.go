@@ -332,6 +332,6 @@ func (v *verifier) recheck(ctx context.Context) error {
 }
 
 func (v *verifier) listed(ctx context.Context, object string) (bool, error) {
-	entries, err := v.b.List(ctx, object)
+	entries, err := storage.ListAll(ctx, v.b, object)
 	return slices.ContainsFunc(entries, func(e storage.Entry) bool { return e.Name == object }), err
 }

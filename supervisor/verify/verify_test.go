@@ -216,7 +216,7 @@ func (v *vanishing) Open(ctx context.Context, name string) (storage.Object, erro
 		if v.seen++; v.seen > 1 || !strings.HasSuffix(name, "manifest.json") {
 			v.gone = true
 			if strings.HasPrefix(name, backupDir) {
-				entries, _ := v.Backend.List(ctx, backupDir)
+				entries, _ := storage.ListAll(ctx, v.Backend, backupDir)
 				for _, e := range entries {
 					v.Backend.Remove(ctx, e.Name)
 				}

@@ -101,7 +101,7 @@ func TestObjectUnreadable(t *testing.T) {
 	asNobody(t, func() {
 		_, errOpen := b.Open(t.Context(), "object")
 		_, errBelow := b.Open(t.Context(), "dir/object")
-		_, errList := b.List(t.Context(), "dir/")
+		_, errList := storage.ListAll(t.Context(), b, "dir/")
 		errPut := storage.Put(t.Context(), b, "dir/object", text("x"), nil)
 		for what, err := range map[string]error{"Open": errOpen, "Open below": errBelow, "List": errList, "Put": errPut} {
 			if !errors.Is(err, os.ErrPermission) || errors.Is(err, storage.ErrNotExist) || errors.Is(err, storage.ErrExist) {

@@ -86,7 +86,7 @@ func TestLimitIsShared(t *testing.T) {
 		})
 	}
 	done.Wait()
-	entries, err := b.List(t.Context(), "wal/")
+	entries, err := storage.ListAll(t.Context(), b, "wal/")
 	if err != nil || len(entries) > 10 || len(entries) == 0 {
 		t.Errorf("got %d objects of 1000 bytes, %v, want at most 10", len(entries), err)
 	}

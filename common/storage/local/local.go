@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
 	"path"
 	"path/filepath"
@@ -276,9 +277,41 @@ type object struct {
 
 func (o object) Size() int64 { return o.size }
 
-// List implements [storage.Backend]. What could not be an object is not listed, temporary files above all. A symbolic
+// Reader implements [storage.Object].
+func (o object) Reader(ctx context.Context, off, n int64) (io.ReadCloser, error) {
+	return io.NopCloser(io.NewSectionReader(o.File, off, n)), ctx.Err()
+}
+
+// List implements [storage.Backend].
+func (b *Backend) List(ctx context.Context, prefix string, o storage.ListOptions) iter.Seq2[storage.Entry, error] {
+	return func(yield func(storage.Entry, error) bool) { b.walk(ctx, prefix, o.Recursive, yield) }
+}
+
+// walk hands out a listing, and tells whether its end was reached.
+func (b *Backend) walk(ctx context.Context, prefix string, recursive bool, yield func(storage.Entry, error) bool) bool {
+	entries, err := b.list(prefix)
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		yield(storage.Entry{}, err)
+		return false
+	}
+	for _, e := range entries {
+		if recursive && e.IsDir() {
+			if !b.walk(ctx, e.Name, recursive, yield) {
+				return false
+			}
+		} else if !yield(e, nil) {
+			return false
+		}
+	}
+	return true
+}
+
+// list reads one directory. What could not be an object is not listed, temporary files above all. A symbolic
 // link is listed as what it leads to: a directory may have been moved to another disk.
-func (b *Backend) List(ctx context.Context, prefix string) ([]storage.Entry, error) {
+func (b *Backend) list(prefix string) ([]storage.Entry, error) {
 	if err := storage.CheckPrefix(prefix); err != nil {
 		return nil, err
 	}

@@ -43,7 +43,7 @@ func text(s string) func(io.Writer) error {
 }
 
 func TestConformance(t *testing.T) {
-	storagetest.Run(t, func(t *testing.T) storage.Backend { return open(t, quickDir(t)) })
+	storagetest.Run(t, storagetest.Options{}, func(t *testing.T) storage.Backend { return open(t, quickDir(t)) })
 }
 
 // The answers of an archive that is there, by any of its methods.
@@ -57,8 +57,8 @@ func everyMethod(t *testing.T, b *local.Backend) map[string]error {
 		"Replace far": b.Replace(t.Context(), "notes/note", []byte("x")),
 	}
 	_, errs["Open"] = b.Open(t.Context(), "dir/other")
-	_, errs["List"] = b.List(t.Context(), "")
-	_, errs["List below"] = b.List(t.Context(), "dir/o")
+	_, errs["List"] = storage.ListAll(t.Context(), b, "")
+	_, errs["List below"] = storage.ListAll(t.Context(), b, "dir/o")
 	return errs
 }
 
@@ -160,7 +160,7 @@ func TestListSkips(t *testing.T) {
 
 func wantList(t *testing.T, b *local.Backend, prefix string, want ...storage.Entry) {
 	t.Helper()
-	got, err := b.List(t.Context(), prefix)
+	got, err := storage.ListAll(t.Context(), b, prefix)
 	if err != nil || len(got) != len(want) {
 		t.Errorf("list %q: got %+v, %v, want %+v", prefix, got, err, want)
 		return
@@ -198,7 +198,7 @@ func TestSymbolicLinks(t *testing.T) {
 	if err := os.Symlink("nowhere", filepath.Join(root, "wal", "lost")); err != nil {
 		t.Fatal(err)
 	}
-	entries, err := b.List(t.Context(), "wal/lost")
+	entries, err := storage.ListAll(t.Context(), b, "wal/lost")
 	if err != nil || len(entries) != 1 || entries[0].Err == nil {
 		t.Errorf("a link that leads nowhere is listed as %+v (%v)", entries, err)
 	}
@@ -274,7 +274,7 @@ func TestLinkLeadsNowhere(t *testing.T) {
 		if err := os.Rename(disk, disk+".off"); err != nil {
 			t.Fatal(err)
 		}
-		_, errList := b.List(t.Context(), dir)
+		_, errList := storage.ListAll(t.Context(), b, dir)
 		_, errOpen := b.Open(t.Context(), dir+"a")
 		_, errDir := b.HasDir(t.Context(), "wal/0000000100000000")
 		for what, err := range map[string]error{

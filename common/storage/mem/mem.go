@@ -4,8 +4,10 @@ package mem
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"path"
 	"slices"
 	"strings"
@@ -107,13 +109,38 @@ func (b *Backend) Open(ctx context.Context, name string) (storage.Object, error)
 	return object{bytes.NewReader(content)}, nil
 }
 
-type object struct{ *bytes.Reader }
+type object struct{ content *bytes.Reader }
+
+// Size implements [storage.Object].
+func (o object) Size() int64 { return o.content.Size() }
+
+// ReadAt implements [storage.Object].
+func (o object) ReadAt(p []byte, at int64) (int, error) { return o.content.ReadAt(p, at) }
 
 func (object) Close() error { return nil }
 
+// Reader implements [storage.Object].
+func (o object) Reader(ctx context.Context, off, n int64) (io.ReadCloser, error) {
+	return io.NopCloser(io.NewSectionReader(o.content, off, n)), ctx.Err()
+}
+
 // List implements [storage.Backend].
-func (b *Backend) List(ctx context.Context, prefix string) ([]storage.Entry, error) {
-	if err := storage.CheckPrefix(prefix); err != nil {
+func (b *Backend) List(ctx context.Context, prefix string, o storage.ListOptions) iter.Seq2[storage.Entry, error] {
+	return func(yield func(storage.Entry, error) bool) {
+		entries, err := b.list(ctx, prefix, o.Recursive)
+		if err != nil {
+			yield(storage.Entry{}, err)
+		}
+		for _, e := range entries {
+			if !yield(e, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (b *Backend) list(ctx context.Context, prefix string, recursive bool) ([]storage.Entry, error) {
+	if err := errors.Join(storage.CheckPrefix(prefix), ctx.Err()); err != nil {
 		return nil, err
 	}
 	b.mu.Lock()
@@ -125,7 +152,7 @@ func (b *Backend) List(ctx context.Context, prefix string) ([]storage.Entry, err
 			continue
 		}
 		e := storage.Entry{Name: name, Size: int64(len(content))}
-		if sub, _, ok := strings.Cut(name[len(dir):], "/"); ok {
+		if sub, _, ok := strings.Cut(name[len(dir):], "/"); ok && !recursive {
 			e = storage.Entry{Name: dir + sub + "/"}
 		}
 		entries = append(entries, e)

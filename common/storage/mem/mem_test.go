@@ -9,5 +9,5 @@ import (
 )
 
 func TestConformance(t *testing.T) {
-	storagetest.Run(t, func(*testing.T) storage.Backend { return new(mem.Backend) })
+	storagetest.Run(t, storagetest.Options{}, func(*testing.T) storage.Backend { return new(mem.Backend) })
 }

@@ -75,24 +75,24 @@ func meeting(callers int) func() {
 	}
 }
 
-func races(t *testing.T, b storage.Backend) {
-	for i := range 50 {
+func races(t *testing.T, b *tested) {
+	for i := range b.rounds() {
 		race(t, b, fmt.Sprintf("dir/%d", i), 8)
 	}
-	entries, err := b.List(t.Context(), "dir/")
-	if err != nil || len(entries) != 50 {
-		t.Errorf("got %d objects, %v, want 50", len(entries), err)
+	entries, err := storage.ListAll(t.Context(), b, "dir/")
+	if err != nil || len(entries) != b.rounds() {
+		t.Errorf("got %d objects, %v, want %d", len(entries), err, b.rounds())
 	}
 }
 
 // Listings at the same time neither fail nor show what is not an object.
-func racesUnderListing(t *testing.T, b storage.Backend) {
+func racesUnderListing(t *testing.T, b *tested) {
 	ctx, stop := context.WithCancel(t.Context())
 	var listers gosync.WaitGroup
 	for range 2 {
 		listers.Go(func() {
-			for ctx.Err() == nil {
-				entries, err := b.List(t.Context(), "dir/")
+			for ; ctx.Err() == nil; b.pause() {
+				entries, err := storage.ListAll(t.Context(), b, "dir/")
 				if err != nil {
 					t.Error(err)
 					return
@@ -106,7 +106,7 @@ func racesUnderListing(t *testing.T, b storage.Backend) {
 			}
 		})
 	}
-	for range 20 {
+	for range b.rounds() * 2 / 5 {
 		race(t, b, "dir/x", 4)
 		if err := b.Remove(t.Context(), "dir/x"); err != nil {
 			t.Error(err)
@@ -117,7 +117,7 @@ func racesUnderListing(t *testing.T, b storage.Backend) {
 }
 
 // Many writers make the same directories at once.
-func newDirectory(t *testing.T, b storage.Backend) {
+func newDirectory(t *testing.T, b *tested) {
 	for round := range 5 {
 		var done gosync.WaitGroup
 		for i := range 16 {
@@ -137,14 +137,14 @@ func newDirectory(t *testing.T, b storage.Backend) {
 }
 
 // Whoever sees an object sees all of it.
-func wholeForReaders(t *testing.T, b storage.Backend) {
+func wholeForReaders(t *testing.T, b *tested) {
 	content := strings.Repeat("0123456789abcdef", 1<<16)
 	for round := range 5 {
 		name := fmt.Sprintf("dir/%d", round)
 		var readers gosync.WaitGroup
 		for range 4 {
 			readers.Go(func() {
-				for t.Context().Err() == nil {
+				for ; t.Context().Err() == nil; b.pause() {
 					got, err := read(t.Context(), b, name)
 					if errors.Is(err, storage.ErrNotExist) {
 						continue

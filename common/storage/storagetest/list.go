@@ -2,12 +2,14 @@ package storagetest
 
 import (
 	"errors"
+	"slices"
+	"strings"
 	"testing"
 
 	"walkeep/common/storage"
 )
 
-func list(t *testing.T, b storage.Backend) {
+func list(t *testing.T, b *tested) {
 	for _, name := range []string{
 		"wal/0000000200000000/000000020000000000000001.zst",
 		"archive.json",
@@ -49,15 +51,32 @@ func list(t *testing.T, b storage.Backend) {
 	} {
 		wantList(t, b, test.prefix, test.want...)
 	}
+	for prefix, want := range map[string]int{"": 10, "w": 9, "wal/": 7, "wal/0000000100000000": 3, dir1: 3, dir1 + "000000010000000000000001": 2, "missing/": 0} {
+		var got []string
+		for e, err := range b.List(t.Context(), prefix, storage.ListOptions{Recursive: true}) {
+			if err != nil || e.IsDir() || e.Size != int64(len(e.Name)) || !strings.HasPrefix(e.Name, prefix) {
+				t.Errorf("all below %q: got %+v, %v", prefix, e, err)
+			}
+			got = append(got, e.Name)
+		}
+		if len(got) != want || !slices.IsSorted(got) {
+			t.Errorf("all below %q: got %q, want %d", prefix, got, want)
+		}
+	}
+	for _, o := range []storage.ListOptions{{}, {Recursive: true}} {
+		for range b.List(t.Context(), "", o) {
+			break // whoever has seen enough may stop
+		}
+	}
 }
 
-func listNothing(t *testing.T, b storage.Backend) {
+func listNothing(t *testing.T, b *tested) {
 	for _, prefix := range []string{"", "wal/", "wal/0000000100000000/0", "x"} {
 		wantList(t, b, prefix)
 	}
 }
 
-func remove(t *testing.T, b storage.Backend) {
+func remove(t *testing.T, b *tested) {
 	for _, name := range []string{"a", "dir/a", "dir/ab", "dir/b"} {
 		put(t, b, name, name)
 	}
@@ -65,14 +84,25 @@ func remove(t *testing.T, b storage.Backend) {
 		if err := b.Remove(t.Context(), name); err != nil {
 			t.Errorf("remove %s: %v", name, err)
 		}
-		if err := b.Remove(t.Context(), name); !errors.Is(err, storage.ErrNotExist) {
-			t.Errorf("remove %s again: got %v, want ErrNotExist", name, err)
-		}
+		b.wantMissing(t, name, b.Remove(t.Context(), name))
 		if _, err := b.Open(t.Context(), name); !errors.Is(err, storage.ErrNotExist) {
 			t.Errorf("open %s: got %v, want ErrNotExist", name, err)
 		}
 	}
 	wantList(t, b, "dir/", "dir/ab 6", "dir/b 5")
+	if err := b.Remove(t.Context()); err != nil {
+		t.Errorf("remove nothing: %v", err)
+	}
+	for _, name := range []string{"many/1", "many/2", "many/3", "many/4"} {
+		put(t, b, name, name)
+	}
+	if err := b.Remove(t.Context(), "many/1", "many/2"); err != nil {
+		t.Errorf("remove two: %v", err)
+	}
+	if err := b.Remove(t.Context(), "many/3", "many/2", "many/4"); err != nil && !errors.Is(err, storage.ErrNotExist) {
+		t.Errorf("remove, one of which is not there: %v", err)
+	}
+	wantList(t, b, "many/")
 	put(t, b, "dir/a", "again")
 	wantContent(t, b, "dir/a", "again")
 	for _, name := range []string{"dir/a", "dir/ab", "dir/b"} {
@@ -84,13 +114,13 @@ func remove(t *testing.T, b storage.Backend) {
 }
 
 // A directory is no object.
-func directories(t *testing.T, b storage.Backend) {
+func directories(t *testing.T, b *tested) {
 	put(t, b, "dir/sub/object", "x")
 	for _, name := range []string{"dir", "dir/sub"} {
 		if _, err := b.Open(t.Context(), name); err == nil {
 			t.Errorf("%s is opened", name)
 		}
-		if err := b.Remove(t.Context(), name); err == nil {
+		if err := b.Remove(t.Context(), name); err == nil && !b.SilentRemove {
 			t.Errorf("%s is removed", name)
 		}
 	}

@@ -9,8 +9,8 @@ import (
 	"walkeep/common/storage"
 )
 
-func sync(t *testing.T, b storage.Backend) {
-	s, ok := b.(storage.Syncer)
+func sync(t *testing.T, b *tested) {
+	s, ok := storage.As[storage.Syncer](b)
 	if !ok {
 		return // in this backend what is visible is durable
 	}
@@ -28,7 +28,7 @@ func sync(t *testing.T, b storage.Backend) {
 	}
 }
 
-func replace(t *testing.T, b storage.Backend) {
+func replace(t *testing.T, b *tested) {
 	put(t, b, "notes/put", "put")
 	for _, name := range []string{"note", "notes/note", "notes/deeper/note", "notes/put"} {
 		for _, content := range []string{"first", "", strings.Repeat("longer", 10_000), "last"} {
@@ -54,7 +54,7 @@ func replace(t *testing.T, b storage.Backend) {
 }
 
 // A note is always there while it is replaced, and always one of those that were written.
-func replaceWholeForReaders(t *testing.T, b storage.Backend) {
+func replaceWholeForReaders(t *testing.T, b *tested) {
 	short, long := strings.Repeat("s", 10), strings.Repeat("l", 100_000)
 	if err := b.Replace(t.Context(), "note", []byte(short)); err != nil {
 		t.Fatal(err)
@@ -63,7 +63,7 @@ func replaceWholeForReaders(t *testing.T, b storage.Backend) {
 	var readers gosync.WaitGroup
 	for range 2 {
 		readers.Go(func() {
-			for {
+			for ; ; b.pause() {
 				select {
 				case <-stop:
 					return
@@ -87,7 +87,7 @@ func replaceWholeForReaders(t *testing.T, b storage.Backend) {
 	readers.Wait()
 }
 
-func readAll(t *testing.T, b storage.Backend) {
+func readAll(t *testing.T, b *tested) {
 	put(t, b, "object", "12345")
 	for _, test := range []struct {
 		limit int64
