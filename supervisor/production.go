@@ -90,6 +90,14 @@ func (e *env) warnBeside(p *planned) {
 	}
 }
 
+// warnAgain names the restore points of the target's name that recovery does not come to.
+func (e *env) warnAgain(p *planned) {
+	for _, at := range p.plan.Again {
+		e.msg.Warn("--target-lsn "+at.String()+" recovers to that one",
+			"recovery ends at the first %s, at %s; there is another one of this name at %s", p.plan.Target, p.plan.At, at)
+	}
+}
+
 // endOf says how far a timeline can be recovered.
 func (e *env) endOf(ctx context.Context, a *archive.Archive, inv *archive.Inventory, tli wal.Timeline) string {
 	var last *archive.Window

@@ -204,6 +204,7 @@ func (e *env) restore(ctx context.Context, what restoring) (err error) {
 		e.warnBranches(ctx, a, p)
 	}
 	e.warnBeside(p)
+	e.warnAgain(p)
 	// It is held until the server has recovered, where that is waited for: it reads from the archive.
 	defer func() { err = errors.Join(err, p.held.Release()) }()
 	r := what.Options

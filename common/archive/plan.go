@@ -76,6 +76,9 @@ type Plan struct {
 	// Beside are the branches that reach the time of the target as well, with other transactions, ascending. They are looked
 	// for where no timeline was named.
 	Beside []Branch
+	// Again are the restore points of the target's name that come after the one at which recovery ends, ascending: where
+	// their records begin.
+	Again []wal.LSN
 }
 
 // ErrUnreachable says that a target cannot be reached; its text says what can.

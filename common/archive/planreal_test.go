@@ -56,6 +56,11 @@ func TestPlanAgreesWithServer(t *testing.T) {
 		late := s.now()
 		_, err = s.c.CreateRestorePoint(ctx, "two")
 		s.must(err)
+		for range 2 {
+			_, err = s.c.CreateRestorePoint(ctx, "again")
+			s.must(err)
+			s.exec("INSERT INTO t VALUES (5, 'x')")
+		}
 		xid("last", "BEGIN", "INSERT INTO t VALUES (5, 'x')", "COMMIT")
 		s.switchWAL()
 		s.must(s.c.Checkpoint(ctx))
@@ -91,6 +96,7 @@ func TestPlanAgreesWithServer(t *testing.T) {
 			{"no transaction", at(archive.ToXID, func(t *archive.Target) { t.XID = 4_000_000_000 }), nil, false},
 			{"a restore point", ofName("one"), first, false},
 			{"the other restore point", ofName("two"), second, false},
+			{"a restore point whose name is used again", ofName("again"), second, false},
 			{"no restore point", ofName("three"), nil, false},
 			{"a time between commits", ofTime(between), first, false},
 			{"a time after the second backup", ofTime(late), second, false},
@@ -128,6 +134,9 @@ func TestPlanAgreesWithServer(t *testing.T) {
 				}
 				if p.Backup.ID != test.backup.ID {
 					t.Errorf("backup: got %s, want %s", p.Backup.ID, test.backup.ID)
+				}
+				if again := test.target.Name == "again"; again != (len(p.Again) == 1 && p.Again[0] > p.At) {
+					t.Errorf("the same name again: got %s, recovery ends at %s", p.Again, p.At)
 				}
 				got, err := s.recover(p.Backup.ID, test.target)
 				if err != nil {

@@ -114,8 +114,8 @@ func (p *planner) numbers(to wal.LSN) uint64 { return (uint64(to) + p.way.size -
 
 // event finds a transaction's end or a restore point. Each backup's WAL is searched up to where that of the newer one was.
 func (p *planner) event(ctx context.Context) (Plan, error) {
-	var hit *wal.Event // the first one in all WAL that was searched
-	end := ^uint64(0)  // of what was not searched yet
+	var hits []wal.Event // in all WAL that was searched
+	end := ^uint64(0)    // of what was not searched yet
 	var incomplete error
 	for i := len(p.backups) - 1; i >= 0; i-- {
 		b := p.backups[i]
@@ -127,40 +127,43 @@ func (p *planner) event(ctx context.Context) (Plan, error) {
 			continue
 		}
 		first := uint64(b.Start) / p.way.size
-		found, err := p.first(ctx, first, min(end, p.numbers(r.To)), r.To)
+		found, err := p.matches(ctx, first, min(end, p.numbers(r.To)), r.To)
 		if err != nil {
 			return Plan{}, err
 		}
-		if found != nil {
-			hit = found
-		}
-		if hit != nil && hit.Start >= b.Stop {
-			return p.stopAt(r, *hit), nil
+		hits = append(found, hits...)
+		if len(hits) > 0 && hits[0].Start >= b.Stop {
+			plan := p.stopAt(r, hits[0])
+			for _, e := range hits[1:] {
+				plan.Again = append(plan.Again, e.Start)
+			}
+			return plan, nil
 		}
 		end = first + 1 // for the record that goes on there
 	}
 	if incomplete != nil {
 		return Plan{}, p.refuse("it was not found, but %w", incomplete)
 	}
-	if hit != nil {
-		return Plan{}, p.refuse("it is at %s, before backup %s was complete", hit.Start, p.backups[0].ID)
+	if len(hits) > 0 {
+		return Plan{}, p.refuse("it is at %s, before backup %s was complete", hits[0].Start, p.backups[0].ID)
 	}
 	return Plan{}, p.refuse("it was not found in the WAL after backup %s", p.backups[0].ID)
 }
 
-// first finds the first record that the target means.
-func (p *planner) first(ctx context.Context, first, end uint64, to wal.LSN) (*wal.Event, error) {
-	var found *wal.Event
+// matches finds the records that the target means: a transaction's end, or all restore points of its name. Names can be used
+// again, so that all of the range is read for them.
+func (p *planner) matches(ctx context.Context, first, end uint64, to wal.LSN) ([]wal.Event, error) {
+	var found []wal.Event
 	t := p.target
 	err := p.a.scan(ctx, p.way, first, end, to, func(e wal.Event) {
 		named := e.Kind == wal.RestorePoint && e.Name == t.Name
-		ended := e.Kind != wal.RestorePoint && e.XID == t.XID
-		if found == nil && (t.Kind == ToName && named || t.Kind == ToXID && ended) {
-			found = &e
+		ended := e.Kind != wal.RestorePoint && e.XID == t.XID && len(found) == 0
+		if t.Kind == ToName && named || t.Kind == ToXID && ended {
+			found = append(found, e)
 		}
 	}, func(_ uint64, r wal.Result) bool {
 		p.note(r)
-		return found == nil
+		return t.Kind == ToName || len(found) == 0
 	})
 	return found, err
 }
