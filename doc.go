@@ -21,13 +21,14 @@
 //	supervisor/replication  wal supervisor/pgserver | jackc/pgx
 //	supervisor/replication/replicationtest  wal supervisor/replication | jackc/pgx
 //	supervisor/report       archive backup durable pgdata wal supervisor/pgserver supervisor/progress
-//	supervisor/restore      archive backup cli codec durable pgdata storage wal supervisor/launch supervisor/pgconf supervisor/pgserver | x/sync x/sys zeebo/xxh3
+//	supervisor/restore      account archive backup cli codec durable pgdata storage wal supervisor/launch supervisor/pgconf supervisor/pgserver | x/sync x/sys zeebo/xxh3
 //	supervisor/retain       archive backup storage wal
 //	supervisor/service      cli | kardianos/service cenkalti/backoff robfig/cron x/sys
-//	supervisor/setup        archive cli config conninfo durable pgdata storage storage/local wal supervisor/launch supervisor/pgconf supervisor/pgserver | x/sys
-//	supervisor/spool        archive durable host storage storage/local wal supervisor/pgserver
+//	supervisor/setup        account archive cli config conninfo durable pgdata storage storage/local wal supervisor/launch supervisor/pgconf supervisor/pgserver | x/sys
+//	supervisor/spool        account archive durable host storage storage/local wal
 //	supervisor/verify       archive backup codec storage wal | x/sync zeebo/xxh3
 //	supervisor/walmgr       cli conninfo
+//	common/account          | x/sys
 //	common/archive          backup codec durable host storage wal | x/sync x/sys zeebo/xxh3
 //	common/backup           codec storage wal
 //	common/backup/volume    backup codec storage | zeebo/xxh3

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"walkeep/common/account"
 	"walkeep/common/backup"
 	"walkeep/common/durable"
 )
@@ -242,14 +243,14 @@ func (r *restorer) makeDirs() error {
 		if err := root.Symlink(p.link, link); err != nil {
 			return err
 		}
-		if err := r.owner.giveLink(root, link); err != nil {
+		if err := r.owner.GiveLink(root, link); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (it *item) makeDir(o owner) error {
+func (it *item) makeDir(o account.Account) error {
 	root := it.place.root
 	if it.old == nil && it.name != "." {
 		if err := root.Mkdir(it.name, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -274,5 +275,5 @@ func (it *item) makeDir(o owner) error {
 			return err
 		}
 	}
-	return o.giveFile(d)
+	return o.GiveFile(d)
 }

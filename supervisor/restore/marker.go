@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"walkeep/common/account"
 	"walkeep/common/durable"
 	"walkeep/common/wal"
 )
@@ -32,7 +33,7 @@ type marker struct {
 }
 
 // claim takes a directory for a restore, with a marker that says nothing yet. Only one restore at a time can have it.
-func claim(dir string, o owner) (*marker, error) {
+func claim(dir string, o account.Account) (*marker, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
 		return nil, err
@@ -48,7 +49,7 @@ func claim(dir string, o owner) (*marker, error) {
 		err = fmt.Errorf("%s %w by another restore", dir, ErrInUse)
 	}
 	if err == nil {
-		err = o.giveFile(f)
+		err = o.GiveFile(f)
 	}
 	if err != nil {
 		f.Close()

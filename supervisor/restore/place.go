@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"walkeep/common/account"
 	"walkeep/common/archive"
 	"walkeep/common/backup"
 	"walkeep/common/pgdata"
@@ -52,18 +53,18 @@ func (p *place) close() {
 }
 
 // make makes the directory, if it is missing, with its parents, and gives what it has made to the owner.
-func (p *place) make(o owner) error {
+func (p *place) make(o account.Account) error {
 	if err := makeParents(filepath.Dir(p.dir), o); err != nil {
 		return err
 	}
 	if err := os.Mkdir(p.dir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
-	return o.giveDir(p.dir)
+	return o.GiveDir(p.dir)
 }
 
 // makeParents makes the directories that are missing on the way to a place. The server must be able to enter them.
-func makeParents(dir string, o owner) error {
+func makeParents(dir string, o account.Account) error {
 	if exists(dir) {
 		return nil
 	}
@@ -76,7 +77,7 @@ func makeParents(dir string, o owner) error {
 		}
 		return err
 	}
-	return o.giveDir(dir)
+	return o.GiveDir(dir)
 }
 
 // harmless are directories that file systems make in their roots.
@@ -170,7 +171,7 @@ func (r *restorer) examine() error {
 		}
 	}
 	for _, p := range r.places[1:] {
-		if dir, ok := r.owner.enters(filepath.Dir(p.dir)); !ok && !within(dir, r.Dir) {
+		if dir, ok := r.owner.Enters(filepath.Dir(p.dir)); !ok && !within(dir, r.Dir) {
 			return fmt.Errorf("%s %w: the user to whom the files are given cannot enter %s", p.dir, ErrPlace, dir)
 		}
 	}
@@ -358,4 +359,20 @@ func exists(path string) bool {
 func within(a, b string) bool {
 	rel, err := filepath.Rel(a, b)
 	return err == nil && filepath.IsLocal(rel)
+}
+
+// ownerOf returns to whom the files of a data directory are to be given. PostgreSQL does not run as root, so root's would be
+// of no use.
+func ownerOf(dir string) (account.Account, error) {
+	if !account.Root() {
+		return account.Account{}, nil
+	}
+	o, err := account.OwnerOf(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return account.Account{}, err
+	}
+	if err != nil || o.IsRoot() {
+		return account.Account{}, fmt.Errorf("%s: %w", dir, ErrOwner)
+	}
+	return o, nil
 }

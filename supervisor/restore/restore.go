@@ -31,6 +31,7 @@ import (
 	"os"
 	"time"
 
+	"walkeep/common/account"
 	"walkeep/common/archive"
 	"walkeep/common/backup"
 	"walkeep/common/storage"
@@ -109,7 +110,7 @@ type restorer struct {
 	dirs   []*item  // parents first
 	files  []*item
 	marker *marker
-	owner  owner
+	owner  account.Account
 	inside []string // directories to be made in the data directory for tablespaces that the replay creates
 	beside string   // data directory of another server of this cluster that runs on this host
 	// control is the content of global/pg_control.

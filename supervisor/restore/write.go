@@ -124,7 +124,7 @@ func (w *worker) complete(it *item) error {
 			return err
 		}
 	}
-	if err := w.owner.giveFile(f); err != nil {
+	if err := w.owner.GiveFile(f); err != nil {
 		return err
 	}
 	if perm := it.perm(); perm != it.mode() {
@@ -158,7 +158,7 @@ func (r *restorer) adjust(it *item) error {
 	root := it.place.root
 	resize := it.old == nil || it.old.Size() != it.Size
 	switch {
-	case resize || r.owner != (owner{}):
+	case resize || r.owner.Gives():
 		// What is opened is changed, and not what the directory's owner gives its name to by then.
 		flag := os.O_RDONLY
 		if resize {
@@ -171,7 +171,7 @@ func (r *restorer) adjust(it *item) error {
 		if err != nil {
 			return err
 		}
-		err = r.owner.giveFile(f)
+		err = r.owner.GiveFile(f)
 		if err == nil && resize {
 			err = errors.Join(f.Truncate(it.Size), it.place.sync.finish(f))
 		}

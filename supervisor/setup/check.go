@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"walkeep/common/account"
 	"walkeep/common/archive"
 	"walkeep/common/cli"
 	"walkeep/common/durable"
@@ -135,13 +136,13 @@ func (s *setup) checkDirectory(ctx context.Context) error {
 		s.data = s.info.DataDir
 	}
 	here := "call it on the server's host, as root or as the server's user; --pgdata says where the data directory is, if the server sees it elsewhere"
-	user, err := serverUser(s.data)
+	user, err := account.OwnerOf(s.data)
 	if err != nil {
 		s.refuse(here, "the data directory cannot be looked at: %v", err)
 		return s.refused()
 	}
-	if s.user = user; !user.ours() {
-		s.refuse(here, "the server runs as the user %s, and this program does not", user.name)
+	if s.user = user; !user.Ours() {
+		s.refuse(here, "the server runs as the user %s, and this program does not", user.Name)
 		return s.refused()
 	}
 	switch id, err := pgdata.SystemID(s.data); {
@@ -154,7 +155,7 @@ func (s *setup) checkDirectory(ctx context.Context) error {
 	case !s.runsHere(ctx):
 		s.refuse(here, "%s is the data directory of another server of this cluster, such as a standby", s.data)
 	default:
-		s.ok("its data directory is %s, its user %s", s.data, user.name)
+		s.ok("its data directory is %s, its user %s", s.data, user.Name)
 	}
 	return s.refused()
 }
@@ -177,10 +178,10 @@ func (s *setup) checkProgram(ctx context.Context) error {
 	}
 	cmd := exec.CommandContext(ctx, s.Program, "--version")
 	cmd.Dir = dir
-	s.user.use(cmd)
+	s.user.Use(cmd)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		s.refuse("see that the user may enter all directories on the way to both", "the server's user %s cannot call %s in %s: %v %s",
-			s.user.name, s.Program, dir, err, strings.TrimSpace(string(out)))
+			s.user.Name, s.Program, dir, err, strings.TrimSpace(string(out)))
 		return nil
 	}
 	s.ok("archive-cmd is %s", s.Program)
@@ -210,9 +211,9 @@ func (s *setup) checkSpool(ctx context.Context) error {
 		s.refuse("choose another one with --spool", "the spool cannot be used: %v", err)
 		return nil
 	}
-	if !s.user.owns(info) {
-		s.refuse(cli.Line("chown", s.user.name, s.Spool)+" gives it to that user; or choose another one with --spool",
-			"the spool %s does not belong to the server's user %s, who is to archive into it", s.Spool, s.user.name)
+	if !s.user.Owns(info) {
+		s.refuse(cli.Line("chown", s.user.Name, s.Spool)+" gives it to that user; or choose another one with --spool",
+			"the spool %s does not belong to the server's user %s, who is to archive into it", s.Spool, s.user.Name)
 		return nil
 	}
 	b, err := local.Open(s.Spool)
@@ -255,7 +256,7 @@ func (s *setup) checkParent() error {
 		s.refuse("choose another one with --spool", "the spool %s cannot be made: %s is not a directory", s.Spool, parent)
 	default:
 		if err := writable(parent); err != nil {
-			s.refuse("make the spool as root ("+cli.Line("install", "-d", "-m", "700", "-o", s.user.name, s.Spool)+"), or call this as root",
+			s.refuse("make the spool as root ("+cli.Line("install", "-d", "-m", "700", "-o", s.user.Name, s.Spool)+"), or call this as root",
 				"the spool %s cannot be made: %s: %v", s.Spool, parent, err)
 			return nil
 		}

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"walkeep/common/account"
 	"walkeep/common/config"
 	"walkeep/common/conninfo"
 	"walkeep/common/durable"
@@ -104,7 +105,7 @@ func truth(b bool) string {
 }
 
 // make writes the file, unless there is one by now.
-func (f file) make(user account) error {
+func (f file) make(user account.Account) error {
 	n, err := durable.Create(f.path)
 	if err != nil {
 		return err
@@ -113,7 +114,7 @@ func (f file) make(user account) error {
 	if _, err := n.Write(f.content()); err != nil {
 		return err
 	}
-	if err := user.giveFile(n.File); err != nil {
+	if err := user.GiveFile(n.File); err != nil {
 		return err
 	}
 	return n.Commit(nil)

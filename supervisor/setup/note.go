@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"walkeep/common/account"
 	"walkeep/common/archive"
 	"walkeep/common/storage"
 	"walkeep/common/storage/local"
@@ -77,7 +78,7 @@ func readNote(ctx context.Context, spool string) (*note, error) {
 }
 
 // write puts the note into a directory, as a file of the server's user.
-func (n *note) write(ctx context.Context, dir string, user account) error {
+func (n *note) write(ctx context.Context, dir string, user account.Account) error {
 	content, err := json.MarshalIndent(n, "", "  ")
 	if err != nil {
 		return err
@@ -89,7 +90,7 @@ func (n *note) write(ctx context.Context, dir string, user account) error {
 	if err := b.Replace(ctx, noteName, append(content, '\n')); err != nil {
 		return fmt.Errorf("write %s: %w", noteName, err)
 	}
-	return user.give(filepath.Join(dir, noteName))
+	return user.Give(filepath.Join(dir, noteName))
 }
 
 // setting notes that a setting is about to be changed. What was set by setup itself is not what was there before.

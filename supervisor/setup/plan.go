@@ -41,7 +41,7 @@ func (p plan) print(s *setup) {
 		return
 	}
 	if p.spool {
-		s.say("plan: make the spool %s, for the user %s alone", s.Spool, s.user.name)
+		s.say("plan: make the spool %s, for the user %s alone", s.Spool, s.user.Name)
 	}
 	if p.file != nil {
 		s.say("plan: write %s", p.file.path)
@@ -325,9 +325,9 @@ func (s *setup) planFile(context.Context) error {
 	if err != nil {
 		return err
 	}
-	if !s.user.reads(info) {
-		s.refuse("give it to "+s.user.name,
-			"the server's user %s cannot read the configuration file %s, which archive-cmd reads", s.user.name, s.File)
+	if !s.user.Reads(info) {
+		s.refuse("give it to "+s.user.Name,
+			"the server's user %s cannot read the configuration file %s, which archive-cmd reads", s.user.Name, s.File)
 		return nil
 	}
 	lacks, differs, err := f.missing()

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"walkeep/common/account"
 	"walkeep/common/cmdtest"
 	"walkeep/supervisor/pgserver"
 )
@@ -38,7 +39,7 @@ func TestPlanGolden(t *testing.T) {
 					File: "/etc/walkeep/walkeep.ini", Synchronous: true, FlushInterval: time.Second, Out: &out,
 					Notice: func(hint, message string) { t.Errorf("warning: %s (%s)", message, hint) },
 				},
-				data: "/var/lib/postgresql/15/main", user: account{name: "postgres"},
+				data: "/var/lib/postgresql/15/main", user: account.Account{Name: "postgres"},
 			}
 			if plan.file != nil {
 				for _, variable := range []string{"PGHOST", "PGPORT", "PGUSER", "PGDATABASE", "PGSERVICE", "PGPASSFILE"} {

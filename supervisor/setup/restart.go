@@ -80,7 +80,7 @@ func (s *setup) restartBy(ctx context.Context, command string) string {
 	if bindir, err := pgserver.Bindir(ctx, s.Bindir, s.info.Major); err == nil { // which the PATH may not have
 		ctl = pgserver.Program(bindir, ctl)
 	}
-	return cli.Line(ctl, "restart", "-D", s.data, "-m", "fast") + ", as " + s.user.name + itself
+	return cli.Line(ctl, "restart", "-D", s.data, "-m", "fast") + ", as " + s.user.Name + itself
 }
 
 // debianCluster is the version and the name of a cluster whose configuration lies where Debian has it.
@@ -129,7 +129,7 @@ func (s *setup) restart(ctx context.Context) error {
 	cmd.Dir = s.data
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PG") || strings.HasPrefix(v, "WALKEEP_") })
 	cmd.Stdout, cmd.Stderr = log, log // not a pipe, which the server would hold open
-	s.user.use(cmd)
+	s.user.Use(cmd)
 	apart(cmd)
 	if err := cmd.Run(); err != nil {
 		return problem("the reason is in "+log.Name()+"; if a setting is the reason, it is in postgresql.auto.conf",
@@ -155,7 +155,7 @@ func (s *setup) openLog() (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := s.user.giveFile(f); err != nil {
+	if err := s.user.GiveFile(f); err != nil {
 		f.Close()
 		return nil, err
 	}

@@ -18,6 +18,7 @@ import (
 	"slices"
 	"time"
 
+	"walkeep/common/account"
 	"walkeep/common/cli"
 	"walkeep/supervisor/pgserver"
 )
@@ -74,9 +75,9 @@ type setup struct {
 	conn     *pgserver.Conn
 	info     pgserver.Info
 	settings map[string]pgserver.Setting
-	data     string  // the data directory
-	user     account // the server's
-	note     *note   // nil: there is none
+	data     string          // the data directory
+	user     account.Account // the server's
+	note     *note           // nil: there is none
 	problems []*Problem
 
 	plan plan

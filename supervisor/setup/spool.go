@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"walkeep/common/account"
 	"walkeep/common/durable"
 )
 
@@ -21,12 +22,12 @@ func passing(spool string) string {
 }
 
 // makeSpool makes a spool that has the note in it from its first moment on.
-func makeSpool(ctx context.Context, spool string, n *note, user account) error {
+func makeSpool(ctx context.Context, spool string, n *note, user account.Account) error {
 	temp := passing(spool)
 	if err := os.Mkdir(temp, durable.DirMode); err != nil {
 		return err
 	}
-	if err := user.give(temp); err != nil {
+	if err := user.Give(temp); err != nil {
 		return err
 	}
 	if err := n.write(ctx, temp, user); err != nil {

@@ -19,11 +19,11 @@ import (
 	"os/exec"
 	"path/filepath"
 
+	"walkeep/common/account"
 	"walkeep/common/archive"
 	"walkeep/common/durable"
 	"walkeep/common/storage/local"
 	"walkeep/common/wal"
-	"walkeep/supervisor/pgserver"
 )
 
 // A Spool is a directory that is an archive. Its methods may be called concurrently, those of one [Segment] may not.
@@ -50,9 +50,11 @@ func (s *Spool) Command(program string, args ...string) func(ctx context.Context
 		var said bytes.Buffer
 		cmd := exec.CommandContext(ctx, program, append(args[:len(args):len(args)], path)...)
 		cmd.Stderr = &said
-		if err := pgserver.RunAsOwner(cmd, s.Dir); err != nil {
+		owner, err := account.OwnerOf(s.Dir)
+		if err != nil {
 			return err
 		}
+		owner.Use(cmd)
 		if err := cmd.Run(); err != nil {
 			if text := bytes.TrimSpace(said.Bytes()); len(text) > 0 {
 				return errors.New(string(bytes.ReplaceAll(text, []byte("\n"), []byte("; "))))
