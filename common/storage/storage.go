@@ -1,5 +1,3 @@
-// Package storage is the contract of the places that hold an archive: named objects that appear whole and durable or
-// not at all, and are never overwritten.
 package storage
 
 import (
