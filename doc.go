@@ -12,8 +12,8 @@
 //	supervisor/basebackup   archive backup backup/volume codec storage wal supervisor/pgserver supervisor/replication
 //	supervisor/drill        archive backup durable host storage wal supervisor/launch supervisor/pgconf supervisor/pgserver supervisor/restore
 //	supervisor/launch       archive cli host pgdata wal supervisor/pgconf supervisor/pgserver
-//	supervisor/pgconf       pgdata
-//	supervisor/pgserver     cli conninfo pgdata wal | jackc/pgx
+//	supervisor/pgconf       cli pgdata
+//	supervisor/pgserver     conninfo pgdata wal | jackc/pgx
 //	supervisor/metrics      wal supervisor/report | prometheus/client_golang
 //	supervisor/progress     | schollz/progressbar x/term
 //	supervisor/promote      archive cli codec pgdata storage wal supervisor/pgserver supervisor/spool

@@ -8,6 +8,7 @@ import (
 	"walkeep/common/archive"
 	"walkeep/common/cli"
 	"walkeep/common/config"
+	"walkeep/supervisor/launch"
 	"walkeep/supervisor/pgserver"
 	"walkeep/supervisor/setup"
 )
@@ -98,7 +99,7 @@ func explainSetup(err error) error {
 		return cli.Fail(exitFailed, err, p.Hint)
 	case errors.Is(err, context.Canceled):
 		return cli.Fail(exitFailed, errors.New("interrupted"), "call it again to complete it, or setup --undo to take back what was done")
-	case errors.Is(err, pgserver.ErrNoProgram):
+	case errors.Is(err, launch.ErrNoProgram):
 		return cli.Fail(exitFailed, err, "say where they are with --bindir")
 	case errors.Is(err, archive.ErrDamaged), errors.Is(err, archive.ErrNoFormat):
 		return cli.Fail(exitFailed, err, "it is the note of an earlier setup: look what it says, and move it away to give up undoing that")

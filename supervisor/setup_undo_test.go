@@ -15,7 +15,7 @@ import (
 
 	"walkeep/common/cmdtest"
 	"walkeep/common/pgtest"
-	"walkeep/supervisor/pgserver"
+	"walkeep/supervisor/pgconf"
 )
 
 // Where the settings were changed between two setups, it is that which undo puts back.
@@ -94,7 +94,7 @@ func TestSetupUndoLeavesTheSlot(t *testing.T) {
 	r := newSetupRig(t, setupMajor, nil)
 	r.setup()
 	other := r.spool + "-other"
-	command := pgserver.CommandWord(cmdtest.Path("archive-cmd")) + " --spool " + pgserver.CommandWord(other) + ` "%p"`
+	command := pgconf.CommandWord(cmdtest.Path("archive-cmd")) + " --spool " + pgconf.CommandWord(other) + ` "%p"`
 	r.mkdir(other)
 	r.must(r.c.Exec(r.ctx(), "ALTER SYSTEM SET archive_command = '"+strings.ReplaceAll(command, "'", "''")+"'"))
 	r.must(r.c.Reload(r.ctx()))

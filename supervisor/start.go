@@ -11,7 +11,6 @@ import (
 	"walkeep/common/wal"
 	"walkeep/supervisor/launch"
 	"walkeep/supervisor/pgconf"
-	"walkeep/supervisor/pgserver"
 	"walkeep/supervisor/progress"
 	"walkeep/supervisor/restore"
 )
@@ -85,7 +84,7 @@ func explainStart(err error) error {
 		hint = "make a cluster for the directory, whose configuration is then used (pg_createcluster), or restore without --start, put a postgresql.conf into the directory, and start the server by hand"
 	case errors.Is(err, launch.ErrPaused):
 		hint = "set in the restored server's postgresql.auto.conf what is too low, and restart it: it goes on from there; where somebody has paused it, SELECT pg_wal_replay_resume() has it go on"
-	case errors.Is(err, pgserver.ErrNoProgram):
+	case errors.Is(err, launch.ErrNoProgram):
 		hint = "say where they are with --bindir"
 	case errors.Is(err, launch.ErrStopped):
 		hint = "the directory is restored; the server's log is in it, " + launch.LogName + ", or where the server is set to log; if another server uses its port, set another one in its postgresql.conf and start it with pg_ctl"

@@ -12,7 +12,7 @@ import (
 	"strconv"
 	"strings"
 
-	"walkeep/supervisor/pgserver"
+	"walkeep/supervisor/launch"
 )
 
 // verifyBackup has PostgreSQL's own tool compare the files with the manifest that the server made.
@@ -27,7 +27,7 @@ func (d *drill) verifyBackup(ctx context.Context) (string, error) {
 
 // checkIndexes has PostgreSQL's own tool check tables and indexes.
 func (d *drill) checkIndexes(ctx context.Context) (string, error) {
-	if _, err := os.Stat(pgserver.Program(d.bindir, "pg_amcheck")); errors.Is(err, fs.ErrNotExist) {
+	if _, err := os.Stat(launch.Program(d.bindir, "pg_amcheck")); errors.Is(err, fs.ErrNotExist) {
 		return noProgram, errSkip
 	}
 	c, err := d.connect(ctx, "postgres")
@@ -62,7 +62,7 @@ const noProgram = "the program is not installed"
 
 // program runs one of PostgreSQL's programs; errSkip where it is not installed.
 func (d *drill) program(ctx context.Context, name string, args ...string) (string, error) {
-	path := pgserver.Program(d.bindir, name)
+	path := launch.Program(d.bindir, name)
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
 		return noProgram, errSkip
 	}

@@ -17,7 +17,6 @@ import (
 	"walkeep/common/durable"
 	"walkeep/common/host"
 	"walkeep/supervisor/launch"
-	"walkeep/supervisor/pgserver"
 )
 
 const (
@@ -106,7 +105,7 @@ func stop(ctx context.Context, bindir, data string) error {
 	if !launch.Served(data) {
 		return nil
 	}
-	out, err := exec.CommandContext(ctx, pgserver.Program(bindir, "pg_ctl"), "stop", "-D", data, "-m", "immediate", "-w").CombinedOutput()
+	out, err := exec.CommandContext(ctx, launch.Program(bindir, "pg_ctl"), "stop", "-D", data, "-m", "immediate", "-w").CombinedOutput()
 	if err != nil && launch.Served(data) {
 		return fmt.Errorf("stop the server in %s: %w: %s", data, err, strings.TrimSpace(string(out)))
 	}

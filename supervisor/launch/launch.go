@@ -1,5 +1,5 @@
 // Package launch starts the server of a data directory, follows its recovery to the end, and finds out whether a server
-// runs on a data directory.
+// runs on a data directory. It finds PostgreSQL's programs for that.
 package launch
 
 import (
@@ -63,7 +63,7 @@ func Check(ctx context.Context, bindir string, major int) (string, error) {
 	if os.Geteuid() == 0 {
 		return "", ErrRoot
 	}
-	return pgserver.Bindir(ctx, bindir, major)
+	return Bindir(ctx, bindir, major)
 }
 
 // isOdd reports whether pg_ctl cannot start a server in a directory that it is told with -D: it starts the server through
@@ -111,7 +111,7 @@ func Start(ctx context.Context, s Server) (string, error) {
 	}
 	defer log.Close()
 	// pg_ctl waits: it knows best whether the server that it has started lives.
-	cmd := exec.CommandContext(ctx, pgserver.Program(bindir, "pg_ctl"), "start", "-l", LogName, "-w", "-t", longest)
+	cmd := exec.CommandContext(ctx, Program(bindir, "pg_ctl"), "start", "-l", LogName, "-w", "-t", longest)
 	cmd.Dir = s.Dir
 	if isOdd(s.Dir) {
 		cmd.Env = append(os.Environ(), "PGDATA="+s.Dir)

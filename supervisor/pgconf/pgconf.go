@@ -1,5 +1,5 @@
 // Package pgconf reads and writes the files that configure a PostgreSQL server: it finds those that count for a data
-// directory, and knows what they set.
+// directory, and knows what they set. It writes and reads commands as archive_command and restore_command hold them.
 //
 // Debian's tools keep a cluster's configuration outside of its data directory. It is used for a restored directory, too, but
 // then it can be that of another cluster, so that a server must be told each place that it may use.

@@ -4,15 +4,15 @@ import (
 	"runtime"
 	"strings"
 
-	"walkeep/supervisor/pgserver"
+	"walkeep/supervisor/pgconf"
 )
 
 // Command is a restore_command that calls restore-cmd for the archive in spool, with this configuration file if any. All
 // three are absolute paths.
 func Command(program, spool, file string) string {
-	words := []string{pgserver.CommandWord(program), "--spool", pgserver.CommandWord(spool)}
+	words := []string{pgconf.CommandWord(program), "--spool", pgconf.CommandWord(spool)}
 	if file != "" {
-		words = append(words, "--config", pgserver.CommandWord(file))
+		words = append(words, "--config", pgconf.CommandWord(file))
 	}
 	if runtime.GOOS == "windows" {
 		return strings.Join(append(words, "%f", `"%p"`, "%r"), " ")
@@ -23,9 +23,9 @@ func Command(program, spool, file string) string {
 
 // NoteCommand is the archive_cleanup_command of a standby, by which the archive hears how far it has come although it streams.
 func NoteCommand(program, spool, file string) string {
-	words := []string{pgserver.CommandWord(program), "--spool", pgserver.CommandWord(spool)}
+	words := []string{pgconf.CommandWord(program), "--spool", pgconf.CommandWord(spool)}
 	if file != "" {
-		words = append(words, "--config", pgserver.CommandWord(file))
+		words = append(words, "--config", pgconf.CommandWord(file))
 	}
 	return strings.Join(append(words, "--note", "%r"), " ")
 }

@@ -16,6 +16,7 @@ import (
 	"walkeep/common/durable"
 	"walkeep/common/pgdata"
 	"walkeep/common/storage/local"
+	"walkeep/supervisor/launch"
 	"walkeep/supervisor/pgserver"
 )
 
@@ -299,7 +300,7 @@ func (s *setup) checkRestart(ctx context.Context) error {
 	if unit := s.unit(); unit != "" {
 		s.refuse("leave --restart out, and call "+cli.Line("systemctl", "restart", unit),
 			"the server belongs to the service manager, from which pg_ctl would take it away")
-	} else if _, err := pgserver.Bindir(ctx, s.Bindir, s.info.Major); err != nil {
+	} else if _, err := launch.Bindir(ctx, s.Bindir, s.info.Major); err != nil {
 		s.refuse("say where PostgreSQL's programs are with --bindir, or restart the server by hand",
 			"the server cannot be restarted: %v", err)
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"walkeep/common/cli"
+	"walkeep/supervisor/pgconf"
 	"walkeep/supervisor/pgserver"
 )
 
@@ -73,7 +74,7 @@ func (s *setup) shown(name, value string) string {
 		return "(empty)"
 	}
 	if name == archiveCommand {
-		if words, _ := pgserver.CommandWords(value); len(words) == 0 || filepath.Base(words[0]) != filepath.Base(s.Program) {
+		if words, _ := pgconf.CommandWords(value); len(words) == 0 || filepath.Base(words[0]) != filepath.Base(s.Program) {
 			return programOf(value) + " ..."
 		}
 	}
@@ -167,9 +168,9 @@ func (s *setup) planSenders() {
 
 // command is the archive_command that calls archive-cmd for this spool.
 func (s *setup) command() string {
-	words := []string{pgserver.CommandWord(s.Program), "--spool", pgserver.CommandWord(s.Spool)}
+	words := []string{pgconf.CommandWord(s.Program), "--spool", pgconf.CommandWord(s.Spool)}
 	if s.FileArg {
-		words = append(words, "--config", pgserver.CommandWord(s.File))
+		words = append(words, "--config", pgconf.CommandWord(s.File))
 	}
 	return strings.Join(append(words, `"%p"`), " ")
 }
@@ -203,7 +204,7 @@ func (s *setup) planCommand() {
 
 // archivesInto is the spool that an archive_command names, and whether it calls this archive-cmd at all.
 func (s *setup) archivesInto(command string) (spool string, ours bool) {
-	words, plain := pgserver.CommandWords(command)
+	words, plain := pgconf.CommandWords(command)
 	if !plain || len(words) == 0 || !sameFile(words[0], s.Program) {
 		return "", false
 	}

@@ -77,8 +77,8 @@ func (s *setup) restartBy(ctx context.Context, command string) string {
 		}
 	}
 	ctl := "pg_ctl"
-	if bindir, err := pgserver.Bindir(ctx, s.Bindir, s.info.Major); err == nil { // which the PATH may not have
-		ctl = pgserver.Program(bindir, ctl)
+	if bindir, err := launch.Bindir(ctx, s.Bindir, s.info.Major); err == nil { // which the PATH may not have
+		ctl = launch.Program(bindir, ctl)
 	}
 	return cli.Line(ctl, "restart", "-D", s.data, "-m", "fast") + ", as " + s.user.Name + itself
 }
@@ -114,7 +114,7 @@ func (s *setup) unit() string {
 
 // restart restarts the server as its user, with the command line that it has, and connects again.
 func (s *setup) restart(ctx context.Context) error {
-	bindir, err := pgserver.Bindir(ctx, s.Bindir, s.info.Major)
+	bindir, err := launch.Bindir(ctx, s.Bindir, s.info.Major)
 	if err != nil {
 		return err
 	}
@@ -125,7 +125,7 @@ func (s *setup) restart(ctx context.Context) error {
 	defer log.Close()
 	s.conn.Close(ctx)
 	// An interrupt must not leave the server down.
-	cmd := exec.Command(pgserver.Program(bindir, "pg_ctl"), "restart", "-D", s.data, "-m", "fast", "-w", "-t", restartPatience)
+	cmd := exec.Command(launch.Program(bindir, "pg_ctl"), "restart", "-D", s.data, "-m", "fast", "-w", "-t", restartPatience)
 	cmd.Dir = s.data
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PG") || strings.HasPrefix(v, "WALKEEP_") })
 	cmd.Stdout, cmd.Stderr = log, log // not a pipe, which the server would hold open

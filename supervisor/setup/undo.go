@@ -10,7 +10,7 @@ import (
 	"walkeep/common/archive"
 	"walkeep/common/cli"
 	"walkeep/common/durable"
-	"walkeep/supervisor/pgserver"
+	"walkeep/supervisor/pgconf"
 )
 
 // Undo puts back what was there before Run. Where Run has done nothing, or all is put back, it does nothing.
@@ -73,7 +73,7 @@ func (s *setup) planUndo(ctx context.Context) (*undo, error) {
 	}
 	if s.note == nil {
 		s.say("nothing to undo: there is no note of a setup in %s", s.Spool)
-		if words, ok := pgserver.CommandWords(s.settings[archiveCommand].Next); ok && len(words) > 0 && sameFile(words[0], s.Program) {
+		if words, ok := pgconf.CommandWords(s.settings[archiveCommand].Next); ok && len(words) > 0 && sameFile(words[0], s.Program) {
 			s.notice("give the spool that was given to setup; what was set by hand is to be taken back by hand",
 				"archive_command calls archive-cmd: %s", s.settings[archiveCommand].Next)
 		}

@@ -1,4 +1,4 @@
-package pgserver_test
+package pgconf_test
 
 import (
 	"os/exec"
@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"walkeep/supervisor/pgserver"
+	"walkeep/supervisor/pgconf"
 )
 
 // What is quoted is what the shell gives to the program, once PostgreSQL has replaced its percent signs.
@@ -18,7 +18,7 @@ func TestCommandWord(t *testing.T) {
 	paths := []string{"/srv/wal", "/srv/the server's", `/srv/"quoted"`, "/srv/100%", "/srv/%p %%f", "/srv/$HOME `x` \\ !", "/srv/ü", "-x", "/a;b|c&d", "/a\tb", "/*"}
 	var quoted []string
 	for _, path := range paths {
-		quoted = append(quoted, pgserver.CommandWord(path))
+		quoted = append(quoted, pgconf.CommandWord(path))
 	}
 	command := "printf '%%s\\n' " + strings.Join(quoted, " ")
 	out, err := exec.Command("sh", "-c", strings.ReplaceAll(command, "%%", "%")).Output()
@@ -28,7 +28,7 @@ func TestCommandWord(t *testing.T) {
 	if got := strings.Split(strings.TrimSuffix(string(out), "\n"), "\n"); !slices.Equal(got, paths) {
 		t.Errorf("the shell gives %q, want %q", got, paths)
 	}
-	words, ok := pgserver.CommandWords(command)
+	words, ok := pgconf.CommandWords(command)
 	if !ok || !slices.Equal(words[2:], paths) {
 		t.Errorf("got %q, %v, want %q", words, ok, paths)
 	}
@@ -50,7 +50,7 @@ func TestCommandWords(t *testing.T) {
 		if runtime.GOOS == "windows" && strings.ContainsAny(test.command, `'\$`) {
 			continue
 		}
-		got, ok := pgserver.CommandWords(test.command)
+		got, ok := pgconf.CommandWords(test.command)
 		if ok != (test.want != nil) || ok && !slices.Equal(got, test.want) {
 			t.Errorf("%s: got %q, %v, want %q", test.command, got, ok, test.want)
 		}
