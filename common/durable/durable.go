@@ -14,6 +14,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -65,6 +66,9 @@ func (f *File) Write(p []byte) (int, error) {
 	}
 	return n, err
 }
+
+// ReadFrom has io.Copy write as Write does, and not past it as the file's own ReadFrom would.
+func (f *File) ReadFrom(r io.Reader) (int64, error) { return io.Copy(struct{ io.Writer }{f}, r) }
 
 // Sync brings to disk what was written, unless that is known to be there.
 func (f *File) Sync() error {

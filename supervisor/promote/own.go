@@ -63,7 +63,7 @@ func (p *promoter) archiveOwn(ctx context.Context) error {
 		return nil
 	}
 	way, err := p.ownHistory(ctx, tli)
-	if errors.Is(err, fs.ErrNotExist) && s.Timeline != 0 && s.Timeline < tli {
+	if errors.Is(err, errNoHistory) && s.Timeline != 0 && s.Timeline < tli {
 		// A server that opens makes the first segment of its new timeline before the history, and may have been killed between.
 		way, err = p.ownHistory(ctx, s.Timeline)
 	}
@@ -122,12 +122,15 @@ func (p *promoter) ownHistory(ctx context.Context, tli wal.Timeline) (wal.Histor
 		if e.Timeline == 1 {
 			continue
 		}
-		if _, err := p.storeHistory(ctx, e.Timeline); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		if _, err := p.storeHistory(ctx, e.Timeline); err != nil && !errors.Is(err, errNoHistory) {
 			return way, err
 		}
 	}
 	return way, nil
 }
+
+// errNoHistory says that neither the archive nor the standby has a timeline's history.
+var errNoHistory = errors.New("the standby does not have the history")
 
 func (p *promoter) storeHistory(ctx context.Context, tli wal.Timeline) (wal.History, error) {
 	h, err := p.a.History(ctx, tli)
@@ -136,6 +139,9 @@ func (p *promoter) storeHistory(ctx context.Context, tli wal.Timeline) (wal.Hist
 	}
 	path := filepath.Join(p.PGData, "pg_wal", wal.Name{Kind: wal.KindHistory, Timeline: tli}.String())
 	text, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return h, fmt.Errorf("%w: %w", errNoHistory, err)
+	}
 	if err != nil {
 		return h, err
 	}
