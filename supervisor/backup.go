@@ -38,7 +38,7 @@ func backupCommand() command {
 }
 
 func takeBackup(ctx context.Context, e *env) error {
-	a, b, err := e.open()
+	a, err := e.open()
 	if err != nil {
 		return err
 	}
@@ -48,7 +48,7 @@ func takeBackup(ctx context.Context, e *env) error {
 	}
 	var bar *progress.Bar
 	begun := time.Now()
-	m, err := basebackup.Take(ctx, a, b, basebackup.Options{
+	m, err := basebackup.Take(ctx, a, basebackup.Options{
 		Conninfo: e.Conninfo, Fast: e.Checkpoint == "fast", PageErrors: e.PageErrors == "warn", MaxRate: int64(e.MaxRate), ArchiveTimeout: e.ArchiveTimeout,
 		Codec: c, Level: e.Level, Workers: e.jobs(), Tool: cli.Version,
 		Begin: func(bytes int64) {

@@ -45,7 +45,7 @@ func checkCommand() command {
 }
 
 func check(ctx context.Context, e *env, l report.Limits) error {
-	a, _, err := e.open()
+	a, err := e.open()
 	var r *report.Report
 	if err == nil {
 		r, err = report.Take(ctx, a, report.Options{Ask: e.serverNamed(), Conninfo: e.Conninfo, PGData: e.PGData, Config: config.Problems(e.File)})

@@ -11,7 +11,6 @@ import (
 	"walkeep/common/archive"
 	"walkeep/common/cli"
 	"walkeep/common/config"
-	"walkeep/common/storage"
 	"walkeep/common/wal"
 	"walkeep/supervisor/progress"
 	"walkeep/supervisor/retain"
@@ -50,7 +49,7 @@ func cleanupCommand() command {
 }
 
 func cleanup(ctx context.Context, e *env, o cleanupOptions) error {
-	a, b, err := e.open()
+	a, err := e.open()
 	if err != nil {
 		return err
 	}
@@ -61,9 +60,9 @@ func cleanup(ctx context.Context, e *env, o cleanupOptions) error {
 		options.Removed = func(object string, bytes int64) { fmt.Fprintf(e.out, "%s %s\n", removes(o.DryRun), object) }
 	}
 	if o.Drop != nil {
-		return e.dropTimeline(ctx, a, b, wal.Timeline(*o.Drop), o, options)
+		return e.dropTimeline(ctx, a, wal.Timeline(*o.Drop), o, options)
 	}
-	r, err := retain.Clean(ctx, a, b, options)
+	r, err := retain.Clean(ctx, a, options)
 	if errors.Is(err, retain.ErrNoStandby) {
 		return cli.Fail(exitUsage, err, cli.Call("status")+" lists the standbys that are known")
 	}
@@ -94,7 +93,7 @@ func cleanup(ctx context.Context, e *env, o cleanupOptions) error {
 }
 
 // dropTimeline removes a timeline.
-func (e *env) dropTimeline(ctx context.Context, a *archive.Archive, b storage.Backend, tli wal.Timeline, o cleanupOptions, options retain.Options) error {
+func (e *env) dropTimeline(ctx context.Context, a *archive.Archive, tli wal.Timeline, o cleanupOptions, options retain.Options) error {
 	if tli == 0 {
 		return usage(errors.New("--drop-timeline: timelines are counted from 1"))
 	}
@@ -108,7 +107,7 @@ func (e *env) dropTimeline(ctx context.Context, a *archive.Archive, b storage.Ba
 	if e.serverNamed() {
 		e.askServer(ctx, a, inv, e.Conninfo)
 	}
-	d, err := retain.Drop(ctx, a, b, tli, options)
+	d, err := retain.Drop(ctx, a, tli, options)
 	switch {
 	case errors.Is(err, retain.ErrNoTimeline):
 		return cli.Fail(exitFailed, err, cli.Call("list")+" shows the timelines that are there")

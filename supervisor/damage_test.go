@@ -222,14 +222,14 @@ func (w *wrecked) agree() (plan archive.Plan, promised bool) {
 		w.t.Errorf("%s\n\tafter: %s", fmt.Sprintf(format, args...), strings.Join(w.done, "\n\t       "))
 	}
 	limits := report.Limits{BackupAge: 1000 * time.Hour, Lag: time.Hour, Ready: 32, StandbyLag: time.Hour}
-	deep, deepErr := verify.Run(ctx, w.a, w.b, verify.Options{Deep: true, Jobs: 2})
-	shallow, shallowErr := verify.Run(ctx, w.a, w.b, verify.Options{Jobs: 2})
+	deep, deepErr := verify.Run(ctx, w.a, verify.Options{Deep: true, Jobs: 2})
+	shallow, shallowErr := verify.Run(ctx, w.a, verify.Options{Jobs: 2})
 	r, err := report.Take(ctx, w.a, report.Options{})
 	inv, invErr := w.a.Inventory(ctx)
 	if (err == nil) != (invErr == nil) || (invErr == nil) != (shallowErr == nil) || deepErr == nil && shallowErr != nil {
 		wrong("list: %v, restore: %v, verify: %v, verify --deep: %v", err, invErr, shallowErr, deepErr)
 	}
-	_, cleanErr := retain.Clean(ctx, w.a, w.b, retain.Options{Policy: retain.Policy{Backups: 1}, Now: time.Now(), DryRun: true})
+	_, cleanErr := retain.Clean(ctx, w.a, retain.Options{Policy: retain.Policy{Backups: 1}, Now: time.Now(), DryRun: true})
 	if invErr != nil {
 		if cleanErr == nil {
 			wrong("cleanup goes on, although nobody knows what there is: %v", invErr)
@@ -296,7 +296,7 @@ func (w *wrecked) cleans(inv *archive.Inventory, usable int, plan archive.Plan, 
 		}
 	}
 	left := usable
-	report, err := retain.Clean(w.ctx(), w.a, w.b, retain.Options{Policy: retain.Policy{Backups: 1}, Now: time.Now(), DryRun: true, Removed: func(object string, _ int64) {
+	report, err := retain.Clean(w.ctx(), w.a, retain.Options{Policy: retain.Policy{Backups: 1}, Now: time.Now(), DryRun: true, Removed: func(object string, _ int64) {
 		base := filepath.Base(object)
 		if strings.HasPrefix(object, "wal/") && needed[base[:min(24, len(base))]] {
 			wrong("cleanup removes %s, which a recovery to the end of the WAL replays", object)

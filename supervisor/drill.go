@@ -106,7 +106,7 @@ func runDrill(ctx context.Context, e *env, o *drillOptions) (err error) {
 			return cli.Fail(exitUsage, err, "")
 		}
 	}
-	a, b, err := e.open()
+	a, err := e.open()
 	if err != nil {
 		return err
 	}
@@ -123,7 +123,7 @@ func runDrill(ctx context.Context, e *env, o *drillOptions) (err error) {
 	e.warnDropped(p.plan, r.Changes)
 	bar := e.showDrill(&r)
 	begun := time.Now()
-	steps, failed := drill.Run(ctx, b, p.inv, drill.Options{
+	steps, failed := drill.Run(ctx, a.Backend(), p.inv, drill.Options{
 		Restore: r, Parent: parent, Bindir: e.Bindir, Conninfo: e.Conninfo, Replayed: bar.replayed,
 		Step: func(s drill.Step) {
 			bar.done()

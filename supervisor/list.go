@@ -19,7 +19,7 @@ func listCommand() command {
 			Name: "list", Aliases: []string{"listbackups"}, Short: "list backups, WAL and what can be recovered", About: aboutList, Options: &o,
 		},
 		run: func(ctx context.Context, e *env) error {
-			a, _, err := e.open()
+			a, err := e.open()
 			if err != nil {
 				return err
 			}

@@ -137,12 +137,12 @@ func explain(ctx context.Context, err error) error {
 }
 
 // open opens the archive.
-func (e *env) open() (*archive.Archive, storage.Backend, error) {
+func (e *env) open() (*archive.Archive, error) {
 	b, err := local.Open(e.Spool)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	return archive.New(b), b, nil
+	return archive.New(b), nil
 }
 
 // openSpool opens the spool for those who store files in it.

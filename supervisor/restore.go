@@ -180,7 +180,7 @@ type restoring struct {
 
 // restore finds the way to the target, restores, and starts the server if that is wanted.
 func (e *env) restore(ctx context.Context, what restoring) (err error) {
-	a, b, err := e.open()
+	a, err := e.open()
 	if err != nil {
 		return err
 	}
@@ -224,7 +224,7 @@ func (e *env) restore(ctx context.Context, what restoring) (err error) {
 			return explainStart(err)
 		}
 	}
-	done, err := restoreWith(ctx, e, b, p, r)
+	done, err := restoreWith(ctx, e, a.Backend(), p, r)
 	if err != nil {
 		return what.explain(err)
 	}

@@ -212,7 +212,7 @@ func call(with config.Config, args []string) func(context.Context, *slog.Logger)
 func (r *runner) backUp(c config.Config, take func(context.Context, *slog.Logger) error) func(context.Context, *slog.Logger) error {
 	return func(ctx context.Context, log *slog.Logger) error {
 		e := &env{Config: c}
-		a, _, err := e.open()
+		a, err := e.open()
 		if err == nil {
 			err = basebackup.CheckArchiving(ctx, a, c.Conninfo, r.unarchived.Load())
 		}
@@ -228,7 +228,7 @@ func (r *runner) backUp(c config.Config, take func(context.Context, *slog.Logger
 // lastBackup is when the newest backup ended, as far as that is not in the future.
 func lastBackup(ctx context.Context, c config.Config) (time.Time, error) {
 	e := &env{Config: c}
-	a, _, err := e.open()
+	a, err := e.open()
 	if err != nil {
 		return time.Time{}, explain(ctx, err)
 	}

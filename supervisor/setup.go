@@ -63,7 +63,7 @@ func runSetup(ctx context.Context, e *env, o *setupOptions) error {
 		Notice: func(hint, message string) { e.msg.Warn(hint, "%s", message) },
 	}
 	s.Histories = func(ctx context.Context, server pgserver.Info, conninfo string) error {
-		a, _, err := e.open()
+		a, err := e.open()
 		if err != nil {
 			return err
 		}

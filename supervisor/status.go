@@ -25,7 +25,7 @@ func statusCommand() command {
 			if err := o.validate(); err != nil {
 				return cli.Fail(exitUsage, err, "")
 			}
-			a, _, err := e.open()
+			a, err := e.open()
 			if err != nil {
 				return err
 			}

@@ -34,7 +34,7 @@ func syncCommand() command {
 			Parts: func(c *config.Config) []any { return []any{&c.Stream, &c.Compression} },
 		},
 		run: func(ctx context.Context, e *env) error {
-			if _, _, err := e.open(); err != nil { // before the log begins
+			if _, err := e.open(); err != nil { // before the log begins
 				return err
 			}
 			return explainStream(e.stream(ctx, newLog(e.Config, os.Stderr)))

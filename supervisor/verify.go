@@ -39,12 +39,12 @@ func verifyCommand() command {
 }
 
 func verifyArchive(ctx context.Context, e *env, o verifyOptions) error {
-	a, b, err := e.open()
+	a, err := e.open()
 	if err != nil {
 		return err
 	}
 	var bar *progress.Bar
-	r, err := verify.Run(ctx, a, b, verify.Options{
+	r, err := verify.Run(ctx, a, verify.Options{
 		Deep: o.Deep, Jobs: e.jobs(),
 		Begin: func(bytes int64) {
 			if !e.Quiet {

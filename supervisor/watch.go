@@ -48,7 +48,7 @@ func (r *runner) watch(c config.Config) service.Part {
 func (r *runner) look(ctx context.Context, c config.Config, log *slog.Logger) error {
 	found := metrics.Look{At: time.Now(), Check: report.Critical}
 	e := &env{Config: c}
-	a, _, err := e.open()
+	a, err := e.open()
 	if err == nil {
 		ask := c.MetricsListen != "" && (e.serverNamed() || c.BackupSchedule != "")
 		found.Report, err = report.Take(ctx, a, report.Options{Ask: ask, Conninfo: c.Conninfo, PGData: c.PGData})

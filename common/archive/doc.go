@@ -83,6 +83,9 @@ type Archive struct {
 // New takes the backend that holds the archive, or will hold it.
 func New(b storage.Backend) *Archive { return &Archive{b: b} }
 
+// Backend is what holds the archive.
+func (a *Archive) Backend() storage.Backend { return a.b }
+
 // Identity is whose archive this is.
 type Identity struct {
 	Version     int             `json:"version"` // of the layout

@@ -74,8 +74,8 @@ type taker struct {
 
 // Take takes a full backup. It returns when all that is needed to restore it is in the archive. When it fails, nothing of
 // the backup is left there.
-func Take(ctx context.Context, a *archive.Archive, b storage.Backend, o Options) (*backup.Manifest, error) {
-	t := &taker{Options: o, a: a, b: b}
+func Take(ctx context.Context, a *archive.Archive, o Options) (*backup.Manifest, error) {
+	t := &taker{Options: o, a: a, b: a.Backend()}
 	for _, f := range []*func(int64){&t.Begin, &t.Progress} {
 		if *f == nil {
 			*f = func(int64) {}

@@ -124,7 +124,7 @@ func (r *rig) take() (*backup.Manifest, error) {
 	r.options.Conninfo = r.Conninfo()
 	ctx, cancel := context.WithTimeout(r.t.Context(), time.Minute)
 	defer cancel()
-	return basebackup.Take(ctx, r.a, &r.b, r.options)
+	return basebackup.Take(ctx, r.a, r.options)
 }
 
 // fails expects an error with these words, and that nothing of the backup is left.
@@ -382,7 +382,7 @@ func TestInterrupted(t *testing.T) {
 	}
 	r.Start(t)
 	r.options.Conninfo = r.Conninfo()
-	if _, err := basebackup.Take(ctx, r.a, &r.b, r.options); !errors.Is(err, context.Canceled) {
+	if _, err := basebackup.Take(ctx, r.a, r.options); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 	if left, err := storage.ListAll(context.Background(), &r.b, "backups/"); err != nil || len(left) != 0 {

@@ -37,14 +37,14 @@ var ErrNoStandby = errors.New("there is no note of this standby")
 var ErrNoStream = errors.New("there is no note of such a stream")
 
 // Clean removes what the archive does not need. The report says what was done until an error, too.
-func Clean(ctx context.Context, a *archive.Archive, b storage.Backend, o Options) (*Report, error) {
+func Clean(ctx context.Context, a *archive.Archive, o Options) (*Report, error) {
 	if o.Live == nil {
 		o.Live = archive.Lease.Live
 	}
 	if o.Removed == nil {
 		o.Removed = func(string, int64) {}
 	}
-	c := cleaner{Options: o, a: a, b: b, gone: make(map[string]bool), report: newReport(o.DryRun)}
+	c := cleaner{Options: o, a: a, b: a.Backend(), gone: make(map[string]bool), report: newReport(o.DryRun)}
 	return &c.report, c.run(ctx)
 }
 

@@ -30,7 +30,7 @@ func clean(t testing.TB, b storage.Backend, o retain.Options) ([]string, *retain
 	if o.Live == nil {
 		o.Live = live
 	}
-	r, err := retain.Clean(context.Background(), archive.New(b), b, o)
+	r, err := retain.Clean(context.Background(), archive.New(b), o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +106,7 @@ func TestCleanInterrupted(t *testing.T) {
 				}
 				return nil
 			}}
-			_, err := retain.Clean(context.Background(), archive.New(broken), broken, retain.Options{Policy: m.policy, Now: noon, Live: live})
+			_, err := retain.Clean(context.Background(), archive.New(broken), retain.Options{Policy: m.policy, Now: noon, Live: live})
 			if err == nil {
 				t.Fatalf("history %d: no error from removal %d", i, n)
 			}

@@ -40,14 +40,14 @@ const streamAge = time.Minute
 // history last. Until all segments are gone, the rest shows that those before existed, so that no server on it takes what
 // is missing for its end. A removal that was cut short is completed by the next. What was removed until an error is told,
 // too.
-func Drop(ctx context.Context, a *archive.Archive, b storage.Backend, tli wal.Timeline, o Options) (*Dropped, error) {
+func Drop(ctx context.Context, a *archive.Archive, tli wal.Timeline, o Options) (*Dropped, error) {
 	if o.Live == nil {
 		o.Live = archive.Lease.Live
 	}
 	if o.Removed == nil {
 		o.Removed = func(string, int64) {}
 	}
-	c := cleaner{Options: o, a: a, b: b, report: newReport(o.DryRun)}
+	c := cleaner{Options: o, a: a, b: a.Backend(), report: newReport(o.DryRun)}
 	d := &Dropped{DryRun: o.DryRun, Timeline: tli}
 	inv, err := a.Inventory(ctx)
 	if err != nil {

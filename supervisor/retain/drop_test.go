@@ -59,12 +59,12 @@ func TestDropIsCompleted(t *testing.T) {
 	for cut := 1; ; cut++ {
 		a, b := copied(t)
 		before := objects(t, b)
-		if d, err := retain.Drop(t.Context(), a, b, 2, retain.Options{Now: noon, DryRun: true}); err != nil || d.Removed.Objects != 5 || !slices.Equal(objects(t, b), before) {
+		if d, err := retain.Drop(t.Context(), a, 2, retain.Options{Now: noon, DryRun: true}); err != nil || d.Removed.Objects != 5 || !slices.Equal(objects(t, b), before) {
 			t.Fatalf("dry run: got %+v, %v", d, err)
 		}
 		ctx, stop := context.WithCancel(t.Context())
 		removed := 0
-		_, err := retain.Drop(ctx, a, b, 2, retain.Options{Now: noon, Removed: func(string, int64) {
+		_, err := retain.Drop(ctx, a, 2, retain.Options{Now: noon, Removed: func(string, int64) {
 			if removed++; removed == cut {
 				stop()
 			}
@@ -88,7 +88,7 @@ func TestDropIsCompleted(t *testing.T) {
 			t.Fatal(err)
 		}
 		if len(left) > 0 {
-			if _, err := retain.Drop(t.Context(), a, b, 2, retain.Options{Now: noon}); err != nil {
+			if _, err := retain.Drop(t.Context(), a, 2, retain.Options{Now: noon}); err != nil {
 				t.Errorf("again, after %d: %v", cut, err)
 			}
 		}
@@ -98,7 +98,7 @@ func TestDropIsCompleted(t *testing.T) {
 		if got := slices.DeleteFunc(before, func(o string) bool { return strings.Contains(o, "/00000002") }); !slices.Equal(got, objects(t, b)) {
 			t.Errorf("something else went: %q", objects(t, b))
 		}
-		if _, err := retain.Drop(t.Context(), a, b, 2, retain.Options{Now: noon}); !errors.Is(err, retain.ErrNoTimeline) {
+		if _, err := retain.Drop(t.Context(), a, 2, retain.Options{Now: noon}); !errors.Is(err, retain.ErrNoTimeline) {
 			t.Errorf("a third time: %v", err)
 		}
 	}
@@ -157,7 +157,7 @@ func TestDropRefuses(t *testing.T) {
 				test.arrange(t, a, b)
 			}
 			before := objects(t, b)
-			_, err := retain.Drop(t.Context(), a, b, test.tli, retain.Options{Now: noon})
+			_, err := retain.Drop(t.Context(), a, test.tli, retain.Options{Now: noon})
 			if !errors.Is(err, retain.ErrNeeded) || !strings.Contains(err.Error(), test.why) {
 				t.Errorf("got %v, want %q", err, test.why)
 			}
@@ -174,15 +174,15 @@ func TestDropKeepsHistoryBelowNewer(t *testing.T) {
 	put(t, b, "wal/00000003.history", history(1, 12*size))
 	put(t, b, "wal/0000000300000000/"+name(3, 12).String()+".zst", []byte("content"))
 	say(t, a, 1)
-	d, err := retain.Drop(t.Context(), a, b, 2, retain.Options{Now: noon})
+	d, err := retain.Drop(t.Context(), a, 2, retain.Options{Now: noon})
 	if left := of(objects(t, b), "00000002"); err != nil || d.HistoryStays != 3 || len(left) != 1 {
 		t.Fatalf("the lower one: %+v, %v; %q", d, err, left)
 	}
-	d, err = retain.Drop(t.Context(), a, b, 3, retain.Options{Now: noon})
+	d, err = retain.Drop(t.Context(), a, 3, retain.Options{Now: noon})
 	if err != nil || d.Next != 2 || len(of(objects(t, b), "00000003")) > 0 {
 		t.Fatalf("the higher one: %+v, %v", d, err)
 	}
-	if _, err = retain.Drop(t.Context(), a, b, 2, retain.Options{Now: noon}); err != nil || len(of(objects(t, b), "00000002")) > 0 {
+	if _, err = retain.Drop(t.Context(), a, 2, retain.Options{Now: noon}); err != nil || len(of(objects(t, b), "00000002")) > 0 {
 		t.Fatalf("the rest: %v", err)
 	}
 }

@@ -154,7 +154,7 @@ func TestStandbyHolds(t *testing.T) {
 		t.Errorf("holders %+v, the dry run said %q, removed %q", r.Holders, dry, removed)
 	}
 	o.Now = noon
-	if _, err := retain.Clean(context.Background(), archive.New(b), b, o); !errors.Is(err, retain.ErrNoStandby) {
+	if _, err := retain.Clean(context.Background(), archive.New(b), o); !errors.Is(err, retain.ErrNoStandby) {
 		t.Errorf("forgotten twice: got %v, want %v", err, retain.ErrNoStandby)
 	}
 }

@@ -34,7 +34,7 @@ func TestUnansweredManifest(t *testing.T) {
 		put(t, b, backup.Dir("20261122T120000Z")+name, []byte("x"))
 	}
 	before := objects(t, b)
-	if _, err := retain.Clean(t.Context(), archive.New(b), b, retain.Options{Now: noon, Live: live}); err == nil {
+	if _, err := retain.Clean(t.Context(), archive.New(b), retain.Options{Now: noon, Live: live}); err == nil {
 		t.Error("the cleanup does not fail")
 	}
 	if got := objects(t, b); !slices.Equal(got, before) {

@@ -35,7 +35,7 @@ func TestDeepNoticesEveryFlip(t *testing.T) {
 				t.Fatal(err)
 			}
 			flips++
-			r, err := verify.Run(context.Background(), archive.New(b), b, verify.Options{Deep: true, Jobs: 2})
+			r, err := verify.Run(context.Background(), archive.New(b), verify.Options{Deep: true, Jobs: 2})
 			if err != nil {
 				if name != "archive.json" {
 					t.Errorf("byte %d of %s: %v", at, name, err)

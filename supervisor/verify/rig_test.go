@@ -129,7 +129,7 @@ func addBackup(t testing.TB, b storage.Backend) *backup.Manifest {
 // run verifies.
 func run(t testing.TB, b storage.Backend, deep bool) *verify.Result {
 	t.Helper()
-	r, err := verify.Run(context.Background(), archive.New(b), b, verify.Options{Deep: deep, Jobs: 2})
+	r, err := verify.Run(context.Background(), archive.New(b), verify.Options{Deep: deep, Jobs: 2})
 	if err != nil {
 		t.Fatal(err)
 	}

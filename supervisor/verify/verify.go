@@ -114,7 +114,7 @@ type verifier struct {
 }
 
 // Run verifies an archive. An error means that it could not be verified, a problem that something is wrong.
-func Run(ctx context.Context, a *archive.Archive, b storage.Backend, o Options) (*Result, error) {
+func Run(ctx context.Context, a *archive.Archive, o Options) (*Result, error) {
 	if o.Live == nil {
 		o.Live = archive.Lease.Live
 	}
@@ -124,7 +124,7 @@ func Run(ctx context.Context, a *archive.Archive, b storage.Backend, o Options) 
 		}
 	}
 	o.Jobs = max(1, o.Jobs)
-	v := &verifier{Options: o, a: a, b: b, result: Result{Deep: o.Deep, Problems: []Problem{}}}
+	v := &verifier{Options: o, a: a, b: a.Backend(), result: Result{Deep: o.Deep, Problems: []Problem{}}}
 	begun := time.Now()
 	if err := v.run(ctx); err != nil {
 		return nil, err
