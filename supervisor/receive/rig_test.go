@@ -186,24 +186,11 @@ func (r *rig) archived(name string) []byte {
 		r.t.Error(err)
 		return nil
 	}
-	var s sink
-	if _, err := r.a.Fetch(context.Background(), n, 0, &s); err != nil {
+	content := codec.Memory{Limit: size}
+	if _, err := r.a.Fetch(context.Background(), n, 0, &content); err != nil {
 		return nil
 	}
-	return s.content
-}
-
-// A sink keeps what is written to it.
-type sink struct {
-	mu      sync.Mutex
-	content []byte
-}
-
-func (s *sink) WriteAt(p []byte, at int64) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.content = append(s.content, make([]byte, max(0, int(at)+len(p)-len(s.content)))...)
-	return copy(s.content[at:], p), nil
+	return content.Bytes()
 }
 
 // holds waits until the archive holds these files as the server has them.
