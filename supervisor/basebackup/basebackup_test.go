@@ -389,3 +389,14 @@ func TestInterrupted(t *testing.T) {
 		t.Errorf("the archive holds %v (%v)", left, err)
 	}
 }
+
+// The error alone is enough to fail, should its warnings have been lost.
+func TestPageErrorsWithoutWarnings(t *testing.T) {
+	r := newRig(t, 15)
+	send := r.Backup
+	r.Backup = func(s *replicationtest.Session, c string) {
+		send(s, c)
+		s.Error(replication.DataCorrupted, "checksum verification failure during base backup")
+	}
+	r.fails("checksum verification failure")
+}

@@ -203,13 +203,17 @@ func (p *Primary) sql(query string, args []string) ([][]any, error) {
 // maxData is how many bytes of WAL one message holds at most (MAX_SEND_SIZE in PostgreSQL's walsender.c).
 const maxData = 128 << 10
 
-// Send sends the WAL of a timeline between two positions.
+// Send sends the WAL of a timeline between two positions, and an error where there is none.
 func (p *Primary) Send(s *Session, tli wal.Timeline, from, to wal.LSN) {
 	for from < to {
 		p.mu.Lock()
 		content := p.WAL[wal.SegmentAt(tli, from, p.SegmentSize).String()]
 		size := wal.LSN(p.SegmentSize)
 		p.mu.Unlock()
+		if content == nil {
+			s.Error(replication.UndefinedFile, "requested WAL segment does not exist")
+			s.HangUp()
+		}
 		n := min(to-from, size-from%size, maxData)
 		s.Copy(&replication.XLogData{Start: from, End: to, Time: time.Now(), Data: content[from%size : from%size+n]})
 		from += n
