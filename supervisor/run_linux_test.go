@@ -205,7 +205,7 @@ func TestRun(t *testing.T) {
 	d.must(d.cmd.Process.Signal(syscall.SIGHUP))
 	d.told("RELOADING=1\nMONOTONIC_USEC=")
 	d.told("READY=1")
-	d.await(`level=ERROR msg="configuration not reloaded, the old one goes on" error=".*line 6: unknown option: backup-scedule"`)
+	d.await(`level=ERROR msg="configuration not reloaded; the old one stays in use" error=".*line 6: unknown option: backup-scedule"`)
 	if code, _ := d.get(first + "/metrics"); code != http.StatusOK {
 		t.Errorf("after a reload that failed: got %d", code)
 	}

@@ -44,7 +44,7 @@ func serviceCommand() command {
 }
 
 func (o *serviceOptions) run(ctx context.Context, e *env) error {
-	setup := service.Setup{Name: service.Name}
+	setup := service.Installation{Name: service.Name}
 	action := o.Args.Action
 	if o.DryRun && action != "install" {
 		return cli.Fail(exitUsage, errors.New("--dry-run is for install"), "")
@@ -136,13 +136,13 @@ func (o *serviceOptions) install(e *env) error {
 }
 
 // setup describes the service, and what would keep it from starting.
-func (o *serviceOptions) setup(c config.Config, self, file string) (service.Setup, []string, error) {
+func (o *serviceOptions) setup(c config.Config, self, file string) (service.Installation, []string, error) {
 	var problems []string
 	dirs := []string{c.Spool}
 	if c.DrillDir != "" {
 		dirs = append(dirs, c.DrillDir)
 	}
-	s := service.Setup{Name: service.Name, Program: self, Config: file, User: o.User, SharedTmp: socketInTmp(c.Conninfo)}
+	s := service.Installation{Name: service.Name, Program: self, Config: file, User: o.User, SharedTmp: socketInTmp(c.Conninfo)}
 	home := ""
 	if u, err := user.Lookup(o.User); err == nil {
 		home = u.HomeDir

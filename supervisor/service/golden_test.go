@@ -7,9 +7,9 @@ import (
 	"walkeep/supervisor/service"
 )
 
-// TestUnitGolden holds the whole unit, which people read and change.
+// TestUnitGolden compares the whole unit with a golden file, because users read and change it.
 func TestUnitGolden(t *testing.T) {
-	s := service.Setup{
+	s := service.Installation{
 		Name: "walkeep", Program: "/usr/lib/walkeep/supervisor", Config: "/etc/walkeep/walkeep.ini", User: "postgres",
 		Writable: []string{"/srv/the wal", "/srv/drill"},
 	}

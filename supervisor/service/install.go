@@ -10,27 +10,27 @@ import (
 	"github.com/kardianos/service"
 )
 
-// Name is the service's name for the operating system.
+// Name is the service's name in the operating system.
 const Name = "walkeep"
 
-// A Setup is how supervisor is a service of the operating system.
-type Setup struct {
+// An Installation describes supervisor as a service of the operating system.
+type Installation struct {
 	Name     string
 	Program  string   // absolute path
 	Config   string   // absolute path of the configuration file
-	User     string   // who it runs as; not on Windows
+	User     string   // the account that it runs as; ignored on Windows
 	Writable []string // directories that it writes to
-	// SharedTmp says that the server's socket is in the system's directory for temporary files.
+	// SharedTmp reports whether the server's socket is in the system's directory for temporary files.
 	SharedTmp bool
 }
 
-// Errors of a service, to be found with errors.Is.
+// Errors of a service, to be found with errors.Is. All are final.
 var (
 	ErrNotInstalled = service.ErrNotInstalled
 	ErrNoManager    = errors.New("this host has no service manager that walkeep can write a service for")
 )
 
-// A State is what a service does.
+// A State is the state of an installed service.
 type State string
 
 // The states.
@@ -41,8 +41,8 @@ const (
 	NotInstalled State = "not installed"
 )
 
-// control is the service as kardianos/service sees it.
-func (s Setup) control() (service.Service, error) {
+// control returns the service of kardianos/service.
+func (s Installation) control() (service.Service, error) {
 	if runtime.GOOS == "linux" && service.Platform() != "linux-systemd" {
 		return nil, ErrNoManager
 	}
@@ -54,13 +54,13 @@ func (s Setup) control() (service.Service, error) {
 	switch runtime.GOOS {
 	case "linux":
 		text := s.Unit()
-		if strings.Contains(text, "{{") { // would be taken for a template
+		if strings.Contains(text, "{{") { // it would be parsed as a template
 			return nil, errors.New("a path has two braces in it")
 		}
 		c.Option["SystemdScript"] = text
 	case "windows":
 		c.Arguments = []string{"--config", s.Config, "service", "run"}
-		c.UserName = "" // LocalSystem; sc.exe config changes that
+		c.UserName = "" // LocalSystem; an administrator can change it with sc.exe config
 		c.Option["OnFailure"] = "restart"
 		c.Option["OnFailureDelayDuration"] = "10s"
 		c.Option["DelayedAutoStart"] = true
@@ -72,14 +72,14 @@ func (s Setup) control() (service.Service, error) {
 	return control, nil
 }
 
-// nothing is what kardianos/service would run, were it asked to.
+// nothing implements the program that kardianos/service requires. It is never run.
 type nothing struct{}
 
 func (nothing) Start(service.Service) error { return nil }
 func (nothing) Stop(service.Service) error  { return nil }
 
-// Control does what is asked for: install, uninstall, start, stop or restart.
-func (s Setup) Control(action string) error {
+// Control performs an action: install, uninstall, start, stop or restart.
+func (s Installation) Control(action string) error {
 	c, err := s.control()
 	if err != nil {
 		return err
@@ -96,7 +96,7 @@ func (s Setup) Control(action string) error {
 			return fmt.Errorf("%s the service %s: %w", action, s.Name, err)
 		}
 		if action == "uninstall" && err == nil && status == service.StatusRunning {
-			if err := c.Stop(); err != nil { // or it would go on without being installed
+			if err := c.Stop(); err != nil { // otherwise it would keep running after its removal
 				return fmt.Errorf("stop the service %s: %w", s.Name, err)
 			}
 		}
@@ -107,8 +107,8 @@ func (s Setup) Control(action string) error {
 	return nil
 }
 
-// State asks what the service does.
-func (s Setup) State() (State, error) {
+// State returns the service's state.
+func (s Installation) State() (State, error) {
 	c, err := s.control()
 	if err != nil {
 		return "", err
@@ -116,7 +116,7 @@ func (s Setup) State() (State, error) {
 	switch status, err := c.Status(); {
 	case errors.Is(err, service.ErrNotInstalled):
 		return NotInstalled, nil
-	case err != nil && strings.Contains(err.Error(), "failed state"): // it has no other way to say so
+	case err != nil && strings.Contains(err.Error(), "failed state"): // the library reports it in no other way
 		return Failed, nil
 	case err != nil:
 		return "", fmt.Errorf("ask for the state of the service %s: %w", s.Name, err)
@@ -126,7 +126,7 @@ func (s Setup) State() (State, error) {
 	return Stopped, nil
 }
 
-// Temporary tells whether a program is where such things do not stay.
+// Temporary reports whether a program is in a directory for temporary files.
 func Temporary(program string) bool {
 	dirs := []string{os.TempDir(), "/home", "/root", "/tmp", "/var/tmp"}
 	if home, err := os.UserHomeDir(); err == nil && home != "/" {

@@ -14,28 +14,28 @@ import (
 	"walkeep/common/cli"
 )
 
-// A job is a task and how it stands. Only the loop's own goroutine reads and writes it.
+// A job is a task and its state. Only the loop's own goroutine reads and writes it.
 type job struct {
 	Task
 	schedule cron.Schedule
-	next     time.Time // when it is due
-	past     time.Time // when it was due last; zero if it was not yet
-	retry    time.Time // when it will be tried again; zero if it will not
+	next     time.Time // the time at which it is due
+	past     time.Time // the last time at which it was due; zero if there was none
+	retry    time.Time // the time of the next retry; zero if there is none
 	retries  *backoff.ExponentialBackOff
-	due      string // why it should begin; empty if it should not
-	waits    bool   // for another of its group
+	due      string // the reason to begin; empty if there is none
+	waits    bool   // for another job of its group
 	running  bool
-	failed   bool // its last run
+	failed   bool // the last run failed
 	dropped  bool // no longer in the plan
 }
 
-// look decides whether a job is due.
+// look determines whether a job is due.
 func (l *Loop) look(j *job, at time.Time) {
 	if j.dropped {
 		return
 	}
 	t := j.schedule.Next(at)
-	if t.Equal(j.past) { // the clock was set back a little, and that was done
+	if t.Equal(j.past) { // the clock was set back a little, and this run was done
 		t = j.schedule.Next(t)
 	}
 	if t.Before(j.next) {
@@ -46,7 +46,7 @@ func (l *Loop) look(j *job, at time.Time) {
 		j.retry = time.Time{}
 		j.retries.Reset()
 		if j.running {
-			l.Log.Warn("skipped: the last run still goes on", "task", j.Name, "next", clock(j.next))
+			l.Log.Warn("skipped: the last run is still running", "task", j.Name, "next", clock(j.next))
 		} else if j.due == "" {
 			j.due = "scheduled"
 		}
@@ -56,13 +56,13 @@ func (l *Loop) look(j *job, at time.Time) {
 	}
 }
 
-// begin runs a job, unless another of its group is running: then it waits for that one's end.
+// begin runs a job, or makes it wait if another job of its group is running.
 func (l *Loop) begin(ctx context.Context, j *job) {
 	log := l.Log.With("task", j.Name)
 	for _, other := range l.jobs {
 		if other != j && other.running && j.Group != "" && other.Group == j.Group {
 			if !j.waits {
-				log.Info("waits for the end of " + other.Name)
+				log.Info("waiting for the end of " + other.Name)
 			}
 			j.waits = true
 			return
@@ -79,7 +79,7 @@ func (l *Loop) begin(ctx context.Context, j *job) {
 	}()
 }
 
-// finish takes note of how a run ended, and of whether it is tried again.
+// finish records the result of a run, and schedules a retry if there is to be one.
 func (l *Loop) finish(ctx context.Context, j *job, r Result) {
 	log := l.Log.With("task", r.Task, "took", r.Took.Round(time.Millisecond))
 	j.running = false
@@ -121,7 +121,7 @@ func (l *Loop) request(r request) {
 	j.due = r.reason
 }
 
-// makeUp finds out whether a run was missed before the loop began.
+// makeUp determines whether a run was missed before the loop began.
 func (l *Loop) makeUp(ctx context.Context, j *job) {
 	t := j.Task
 	go func() {
@@ -133,7 +133,7 @@ func (l *Loop) makeUp(ctx context.Context, j *job) {
 			})
 		}
 		complain := func(err error, pause time.Duration) {
-			logError(l.Log.With("task", t.Name, "next_try", clock(now().Add(pause))), "cannot tell when it was last done", err)
+			logError(l.Log.With("task", t.Name, "next_try", clock(now().Add(pause))), "cannot determine when it was last done", err)
 		}
 		if backoff.RetryNotify(look, backoff.WithContext(retries(), ctx), complain) != nil {
 			return // the loop has ended
@@ -150,7 +150,7 @@ func (l *Loop) makeUp(ctx context.Context, j *job) {
 	}()
 }
 
-// safely makes a panic an error.
+// safely turns a panic into an error.
 func safely(f func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -167,7 +167,7 @@ type panicked struct {
 
 func (p *panicked) Error() string { return p.text }
 
-// logError logs an error with what there is to do about it.
+// logError logs an error with its hint.
 func logError(log *slog.Logger, message string, err error) {
 	attributes := []any{"error", err.Error()}
 	var f *cli.Failure

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// IsJournal tells whether a file leads to systemd's journal. The variable alone is not enough, because programs inherit it
+// IsJournal reports whether a file leads to systemd's journal. The variable alone is not enough: programs inherit it
 // whose output goes elsewhere.
 func IsJournal(f *os.File) bool {
 	stream := os.Getenv("JOURNAL_STREAM")

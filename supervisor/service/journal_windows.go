@@ -2,5 +2,5 @@ package service
 
 import "os"
 
-// IsJournal tells whether a file leads to systemd's journal.
+// IsJournal reports whether a file leads to systemd's journal.
 func IsJournal(*os.File) bool { return false }

@@ -9,8 +9,8 @@ import (
 	"sync"
 )
 
-// NewLog makes a log for people and for the journal, one line each. The journal knows the time itself, and takes the level
-// from the line's beginning (sd-daemon(3)).
+// NewLog returns a log for people or for the journal, with one line for each record. The journal adds the time
+// itself, and reads the level from the line's beginning (sd-daemon(3)).
 func NewLog(w io.Writer, level slog.Level, journal bool) *slog.Logger {
 	if !journal {
 		return slog.New(slog.NewTextHandler(w, &slog.HandlerOptions{Level: level}))
@@ -67,15 +67,14 @@ func (h *journalHandler) WithGroup(name string) slog.Handler {
 	return &journalHandler{h.out, h.Handler.WithGroup(name)}
 }
 
-// LogWriter makes log records of the lines that a task would print were it called by a person. Its methods may be called
-// concurrently.
+// A LogWriter turns the lines that a task prints into log records. Its methods may be called concurrently.
 type LogWriter struct {
 	Log  *slog.Logger
 	mu   sync.Mutex
 	rest []byte
 }
 
-// Write logs the lines that are complete.
+// Write logs the complete lines, and keeps the rest.
 func (w *LogWriter) Write(text []byte) (int, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -90,7 +89,7 @@ func (w *LogWriter) Write(text []byte) (int, error) {
 	}
 }
 
-// Close logs what is left.
+// Close logs the rest.
 func (w *LogWriter) Close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -46,7 +46,7 @@ func TestLog(t *testing.T) {
 	}
 }
 
-// What a command prints becomes records, whatever the pieces in which it comes.
+// The records are the same whatever pieces a command prints its lines in.
 func TestLogWriter(t *testing.T) {
 	const text = "one\n\nwarning: two\nhint: three\nfour"
 	const want = "<6>msg=one\n<4>msg=two\n<6>msg=\"hint: three\"\n<6>msg=four\n"

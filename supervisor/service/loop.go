@@ -1,5 +1,5 @@
-// Package service is what supervisor does by itself: tasks at scheduled times and parts that always run, in one loop that
-// the service manager can watch, reload and stop; and the service's installation.
+// Package service runs the supervisor's tasks at scheduled times and its permanent parts, in one loop that the
+// service manager can watch, reload and stop. It also installs the service.
 package service
 
 import (
@@ -16,41 +16,41 @@ import (
 )
 
 const (
-	// stopLimit is how long tasks and parts have to end when they are asked to.
+	// stopLimit is how long tasks and parts may take to end when the loop stops.
 	stopLimit = 10 * time.Second
-	// longestSleep bounds how late a task is after the clock was set, or the host was suspended.
+	// longestSleep limits how late a task is after the clock was set, or the host was suspended.
 	longestSleep = time.Minute
 )
 
-// A Task is done at scheduled times, by one run at a time.
+// A Task runs at scheduled times, once at a time.
 type Task struct {
 	Name     string
 	Schedule string // a cron expression of five fields or @daily and the like, in local time
-	// Group names tasks that wait for each other, because they would only slow each other down; "" for none.
+	// Tasks with the same Group wait for each other, because they would only slow each other down; "" is no group.
 	Group string
-	// Final says that a failure is a finding: the task is not tried again before it is due again.
+	// Final disables retries: a failure is a finding, and the task next runs when it is due again.
 	Final bool
 	Run   func(ctx context.Context, log *slog.Logger) error
-	// Last tells when the task was last done, by whomever; the zero time if never. If it was due since then, it is done at
-	// once when the loop begins. Nil: runs that were missed are not made up for.
+	// Last returns when the task was last done, by any process; the zero time if never. If it was due since then, it
+	// runs when the loop begins. If Last is nil, missed runs are not made up for.
 	Last func(ctx context.Context) (time.Time, error)
 }
 
-// A Part runs all the time, and is begun again when it ends.
+// A Part runs all the time. It is started again when it ends.
 type Part struct {
 	Name string
-	// Settings tell whether a reload changed what the part does: if they differ, it is stopped and begun anew.
+	// Settings identify the part's configuration. If a reload changes them, the part is stopped and started again.
 	Settings string
 	Run      func(ctx context.Context, log *slog.Logger) error
 }
 
-// A Plan is what a loop does.
+// A Plan lists what a loop runs.
 type Plan struct {
 	Tasks []Task
 	Parts []Part
 }
 
-// A Result is how a run of a task ended.
+// A Result describes how a run of a task ended.
 type Result struct {
 	Task  string
 	Began time.Time
@@ -58,27 +58,28 @@ type Result struct {
 	Err   error
 }
 
-// A Loop does what its plan says until its context ends.
+// A Loop runs its plan until its context ends. Its fields are set before Run; only Start may be called concurrently
+// with Run.
 type Loop struct {
 	Plan   Plan
 	Log    *slog.Logger
 	Notify *Notifier // the service manager; may be nil
-	// Reload asks for the plan to be replaced by what Load returns. If that fails, the old plan goes on.
+	// Reload makes the loop replace its plan by the result of Load. If Load fails, the old plan stays.
 	Reload <-chan os.Signal
 	Load   func(ctx context.Context) (Plan, error)
-	// Done is told of each run of a task that was not cut short by the loop's end. It may be nil.
+	// Done is called after each run of a task that the loop's end did not interrupt. It may be nil.
 	Done func(Result)
 
 	jobs     []*job
 	parts    []*part
-	events   chan func() // what goroutines report, to be done by the loop
+	events   chan func() // events of other goroutines, for the loop to handle
 	requests chan request
 	ended    chan struct{} // closed when nobody receives from events any more
 }
 
 type request struct{ task, reason string }
 
-// New makes a loop.
+// New returns a loop for a plan.
 func New(plan Plan, log *slog.Logger) *Loop {
 	return &Loop{
 		Plan: plan, Log: log,
@@ -86,8 +87,8 @@ func New(plan Plan, log *slog.Logger) *Loop {
 	}
 }
 
-// Start asks for a task to be done now, and says why. It does nothing where the plan has no such task, or one that is
-// running or waits to be tried again.
+// Start asks for a task to be done now; the log gives the reason. It does nothing if the plan has no such task, or if
+// the task is running or waits for a retry.
 func (l *Loop) Start(ctx context.Context, task, reason string) {
 	select {
 	case l.requests <- request{task, reason}:
@@ -96,8 +97,8 @@ func (l *Loop) Start(ctx context.Context, task, reason string) {
 	}
 }
 
-// Run does what the plan says until the context ends. Then it ends all that is running, and fails if something does not
-// end in time.
+// Run runs the plan until the context ends. Then it ends all tasks and parts. It fails if one of them does not end
+// within 10 seconds.
 func (l *Loop) Run(ctx context.Context) error {
 	defer close(l.ended)
 	if err := l.adopt(ctx, l.Plan); err != nil {
@@ -121,7 +122,7 @@ func (l *Loop) Run(ctx context.Context) error {
 		case <-l.Reload:
 			l.reload(ctx)
 		case <-watchdog:
-			// Sent from here, so that it stops when the loop does.
+			// The loop itself sends it, so that a loop that hangs sends none.
 			l.Notify.send("WATCHDOG=1")
 		}
 		timer.Reset(l.step(ctx))
@@ -129,10 +130,10 @@ func (l *Loop) Run(ctx context.Context) error {
 	}
 }
 
-// now is the time by the clock on the wall alone: schedules are about that.
+// now is the time without its monotonic reading: schedules follow the wall clock.
 func now() time.Time { return time.Now().Round(0) }
 
-// step begins what is due, and tells how long nothing will be.
+// step begins the jobs that are due, and returns the time until the next one.
 func (l *Loop) step(ctx context.Context) time.Duration {
 	at, sleep := now(), longestSleep
 	for _, j := range l.jobs {
@@ -151,7 +152,7 @@ func (l *Loop) step(ctx context.Context) time.Duration {
 	return max(sleep, 0)
 }
 
-// report hands what a goroutine has to say to the loop.
+// report passes an event from a goroutine to the loop.
 func (l *Loop) report(event func()) {
 	select {
 	case l.events <- event:
@@ -159,7 +160,7 @@ func (l *Loop) report(event func()) {
 	}
 }
 
-// adopt makes a plan the loop's. Runs that go on do so as they began.
+// adopt replaces the loop's plan. Runs in progress continue unchanged.
 func (l *Loop) adopt(ctx context.Context, plan Plan) error {
 	schedules := make([]cron.Schedule, len(plan.Tasks))
 	for i, t := range plan.Tasks {
@@ -185,7 +186,7 @@ func (l *Loop) adopt(ctx context.Context, plan Plan) error {
 		jobs = append(jobs, j)
 	}
 	for _, j := range l.jobs {
-		if j.running && !slices.Contains(jobs, j) { // its end will be waited for
+		if j.running && !slices.Contains(jobs, j) { // the loop waits for its end
 			j.dropped, j.due, j.next, j.retry = true, "", time.Time{}, time.Time{}
 			jobs = append(jobs, j)
 		}
@@ -211,14 +212,14 @@ func (l *Loop) reload(ctx context.Context) {
 		err = l.adopt(ctx, plan)
 	}
 	if err != nil {
-		logError(l.Log, "configuration not reloaded, the old one goes on", err)
+		logError(l.Log, "configuration not reloaded; the old one stays in use", err)
 	} else {
 		l.Log.Info("configuration reloaded", "tasks", l.upcoming())
 	}
 	l.Notify.send("READY=1")
 }
 
-// stop waits until all has ended.
+// stop waits until all tasks and parts have ended.
 func (l *Loop) stop() error {
 	l.Log.Info("stopping")
 	l.Notify.send("STOPPING=1\nSTATUS=stopping")
@@ -266,7 +267,7 @@ func (l *Loop) upcoming() string {
 	return strings.Join(all, ", ")
 }
 
-// status is the loop's state in one line.
+// status describes the loop's state in one line.
 func (l *Loop) status() string {
 	var running, failed []string
 	var next *job
@@ -299,7 +300,7 @@ func (l *Loop) status() string {
 
 func clock(t time.Time) string { return t.Format("2006-01-02 15:04:05 MST") }
 
-// retries are the pauses after failed runs.
+// retries returns the pauses after failed runs.
 func retries() *backoff.ExponentialBackOff {
 	return backoff.NewExponentialBackOff(backoff.WithInitialInterval(30*time.Second), backoff.WithMaxInterval(15*time.Minute),
 		backoff.WithMultiplier(2), backoff.WithRandomizationFactor(0.1), backoff.WithMaxElapsedTime(0))

@@ -18,7 +18,8 @@ import (
 	"walkeep/supervisor/service"
 )
 
-// The tests run in bubbles, whose clock begins at midnight, 1 January 2000 UTC, and moves on when all wait.
+// The tests run in bubbles, whose clock begins at midnight, 1 January 2000 UTC, and advances when all goroutines
+// wait.
 func at(clock string) time.Time {
 	t, err := time.Parse("2006-01-02 15:04:05", clock)
 	if err != nil {
@@ -27,7 +28,7 @@ func at(clock string) time.Time {
 	return t
 }
 
-// A recorder keeps what happened when.
+// A recorder keeps events with their times.
 type recorder struct {
 	mu    sync.Mutex
 	notes []string
@@ -45,7 +46,7 @@ func (r *recorder) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// take returns what was noted, and forgets it.
+// take returns the recorded events, and forgets them.
 func (r *recorder) take() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -57,7 +58,7 @@ func (r *recorder) take() []string {
 func (r *recorder) expect(t *testing.T, want ...string) {
 	t.Helper()
 	got := r.take()
-	slices.Sort(got) // what begins at the same time has no order
+	slices.Sort(got) // events at the same time have no order
 	slices.Sort(want)
 	for i := range max(len(got), len(want)) {
 		switch {
@@ -73,7 +74,7 @@ func (r *recorder) expect(t *testing.T, want ...string) {
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
-// A running loop is stopped, and must end without an error, when its test ends.
+// begin runs a loop, which is stopped and must end without an error when its test ends.
 func begin(t *testing.T, l *service.Loop) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -88,13 +89,13 @@ func begin(t *testing.T, l *service.Loop) {
 	synctest.Wait()
 }
 
-// until lets the clock of the bubble move on to a time.
+// until lets the clock of the bubble advance to a time.
 func until(clock string) {
 	time.Sleep(time.Until(at(clock)))
 	synctest.Wait()
 }
 
-// lasting makes a run that takes a time, or less if it is interrupted, and ends with an error.
+// lasting returns a run that lasts for a time, or less if it is interrupted, and ends with an error.
 func lasting(r *recorder, name string, took time.Duration, err error) func(context.Context, *slog.Logger) error {
 	return func(ctx context.Context, _ *slog.Logger) error {
 		r.note("%s", name)
@@ -121,7 +122,7 @@ func TestSchedule(t *testing.T) {
 	})
 }
 
-// A run that is due while the last one still goes on is skipped; others are not its concern.
+// A run that is due while the last one is still running is skipped; other tasks are not affected.
 func TestOverlap(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var r recorder
@@ -131,12 +132,12 @@ func TestOverlap(t *testing.T) {
 		}}, slog.New(slog.NewTextHandler(&r, &slog.HandlerOptions{Level: slog.LevelWarn}))))
 		until("2000-01-01 03:30:00")
 		r.expect(t, "01 01:00:00 long", "01 01:00:00 short",
-			`01 02:00:00 "skipped: the last run still goes on" task=long next="2000-01-01 03:00:00 UTC"`, "01 02:00:00 short",
+			`01 02:00:00 "skipped: the last run is still running" task=long next="2000-01-01 03:00:00 UTC"`, "01 02:00:00 short",
 			"01 03:00:00 long", "01 03:00:00 short")
 	})
 }
 
-// Tasks of one group wait for each other, and none is forgotten.
+// Tasks of one group wait for each other, and all of them run.
 func TestGroup(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var r recorder
@@ -151,8 +152,8 @@ func TestGroup(t *testing.T) {
 	})
 }
 
-// A task that fails is tried again after pauses that grow from half a minute to a quarter of an hour, until it is due
-// again; with Final it is not. A panic is a failure.
+// A task that fails is run again after pauses that grow from half a minute to a quarter of an hour, until it is due
+// again. A Final task is not. A panic is a failure.
 func TestRetries(t *testing.T) {
 	fail := func(_ context.Context, _ *slog.Logger) error { return cli.Fail(1, errors.New("full"), "make room") }
 	for name, c := range map[string]struct {
@@ -207,7 +208,7 @@ func TestRetries(t *testing.T) {
 	}
 }
 
-// A run that was missed is made up for at once. Where it cannot be told, that is tried again.
+// A missed run is made up for at once. If the loop cannot determine whether one was missed, it asks again.
 func TestMissed(t *testing.T) {
 	for name, c := range map[string]struct {
 		last     string // of the task; "" for never
@@ -254,7 +255,8 @@ func TestStart(t *testing.T) {
 		}}, quiet())
 		begin(t, l)
 		until("2000-01-01 00:30:00")
-		for _, task := range []string{"x", "y", "x", "y", "z"} { // what runs, or waits to be tried again, is not begun again
+		// A task that is running, or waits for a retry, is not begun again.
+		for _, task := range []string{"x", "y", "x", "y", "z"} {
 			l.Start(t.Context(), task, "asked for")
 			synctest.Wait()
 		}
@@ -327,7 +329,7 @@ func TestReload(t *testing.T) {
 		}
 		begin(t, l)
 		r.take()                      // two parts begin side by side
-		reload("2000-01-01 01:10:00") // both tasks are running: they go on
+		reload("2000-01-01 01:10:00") // both tasks are running, and continue
 		until("2000-01-01 01:15:00")
 		r.expect(t, "01 01:00:00 a 0 * * * *", "01 01:00:00 b 0 * * * *", "01 01:10:01 q 1 ends", "01 01:10:01 q 2 begins")
 		until("2000-01-01 01:35:00")
@@ -350,7 +352,7 @@ func TestReload(t *testing.T) {
 	})
 }
 
-// Whatever runs is interrupted; what does not end in time is named.
+// The end of the loop interrupts all tasks and parts. The error names those that do not end in time.
 func TestStop(t *testing.T) {
 	stubborn := func(context.Context, *slog.Logger) error { time.Sleep(time.Minute); return nil }
 	for name, c := range map[string]struct {
@@ -400,7 +402,7 @@ func TestParseSchedule(t *testing.T) {
 		if _, err := service.ParseSchedule(text); (err == nil) != ok {
 			t.Errorf("%q: got error %v, want %v", text, err, ok)
 		} else if err != nil && !strings.Contains(err.Error(), fmt.Sprintf("%q", text)) {
-			t.Errorf("%q: the error does not name it: %v", text, err)
+			t.Errorf("%q: the error does not contain the schedule: %v", text, err)
 		}
 	}
 }

@@ -8,11 +8,11 @@ import (
 	"os"
 )
 
-// HasManager tells whether the system's service manager wants to speak with its services: then they are run by
-// [UnderManager].
+// HasManager reports whether the system has a service manager that services must answer to. If so, [UnderManager]
+// runs them.
 const HasManager = false
 
-// UnderManager fails where services are ordinary programs.
+// UnderManager always fails: on this system a service is an ordinary program.
 func UnderManager(string, func(ctx context.Context, log io.Writer, reload chan os.Signal) error) error {
 	return ErrNoManager
 }

@@ -11,12 +11,12 @@ import (
 	"golang.org/x/sys/windows/svc/eventlog"
 )
 
-// HasManager tells whether the system's service manager wants to speak with its services: then they are run by
-// [UnderManager].
+// HasManager reports whether the system has a service manager that services must answer to. If so, [UnderManager]
+// runs them.
 const HasManager = true
 
-// UnderManager does as the service manager of Windows says: it runs something until it is told to stop. Messages go to the
-// event log. A change of parameters (sc.exe control NAME paramchange) asks for a reload.
+// UnderManager runs a function under the service manager of Windows, until the manager stops the service. Messages go
+// to the event log. A change of parameters (sc.exe control NAME paramchange) requests a reload.
 func UnderManager(name string, run func(ctx context.Context, log io.Writer, reload chan os.Signal) error) error {
 	var log io.Writer = io.Discard
 	if events, err := eventlog.Open(name); err == nil {
@@ -60,7 +60,7 @@ func (m *managed) Execute(_ []string, requests <-chan svc.ChangeRequest, status 
 			case svc.ParamChange:
 				select {
 				case reload <- syscall.SIGHUP:
-				default: // one is asked for already
+				default: // a reload is already requested
 				}
 			}
 		}

@@ -6,7 +6,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// monotonic is the time since the system was started, by which systemd tells a reload from an earlier one.
+// monotonic is the time since the system's start in microseconds. systemd compares it to tell two reloads apart.
 func monotonic() string {
 	var t unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t); err != nil {

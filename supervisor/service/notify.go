@@ -8,15 +8,15 @@ import (
 	"time"
 )
 
-// A Notifier tells systemd how the service stands, as sd_notify(3) does. The methods of a nil Notifier do nothing.
+// A Notifier sends the service's state to systemd, as sd_notify(3) does. The methods of a nil Notifier do nothing.
 type Notifier struct {
 	socket string
-	every  time.Duration // between two signs of life; 0: none is wanted
-	last   string        // status
+	every  time.Duration // the interval between watchdog messages; 0: none are wanted
+	last   string        // the last status that was sent
 }
 
-// NewNotifier finds the service manager in the environment, and removes it from there: programs that this one starts, such
-// as a server, are not to speak for it. It is nil where there is none.
+// NewNotifier finds the service manager in the environment, and removes it from there, so that programs that this one
+// starts, such as a server, do not send messages in its name. It returns nil if there is no service manager.
 func NewNotifier() *Notifier {
 	n := &Notifier{socket: os.Getenv("NOTIFY_SOCKET")}
 	usec, err := strconv.ParseInt(os.Getenv("WATCHDOG_USEC"), 10, 64)
@@ -33,13 +33,13 @@ func NewNotifier() *Notifier {
 	return n
 }
 
-// send tells the service manager something. Where that fails there is nobody to complain to who could do something about
-// it; the service manager will notice.
+// send sends a message to the service manager. It ignores errors: nobody could act on them, and the service manager
+// notices missing messages.
 func (n *Notifier) send(state string) {
 	if n == nil {
 		return
 	}
-	// Package net takes a name that begins with @ for one in the abstract namespace, as systemd does.
+	// Package net maps a name that begins with @ to the abstract namespace, as systemd does.
 	c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: n.socket, Net: "unixgram"})
 	if err != nil {
 		return
@@ -49,7 +49,7 @@ func (n *Notifier) send(state string) {
 	c.Write([]byte(state))
 }
 
-// status tells it when it has changed.
+// status sends the status if it has changed.
 func (n *Notifier) status(text string) {
 	if n != nil && text != n.last {
 		n.last = text
@@ -63,7 +63,7 @@ func (n *Notifier) reloading() {
 	}
 }
 
-// watchdog ticks when it is time for a sign of life.
+// watchdog returns a channel that ticks when a watchdog message is due, and a function that stops it.
 func (n *Notifier) watchdog() (<-chan time.Time, func()) {
 	if n == nil || n.every <= 0 {
 		return nil, func() {}

@@ -16,7 +16,7 @@ import (
 	"walkeep/supervisor/service"
 )
 
-// manager is a service manager's socket, in the environment of the test.
+// manager opens a service manager's socket, and puts it in the test's environment.
 func manager(t *testing.T, name string) *net.UnixConn {
 	t.Helper()
 	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: name, Net: "unixgram"})
@@ -28,7 +28,7 @@ func manager(t *testing.T, name string) *net.UnixConn {
 	return c
 }
 
-// await reads messages until one has a part, and returns it and those before it.
+// await reads messages until one contains part, and returns all of them.
 func await(t *testing.T, c *net.UnixConn, part string) []string {
 	t.Helper()
 	var all []string
@@ -54,7 +54,7 @@ func TestNotify(t *testing.T) {
 			n := service.NewNotifier()
 			for _, v := range []string{"NOTIFY_SOCKET", "WATCHDOG_USEC"} {
 				if _, ok := os.LookupEnv(v); ok {
-					t.Errorf("%s is still in the environment, for whatever is started", v)
+					t.Errorf("%s is still in the environment of programs that are started", v)
 				}
 			}
 			hangup := make(chan os.Signal, 1)
@@ -81,7 +81,7 @@ func TestNotify(t *testing.T) {
 			if !regexp.MustCompile(`^RELOADING=1\nMONOTONIC_USEC=[1-9][0-9]+$`).MatchString(got[len(got)-1]) {
 				t.Errorf("got %q, want the time with it", got)
 			}
-			// While the loop does not get on, there is no sign of life: ten of them are due, none comes.
+			// A loop that hangs sends no watchdog message, although ten are due.
 			c.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
 			if n, err := c.Read(make([]byte, 4096)); err == nil {
 				t.Errorf("got %d bytes from a loop that hangs", n)
@@ -99,7 +99,7 @@ func TestNotify(t *testing.T) {
 	}
 }
 
-// The watchdog of another process is not ours, and without a service manager nothing is sent.
+// The watchdog of another process is ignored, and nothing is sent without a service manager.
 func TestNoManager(t *testing.T) {
 	t.Setenv("NOTIFY_SOCKET", "")
 	if n := service.NewNotifier(); n != nil {
@@ -136,6 +136,6 @@ func TestIsTheJournal(t *testing.T) {
 	s := info.Sys().(*syscall.Stat_t)
 	t.Setenv("JOURNAL_STREAM", fmt.Sprintf("%d:%d", s.Dev, s.Ino))
 	if !service.IsJournal(w) {
-		t.Error("the journal is not known as such")
+		t.Error("the journal is not recognized")
 	}
 }

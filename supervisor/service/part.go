@@ -9,7 +9,7 @@ import (
 	"github.com/cenkalti/backoff/v4"
 )
 
-// A part is a Part at work. Only the loop's own goroutine reads and writes it.
+// A part is a Part that runs. Only the loop's own goroutine reads and writes it.
 type part struct {
 	Part
 	cancel context.CancelFunc
@@ -19,7 +19,7 @@ type part struct {
 // steady is how long a part must have run for the next pause to be the shortest again.
 const steady = time.Minute
 
-// adoptParts ends the parts that a plan does not have, or not with the same settings, and begins those that are new.
+// adoptParts ends the parts that the plan lacks or has with other settings, and begins the new ones.
 func (l *Loop) adoptParts(ctx context.Context, wanted []Part) {
 	var keep []string
 	for _, p := range l.parts {
@@ -37,8 +37,8 @@ func (l *Loop) adoptParts(ctx context.Context, wanted []Part) {
 	}
 }
 
-// beginPart runs a part until it is cancelled. It begins when those of the same name have ended, which may hold what it
-// needs.
+// beginPart runs a part until it is cancelled. It first waits for the end of parts with the same name, which may
+// still use what it needs.
 func (l *Loop) beginPart(ctx context.Context, w Part) {
 	ctx, cancel := context.WithCancel(ctx)
 	var before []*part
@@ -85,7 +85,7 @@ func (l *Loop) keepUp(ctx context.Context, w Part) {
 	}
 }
 
-// without is the list without one of its elements.
+// without returns the list without one of its elements.
 func without[T comparable](all []T, one T) []T {
 	return slices.DeleteFunc(slices.Clone(all), func(t T) bool { return t == one })
 }

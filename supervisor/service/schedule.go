@@ -7,7 +7,7 @@ import (
 	"github.com/robfig/cron/v3"
 )
 
-// ParseSchedule reads a cron expression. One that names no day of the calendar is refused.
+// ParseSchedule reads a cron expression. It refuses one that matches no day of the calendar.
 func ParseSchedule(text string) (cron.Schedule, error) {
 	s, err := cron.ParseStandard(text)
 	if err != nil {
@@ -22,16 +22,16 @@ func ParseSchedule(text string) (cron.Schedule, error) {
 	return s, nil
 }
 
-// A local schedule is one by the clock on the wall, which is put forward and back. What is due at an hour of the day is done
-// once on each day: at the end of the time that the clock leaves out, and in the first of two hours that it shows. What is
+// A local schedule follows the wall clock, which summer time moves forward and back. A task that is due at an hour of
+// the day is done once on each day: at the end of a skipped hour, and in the first of two equal hours. A task that is
 // due in every hour is done whenever the clock shows its minute.
 type local struct {
-	spec   cron.SpecSchedule // of a clock that is never changed
+	spec   cron.SpecSchedule // for a clock that never changes
 	zone   *time.Location
 	hourly bool
 }
 
-// everyHour are the bits of the hours of a day.
+// everyHour has the bits of all hours of a day.
 const everyHour = 1<<24 - 1
 
 func newLocal(spec cron.SpecSchedule) *local {
@@ -40,7 +40,7 @@ func newLocal(spec cron.SpecSchedule) *local {
 	return l
 }
 
-// widest is more than any clock is put forward or back.
+// widest is longer than any change of a clock.
 const widest = 25 * time.Hour
 
 // Next implements [cron.Schedule].
@@ -49,7 +49,7 @@ func (l *local) Next(after time.Time) time.Time {
 	if zone == time.Local { // as the library has it
 		zone = after.Location()
 	}
-	// Only about the time at which the clock is changed what it shows later may come earlier.
+	// Only near a change of the clock can a later shown time come earlier.
 	near := widest
 	if offset(after.Add(-widest), zone) == offset(after.Add(widest), zone) {
 		near = 0
@@ -71,7 +71,7 @@ func (l *local) Next(after time.Time) time.Time {
 	return next.In(after.Location())
 }
 
-// times are when what is due at a time of the clock on the wall is done.
+// times returns when a task that is due at a shown time is done.
 func (l *local) times(shown time.Time, zone *time.Location) []time.Time {
 	// No zone is further from UTC than this.
 	before, behind := offset(shown.Add(-15*time.Hour), zone), offset(shown.Add(15*time.Hour), zone)
@@ -91,12 +91,12 @@ func (l *local) times(shown time.Time, zone *time.Location) []time.Time {
 	return []time.Time{begin}
 }
 
-// wall is what the clock shows, as a time of a clock that is never changed.
+// wall returns what the clock shows, as a time of a clock that never changes.
 func wall(t time.Time) time.Time {
 	return time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), time.UTC)
 }
 
-// offset is how far the clock is ahead of UTC.
+// offset returns how far the clock is ahead of UTC.
 func offset(t time.Time, zone *time.Location) time.Duration {
 	_, seconds := t.In(zone).Zone()
 	return time.Duration(seconds) * time.Second

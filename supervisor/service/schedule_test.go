@@ -8,7 +8,7 @@ import (
 	"walkeep/supervisor/service"
 )
 
-// runs are the times of a schedule within some years of a zone.
+// runs returns the times of a schedule within some years of a zone.
 func runs(t *testing.T, zone, schedule string, years int) []time.Time {
 	t.Helper()
 	place, err := time.LoadLocation(zone)
@@ -30,8 +30,7 @@ func runs(t *testing.T, zone, schedule string, years int) []time.Time {
 	return all
 }
 
-// What is due on each day is done once on each day, at its time if the clock shows that, also on the days on which the clock is
-// put forward or back.
+// A daily task is done once on each day, at its time if the clock shows it, also on days on which the clock changes.
 func TestDailyOverSummerTime(t *testing.T) {
 	for _, zone := range []string{"Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "America/Santiago", "Atlantic/Azores", "Asia/Kolkata", "UTC"} {
 		for _, c := range []struct {
@@ -77,7 +76,7 @@ func TestDailyOverSummerTime(t *testing.T) {
 	}
 }
 
-// What is due in every hour is done in every hour that passes.
+// An hourly task is done in every hour that passes.
 func TestHourlyOverSummerTime(t *testing.T) {
 	for _, zone := range []string{"Europe/Berlin", "America/New_York", "UTC"} {
 		for schedule, want := range map[string]time.Duration{"0 * * * *": time.Hour, "@hourly": time.Hour, "30 * * * *": time.Hour, "*/15 * * * *": 15 * time.Minute} {
@@ -89,7 +88,7 @@ func TestHourlyOverSummerTime(t *testing.T) {
 			}
 		}
 	}
-	// Where the clock is changed by half an hour no hour is left out.
+	// A change of the clock by half an hour skips no hour.
 	for _, schedule := range []string{"0 * * * *", "45 * * * *"} {
 		all := runs(t, "Australia/Lord_Howe", schedule, 4)
 		for i := 1; i < len(all); i++ {

@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// unit is the service of systemd. What it forbids is what neither the supervisor needs nor the servers that drills
-// start; what it leaves open, and why, is said beside it.
+// unit is the text of systemd's unit file. It forbids what neither the supervisor needs nor the servers that drills
+// start. Comments in it explain what it does not forbid.
 const unit = `# Written by supervisor service install. Change it with: systemctl edit %[1]s
 [Unit]
 Description=walkeep: WAL archive, base backups and recovery for PostgreSQL
@@ -77,8 +77,8 @@ RestrictAddressFamilies=AF_UNIX AF_INET AF_INET6
 WantedBy=multi-user.target
 `
 
-// Unit is the text of systemd's unit file.
-func (s Setup) Unit() string {
+// Unit returns the text of systemd's unit file.
+func (s Installation) Unit() string {
 	var writable []string
 	for _, path := range s.Writable {
 		writable = append(writable, quote(path))
@@ -90,7 +90,7 @@ func (s Setup) Unit() string {
 	return fmt.Sprintf(unit, s.Name, strings.Join(writable, " "), quote(s.Program), command(s.Config), s.User, private)
 }
 
-// quote writes a value so that systemd reads it as it is (systemd.syntax(7), systemd.unit(5) on specifiers).
+// quote writes a value so that systemd reads it unchanged (systemd.syntax(7), systemd.unit(5) on specifiers).
 func quote(value string) string {
 	value = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "%", "%%", "\n", `\n`, "\t", `\t`).Replace(value)
 	if strings.ContainsAny(value, " \\\"';") {

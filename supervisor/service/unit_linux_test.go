@@ -12,7 +12,7 @@ import (
 	"walkeep/supervisor/service"
 )
 
-// exposure is the most that systemd-analyze security may say of a unit, of 10.
+// exposure is the highest rating of systemd-analyze security that the unit may have, of 10.
 const exposure = 2.0
 
 func analyze(t *testing.T, args ...string) string {
@@ -27,7 +27,7 @@ func analyze(t *testing.T, args ...string) string {
 	return string(out)
 }
 
-// Systemd accepts the unit without a remark, reads odd paths as they are, and finds it well secured.
+// Systemd accepts the unit without a warning, reads odd paths unchanged, and rates its exposure low.
 func TestUnit(t *testing.T) {
 	for name, c := range map[string]struct {
 		dir    string
@@ -43,7 +43,7 @@ func TestUnit(t *testing.T) {
 			if err := os.WriteFile(program, nil, 0o700); err != nil {
 				t.Fatal(err)
 			}
-			text := service.Setup{
+			text := service.Installation{
 				Name: "walkeep", Program: program, Config: filepath.Join(dir, "walkeep.ini"), User: "daemon",
 				Writable: []string{filepath.Join(dir, "spool"), filepath.Join(dir, "drill")}, SharedTmp: c.shared,
 			}.Unit()
@@ -69,9 +69,9 @@ func TestUnit(t *testing.T) {
 	}
 }
 
-// What would harm the live server, which runs as the same user, or a drill's.
+// The unit has no setting that would harm the live server, which runs as the same user, or a drill's server.
 func TestUnitSparesPostgreSQL(t *testing.T) {
-	text := service.Setup{Name: "walkeep", Program: "/p", Config: "/c", User: "postgres", Writable: []string{"/s"}}.Unit()
+	text := service.Installation{Name: "walkeep", Program: "/p", Config: "/c", User: "postgres", Writable: []string{"/s"}}.Unit()
 	for _, want := range []string{"RemoveIPC=no", "KillMode=mixed", "NotifyAccess=main", "UMask=0077", "ReadWritePaths=/s\n", "ExecStart=/p --config /c run\n"} {
 		if !strings.Contains(text, "\n"+want) {
 			t.Errorf("the unit lacks %s", want)

@@ -8,10 +8,11 @@ import (
 	"walkeep/common/conninfo"
 )
 
-// errConninfo says that a conninfo is not understood. What it holds is not told, for there may be a password in it.
+// errConninfo reports a conninfo that cannot be parsed. The message does not quote it, because it may contain a
+// password.
 var errConninfo = errors.New("it cannot be read as libpq's keywords, or as a URL")
 
-// withoutPassword divides a conninfo of libpq into one that has no password, and the passwords.
+// withoutPassword splits a conninfo of libpq into the conninfo without passwords, and the passwords.
 func withoutPassword(text string) (clean string, secrets []string, err error) {
 	clean, secrets, err = conninfo.Clean(text)
 	if err != nil || hasPassword.MatchString(clean) || strings.ContainsFunc(clean, isControl) {
@@ -20,20 +21,20 @@ func withoutPassword(text string) (clean string, secrets []string, err error) {
 	return clean, secrets, nil
 }
 
-// hasPassword is what must not be left.
+// hasPassword matches a password parameter. Its match in a result is an error.
 var hasPassword = regexp.MustCompile(`(?i)passw(or)?d\s*=`)
 
-// What looks like a password in a command or in a parameter that is not known.
+// secretForms matches what looks like a password in a command or in an unknown parameter.
 var secretForms = regexp.MustCompile(`(?i)((?:passw(?:or)?d|pwd|secret|pgpassword)\s*[=:]\s*)('(?:[^'\\]|\\.)*'|"[^"]*"|[^\s'"&]+)`)
 
 var secretURL = regexp.MustCompile(`(://[^\s:/@]*:)[^\s/]+@`)
 
-// secretNames are those of parameters whose values are not shown.
+// secretNames matches the names of parameters whose values are not shown.
 var secretNames = regexp.MustCompile(`(?i)passw(or)?d|pwd|secret`)
 
 const hidden = "***"
 
-// hide replaces what is a password, or looks like one.
+// hide replaces the secrets in text, and everything in it that looks like a password.
 func hide(text string, secrets []string) string {
 	text = secretForms.ReplaceAllString(text, "${1}"+hidden)
 	text = secretURL.ReplaceAllString(text, "${1}"+hidden+"@")
@@ -43,7 +44,7 @@ func hide(text string, secrets []string) string {
 	return text
 }
 
-// replaceWord hides a secret where it is no part of a longer word, such as the postgres in /var/lib/postgresql.
+// replaceWord hides a secret unless it is part of a longer word, such as the postgres in /var/lib/postgresql.
 func replaceWord(text, secret string) string {
 	if secret == "" {
 		return text

@@ -6,33 +6,33 @@ import (
 	"slices"
 )
 
-// ErrNotWalmgr says that a file is not walmgr's.
+// ErrNotWalmgr reports a file that is not walmgr's.
 var ErrNotWalmgr = errors.New("it has no section [walmgr], [wal-master] or [wal-slave]")
 
-// Options are what the file alone does not tell.
+// Options are the facts that the file does not contain.
 type Options struct {
-	File string                   // its path, with slashes
+	File string                   // the file's path, with slashes
 	Host string                   // this host's name
-	Home func(user string) string // a user's home directory, that of who calls for ""; empty if there is no such user
+	Home func(user string) string // a user's home directory; the caller's for ""; empty if there is no such user
 }
 
-// A Result is the file that was made.
+// A Result is walkeep's configuration file.
 type Result struct {
 	Text     []byte
-	Primary  bool // it is for the primary's host
+	Primary  bool // the file is for the primary's host
 	Password bool // a password was left out
 	Warnings []string
 }
 
-// An item is a parameter with what became of it.
+// An item is a parameter and what was done with it.
 type item struct {
 	*parameter
 	section string
 	ours    bool   // its section is one that walmgr reads
-	value   string // expanded
-	err     error  // why it could not be
-	shown   string // what may be told of the value
-	told    bool   // it stands above a key
+	value   string // after expansion
+	err     error  // why the expansion failed
+	shown   string // the value, or what replaces it if it may be a password
+	told    bool   // it is printed above a key
 }
 
 // A key is a line of the result.
@@ -42,18 +42,19 @@ type key struct {
 	note        string
 }
 
-// An importer makes one file out of another.
+// An importer converts one file into another.
 type importer struct {
 	o       Options
 	main    string // section
 	items   []*item
 	keys    []key
 	secrets []string
-	why     map[*item]string // why it is no key
+	why     map[*item]string // why a parameter did not become a key
 	Result
 }
 
-// Convert makes walkeep's configuration out of walmgr's.
+// Convert converts walmgr's configuration into walkeep's. It fails with [ErrNotWalmgr] if content has no section of
+// walmgr. It may be called concurrently.
 func Convert(content []byte, o Options) (Result, error) {
 	sections, err := parse(content)
 	if err != nil {
@@ -75,10 +76,10 @@ func Convert(content []byte, o Options) (Result, error) {
 	return im.Result, nil
 }
 
-// sectionNames are in the order of their precedence: a file of both sides was the primary's for SkyTools 2.1.
+// sectionNames are in the order of their precedence: SkyTools 2.1 used a file with both sections as the primary's.
 var sectionNames = []string{"walmgr", "wal-master", "wal-slave"}
 
-// choose finds the section that walmgr read, and the side that it took it for.
+// choose finds the section that walmgr used, and the side that it belongs to.
 func (im *importer) choose(sections []*section) *section {
 	for _, name := range sectionNames {
 		s := find(sections, name)
@@ -97,7 +98,7 @@ func (im *importer) choose(sections []*section) *section {
 	return nil
 }
 
-// collect expands all parameters: those of the section that counts first, then what else the file has.
+// collect expands all parameters: first those of the main section, then those of the other sections.
 func (im *importer) collect(sections []*section, main *section) {
 	im.add(sections, main, main, true)
 	if d := find(sections, defaults); d != nil {
@@ -124,7 +125,7 @@ func (im *importer) add(sections []*section, s, expandedIn *section, ours bool) 
 	}
 }
 
-// get finds a parameter that has a value. The section that counts goes before the others.
+// get returns the parameter of that name that has a value. The main section has precedence.
 func (im *importer) get(name string) *item {
 	for _, it := range im.items {
 		if it.name == name && it.ours && it.err == nil && trim(it.value) != "" {
@@ -134,7 +135,7 @@ func (im *importer) get(name string) *item {
 	return nil
 }
 
-// own is get for the section that counts.
+// own is like get, but looks only in the main section.
 func (im *importer) own(name string) *item {
 	if it := im.get(name); it != nil && (it.section == im.main || it.section == defaults) {
 		return it
@@ -142,7 +143,7 @@ func (im *importer) own(name string) *item {
 	return nil
 }
 
-// conceal finds the passwords, and what may be shown of each parameter.
+// conceal finds the passwords, and determines what is shown of each parameter.
 func (im *importer) conceal() {
 	for _, it := range im.items {
 		if it.name != "master_db" && it.name != "primary_conninfo" || it.err != nil {
@@ -171,7 +172,7 @@ func (im *importer) conceal() {
 	}
 }
 
-// set makes a key. What it comes from is told above it.
+// set adds a key. The parameters that it was made from are printed above it.
 func (im *importer) set(name, value, note string, from ...*item) {
 	k := key{name: name, value: value, note: note}
 	for _, it := range from {
@@ -187,7 +188,7 @@ func (im *importer) warn(format string, args ...any) {
 	im.Warnings = append(im.Warnings, fmt.Sprintf(format, args...))
 }
 
-// refuse says why a parameter that should be a key is none.
+// refuse records why a parameter did not become a key.
 func (im *importer) refuse(it *item, format string, args ...any) {
 	im.why[it] = fmt.Sprintf(format, args...)
 	im.warn("%s in line %d is not taken over: %s", visible(it.name), it.line, visible(im.why[it]))

@@ -7,7 +7,7 @@
 //   - Sections are [walmgr] in SkyTools 3, [wal-master] and [wal-slave] before. A [DEFAULT] section holds for all others.
 //   - A parameter is `name = value` or `name : value`, whichever sign comes first, from the first column on. Names are
 //     in lower case, however they are written. Where one is given twice, the last counts.
-//   - An indented line goes on with the value above it, even across empty lines.
+//   - An indented line continues the value above it, even across empty lines.
 //   - Lines whose first character is # or ; are comments, and so are those that begin with the word REM. In the first line of
 //     a value ; begins a comment where a space is before it; # does not.
 //   - The value "" is an empty one.
@@ -15,15 +15,15 @@
 //     job_name, service_name, host_name, config_dir and config_file where the file has none such.
 //   - The value of a file or directory may begin with ~ or ~user.
 //
-// A byte order mark and Windows' line ends are accepted. What walmgr refused is refused: a parameter before the first section,
+// A byte order mark and Windows' line ends are accepted. This package refuses what walmgr refused: a parameter before the first section,
 // an indented one after a section's header, a line that is none of these.
 //
 // No library does all of it. go-flags' reader, which reads walkeep's own file, has neither expansion nor continuation lines
 // nor colons, and wants to know all names beforehand. ini.v1 has a Python mode, but takes quotation marks, backslashes and # out
-// of commands such as slave_start_cmd, leaves %% as it is, and does not tell lines, which the messages name.
+// of commands such as slave_start_cmd, leaves %% as it is, and does not report line numbers, which the messages contain.
 //
 // # What it writes
 //
-// Each parameter of the file is in the result, as a key of walkeep's or in a comment that says what to do instead. Passwords
-// are not.
+// The result contains each parameter of the file, as a key of walkeep's or in a comment about what replaces it. Passwords
+// are left out.
 package walmgr

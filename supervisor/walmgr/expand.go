@@ -7,18 +7,18 @@ import (
 	"strings"
 )
 
-// Python's limit of references in references, and ours of what they grow to and of how many there are: each can double
-// the value, and the work where the value is empty.
+// maxDepth is Python's limit of references within references. The other two limit the length of an expanded value and
+// the number of references: each reference can double the length, or the work if the value is empty.
 const (
 	maxDepth      = 10
 	maxExpanded   = 64 << 10
 	maxReferences = 10_000
 )
 
-// names are the values that a reference can name.
+// names maps the names that a reference can use to their values.
 type names map[string]string
 
-// namesOf are those of a section, as skytools.Config has them.
+// namesOf returns the names for a section, as skytools.Config builds them.
 func namesOf(all []*section, s *section, o Options) names {
 	n := make(names)
 	literal := func(name, value string) { n[name] = strings.ReplaceAll(value, "%", "%%") }
@@ -44,7 +44,7 @@ func namesOf(all []*section, s *section, o Options) names {
 	return n
 }
 
-// dirname is Python's: that of a mere name is empty.
+// dirname is Python's: it returns an empty string for a name without a slash.
 func dirname(file string) string {
 	i := strings.LastIndexByte(file, '/')
 	if i < 0 {
@@ -65,7 +65,7 @@ func (n names) expand(raw string) (string, error) {
 	return e.String(), nil
 }
 
-// An expansion is a value that is being expanded.
+// An expansion is the state of expanding one value.
 type expansion struct {
 	names
 	strings.Builder
@@ -78,7 +78,7 @@ func (e *expansion) write(rest string, depth int) error {
 	}
 	for rest != "" {
 		if e.Len() > maxExpanded || e.references > maxReferences {
-			return errors.New("it expands to far too much")
+			return errors.New("its expansion is too large")
 		}
 		i := strings.IndexByte(rest, '%')
 		if i < 0 {
@@ -108,7 +108,7 @@ func (e *expansion) write(rest string, depth int) error {
 	return nil
 }
 
-// reference splits text that begins with %(name)s.
+// reference splits text that begins with %(name)s into the name and the rest.
 func reference(text string) (name, after string, ok bool) {
 	inner, ok := strings.CutPrefix(text, "%(")
 	if !ok {

@@ -9,8 +9,8 @@ const (
 	slave
 )
 
-// known are walmgr's parameters and those that SkyTools gives every program, with what becomes of those that are no key of
-// walkeep's. Tests hold the page docs/from-walmgr.md against the list.
+// known lists the parameters of walmgr and those that SkyTools gives every program. note describes what replaces a
+// parameter that does not become a key of walkeep's. A test compares docs/from-walmgr.md with this list.
 var known = []struct {
 	name string
 	side side
@@ -72,7 +72,7 @@ var known = []struct {
 
 const logs = "Nothing to do: messages go to standard error, so those of the service are in the journal, and those of archive-cmd and restore-cmd in the server's log."
 
-// Parameters lists the names of all parameters that are known.
+// Parameters lists the names of all known parameters.
 func Parameters() []string {
 	var names []string
 	for _, k := range known {
@@ -81,7 +81,7 @@ func Parameters() []string {
 	return names
 }
 
-// noteOf tells what becomes of a parameter.
+// noteOf returns the note and the side of a parameter; ok reports whether it is known.
 func noteOf(name string) (note string, of side, ok bool) {
 	for _, k := range known {
 		if k.name == name {

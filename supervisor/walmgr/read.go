@@ -6,18 +6,18 @@ import (
 	"strings"
 )
 
-// maxSize is far more than a configuration file has.
+// maxSize is a limit in bytes, far above the size of a configuration file.
 const maxSize = 1 << 20
 
-// A parameter is one of a file.
+// A parameter is a name of a file and its value.
 type parameter struct {
 	name    string
-	raw     string // not expanded; the lines of one that goes on are divided by \n
-	line    int    // of the file, from 1 on
-	dropped []int  // lines that gave it before, and do not count
+	raw     string // not expanded; continuation lines are separated by \n
+	line    int    // the line number, from 1
+	dropped []int  // earlier lines with the same name, whose values are ignored
 }
 
-// A section is the parameters below one header, and below others of the same name.
+// A section is the parameters below all headers of one name.
 type section struct {
 	name       string
 	parameters []*parameter
@@ -35,7 +35,7 @@ func (s *section) find(name string) *parameter {
 	return nil
 }
 
-// set adds a parameter, or gives it another value.
+// set adds a parameter, or replaces its value.
 func (s *section) set(name, raw string, line int) *parameter {
 	p := s.find(name)
 	if p == nil {
@@ -48,21 +48,22 @@ func (s *section) set(name, raw string, line int) *parameter {
 	return p
 }
 
-// defaults is the section that holds for all others.
+// defaults is the section whose parameters apply to all others.
 const defaults = "DEFAULT"
 
-// parse reads a file as ConfigParser does. Errors name the line, but not what it holds, which may be a password.
+// parse reads a file as ConfigParser does. Errors name the line, but do not quote it, because it may contain a
+// password.
 func parse(content []byte) ([]*section, error) {
 	if len(content) > maxSize {
 		return nil, fmt.Errorf("it has more than %d bytes", maxSize)
 	}
 	if bytes.IndexByte(content, 0) >= 0 {
-		return nil, fmt.Errorf("it is no text")
+		return nil, fmt.Errorf("it is not text")
 	}
 	content = bytes.TrimPrefix(content, []byte("\uFEFF"))
 	var all []*section
 	var in *section
-	var last *parameter // that an indented line goes on with
+	var last *parameter // the parameter that an indented line continues
 	for i, line := range strings.Split(string(content), "\n") {
 		number, text := i+1, trim(line)
 		switch {
@@ -79,7 +80,7 @@ func parse(content []byte) ([]*section, error) {
 		case in == nil:
 			return nil, fmt.Errorf("line %d: there is no section before it", number)
 		case isSpace(line[0]):
-			return nil, fmt.Errorf("line %d: an indented line goes on with a parameter, but none is before it in [%s]", number, visible(in.name))
+			return nil, fmt.Errorf("line %d: an indented line continues a parameter, but there is none before it in [%s]", number, visible(in.name))
 		default:
 			name, value, ok := pair(line)
 			if !ok {
@@ -100,7 +101,7 @@ func find(all []*section, name string) *section {
 	return nil
 }
 
-// pair divides a line into name and value.
+// pair splits a line into name and value.
 func pair(line string) (name, value string, ok bool) {
 	sign := strings.IndexAny(line, ":=")
 	if sign < 1 {
@@ -108,7 +109,7 @@ func pair(line string) (name, value string, ok bool) {
 	}
 	name, value = strings.ToLower(trim(line[:sign])), line[sign+1:]
 	value = strings.TrimLeft(value, space)
-	// Only the first semicolon counts, as there.
+	// ConfigParser, too, looks only at the first semicolon.
 	if i := strings.IndexByte(value, ';'); i > 0 && isSpace(value[i-1]) {
 		value = value[:i]
 	}
@@ -118,14 +119,14 @@ func pair(line string) (name, value string, ok bool) {
 	return name, value, true
 }
 
-// space is what a string of bytes counts as such in Python, and what libpq does.
+// space lists the bytes that are whitespace for Python's byte strings and for libpq.
 const space = " \t\n\r\v\f"
 
 func isSpace(c byte) bool { return strings.IndexByte(space, c) >= 0 }
 
 func trim(text string) string { return strings.Trim(text, space) }
 
-// isRemark tells whether a line is a comment as DOS wrote them.
+// isRemark reports whether a line is a REM comment.
 func isRemark(line string) bool {
 	return (line[0] == 'r' || line[0] == 'R') && strings.EqualFold(strings.Fields(line)[0], "rem")
 }

@@ -12,7 +12,7 @@ import (
 	"walkeep/common/cli"
 )
 
-// render writes the result: the keys, then the parameters that are none.
+// render writes the result: first the keys, then the parameters that did not become keys.
 func (im *importer) render() []byte {
 	var b bytes.Buffer
 	role := "the standby's"
@@ -45,10 +45,10 @@ func isKnown(it *item) bool {
 	return ok
 }
 
-// list writes those parameters that are no keys.
-func (im *importer) list(b *bytes.Buffer, title string, which func(*item) bool) {
+// list writes the parameters for which include is true and that are not printed above a key.
+func (im *importer) list(b *bytes.Buffer, title string, include func(*item) bool) {
 	for _, it := range im.items {
-		if it.told || !which(it) {
+		if it.told || !include(it) {
 			continue
 		}
 		if title != "" {
@@ -61,7 +61,7 @@ func (im *importer) list(b *bytes.Buffer, title string, which func(*item) bool) 
 	}
 }
 
-// instead says what to do instead of setting a parameter.
+// instead describes what replaces a parameter.
 func (im *importer) instead(it *item) string {
 	note, of, ok := noteOf(it.name)
 	why := im.why[it]
@@ -86,12 +86,12 @@ func (im *importer) instead(it *item) string {
 	return note
 }
 
-// countsElsewhere tells whether another section's parameter of that name became a key.
+// countsElsewhere reports whether a parameter of that name in another section became a key.
 func (im *importer) countsElsewhere(it *item) bool {
 	return slices.ContainsFunc(im.items, func(other *item) bool { return other != it && other.name == it.name && other.told })
 }
 
-// was writes a parameter as walmgr had it.
+// was writes a parameter as walmgr's file has it.
 func (im *importer) was(b *bytes.Buffer, it *item) {
 	where := ""
 	if it.section != im.main {
@@ -112,7 +112,7 @@ func heading(b *bytes.Buffer, title string) {
 	fmt.Fprintf(b, "\n# ---- %s %s\n", title, strings.Repeat("-", 60-len(title)))
 }
 
-// comment writes a text in lines that are not too long.
+// comment writes a text as comment lines of at most 100 characters.
 func comment(b *bytes.Buffer, text string) {
 	const width = 100
 	line := "#"
@@ -126,7 +126,7 @@ func comment(b *bytes.Buffer, text string) {
 	b.WriteString(line + "\n")
 }
 
-// visible keeps what is in a file from breaking out of a comment or a message.
+// visible replaces characters that could end a comment or a message.
 func visible(text string) string {
 	return strings.Map(func(r rune) rune {
 		if isControl(r) || r == utf8.RuneError || !unicode.IsPrint(r) && !unicode.IsSpace(r) || r == 0x85 || r == 0x2028 || r == 0x2029 {
@@ -136,7 +136,7 @@ func visible(text string) string {
 	}, text)
 }
 
-// quote writes a value so that it is read as it is.
+// quote writes a value so that walkeep reads it unchanged.
 func quote(value string) string {
 	if strings.TrimSpace(value) != value || strings.HasPrefix(value, `"`) {
 		return strconv.Quote(value)

@@ -25,7 +25,7 @@ func (im *importer) expandUser(file string) string {
 	return home
 }
 
-// splitHost divides host:path as rsync does. What has a slash before the colon has no host.
+// splitHost splits host:path as rsync does. There is no host if a slash is before the colon.
 func splitHost(place string) (host, dir string) {
 	sign := strings.IndexByte(place, ':')
 	if end := strings.Index(place, "]:"); end > 0 && strings.HasPrefix(place[strings.IndexByte(place, '@')+1:], "[") {
@@ -37,7 +37,7 @@ func splitHost(place string) (host, dir string) {
 	return place[:sign], place[sign+1:]
 }
 
-// absolute gives the cleaned path of a directory below the root.
+// absolute returns the cleaned path of a directory below the root.
 func (im *importer) absolute(dir string) (string, bool) {
 	if dir = im.expandUser(trim(dir)); !strings.HasPrefix(dir, "/") || strings.ContainsFunc(dir, isControl) {
 		return "", false
@@ -46,8 +46,8 @@ func (im *importer) absolute(dir string) (string, bool) {
 	return dir, strings.Trim(dir, "/") != ""
 }
 
-// besides is what the spool's name has more than that of walmgr's directory. It is not inside, because walmgr's cleanup
-// deletes that one with all that is in it.
+// besides is appended to the name of walmgr's directory to name the spool. The spool is not inside that directory,
+// because walmgr's cleanup deletes it with all its contents.
 const besides = "-walkeep"
 
 // takeSpool puts the spool beside walmgr's own directory.
@@ -96,7 +96,7 @@ func (im *importer) takeSpool() {
 	}
 }
 
-// takeServer is about the server on this host.
+// takeServer sets the keys for the server on this host.
 func (im *importer) takeServer() {
 	if it := im.get("master_db"); it != nil {
 		if im.Primary {
@@ -130,12 +130,12 @@ func (im *importer) takeDir(name, parameter, note string) {
 	im.set(name, dir, note, it)
 }
 
-// oldMajor is a version before 10 in a path.
+// oldMajor matches a version before 10 in a path.
 var oldMajor = regexp.MustCompile(`\b[789]\.[0-9]\b`)
 
 const password = " A password belongs into the password file (~/.pgpass) of who runs walkeep, and is not copied here."
 
-// takeStream takes syncdaemon over, which ran on the primary if its parameters are there.
+// takeStream converts syncdaemon's parameters. It ran on the primary if they are there.
 func (im *importer) takeStream() {
 	delay, xlog, pid := im.own("loop_delay"), im.own("use_xlog_functions"), im.own("pidfile")
 	if !im.Primary || delay == nil && xlog == nil && pid == nil {
@@ -162,7 +162,7 @@ func (im *importer) takeStream() {
 	im.set("flush-interval", interval.String(), note, delay)
 }
 
-// takeStandby is about streaming replication.
+// takeStandby sets the keys for streaming replication.
 func (im *importer) takeStandby() {
 	if it := im.get("primary_conninfo"); it != nil {
 		im.set("primary-conninfo", it.value, "How the standby reaches its primary: `restore --standby` writes it into the server's settings, and `promote` looks there whether the primary is down."+password, it)
@@ -174,7 +174,7 @@ var (
 	runsPurge  = regexp.MustCompile(`\bwalmgr[^\s;&|]*\s[^;&|]*\bxpurgewals\b`)
 )
 
-// takeRetention is about how many backups are kept, and when they are taken.
+// takeRetention sets how many backups are kept, and when they are taken.
 func (im *importer) takeRetention() {
 	if it := im.get("keep_backups"); it != nil {
 		switch n, err := strconv.ParseInt(trim(it.value), 10, 32); {
@@ -212,8 +212,8 @@ func (im *importer) takeRetention() {
 	im.set("cleanup-schedule", after, "walmgr deleted what had expired along with each backup.", command, interval)
 }
 
-// cron gives the expression for an interval in seconds, and one for half an hour later where there is room. They are empty
-// where an interval does not go evenly into an hour, a day or a week.
+// cron returns the expression for an interval in seconds, and one for half an hour later if the interval is at least an
+// hour. Both are empty if cron cannot express the interval.
 func cron(seconds int64) (at, later string) {
 	const minute, hour, day, week = 60, 3600, 86400, 604800
 	switch {

@@ -122,7 +122,7 @@ func TestGolden(t *testing.T) {
 	}
 }
 
-// Every key is what its parameter says.
+// Every parameter becomes the expected key.
 func TestKeys(t *testing.T) {
 	for _, test := range []struct {
 		name, content string
@@ -215,7 +215,7 @@ func TestConninfo(t *testing.T) {
 	}
 }
 
-// What looks like a password is not told, wherever it is; what does not is.
+// Everything that looks like a password is hidden, wherever it is; nothing else is.
 func TestSecrets(t *testing.T) {
 	r := convert(t, `[walmgr]
 master_data = /var/lib/postgresql
@@ -237,7 +237,7 @@ bad = password=zzz6 100%
 	}
 }
 
-// Every parameter that is known or not is in the result, whatever the file.
+// The result contains every parameter, known or unknown.
 func TestNothingIsLost(t *testing.T) {
 	for _, section := range []string{"walmgr", "wal-master", "wal-slave"} {
 		for _, value := range []string{"", "1", "/x", "%(nonesuch)s", "%"} {
@@ -278,7 +278,7 @@ func TestRefused(t *testing.T) {
 		{"no sign", "[walmgr]\njob_name x", "line 2 is neither"},
 		{"no name", "[walmgr]\n= x", "line 2 is neither"},
 		{"no end of a header", "[walmgr\nx = y", "line 1: there is no section"},
-		{"a program", "\x7fELF\x00\x00", "no text"},
+		{"a program", "\x7fELF\x00\x00", "not text"},
 		{"huge", "[walmgr]\n" + strings.Repeat("#\n", 1<<20), "more than"},
 	} {
 		_, err := walmgr.Convert([]byte(test.content), options)
