@@ -16,8 +16,8 @@ import (
 // ErrFull says that an object would take the archive over its limit.
 var ErrFull = errors.New("archive has reached its size limit")
 
-// SetLimit makes Put fail with [ErrFull] instead of letting the archive grow over so many bytes. The archive is measured
-// once, when the first object is stored; see [limit.measure].
+// SetLimit makes Verify and Commit fail with [ErrFull] instead of letting the archive grow over so many bytes. The archive is
+// measured once, when the first object is stored; see [limit.measure].
 func (b *Backend) SetLimit(bytes int64) { b.limit = &limit{root: b.root, bytes: bytes} }
 
 type limit struct {

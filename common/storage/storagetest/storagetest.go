@@ -67,6 +67,7 @@ func Run(t *testing.T, o Options, open func(t *testing.T) storage.Backend) {
 		{"FailingPut", failingPut},
 		{"Check", check},
 		{"InvisibleUntilDone", invisibleUntilDone},
+		{"Discard", discard},
 		{"List", list},
 		{"ListNothing", listNothing},
 		{"Remove", remove},
@@ -438,4 +439,41 @@ func invisibleUntilDone(t *testing.T, b *tested) {
 		t.Error(err)
 	}
 	wantList(t, b, "dir/", "dir/object 300000")
+}
+
+// What is discarded was never there, and what has a name stays.
+func discard(t *testing.T, b *tested) {
+	begin := func(verify bool) storage.Writer {
+		w, err := b.Create(t.Context(), "dir/object", storage.CreateOptions{Size: 5})
+		if err == nil {
+			_, err = io.WriteString(w, "longer than was expected")
+		}
+		if err == nil && verify {
+			err = w.Verify(t.Context(), func(io.Reader) error { return nil })
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return w
+	}
+	for _, verify := range []bool{false, true} {
+		w := begin(verify)
+		w.Discard()
+		w.Discard()
+		wantNothing(t, b, "dir/object")
+	}
+	ended, end := context.WithCancel(t.Context())
+	end()
+	w := begin(true)
+	if err := w.Commit(ended); !errors.Is(err, context.Canceled) {
+		t.Errorf("commit: got %v, want that its context has ended", err)
+	}
+	w.Discard()
+	wantNothing(t, b, "dir/object")
+	w = begin(true)
+	if err := w.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.Discard()
+	wantContent(t, b, "dir/object", "longer than was expected")
 }
