@@ -25,7 +25,7 @@ func TestSetupGranted(t *testing.T) {
 		GRANT ALTER SYSTEM ON PARAMETER wal_level, max_wal_senders, max_replication_slots, archive_mode, archive_command, synchronous_standby_names TO admin;
 		GRANT SELECT ON pg_file_settings TO admin; GRANT EXECUTE ON FUNCTION pg_show_all_file_settings() TO admin`))
 	as := []string{"--conninfo", strings.Replace(r.c.ConnString(), "user=postgres", "user=admin", 1)}
-	r.refuses("it lacks EXECUTE ON FUNCTION pg_reload_conf()", as...)
+	r.refuses("lacks the rights that setup needs: EXECUTE ON FUNCTION pg_reload_conf()", as...)
 	r.must(r.c.Exec(r.ctx(), "GRANT EXECUTE ON FUNCTION pg_reload_conf() TO admin"))
 	before := r.state()
 	r.says("done: set archive_command", append(as, "--restart")...)
@@ -61,9 +61,9 @@ func TestSetupRefuses(t *testing.T) {
 	r.must(r.c.Exec(r.ctx(), `ALTER SYSTEM SET archive_command = 'false "it''s \\here" %p'`))
 	r.must(r.c.Reload(r.ctx()))
 
-	r.refuses("archive_command is that of another archiver, false")
+	r.refuses("archive_command belongs to another archiver, false")
 	r.refuses("role mere is not superuser", "--conninfo", strings.Replace(r.c.ConnString(), "user=postgres", "user=mere", 1))
-	r.refuses("is no directory that is there", "--replace", "--config", filepath.Join(r.dir, "no", "walkeep.ini"))
+	r.refuses("is not an existing directory", "--replace", "--config", filepath.Join(r.dir, "no", "walkeep.ini"))
 	r.refuses("cannot be made", "--replace", "--spool", filepath.Join(r.dir, "no", "spool"))
 	r.refuses("is not a directory", "--replace", "--spool", r.c.LogPath())
 	r.refuses("cannot be restarted", "--replace", "--restart", "--bindir", r.dir)
@@ -76,7 +76,7 @@ func TestSetupRefuses(t *testing.T) {
 	r.must(pgtest.Command(r.ctx(), "cp", "-a", r.c.Path("global"), r.c.Path("PG_VERSION"), clone).Run())
 	r.refuses("of another server of this cluster", "--replace", "--pgdata", clone)
 	r.must(os.RemoveAll(clone))
-	r.refuses("cannot be looked at", "--replace", "--pgdata", clone)
+	r.refuses("cannot be examined", "--replace", "--pgdata", clone)
 
 	// Another cluster's spool.
 	other := filepath.Join(r.dir, "other")

@@ -229,7 +229,7 @@ func TestSetupKeepsFile(t *testing.T) {
 	content := "# mine\nslot = other\nkeep-backups = 3\n"
 	r.must(os.WriteFile(r.ini, []byte(content), 0o644))
 	out := r.setup("--slot", "walkeep", "--flush-interval", "2s")
-	for _, words := range []string{"add the line: stream = true", "add the line: flush-interval = 2s", "add the line: " + config.Line("spool", r.spool), "it says something else than: slot = walkeep"} {
+	for _, words := range []string{"add the line: stream = true", "add the line: flush-interval = 2s", "add the line: " + config.Line("spool", r.spool), "it has another value than: slot = walkeep"} {
 		if !strings.Contains(out, words) {
 			t.Errorf("setup does not say %q:\n%s", words, out)
 		}

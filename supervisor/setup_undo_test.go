@@ -31,7 +31,7 @@ func TestSetupAgain(t *testing.T) {
 	const other = "TOKEN=s3cr3t cp %p /new/%f --key=s3cr3t"
 	set("SET archive_command = '" + other + "'")
 	set("RESET archive_mode")
-	r.refuses("of another archiver, cp")
+	r.refuses("another archiver, cp")
 	said := r.setup("--replace")
 	r.says("nothing to do")
 	said += r.setup("--undo")
@@ -98,7 +98,7 @@ func TestSetupUndoLeavesTheSlot(t *testing.T) {
 	r.mkdir(other)
 	r.must(r.c.Exec(r.ctx(), "ALTER SYSTEM SET archive_command = '"+strings.ReplaceAll(command, "'", "''")+"'"))
 	r.must(r.c.Reload(r.ctx()))
-	r.says("may be that spool's, and stays", "--undo")
+	r.says("may belong to that spool, and stays", "--undo")
 	if n, err := r.c.QueryInt(r.ctx(), "SELECT count(*) FROM pg_replication_slots WHERE slot_name = 'walkeep'"); err != nil || n != 1 {
 		t.Errorf("got %d slots (%v), want 1", n, err)
 	}

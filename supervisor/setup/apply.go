@@ -9,7 +9,7 @@ import (
 	"walkeep/supervisor/pgserver"
 )
 
-// apply does what was planned. The note of what was there comes first.
+// apply carries out the plan. It writes the note of the previous state first.
 func (s *setup) apply(ctx context.Context) error {
 	if s.plan.Empty() {
 		return s.completeReload(ctx)
@@ -20,8 +20,8 @@ func (s *setup) apply(ctx context.Context) error {
 	if f := s.plan.file; f != nil {
 		switch err := f.make(s.user); {
 		case errors.Is(err, fs.ErrExist):
-			s.notice("call setup again to see whether it says what it should",
-				"somebody else has written %s meanwhile; it stays as it is", f.path)
+			s.notice("call setup again to check its contents",
+				"another process has written %s meanwhile; it stays as it is", f.path)
 		case err != nil:
 			return err
 		default:
@@ -48,7 +48,7 @@ func (s *setup) apply(ctx context.Context) error {
 	return s.completeReload(ctx)
 }
 
-// completeReload reloads the server if a setup that was killed has not come to it.
+// completeReload reloads the server if an earlier setup was killed before its reload.
 func (s *setup) completeReload(ctx context.Context) error {
 	for _, name := range []string{archiveCommand, syncNames} {
 		if have := s.settings[name]; have.Running != have.Next && have.Running != "(disabled)" {
@@ -61,12 +61,12 @@ func (s *setup) completeReload(ctx context.Context) error {
 func (s *setup) reload(ctx context.Context) error {
 	err := s.conn.Reload(ctx)
 	if errors.Is(err, pgserver.ErrNotReloaded) {
-		return problem("the server's log says which line of its configuration is wrong; correct it and call this again", "%w", err)
+		return problem("the server's log names the wrong line of its configuration; correct it and call setup again", "%w", err)
 	}
 	return err
 }
 
-// writeNote writes down what is about to change.
+// writeNote records what is about to change.
 func (s *setup) writeNote(ctx context.Context) error {
 	n := s.note
 	if n == nil {
@@ -115,7 +115,7 @@ func (s *setup) makeRole(ctx context.Context) error {
 	return nil
 }
 
-// makeSlot makes the slot if the server as it runs can have it, and tells whether it is there.
+// makeSlot makes the slot if the running server supports it, and reports whether the slot exists.
 func (s *setup) makeSlot(ctx context.Context) (bool, error) {
 	have, err := s.conn.FindSlot(ctx, s.Slot)
 	if have != nil || err != nil {

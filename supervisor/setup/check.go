@@ -20,12 +20,12 @@ import (
 	"walkeep/supervisor/pgserver"
 )
 
-// firstMajor is the oldest version of PostgreSQL that can be set up.
+// firstMajor is the oldest supported version of PostgreSQL.
 const firstMajor = 10
 
 func (s *setup) ok(format string, args ...any) { s.say("ok: "+format, args...) }
 
-// refuse says what is in the way. The other checks go on, so that all is said at once.
+// refuse records an obstacle. The other checks continue, so that one call reports all obstacles.
 func (s *setup) refuse(hint, format string, args ...any) {
 	p := &Problem{hint, fmt.Errorf(format, args...)}
 	s.problems = append(s.problems, p)
@@ -35,7 +35,7 @@ func (s *setup) refuse(hint, format string, args ...any) {
 	}
 }
 
-// refused is the error for what was refused.
+// refused returns the error for the recorded obstacles.
 func (s *setup) refused() error {
 	if len(s.problems) == 0 {
 		return nil
@@ -47,7 +47,7 @@ func (s *setup) refused() error {
 	return first
 }
 
-// check looks whether the server can be set up, and plans what is to be done.
+// check determines whether the server can be set up, and plans the changes.
 func (s *setup) check(ctx context.Context) error {
 	if err := s.checkServer(ctx); err != nil {
 		return err
@@ -77,7 +77,7 @@ func (s *setup) checkServer(ctx context.Context) error {
 	}
 	s.ok("PostgreSQL %s, system identifier %s", i.Version, i.SystemID)
 	if i.InRecovery {
-		s.refuse("call it for the primary; a standby gets its settings from what it was made of",
+		s.refuse("call setup for the primary; a standby gets its settings from the backup that it was made from",
 			"the server is in recovery: setup is for a primary")
 	} else {
 		s.ok("it is a primary")
@@ -91,7 +91,7 @@ func (s *setup) checkServer(ctx context.Context) error {
 	return s.checkDirectory(ctx)
 }
 
-// checkRights looks whether the role may do what is to be done. From 15 on that can be granted.
+// checkRights checks that the role may make the changes. From 15 on these rights can be granted.
 func (s *setup) checkRights(ctx context.Context) error {
 	var user string
 	var super bool
@@ -102,7 +102,7 @@ func (s *setup) checkRights(ctx context.Context) error {
 		s.ok("role %s is superuser", user)
 		return nil
 	}
-	hint := "say with --conninfo how to connect as a superuser, such as user=postgres"
+	hint := "connect as a superuser with --conninfo, such as --conninfo user=postgres"
 	if s.info.Major < 15 {
 		s.refuse(hint, "role %s is not superuser", user)
 		return nil
@@ -123,34 +123,34 @@ func (s *setup) checkRights(ctx context.Context) error {
 		return fmt.Errorf("ask for the rights of the role: %w", err)
 	}
 	if len(missing) > 0 {
-		s.refuse(hint, "role %s is not superuser, nor may it do what is needed: it lacks %s", user, strings.Join(missing, ", "))
+		s.refuse(hint, "role %s is not superuser, and lacks the rights that setup needs: %s", user, strings.Join(missing, ", "))
 		return nil
 	}
 	s.ok("role %s may change the settings", user)
 	return nil
 }
 
-// checkDirectory sees to it that the server is on this host, and finds out whom it runs as.
+// checkDirectory checks that the server is on this host, and determines the user that it runs as.
 func (s *setup) checkDirectory(ctx context.Context) error {
 	s.data = s.PGData
 	if s.data == "" {
 		s.data = s.info.DataDir
 	}
-	here := "call it on the server's host, as root or as the server's user; --pgdata says where the data directory is, if the server sees it elsewhere"
+	here := "call setup on the server's host, as root or as the server's user; give the data directory with --pgdata if the server sees it under another path"
 	user, err := account.OwnerOf(s.data)
 	if err != nil {
-		s.refuse(here, "the data directory cannot be looked at: %v", err)
+		s.refuse(here, "the data directory cannot be examined: %v", err)
 		return s.refused()
 	}
 	if s.user = user; !user.Ours() {
-		s.refuse(here, "the server runs as the user %s, and this program does not", user.Name)
+		s.refuse(here, "the server runs as the user %s, and this program as another one", user.Name)
 		return s.refused()
 	}
 	switch id, err := pgdata.SystemID(s.data); {
 	case err != nil:
 		s.refuse(here, "the data directory cannot be read: %v", err)
 	case id == 0:
-		s.refuse(here, "%s is no data directory", s.data)
+		s.refuse(here, "%s is not a data directory", s.data)
 	case id != s.info.SystemID:
 		s.refuse(here, "%s is the data directory of another cluster, with the system identifier %s", s.data, id)
 	case !s.runsHere(ctx):
@@ -161,27 +161,28 @@ func (s *setup) checkDirectory(ctx context.Context) error {
 	return s.refused()
 }
 
-// runsHere tells whether the server that is connected to is the one that runs on the data directory. Where the role may not ask
-// for that, nothing speaks against it.
+// runsHere reports whether the connected server is the one that runs on the data directory. It returns true if the
+// role may not ask for that.
 func (s *setup) runsHere(ctx context.Context) bool {
 	here, err := s.conn.RunsOn(ctx, s.data)
 	return here || err != nil
 }
 
-// checkProgram has the server's user call archive-cmd, in the directory that the spool is in, or will be.
+// checkProgram makes the server's user call archive-cmd, in the spool's directory or the directory that will contain
+// it.
 func (s *setup) checkProgram(ctx context.Context) error {
 	dir := s.Spool
 	if !exists(dir) {
 		dir = filepath.Dir(dir)
 	}
 	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
-		return nil // the check of the spool will tell
+		return nil // checkSpool reports the error
 	}
 	cmd := exec.CommandContext(ctx, s.Program, "--version")
 	cmd.Dir = dir
 	s.user.Use(cmd)
 	if out, err := cmd.CombinedOutput(); err != nil {
-		s.refuse("see that the user may enter all directories on the way to both", "the server's user %s cannot call %s in %s: %v %s",
+		s.refuse("allow the user to enter all parent directories of both", "the server's user %s cannot call %s in %s: %v %s",
 			s.user.Name, s.Program, dir, err, strings.TrimSpace(string(out)))
 		return nil
 	}
@@ -189,16 +190,16 @@ func (s *setup) checkProgram(ctx context.Context) error {
 	return nil
 }
 
-// checkSpool looks whether the spool can be this cluster's.
+// checkSpool checks that the spool is usable and belongs to this cluster.
 func (s *setup) checkSpool(ctx context.Context) error {
 	if strings.ContainsAny(s.Spool+s.File+s.Program, "\r\n") {
 		s.refuse("choose other names",
-			"a line break is in the name of the spool, the configuration file or archive-cmd, which PostgreSQL does not take in a setting")
+			"the name of the spool, the configuration file or archive-cmd contains a line break, which PostgreSQL does not accept in a setting")
 		return nil
 	}
 	if within(s.Spool, s.data) {
-		s.refuse("choose another one with --spool, best on another host's disk",
-			"the spool %s is in the data directory, with which it would be lost", s.Spool)
+		s.refuse("choose another spool with --spool, if possible on another host's disk",
+			"the spool %s is in the data directory, and would be lost with it", s.Spool)
 		return nil
 	}
 	info, err := os.Stat(s.Spool)
@@ -213,13 +214,13 @@ func (s *setup) checkSpool(ctx context.Context) error {
 		return nil
 	}
 	if !s.user.Owns(info) {
-		s.refuse(cli.Line("chown", s.user.Name, s.Spool)+" gives it to that user; or choose another one with --spool",
-			"the spool %s does not belong to the server's user %s, who is to archive into it", s.Spool, s.user.Name)
+		s.refuse(cli.Line("chown", s.user.Name, s.Spool)+" gives it to that user; or choose another spool with --spool",
+			"the spool %s does not belong to the server's user %s, who archives into it", s.Spool, s.user.Name)
 		return nil
 	}
 	b, err := local.Open(s.Spool)
 	if err != nil {
-		s.refuse("see that it can be read", "the spool cannot be used: %v", err)
+		s.refuse("make it readable", "the spool cannot be used: %v", err)
 		return nil
 	}
 	id, err := archive.New(b).Identity(ctx)
@@ -232,7 +233,7 @@ func (s *setup) checkSpool(ctx context.Context) error {
 		}
 	}
 	if err != nil {
-		hint := "see what is wrong with it, or choose another one with --spool"
+		hint := "correct that, or choose another spool with --spool"
 		if errors.Is(err, archive.ErrForeign) {
 			hint = "choose a spool for each cluster with --spool"
 		}
@@ -240,13 +241,13 @@ func (s *setup) checkSpool(ctx context.Context) error {
 		return nil
 	}
 	if othersRead(info) {
-		s.notice(cli.Line("chmod", "700", s.Spool), "other users of this host may look into the spool")
+		s.notice(cli.Line("chmod", "700", s.Spool), "other users of this host may read the spool")
 	}
 	s.ok("the spool is %s", s.Spool)
 	return nil
 }
 
-// checkParent looks whether the spool can be made.
+// checkParent checks that the spool can be made.
 func (s *setup) checkParent() error {
 	parent := filepath.Dir(s.Spool)
 	info, err := os.Stat(parent)
@@ -257,7 +258,7 @@ func (s *setup) checkParent() error {
 		s.refuse("choose another one with --spool", "the spool %s cannot be made: %s is not a directory", s.Spool, parent)
 	default:
 		if err := writable(parent); err != nil {
-			s.refuse("make the spool as root ("+cli.Line("install", "-d", "-m", "700", "-o", s.user.Name, s.Spool)+"), or call this as root",
+			s.refuse("make the spool as root ("+cli.Line("install", "-d", "-m", "700", "-o", s.user.Name, s.Spool)+"), or call setup as root",
 				"the spool %s cannot be made: %s: %v", s.Spool, parent, err)
 			return nil
 		}
@@ -292,7 +293,7 @@ func (s *setup) checkSpace(ctx context.Context) error {
 	return nil
 }
 
-// checkRestart looks whether the server can be restarted, if that is asked for.
+// checkRestart checks that the server can be restarted, if a restart was requested.
 func (s *setup) checkRestart(ctx context.Context) error {
 	if !s.Restart {
 		return nil
@@ -307,7 +308,7 @@ func (s *setup) checkRestart(ctx context.Context) error {
 	return nil
 }
 
-// within tells whether a path leads into a directory.
+// within reports whether path is in dir.
 func within(path, dir string) bool {
 	for {
 		if sameFile(path, dir) {

@@ -16,16 +16,16 @@ import (
 	"walkeep/common/durable"
 )
 
-// A file is the configuration file as setup writes it.
+// A file is the configuration file that setup writes.
 type file struct {
 	path  string
-	role  string // who is to connect; empty: anyone
+	role  string // the role that connects; empty: anyone
 	lines []line
 }
 
 type line struct{ key, value string }
 
-// configuration is the file for this setup.
+// configuration returns the configuration file for this setup.
 func (s *setup) configuration() (file, error) {
 	f := file{path: s.File, role: s.Role}
 	given, err := conninfo.Parse(s.Conninfo)
@@ -34,7 +34,7 @@ func (s *setup) configuration() (file, error) {
 	}
 	known, secret := append(conninfo.FromEnvironment(), given...).WithoutPasswords()
 	if secret {
-		s.notice("put it into the password file (~/.pgpass) of who runs walkeep",
+		s.notice("put it into the password file (~/.pgpass) of the user who runs walkeep",
 			"the password in conninfo is not written to %s", s.File)
 	}
 	if s.Role != "" {
@@ -68,7 +68,7 @@ func sum(content []byte) string {
 	return hex.EncodeToString(h[:])
 }
 
-// missing lists the lines that an existing file lacks, and those that say something else.
+// missing lists the lines that an existing file lacks, and those for which it has another value.
 func (f file) missing() (lacks, differs []string, err error) {
 	c, keys, err := config.ReadFile(f.path)
 	if err != nil {
@@ -80,7 +80,7 @@ func (f file) missing() (lacks, differs []string, err error) {
 		switch {
 		case !keys[l.key]:
 			lacks = append(lacks, config.Line(l.key, l.value))
-		case l.key == "conninfo": // it may be said in many ways
+		case l.key == "conninfo": // one connection can be written in many ways
 			if !connectsAs(c.Conninfo, f.role) {
 				differs = append(differs, config.Line(l.key, l.value))
 			}
@@ -104,7 +104,7 @@ func truth(b bool) string {
 	return "false"
 }
 
-// make writes the file, unless there is one by now.
+// make writes the file, unless it exists by now.
 func (f file) make(user account.Account) error {
 	n, err := durable.Create(f.path)
 	if err != nil {
@@ -120,8 +120,8 @@ func (f file) make(user account.Account) error {
 	return n.Commit(nil)
 }
 
-// remove removes a file that setup has made, and what was left when it was killed while it made it. It is kept where
-// it is not as setup has made it.
+// remove removes a file that setup has made, and the temporary files of a setup that was killed. It keeps a file that
+// was changed since.
 func (n notedFile) remove() error {
 	dir, base := filepath.Split(n.Path)
 	entries, err := os.ReadDir(dir)

@@ -21,12 +21,12 @@ const (
 	maxNote     = 1 << 20 // bytes
 )
 
-// A note says what was there before, and what setup made, or was about to make when it was killed.
+// A note records the state before setup, and what setup made or was about to make when it was killed.
 type note struct {
 	Version   int          `json:"version"`
 	SystemID  wal.SystemID `json:"system_identifier,string"`
 	Settings  []noted      `json:"settings"`
-	Slots     []string     `json:"slots"` // made
+	Slots     []string     `json:"slots"` // made by setup
 	Roles     []notedRole  `json:"roles"`
 	Files     []notedFile  `json:"files"`
 	SpoolMade bool         `json:"spool_made"`
@@ -35,23 +35,23 @@ type note struct {
 // A noted setting is an entry of postgresql.auto.conf.
 type noted struct {
 	Name string   `json:"name"`
-	Was  *string  `json:"was"` // before; null: there was no entry
-	Set  []string `json:"set"` // by setup, the latest last
+	Was  *string  `json:"was"` // the value before; null: there was no entry
+	Set  []string `json:"set"` // the values that setup wrote, the latest last
 }
 
 type notedRole struct {
 	Name    string   `json:"name"`
 	Made    bool     `json:"made"`
-	Granted []string `json:"granted"` // to a role that was there
+	Granted []string `json:"granted"` // to a role that existed before
 }
 
-// A notedFile is a configuration file that was made.
+// A notedFile is a configuration file that setup made.
 type notedFile struct {
 	Path   string `json:"path"`
 	SHA256 string `json:"sha256"`
 }
 
-// readNote reads the note in a spool; nil if there is none, or no spool.
+// readNote reads the note in a spool. It returns nil if there is no note or no spool.
 func readNote(ctx context.Context, spool string) (*note, error) {
 	b, err := local.Open(spool)
 	if err != nil {
@@ -72,12 +72,12 @@ func readNote(ctx context.Context, spool string) (*note, error) {
 		return nil, fmt.Errorf("read %s: %w: %v", noteName, archive.ErrDamaged, err)
 	}
 	if n.Version != noteVersion {
-		return nil, fmt.Errorf("%s has version %d, this program knows %d: %w", noteName, n.Version, noteVersion, archive.ErrNoFormat)
+		return nil, fmt.Errorf("%s has version %d, this program reads %d: %w", noteName, n.Version, noteVersion, archive.ErrNoFormat)
 	}
 	return n, nil
 }
 
-// write puts the note into a directory, as a file of the server's user.
+// write writes the note into a directory, as a file of the server's user.
 func (n *note) write(ctx context.Context, dir string, user account.Account) error {
 	content, err := json.MarshalIndent(n, "", "  ")
 	if err != nil {
@@ -93,7 +93,8 @@ func (n *note) write(ctx context.Context, dir string, user account.Account) erro
 	return user.Give(filepath.Join(dir, noteName))
 }
 
-// setting notes that a setting is about to be changed. What was set by setup itself is not what was there before.
+// setting notes that a setting is about to be changed. A value that setup itself wrote does not replace the noted
+// one.
 func (n *note) setting(name string, now *string, to string) {
 	i := slices.IndexFunc(n.Settings, func(s noted) bool { return s.Name == name })
 	if i < 0 {
@@ -108,10 +109,10 @@ func (n *note) setting(name string, now *string, to string) {
 	}
 }
 
-// ours tells whether an entry is one that setup has made.
+// ours reports whether setup has written the entry.
 func (s *noted) ours(now *string) bool { return now != nil && slices.Contains(s.Set, *now) }
 
-// role notes what a role is about to get.
+// role notes that a role is about to be made, or to be granted rights.
 func (n *note) role(name string, made bool, granted []string) {
 	i := slices.IndexFunc(n.Roles, func(r notedRole) bool { return r.Name == name })
 	if i < 0 {

@@ -15,23 +15,23 @@ import (
 	"walkeep/supervisor/pgserver"
 )
 
-// A plan is what is to be done.
+// A plan lists the changes to be made.
 type plan struct {
 	spool   bool
 	changes []change
 	slot    bool
-	role    bool     // made
-	grants  []string // to a role that is there
+	role    bool     // make the role
+	grants  []string // to a role that exists
 	file    *file
 }
 
-// A change of a setting.
+// A change is the change of one setting.
 type change struct {
 	pgserver.Setting
 	to string
 }
 
-// Empty tells whether nothing is to be done.
+// Empty reports whether there is nothing to do.
 func (p plan) Empty() bool {
 	return !p.spool && len(p.changes) == 0 && !p.slot && !p.role && len(p.grants) == 0 && p.file == nil
 }
@@ -68,7 +68,7 @@ func (p plan) print(s *setup) {
 	}
 }
 
-// shown is a setting's value as it is printed.
+// shown returns a setting's value as setup prints it.
 func (s *setup) shown(name, value string) string {
 	if value == "" {
 		return "(empty)"
@@ -81,26 +81,26 @@ func (s *setup) shown(name, value string) string {
 	return value
 }
 
-// programOf is what a command of another archiver calls. What stands beside it may hold secrets.
+// programOf returns the program that another archiver's command calls. Its arguments may contain secrets.
 func programOf(command string) string {
 	for word := range strings.FieldsSeq(command) {
 		name, _, assigns := strings.Cut(word, "=")
 		switch {
 		case !assigns || strings.Contains(name, "/"):
 			return word
-		case strings.ContainsAny(word, "'\"\\`$"): // the value may go on in the next word
+		case strings.ContainsAny(word, "'\"\\`$"): // the value may continue in the next word
 			return "a command"
 		}
 	}
 	return "a command"
 }
 
-// set plans a change.
+// set plans the change of a setting.
 func (s *setup) set(name, to string) {
 	have := s.settings[name]
 	if have.Fixed {
 		s.refuse(fmt.Sprintf("set %s = %s there, or remove it from there", name, to),
-			"%s is given on the server's command line, which beats ALTER SYSTEM", name)
+			"%s is given on the server's command line, which overrides ALTER SYSTEM", name)
 		return
 	}
 	s.plan.changes = append(s.plan.changes, change{have, to})
@@ -128,7 +128,7 @@ func (s *setup) planSettings(ctx context.Context) error {
 	}
 	if library := s.settings[archiveLibrary].Next; library != "" {
 		s.refuse("reset archive_library first (ALTER SYSTEM RESET archive_library, or in postgresql.conf)",
-			"archive_library is set, to %q: PostgreSQL does not take an archive_command beside it", library)
+			"archive_library is set, to %q: PostgreSQL does not allow archive_command together with it", library)
 	}
 	s.planCommand()
 	if s.settings[archiveMode].Next == "off" {
@@ -145,11 +145,11 @@ func number(text string) int {
 	return n
 }
 
-// leastSenders is for the stream, and a backup that is two connections.
+// leastSenders is enough for the stream and for a backup, which needs two connections.
 const leastSenders = 3
 
-// planSenders sees to it that the stream and a backup can connect. Up to PostgreSQL 11 their connections are among
-// max_connections.
+// planSenders plans enough connections for the stream and a backup. Up to PostgreSQL 11, max_connections includes
+// them.
 func (s *setup) planSenders() {
 	if number(s.settings[maxSenders].Next) >= leastSenders {
 		return
@@ -160,13 +160,13 @@ func (s *setup) planSenders() {
 	}
 	if to < leastSenders {
 		s.refuse("raise max_connections by a few, and restart the server",
-			"max_wal_senders must be %d at least, for which max_connections = %s is too low", leastSenders, s.settings[maxConnections].Next)
+			"max_wal_senders must be at least %d, and max_connections = %s is too low for that", leastSenders, s.settings[maxConnections].Next)
 		return
 	}
 	s.set(maxSenders, strconv.Itoa(to))
 }
 
-// command is the archive_command that calls archive-cmd for this spool.
+// command returns the archive_command that calls archive-cmd for this spool.
 func (s *setup) command() string {
 	words := []string{pgconf.CommandWord(s.Program), "--spool", pgconf.CommandWord(s.Spool)}
 	if s.FileArg {
@@ -175,7 +175,7 @@ func (s *setup) command() string {
 	return strings.Join(append(words, `"%p"`), " ")
 }
 
-// planCommand leaves a command alone that does what it should, whatever options it has besides.
+// planCommand keeps a command that archives into this spool, whatever other options it has.
 func (s *setup) planCommand() {
 	have := s.settings[archiveCommand].Next
 	want := s.command()
@@ -187,22 +187,22 @@ func (s *setup) planCommand() {
 	}
 	spool, ours := s.archivesInto(have)
 	if !ours && !s.Replace {
-		s.refuse("--replace replaces it, and setup --undo puts it back; two archivers at once are not possible",
-			"archive_command is that of another archiver, %s", programOf(have))
+		s.refuse("--replace replaces it, and setup --undo restores it; a server has only one archive_command",
+			"archive_command belongs to another archiver, %s", programOf(have))
 		return
 	}
 	if spool != "" && (filepath.Clean(spool) == s.Spool || sameFile(spool, s.Spool)) {
 		return
 	}
 	if spool != "" && !s.Replace {
-		s.refuse("give that spool with --spool, or --replace to archive into another from now on",
+		s.refuse("give that spool with --spool, or --replace to change to the new one",
 			"archive_command archives into another spool, %s", spool)
 		return
 	}
 	s.set(archiveCommand, want)
 }
 
-// archivesInto is the spool that an archive_command names, and whether it calls this archive-cmd at all.
+// archivesInto returns the spool that an archive_command names; ours reports whether it calls this archive-cmd.
 func (s *setup) archivesInto(command string) (spool string, ours bool) {
 	words, plain := pgconf.CommandWords(command)
 	if !plain || len(words) == 0 || !sameFile(words[0], s.Program) {
@@ -211,7 +211,7 @@ func (s *setup) archivesInto(command string) (spool string, ours bool) {
 	return optionOf(words, "--spool"), true
 }
 
-// optionOf is the value of an option among the words of a command.
+// optionOf returns the value of an option in a command's words.
 func optionOf(words []string, name string) string {
 	for i, w := range words {
 		if value, ok := strings.CutPrefix(w, name+"="); ok {
@@ -233,14 +233,14 @@ func sameFile(a, b string) bool {
 	return err == nil && os.SameFile(x, y)
 }
 
-// streamer is the name that the stream has for the server.
+// streamer is the application_name of the stream.
 const streamer = "walkeep"
 
 func (s *setup) planSynchronous() {
 	have := s.settings[syncNames].Next
 	if have == "" {
-		s.notice("start it before the next commit matters ("+cli.Call("run")+", or sync)",
-			"with synchronous_standby_names every commit waits for the stream that the commands run and sync make")
+		s.notice("start the stream now ("+cli.Call("run")+", or sync)",
+			"with synchronous_standby_names every commit waits for the stream of the command run or sync")
 		s.set(syncNames, streamer)
 		return
 	}
@@ -250,7 +250,7 @@ func (s *setup) planSynchronous() {
 	}
 }
 
-// planSlot plans the slot, unless it is there.
+// planSlot plans the slot, unless it exists.
 func (s *setup) planSlot(ctx context.Context) error {
 	have, err := s.conn.FindSlot(ctx, s.Slot)
 	switch {
@@ -263,12 +263,12 @@ func (s *setup) planSlot(ctx context.Context) error {
 	case have.Temporary:
 		s.refuse("choose another name with --slot", "the replication slot %s is a temporary one, of another session", s.Slot)
 	default:
-		s.ok("the replication slot %s is there", s.Slot)
+		s.ok("the replication slot %s exists", s.Slot)
 	}
 	return nil
 }
 
-// planRole plans the role, or what it lacks.
+// planRole plans the role, or the rights that it lacks.
 func (s *setup) planRole(ctx context.Context) error {
 	if s.Role == "" {
 		return nil
@@ -280,7 +280,7 @@ func (s *setup) planRole(ctx context.Context) error {
 	if have == nil {
 		if strings.HasPrefix(s.Role, "pg_") {
 			s.refuse("choose another name with --role",
-				"the role %s cannot be made: names that begin with pg_ are PostgreSQL's own", s.Role)
+				"the role %s cannot be made: PostgreSQL reserves names that begin with pg_", s.Role)
 			return nil
 		}
 		s.plan.role = true
@@ -301,7 +301,7 @@ func (s *setup) planRole(ctx context.Context) error {
 	return nil
 }
 
-// planFile plans the configuration file. One that is there stays as it is.
+// planFile plans the configuration file. An existing one is not changed.
 func (s *setup) planFile(context.Context) error {
 	f, err := s.configuration()
 	if err != nil {
@@ -312,11 +312,11 @@ func (s *setup) planFile(context.Context) error {
 		dir := filepath.Dir(s.File)
 		if info, err := os.Stat(dir); err != nil || !info.IsDir() {
 			s.refuse("make that directory, or name another file with --config",
-				"the configuration file %s cannot be written: %s is no directory that is there", s.File, dir)
+				"the configuration file %s cannot be written: %s is not an existing directory", s.File, dir)
 			return nil
 		}
 		if err := writable(dir); err != nil {
-			s.refuse("call this as root, or name another file with --config",
+			s.refuse("call setup as root, or name another file with --config",
 				"the configuration file %s cannot be written: %s: %v", s.File, dir, err)
 			return nil
 		}
@@ -339,12 +339,12 @@ func (s *setup) planFile(context.Context) error {
 		s.ok("the configuration file is %s", s.File)
 		return nil
 	}
-	s.ok("the configuration file %s is there, and stays as it is", s.File)
+	s.ok("the configuration file %s exists, and stays as it is", s.File)
 	for _, l := range lacks {
 		s.say("  add the line: %s", l)
 	}
 	for _, l := range differs {
-		s.say("  it says something else than: %s", l)
+		s.say("  it has another value than: %s", l)
 	}
 	return nil
 }

@@ -10,8 +10,8 @@ import (
 	"walkeep/supervisor/pgserver"
 )
 
-// TestPlanGolden holds what setup prints before it changes anything. It stands in the package because a plan is made by
-// asking a server, and printed without one.
+// TestPlanGolden compares what setup prints before it changes anything with a golden file. It is in the package
+// because making a plan needs a server, and printing one does not.
 func TestPlanGolden(t *testing.T) {
 	setting := func(name, value string, restart bool) pgserver.Setting {
 		return pgserver.Setting{Name: name, Next: value, Restart: restart}

@@ -24,7 +24,7 @@ const (
 	connectPatience = time.Minute
 )
 
-// restartIfNeeded restarts the server where settings wait for it, or says how that is done.
+// restartIfNeeded restarts the server if settings need it, or prints how to restart it.
 func (s *setup) restartIfNeeded(ctx context.Context, command string) error {
 	names := s.pending()
 	if len(names) == 0 {
@@ -49,7 +49,7 @@ func (s *setup) restartIfNeeded(ctx context.Context, command string) error {
 	return nil
 }
 
-// sayOthers warns of what a restart changes besides.
+// sayOthers warns of other settings that a restart changes.
 func (s *setup) sayOthers(ctx context.Context) error {
 	others, err := s.conn.Strings(ctx, `SELECT name FROM pg_settings WHERE pending_restart ORDER BY name`)
 	if err != nil {
@@ -62,7 +62,7 @@ func (s *setup) sayOthers(ctx context.Context) error {
 	return nil
 }
 
-// restartBy says how the server is restarted by hand.
+// restartBy describes how to restart the server by hand.
 func (s *setup) restartBy(ctx context.Context, command string) string {
 	if unit := s.unit(); unit != "" {
 		return cli.Line("systemctl", "restart", unit)
@@ -77,13 +77,13 @@ func (s *setup) restartBy(ctx context.Context, command string) string {
 		}
 	}
 	ctl := "pg_ctl"
-	if bindir, err := launch.Bindir(ctx, s.Bindir, s.info.Major); err == nil { // which the PATH may not have
+	if bindir, err := launch.Bindir(ctx, s.Bindir, s.info.Major); err == nil { // the PATH may not have it
 		ctl = launch.Program(bindir, ctl)
 	}
 	return cli.Line(ctl, "restart", "-D", s.data, "-m", "fast") + ", as " + s.user.Name + itself
 }
 
-// debianCluster is the version and the name of a cluster whose configuration lies where Debian has it.
+// debianCluster returns the version and the name of a cluster whose configuration is where Debian keeps it.
 func debianCluster(configFile string) (version, cluster string) {
 	below, err := filepath.Rel(pgconf.Root(), configFile)
 	parts := strings.Split(filepath.ToSlash(below), "/")
@@ -93,7 +93,7 @@ func debianCluster(configFile string) (version, cluster string) {
 	return parts[0], parts[1]
 }
 
-// unit is the systemd unit that the server runs in, if it is one of PostgreSQL's own (Linux).
+// unit returns the systemd unit that the server runs in, if it is one of PostgreSQL's own (Linux).
 func (s *setup) unit() string {
 	p, err := pgdata.ReadPostmaster(s.data)
 	if err != nil {
@@ -112,7 +112,7 @@ func (s *setup) unit() string {
 	return ""
 }
 
-// restart restarts the server as its user, with the command line that it has, and connects again.
+// restart restarts the server as its user, with its present command line, and connects again.
 func (s *setup) restart(ctx context.Context) error {
 	bindir, err := launch.Bindir(ctx, s.Bindir, s.info.Major)
 	if err != nil {
@@ -124,11 +124,11 @@ func (s *setup) restart(ctx context.Context) error {
 	}
 	defer log.Close()
 	s.conn.Close(ctx)
-	// An interrupt must not leave the server down.
+	// An interrupt must not leave the server stopped.
 	cmd := exec.Command(launch.Program(bindir, "pg_ctl"), "restart", "-D", s.data, "-m", "fast", "-w", "-t", restartPatience)
 	cmd.Dir = s.data
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PG") || strings.HasPrefix(v, "WALKEEP_") })
-	cmd.Stdout, cmd.Stderr = log, log // not a pipe, which the server would hold open
+	cmd.Stdout, cmd.Stderr = log, log // not a pipe, which the server would keep open
 	s.user.Use(cmd)
 	apart(cmd)
 	if err := cmd.Run(); err != nil {
@@ -138,8 +138,8 @@ func (s *setup) restart(ctx context.Context) error {
 	return s.reconnect(ctx)
 }
 
-// openLog opens the file that takes what the server writes to its standard error: that to which it goes now, if it is a
-// file (Linux), or else one in the data directory.
+// openLog opens the file for the server's standard error: the present one, if it is a file (Linux), or else one in
+// the data directory.
 func (s *setup) openLog() (*os.File, error) {
 	if p, err := pgdata.ReadPostmaster(s.data); err == nil {
 		if path, err := os.Readlink(fmt.Sprintf("/proc/%d/fd/2", p.PID)); err == nil {
@@ -162,7 +162,7 @@ func (s *setup) openLog() (*os.File, error) {
 	return f, nil
 }
 
-// reconnect connects to the server that was started again.
+// reconnect connects to the restarted server.
 func (s *setup) reconnect(ctx context.Context) error {
 	for end := time.Now().Add(connectPatience); ; {
 		err := s.begin(ctx)

@@ -1,12 +1,12 @@
-// Package setup makes a server archive into a spool, and takes that back.
+// Package setup configures a server so that it archives into a spool, and undoes that.
 //
-// What was there before is written down, durably, before anything is changed: the note setup.json in the spool, a JSON
-// object whose fields are those of the type note. Every step looks for what is there already, so that a setup or an undo
-// that was killed is completed by the next one, or taken back. A spool that setup makes appears together with its note: it
-// is made under another name, beside its own, and renamed.
+// Before it changes anything it durably records the previous state in setup.json in the spool, a JSON object with the
+// fields of the type note. Every step first checks what exists already, so that the next setup completes, or the next
+// undo takes back, a setup or an undo that was killed. A new spool appears together with its note: it is made under
+// another name, beside its own, and renamed.
 //
-// The order of the steps is such that the server can be started at any time in between: wal_level goes up before what
-// needs it, and down after that; a slot is dropped before them.
+// The order of the steps allows the server to be started at any time in between: wal_level is raised before the
+// settings that need it, and lowered after them; a slot is dropped before them.
 package setup
 
 import (
@@ -23,32 +23,32 @@ import (
 	"walkeep/supervisor/pgserver"
 )
 
-// Options are what to set up.
+// Options describe the setup.
 type Options struct {
-	Conninfo string // who sets it up: a superuser
-	PGData   string // empty: what the server says
-	Bindir   string // empty: where the system has it
+	Conninfo string // connects as a superuser
+	PGData   string // empty: the server's own value
+	Bindir   string // empty: the system's programs
 	Spool    string // absolute path
 	Program  string // absolute path of archive-cmd
 	Slot     string
-	Role     string // to be made; empty: none
+	Role     string // the role to be made; empty: none
 	File     string // absolute path of the configuration file
-	FileArg  bool   // the file is not the one that archive-cmd looks for by itself
+	FileArg  bool   // archive-cmd needs the option --config to find File
 
 	Synchronous bool // commits wait for the stream
-	// FlushInterval is for the configuration file, where it is not the usual one.
+	// FlushInterval is written to the configuration file unless it is the default.
 	FlushInterval time.Duration
-	Replace       bool // the archive_command of another archiver is replaced
-	// Histories has the archive hold the histories of the server's timelines, which it came to before it archived here.
+	Replace       bool // replace the archive_command of another archiver
+	// Histories archives the histories of the server's timelines from before it archived here.
 	Histories func(ctx context.Context, server pgserver.Info, conninfo string) error
 	DryRun    bool
-	Restart   bool // restart the server if need be
+	Restart   bool // restart the server if settings need it
 
-	Out    io.Writer                  // takes the checks and the plan
-	Notice func(hint, message string) // takes warnings
+	Out    io.Writer                  // receives the checks and the plan
+	Notice func(hint, message string) // receives warnings
 }
 
-// A Problem is why something cannot be done, and what to do about it.
+// A Problem is an error with a hint about what to do.
 type Problem struct {
 	Hint string
 	err  error
@@ -61,15 +61,15 @@ func problem(hint, format string, args ...any) error {
 	return &Problem{hint, fmt.Errorf(format, args...)}
 }
 
-// halfDone says what to do about an error that came after something was changed.
+// halfDone adds a hint to an error that came after the first change.
 func halfDone(ctx context.Context, err error) error {
 	if p := (*Problem)(nil); err == nil || ctx.Err() != nil || errors.As(err, &p) {
 		return err
 	}
-	return &Problem{"call it again to complete it; setup --undo takes back what was done", err}
+	return &Problem{"call setup again to complete it; setup --undo takes back what was done", err}
 }
 
-// A setup is one call.
+// A setup is one call of Run or Undo.
 type setup struct {
 	Options
 	conn     *pgserver.Conn
@@ -96,10 +96,10 @@ const (
 	reserved       = "superuser_reserved_connections"
 )
 
-// order is that in which settings are changed. It is the reverse when they are changed back.
+// order is the order in which settings are changed. Undo uses the reverse order.
 var order = []string{walLevel, maxSenders, maxSlots, archiveCommand, archiveMode, syncNames}
 
-// Run sets the server up.
+// Run sets the server up. Errors that a user can act on are a [Problem].
 func Run(ctx context.Context, o Options) error {
 	s := &setup{Options: o}
 	defer s.close(ctx)
@@ -117,7 +117,7 @@ func Run(ctx context.Context, o Options) error {
 	return halfDone(ctx, s.change(ctx))
 }
 
-// change does what is planned.
+// change carries out the plan.
 func (s *setup) change(ctx context.Context) error {
 	if err := s.apply(ctx); err != nil {
 		return err
@@ -131,14 +131,14 @@ func (s *setup) change(ctx context.Context) error {
 	return s.finish(ctx)
 }
 
-// begin connects, and sees to it that there is no other setup.
+// begin connects to the server, and locks out other setups.
 func (s *setup) begin(ctx context.Context) error {
 	var err error
 	if s.conn, err = pgserver.Connect(ctx, s.Conninfo); err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
-		return problem("see that the server runs, and say with --conninfo how to connect as a superuser", "%w", err)
+		return problem("make sure that the server runs, and connect as a superuser with --conninfo", "%w", err)
 	}
 	if s.info, err = s.conn.Info(ctx); err != nil {
 		return err
@@ -146,8 +146,8 @@ func (s *setup) begin(ctx context.Context) error {
 	if s.DryRun {
 		return nil
 	}
-	// With synchronous_standby_names our own commits must not wait. The lock also waits for the session of a setup that
-	// was killed, whose last statement may still be on its way.
+	// With synchronous_standby_names the commits of setup must not wait. The lock also waits for the session of a
+	// setup that was killed, whose last statement may still be running.
 	_, err = s.conn.Exec(ctx, `SET synchronous_commit = local; SET statement_timeout = 0; SET lock_timeout = '30s'`)
 	if err == nil {
 		_, err = s.conn.Exec(ctx, `SELECT pg_advisory_lock(7091117110101112)`)
@@ -164,14 +164,14 @@ func (s *setup) close(ctx context.Context) {
 	}
 }
 
-// refresh asks for the settings.
+// refresh reads the settings.
 func (s *setup) refresh(ctx context.Context) error {
 	var err error
 	s.settings, err = s.conn.Settings(ctx, append(slices.Clone(order), archiveLibrary, maxConnections, reserved)...)
 	return err
 }
 
-// pending lists the settings of ours that wait for a restart.
+// pending lists the settings of order that wait for a restart.
 func (s *setup) pending() []string {
 	var names []string
 	for _, name := range order {
@@ -188,7 +188,7 @@ func (s *setup) notice(hint, format string, args ...any) {
 	s.Notice(hint, fmt.Sprintf(format, args...))
 }
 
-// finish does what had to wait for a restart, and says what comes next.
+// finish makes what had to wait for a restart, and prints the next steps.
 func (s *setup) finish(ctx context.Context) error {
 	if s.plan.slot {
 		there, err := s.makeSlot(ctx)
@@ -202,7 +202,7 @@ func (s *setup) finish(ctx context.Context) error {
 	}
 	if s.info.Timeline > 1 && s.Histories != nil {
 		if err := s.Histories(ctx, s.info, s.conn.Here()); err != nil && ctx.Err() == nil {
-			s.notice("a base backup does it, too", "the histories of the server's timelines are not archived yet: %v", err)
+			s.notice("a base backup archives them, too", "the histories of the server's timelines are not archived yet: %v", err)
 		}
 	}
 	if s.plan.Empty() {
@@ -212,11 +212,11 @@ func (s *setup) finish(ctx context.Context) error {
 		s.say("next: %s", advice)
 	}
 	if s.Role != "" {
-		s.say("next: the role %s has no password: let it in by pg_hba.conf, for replication and for the database postgres;", s.Role)
-		s.say("      a password that you give it belongs into the password file (~/.pgpass) of who runs walkeep")
+		s.say("next: the role %s has no password: allow it in pg_hba.conf, for replication and for the database postgres;", s.Role)
+		s.say("      a password that you give it belongs into the password file (~/.pgpass) of the user who runs walkeep")
 	}
-	s.say("next: take a backup (%s), and start what streams (%s, or service install):", cli.Call("backup"), cli.Call("run"))
+	s.say("next: take a backup (%s), and start the stream (%s, or service install):", cli.Call("backup"), cli.Call("run"))
 	s.say("      until then the slot %s keeps all WAL in %s", s.Slot, filepath.Join(s.data, "pg_wal"))
-	s.say("next: let %s say when backups are taken and what is kept (backup-schedule, cleanup-schedule, keep-backups)", s.File)
+	s.say("next: set in %s when backups are taken and what is kept (backup-schedule, cleanup-schedule, keep-backups)", s.File)
 	return nil
 }

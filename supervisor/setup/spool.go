@@ -16,12 +16,13 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// passing is the name of a spool that is being made, or removed: the two happen at once for everyone who looks.
+// passing returns the temporary name of a spool that is being made or removed. The rename makes the spool and its
+// note appear, or disappear, at once.
 func passing(spool string) string {
 	return filepath.Join(filepath.Dir(spool), "."+filepath.Base(spool)+".walkeep-setup")
 }
 
-// makeSpool makes a spool that has the note in it from its first moment on.
+// makeSpool makes a spool that contains the note from its first moment on.
 func makeSpool(ctx context.Context, spool string, n *note, user account.Account) error {
 	temp := passing(spool)
 	if err := os.Mkdir(temp, durable.DirMode); err != nil {
@@ -39,12 +40,13 @@ func makeSpool(ctx context.Context, spool string, n *note, user account.Account)
 	if err := durable.Replace(temp, spool); err != nil {
 		return err
 	}
-	return durable.SyncDir(filepath.Dir(spool)) // or a power cut takes the note that is to outlive what follows
+	return durable.SyncDir(filepath.Dir(spool)) // or a power cut could remove the note that later steps rely on
 }
 
-// removeNote removes the note, and with all the spool where nothing else is in it. It tells whether that is so.
+// removeNote removes the note, and the whole spool if all is set and nothing else is in it. It reports whether it
+// removed the spool.
 func removeNote(spool string, all bool) (bool, error) {
-	durable.Sweep(spool) // what a killed setup has left
+	durable.Sweep(spool) // of a setup that was killed
 	if !all || !onlyNote(spool) {
 		return false, removeFile(filepath.Join(spool, noteName))
 	}
@@ -62,7 +64,7 @@ func removeNote(spool string, all bool) (bool, error) {
 	return false, removeFile(filepath.Join(spool, noteName))
 }
 
-// removePassing removes what a killed setup, or undo, has left beside the spool.
+// removePassing removes the temporary directory of a setup or undo that was killed.
 func removePassing(spool string) error {
 	temp := passing(spool)
 	if !exists(temp) {
@@ -74,7 +76,7 @@ func removePassing(spool string) error {
 			return err
 		}
 	}
-	if err := os.Remove(temp); err != nil { // it is never removed with what is in it
+	if err := os.Remove(temp); err != nil { // os.Remove fails if the directory is not empty
 		return err
 	}
 	return durable.SyncDir(filepath.Dir(spool))

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// apart has a program run where a terminal's interrupt, and its end, do not reach it.
+// apart makes a program run in a session of its own, which the terminal's interrupt or hangup does not reach.
 func apart(cmd *exec.Cmd) {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
@@ -18,8 +18,8 @@ func apart(cmd *exec.Cmd) {
 	cmd.SysProcAttr.Setsid = true
 }
 
-// othersRead tells whether a directory is open to other users.
+// othersRead reports whether a directory is open to other users.
 func othersRead(info fs.FileInfo) bool { return info.Mode().Perm()&0o077 != 0 }
 
-// writable tells why files cannot be made in a directory.
+// writable returns an error if files cannot be made in a directory.
 func writable(dir string) error { return unix.Access(dir, unix.W_OK|unix.X_OK) }

@@ -6,7 +6,7 @@ import (
 	"syscall"
 )
 
-// apart has a program run where a terminal's interrupt does not reach it.
+// apart makes a program run where a terminal's interrupt does not reach it.
 func apart(cmd *exec.Cmd) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{CreationFlags: syscall.CREATE_NEW_PROCESS_GROUP}
 }

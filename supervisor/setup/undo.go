@@ -13,7 +13,7 @@ import (
 	"walkeep/supervisor/pgconf"
 )
 
-// Undo puts back what was there before Run. Where Run has done nothing, or all is put back, it does nothing.
+// Undo restores the state before Run. It does nothing if Run has changed nothing, or if all is restored already.
 func Undo(ctx context.Context, o Options) error {
 	s := &setup{Options: o}
 	defer s.close(ctx)
@@ -43,7 +43,7 @@ func Undo(ctx context.Context, o Options) error {
 	return halfDone(ctx, u.change(ctx))
 }
 
-// change does what is planned.
+// change carries out the undo.
 func (u *undo) change(ctx context.Context) error {
 	if err := u.apply(ctx); err != nil {
 		return err
@@ -54,7 +54,7 @@ func (u *undo) change(ctx context.Context) error {
 	return u.restartIfNeeded(ctx, "setup --undo")
 }
 
-// An undo is what is to be put back.
+// An undo lists what is to be restored.
 type undo struct {
 	*setup
 	slots    []string
@@ -64,7 +64,7 @@ type undo struct {
 	revoke   []notedRole
 }
 
-// planUndo reads the note, and says what is to be done.
+// planUndo reads the note, and prints what is to be done.
 func (s *setup) planUndo(ctx context.Context) (*undo, error) {
 	u := &undo{setup: s}
 	var err error
@@ -74,7 +74,7 @@ func (s *setup) planUndo(ctx context.Context) (*undo, error) {
 	if s.note == nil {
 		s.say("nothing to undo: there is no note of a setup in %s", s.Spool)
 		if words, ok := pgconf.CommandWords(s.settings[archiveCommand].Next); ok && len(words) > 0 && sameFile(words[0], s.Program) {
-			s.notice("give the spool that was given to setup; what was set by hand is to be taken back by hand",
+			s.notice("give the spool that was given to setup; undo manual settings by hand",
 				"archive_command calls archive-cmd: %s", s.settings[archiveCommand].Next)
 		}
 		return u, nil
@@ -99,7 +99,7 @@ func (s *setup) planUndo(ctx context.Context) (*undo, error) {
 		case f.unchanged():
 			s.say("plan: remove %s", f.Path)
 		case exists(f.Path):
-			s.notice("remove it if it is of no use any more", "%s was changed since, and stays", f.Path)
+			s.notice("remove it if it is no longer needed", "%s was changed since, and stays", f.Path)
 		}
 	}
 	switch {
@@ -116,7 +116,7 @@ func (s *setup) planUndo(ctx context.Context) (*undo, error) {
 func (u *undo) planSlots(ctx context.Context) error {
 	other, ours := u.archivesInto(u.setup.settings[archiveCommand].Next)
 	if ours && len(u.note.Slots) > 0 && !sameFile(other, u.Spool) {
-		u.notice("drop it by hand if nobody streams with it", "the server archives into %s by now, so the replication slot %s may be that spool's, and stays", other, strings.Join(u.note.Slots, ", "))
+		u.notice("drop it by hand if nothing streams with it", "the server now archives into %s, so the replication slot %s may belong to that spool, and stays", other, strings.Join(u.note.Slots, ", "))
 		return nil
 	}
 	for _, name := range u.note.Slots {
@@ -129,7 +129,7 @@ func (u *undo) planSlots(ctx context.Context) error {
 		case have.Active:
 			return problem("stop the service, or "+cli.Call("run")+" or sync, first", "the replication slot %s is in use", name)
 		case !have.Physical:
-			u.notice("", "the replication slot %s is not the one that setup has made, and stays", name)
+			u.notice("", "the replication slot %s was not made by setup, and stays", name)
 			continue
 		}
 		u.slots = append(u.slots, name)
@@ -149,7 +149,7 @@ func (u *undo) planSettings() {
 		case same(n.Was, now):
 		case len(u.others) > 0 && (name == walLevel || name == maxSlots):
 			// Since 19, wal_level = replica is enough for logical slots: effective_wal_level rises by itself.
-			u.notice("change it by hand when they are dropped", "%s stays as it is: with less, the server does not start as long as it has the replication slots %s",
+			u.notice("change it by hand when they are dropped", "%s stays as it is: with a lower value, the server does not start as long as it has the replication slots %s",
 				name, strings.Join(u.others, ", "))
 		case !n.ours(now):
 			u.notice("change it by hand if it is not right", "%s was changed since, and stays as it is", name)
@@ -183,11 +183,11 @@ func (u *undo) planRoles(ctx context.Context) error {
 	return nil
 }
 
-// apply undoes the steps in the reverse order. The note goes last.
+// apply undoes the steps in the reverse order. It removes the note last.
 func (u *undo) apply(ctx context.Context) error {
 	if u.note == nil {
 		if _, err := os.Stat(u.Spool); err == nil {
-			durable.Sweep(u.Spool) // what a killed setup has left
+			durable.Sweep(u.Spool) // of a setup that was killed
 		}
 		return removePassing(u.Spool)
 	}
@@ -202,7 +202,7 @@ func (u *undo) apply(ctx context.Context) error {
 	}
 	for _, name := range u.drop {
 		if err := u.conn.DropRole(ctx, name); err != nil {
-			return problem("drop what it owns, or take away what it was granted since (DROP OWNED BY, in each database), and call this again",
+			return problem("drop what it owns, or revoke what it was granted since (DROP OWNED BY, in each database), and call setup --undo again",
 				"%w", err)
 		}
 		u.say("done: dropped the role %s", name)
@@ -211,7 +211,7 @@ func (u *undo) apply(ctx context.Context) error {
 		if err := u.conn.Revoke(ctx, r.Name, r.Granted); err != nil {
 			return err
 		}
-		u.say("done: took from the role %s what it had been given", r.Name)
+		u.say("done: took from the role %s the rights that setup had granted", r.Name)
 	}
 	for _, f := range u.note.Files {
 		there := exists(f.Path)
@@ -245,6 +245,6 @@ func (u *undo) restoreSettings(ctx context.Context) error {
 		}
 		u.say("done: put %s back", n.Name)
 	}
-	// Also where a killed undo has changed all of them, and did not come to it.
+	// It is needed also if a killed undo has changed all settings, but was killed before its reload.
 	return u.reload(ctx)
 }

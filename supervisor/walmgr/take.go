@@ -133,7 +133,7 @@ func (im *importer) takeDir(name, parameter, note string) {
 // oldMajor matches a version before 10 in a path.
 var oldMajor = regexp.MustCompile(`\b[789]\.[0-9]\b`)
 
-const password = " A password belongs into the password file (~/.pgpass) of who runs walkeep, and is not copied here."
+const password = " A password belongs into the password file (~/.pgpass) of the user who runs walkeep, and is not copied here."
 
 // takeStream converts syncdaemon's parameters. It ran on the primary if they are there.
 func (im *importer) takeStream() {
