@@ -1,13 +1,14 @@
-// Package drill tries whether a backup can be recovered: it restores it into a scratch directory, starts a server there,
-// replays the WAL, and reads every table.
+// Package drill tests whether a backup can be recovered: it restores the backup into a scratch directory, starts a
+// server there, replays the WAL, and reads every table.
 //
-// The server of a drill is reached by nobody else: it listens in a directory of mode 0700 only. It archives nothing, loads
-// no libraries of the cluster's, follows no subscriptions and no primary, and takes little memory, whatever the cluster's
-// own configuration says; postgresql.conf is replaced for it. The archive is only read. Tablespaces go below the scratch
-// directory, so that nothing of the cluster's host is touched.
+// Nobody else can reach the server of a drill: it listens only in a directory of mode 0700. Whatever the cluster's
+// own configuration is, the server archives nothing, loads none of the cluster's libraries, follows no subscription
+// and no primary, and uses little memory; the drill replaces postgresql.conf. The drill only reads the archive.
+// Tablespaces go below the scratch directory, so that the drill touches nothing of the host's cluster.
 //
-// The scratch directory is removed at the end, however that comes. A drill that was killed leaves it; the next one in the
-// same place finds that nobody holds the lock of it, stops the server that may still run there, and removes it.
+// The drill removes the scratch directory at its end, also after an error. A drill that was killed leaves the
+// directory; the next one in the same place finds that no process holds its lock, stops the server that may still run
+// there, and removes it.
 package drill
 
 import (
@@ -29,14 +30,14 @@ import (
 	"walkeep/supervisor/restore"
 )
 
-// Options say what is tried, and where.
+// Options describe what is tested, and where.
 type Options struct {
-	Restore  restore.Options // Dir, Delta and Tablespaces are the drill's own; Changes are those of the plan
-	Parent   string          // where the scratch directory is made
-	Bindir   string          // empty: where the system has PostgreSQL's programs
-	Conninfo string          // as whom to connect
-	Step     func(Step)      // called when a step has ended; optional
-	// Replayed is called with the position that replay has come to; optional.
+	Restore  restore.Options // Dir, Delta and Tablespaces are set by the drill; Changes are those of the plan
+	Parent   string          // the parent of the scratch directory
+	Bindir   string          // the directory of PostgreSQL's programs; empty: the system's
+	Conninfo string          // the user to connect as
+	Step     func(Step)      // called at the end of each step; optional
+	// Replayed is called with the current position of replay; optional.
 	Replayed func(wal.LSN)
 }
 
@@ -44,15 +45,15 @@ type Options struct {
 type Step struct {
 	Name    string
 	Took    time.Duration
-	Skipped bool   // it could not be done here, which is no failure
+	Skipped bool   // the step is impossible here, which is not a failure
 	Detail  string // what was done, or why it was not
 	Err     error
 }
 
-// ErrFailed says that a step has failed.
+// ErrFailed reports that a step has failed. It is final for this backup and target.
 var ErrFailed = errors.New("the drill has failed")
 
-// A drill is one that runs.
+// A drill is one call of Run.
 type drill struct {
 	Options
 	b      storage.Backend
@@ -61,22 +62,24 @@ type drill struct {
 	bindir string
 	at     *scratch
 	steps  []Step
-	before *wal.Change // at which replay ends, before the target
+	before *wal.Change // replay ends before it, and before the target
 }
 
-// ErrLong says that a server could not listen in the scratch directory.
+// ErrLong reports that a server could not listen in the scratch directory.
 var ErrLong = errors.New("the name of the scratch directory is too long for the server's socket")
 
-// ErrOutside says that the backup cannot be tried: its own WAL creates a tablespace outside of the scratch directory.
-var ErrOutside = errors.New("the drill cannot be held: the server would write outside of its directory")
+// ErrOutside reports that the backup cannot be tested: its own WAL creates a tablespace outside of the scratch
+// directory.
+var ErrOutside = errors.New("the drill cannot be done: the server would write outside of its directory")
 
-// Until says where replay ends in a drill: with the WAL that was looked at, and before a record that creates a tablespace
-// outside of the scratch directory, which is c; nil if there is none. Replay puts such a tablespace where it was created,
-// whatever the link to it says, and on the cluster's own host that is where a server has it.
+// Until returns the target of replay in a drill: the end of the WAL that was examined, or the position before the
+// record c, which creates a tablespace outside of the scratch directory; c is nil if there is none. Replay puts such
+// a tablespace where it was created, whatever the link to it is, and on the cluster's own host its server uses that
+// place.
 func Until(p archive.Plan, changes archive.Changes) (until *archive.Target, c *wal.Change, err error) {
 	for _, c := range changes.Tablespaces {
 		if c.Tablespace.Location == "" {
-			continue // it lies in the data directory
+			continue // it is in the data directory
 		}
 		if c.Start < p.Backup.Stop {
 			return nil, nil, fmt.Errorf("%w: tablespace %d, in %s, was created at %s, while backup %s was taken", ErrOutside,
@@ -93,14 +96,14 @@ func Until(p archive.Plan, changes archive.Changes) (until *archive.Target, c *w
 	return nil, nil, nil
 }
 
-// Run does a drill, and returns what its steps have found. The error is [ErrFailed] where one of them has failed, and
-// another one where the drill could not be held.
+// Run does a drill, and returns the results of its steps. The error is [ErrFailed] if one of them has failed, and
+// another one if the drill could not be done. Drills may run concurrently, each in its own scratch directory.
 func Run(ctx context.Context, b storage.Backend, inv *archive.Inventory, o Options) (steps []Step, err error) {
 	d := &drill{Options: o, b: b, inv: inv, major: o.Restore.Plan.Backup.Major}
 	if d.Options.Restore.Recovery.Until, d.before, err = Until(o.Restore.Plan, o.Restore.Changes); err != nil {
 		return nil, err
 	}
-	d.Options.Restore.Changes = archive.Changes{} // nothing of them is replayed
+	d.Options.Restore.Changes = archive.Changes{} // none of them is replayed
 	if d.bindir, err = launch.Check(ctx, o.Bindir, d.major); err != nil {
 		return nil, err
 	}
@@ -135,7 +138,7 @@ func Run(ctx context.Context, b storage.Backend, inv *archive.Inventory, o Optio
 	return d.steps, nil
 }
 
-// errSkip is the error of a step that cannot be done here; the detail says why.
+// errSkip is the error of a step that is impossible here; the detail gives the reason.
 var errSkip = errors.New("skipped")
 
 func (d *drill) step(ctx context.Context, name string, do func(context.Context) (string, error)) error {
@@ -175,7 +178,7 @@ func (d *drill) restore(ctx context.Context) (string, error) {
 	return fmt.Sprintf("%d files, %d MB", done.Files, done.Bytes>>20), nil
 }
 
-// recover starts the server and waits until it has replayed all and opened the database.
+// recover starts the server, and waits until it has replayed all WAL and opened the database.
 func (d *drill) recover(ctx context.Context) (string, error) {
 	if err := d.configure(); err != nil {
 		return "", err
@@ -208,7 +211,7 @@ func (d *drill) recover(ctx context.Context) (string, error) {
 	return detail, nil
 }
 
-// checkEnd refuses a recovery to the latest that has ended before the last segment of the plan.
+// checkEnd refuses a recovery to the latest target that has ended before the last segment of the plan.
 func (d *drill) checkEnd(end string) error {
 	p := d.Options.Restore.Plan
 	if d.before != nil {
@@ -240,7 +243,7 @@ func (d *drill) configure() error {
 			return err
 		}
 	}
-	// What comes last counts, and nothing comes after this file.
+	// The last setting of a name is used, and nothing comes after this file.
 	f, err := os.OpenFile(filepath.Join(dir, "postgresql.auto.conf"), os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
 		return err
@@ -251,7 +254,7 @@ func (d *drill) configure() error {
 	return f.Close()
 }
 
-// settings are those of the drill's server.
+// settings returns the settings of the drill's server.
 func (d *drill) settings() [][2]string {
 	dir := d.Options.Restore.Dir
 	all := [][2]string{
@@ -265,8 +268,8 @@ func (d *drill) settings() [][2]string {
 		{"port", strconv.Itoa(port)},
 		{"ssl", "off"},
 		{"archive_mode", "off"},
-		{"hot_standby", "off"},                   // so that the primary's limits need not be this server's
-		{"max_logical_replication_workers", "0"}, // or subscriptions would take what the cluster is to get
+		{"hot_standby", "off"},                   // a hot standby would need at least the primary's limits
+		{"max_logical_replication_workers", "0"}, // otherwise subscriptions would consume changes that the cluster needs
 		{"synchronous_standby_names", ""},
 		{"shared_preload_libraries", ""},
 		{"session_preload_libraries", ""},
@@ -275,9 +278,9 @@ func (d *drill) settings() [][2]string {
 		{"huge_pages", "off"},
 		{"max_connections", "20"},
 		{"max_wal_senders", "0"},              // up to 11 they are counted among the connections
-		{"max_prepared_transactions", "1000"}, // those that are recovered must find room
+		{"max_prepared_transactions", "1000"}, // recovered prepared transactions need room
 		{"autovacuum", "off"},
-		{"fsync", "off"}, // nothing of this is to last
+		{"fsync", "off"}, // the scratch cluster is removed anyway
 		{"full_page_writes", "off"},
 		{"synchronous_commit", "off"},
 		{"logging_collector", "off"},
@@ -295,10 +298,10 @@ func (d *drill) settings() [][2]string {
 	return all
 }
 
-// port is that of every drill: the socket's directory is its own.
+// port is the same for every drill: each has its own directory for the socket.
 const port = 5432
 
-// connectPatience is how long a server that has opened its database may take to accept a connection.
+// connectPatience limits how long a server that has opened its database may refuse connections.
 const connectPatience = 30 * time.Second
 
 // connect connects to a database as a superuser.
@@ -316,8 +319,8 @@ func (d *drill) connect(ctx context.Context, database string) (*pgserver.Conn, e
 	}
 }
 
-// databases lists those that can be read, and opens those that let nobody connect, but for templates. A database whose removal was
-// interrupted (datconnlimit = -2) can only be removed.
+// databases lists the readable databases. It first allows connections to those that allow none, except templates. A
+// database whose removal was interrupted (datconnlimit = -2) can only be removed.
 func (d *drill) databases(ctx context.Context) ([]string, error) {
 	c, err := d.connect(ctx, "postgres")
 	if err != nil {
@@ -336,7 +339,7 @@ func (d *drill) databases(ctx context.Context) ([]string, error) {
 	return c.Strings(ctx, "SELECT datname FROM pg_database WHERE datallowconn AND datconnlimit <> -2 ORDER BY datname")
 }
 
-// read reads every row of every table, with all that is stored beside it.
+// read reads every row of every table, including its TOAST data.
 func (d *drill) read(ctx context.Context) (string, error) {
 	databases, err := d.databases(ctx)
 	if err != nil {

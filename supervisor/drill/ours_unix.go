@@ -15,7 +15,7 @@ func isOurs(info fs.FileInfo) bool {
 	return ok && int(st.Uid) == os.Geteuid()
 }
 
-// openLock opens a lock, and waits for nobody, whatever its name stands for.
+// openLock opens a lock file. It does not block, even if the name is that of a pipe.
 func openLock(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
 	if err != nil {
@@ -28,7 +28,7 @@ func openLock(path string) (*os.File, error) {
 	return f, nil
 }
 
-// isPrivate reports whether only its owner, who is the user of this process, can make files in a directory.
+// isPrivate reports whether the user of this process owns a directory, and nobody else can make files in it.
 func isPrivate(dir string) bool {
 	info, err := os.Stat(dir)
 	return err == nil && info.IsDir() && isOurs(info) && info.Mode().Perm()&0o022 == 0 && info.Mode().Perm()&0o300 == 0o300

@@ -5,7 +5,7 @@ import (
 	"os"
 )
 
-// isOurs is for systems on which a user's directory for temporary files is that user's own.
+// isOurs returns true: on Windows each user has an own directory for temporary files.
 func isOurs(fs.FileInfo) bool { return true }
 
 func openLock(path string) (*os.File, error) { return os.OpenFile(path, os.O_RDWR, 0) }

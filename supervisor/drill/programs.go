@@ -15,7 +15,7 @@ import (
 	"walkeep/supervisor/launch"
 )
 
-// verifyBackup has PostgreSQL's own tool compare the files with the manifest that the server made.
+// verifyBackup runs pg_verifybackup, which compares the files with the manifest that the server made.
 func (d *drill) verifyBackup(ctx context.Context) (string, error) {
 	if _, err := os.Stat(filepath.Join(d.Options.Restore.Dir, "backup_manifest")); errors.Is(err, fs.ErrNotExist) {
 		return "the backup has no backup_manifest", errSkip
@@ -25,7 +25,7 @@ func (d *drill) verifyBackup(ctx context.Context) (string, error) {
 	return out, err
 }
 
-// checkIndexes has PostgreSQL's own tool check tables and indexes.
+// checkIndexes runs pg_amcheck on all tables and indexes.
 func (d *drill) checkIndexes(ctx context.Context) (string, error) {
 	if _, err := os.Stat(launch.Program(d.bindir, "pg_amcheck")); errors.Is(err, fs.ErrNotExist) {
 		return noProgram, errSkip
@@ -54,13 +54,13 @@ func (d *drill) checkIndexes(ctx context.Context) (string, error) {
 	return "tables and B-tree indexes of all databases", nil
 }
 
-// options keep settings of databases and roles from disturbing what the programs do.
+// options override settings of databases and roles that would disturb the programs.
 const options = "-c statement_timeout=0 -c lock_timeout=0 -c idle_in_transaction_session_timeout=0 -c default_transaction_read_only=off" +
 	" -c session_preload_libraries= -c local_preload_libraries= -c role=none -c row_security=off"
 
 const noProgram = "the program is not installed"
 
-// program runs one of PostgreSQL's programs; errSkip where it is not installed.
+// program runs one of PostgreSQL's programs; it returns errSkip if the program is not installed.
 func (d *drill) program(ctx context.Context, name string, args ...string) (string, error) {
 	path := launch.Program(d.bindir, name)
 	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {

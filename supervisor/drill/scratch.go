@@ -24,7 +24,7 @@ const (
 	lockName = "lock"
 )
 
-// A scratch is the directory of a drill.
+// A scratch is the scratch directory of a drill.
 type scratch struct {
 	dir  string
 	lock *os.File
@@ -52,7 +52,7 @@ func (s *scratch) fill() (err error) {
 			return err
 		}
 	}
-	// The lock comes last: without one, a directory is nobody's only when it is old.
+	// The lock is made last: a directory without one counts as left behind only when it is old.
 	s.lock, err = os.OpenFile(filepath.Join(s.dir, lockName), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return err
@@ -60,17 +60,17 @@ func (s *scratch) fill() (err error) {
 	if locked, err := durable.Lock(s.lock); err != nil || !locked {
 		return errors.Join(err, fmt.Errorf("lock %s", s.lock.Name()))
 	}
-	// On some network file systems a lock is seen on its own host alone.
+	// On some network file systems a lock is visible only on its own host.
 	return json.NewEncoder(s.lock).Encode(host.Here())
 }
 
 func (s *scratch) data() string   { return filepath.Join(s.dir, "data") }
 func (s *scratch) socket() string { return filepath.Join(s.dir, "s") }
 
-// maxSocket is the longest name of a socket, in bytes, where that is shortest (sun_path has 104 on some systems, 108 on Linux).
+// maxSocket is the longest name of a socket in bytes on any system (sun_path has 104 on some systems, 108 on Linux).
 const maxSocket = 103
 
-// checkSocket refuses a directory that is too deep for the server to listen in it.
+// checkSocket refuses a directory whose path is too long for the server's socket.
 func (s *scratch) checkSocket() error {
 	if name := filepath.Join(s.socket(), ".s.PGSQL."+strconv.Itoa(port)); len(name) > maxSocket {
 		return fmt.Errorf("%w: %s has %d bytes, and %d are possible", ErrLong, name, len(name), maxSocket)
@@ -78,12 +78,12 @@ func (s *scratch) checkSocket() error {
 	return nil
 }
 
-// stopPatience is how long a server that was just started may take to write its postmaster.pid.
+// stopPatience limits how long a server that was just started may take to write its postmaster.pid.
 const stopPatience = 2 * time.Second
 
 // remove stops the server, if one runs, and removes the directory.
 func (s *scratch) remove(ctx context.Context, bindir string) error {
-	// When pg_ctl was interrupted, the server that it has started may still be on its way.
+	// If pg_ctl was interrupted, the server that it has started may not have written its postmaster.pid yet.
 	started := exists(filepath.Join(s.data(), launch.LogName))
 	for deadline := time.Now().Add(stopPatience); started && !exists(filepath.Join(s.data(), "postmaster.pid")) && time.Now().Before(deadline); {
 		time.Sleep(50 * time.Millisecond)
@@ -100,7 +100,7 @@ func exists(path string) bool {
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-// stop stops the server of a data directory at once; nothing of it is to last.
+// stop stops the server of a data directory at once, without a checkpoint.
 func stop(ctx context.Context, bindir, data string) error {
 	if !launch.Served(data) {
 		return nil
@@ -112,11 +112,11 @@ func stop(ctx context.Context, bindir, data string) error {
 	return nil
 }
 
-// unlockedAge is the age at which a scratch directory without a lock counts as left behind.
+// unlockedAge is the age from which a scratch directory without a lock counts as left behind.
 const unlockedAge = time.Hour
 
-// sweep removes what killed drills of this user have left in a directory. What it cannot remove is said, and in nobody's
-// way.
+// sweep removes what killed drills of this user have left in a directory. If that fails, it gives a notice and no
+// error.
 func sweep(ctx context.Context, parent, bindir string, notice func(hint, message string)) error {
 	entries, err := os.ReadDir(parent)
 	if err != nil {
@@ -128,10 +128,10 @@ func sweep(ctx context.Context, parent, bindir string, notice func(hint, message
 		}
 		dir := filepath.Join(parent, e.Name())
 		if info, err := os.Lstat(dir); err != nil || !info.IsDir() || !isOurs(info) {
-			continue // others may use this directory, too, and make in it what they want
+			continue // other users may use this directory, too, and make any files in it
 		}
 		if err := sweepOne(ctx, dir, bindir); err != nil && notice != nil {
-			notice("remove it when no drill runs", fmt.Sprintf("what an earlier drill has left in %s could not be removed: %v", dir, err))
+			notice("remove it when no drill runs", fmt.Sprintf("the directory %s of an earlier drill could not be removed: %v", dir, err))
 		}
 	}
 	return nil
@@ -142,7 +142,7 @@ func sweepOne(ctx context.Context, dir, bindir string) error {
 	switch f, err := openLock(filepath.Join(dir, lockName)); {
 	case errors.Is(err, fs.ErrNotExist):
 		if info, err := os.Stat(dir); err != nil || time.Since(info.ModTime()) < unlockedAge {
-			return nil // one that is just being made, or removed
+			return nil // it is just being made, or removed
 		}
 	case err != nil:
 		return err
@@ -151,9 +151,9 @@ func sweepOne(ctx context.Context, dir, bindir string) error {
 		if locked, err := durable.Lock(f); err != nil || !locked {
 			return err
 		}
-		var by host.Origin // older versions say nothing
+		var by host.Origin // older versions write no host
 		if json.NewDecoder(io.LimitReader(f, 1<<10)).Decode(&by) == nil && (by.Host != host.Here().Host || by.Machine != host.Here().Machine) {
-			return nil // another host's, whose lock does not reach here
+			return nil // another host's, where this host cannot see the lock
 		}
 	}
 	if err := stop(ctx, bindir, s.data()); err != nil {

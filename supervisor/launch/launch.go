@@ -1,5 +1,5 @@
-// Package launch starts the server of a data directory, follows its recovery to the end, and finds out whether a server
-// runs on a data directory. It finds PostgreSQL's programs for that.
+// Package launch starts the server of a data directory, follows its recovery to the end, and determines whether a
+// server runs on a data directory. For that it finds PostgreSQL's programs.
 package launch
 
 import (
@@ -27,35 +27,35 @@ import (
 var (
 	ErrRoot     = errors.New("PostgreSQL does not run as root")
 	ErrStopped  = errors.New("the server stopped before it had recovered")
-	ErrNoAnswer = errors.New("the server runs, but whether it has recovered could not be asked")
-	ErrPaused   = errors.New("replay has paused before it had come to its target")
+	ErrNoAnswer = errors.New("the server runs, but could not be asked whether it has recovered")
+	ErrPaused   = errors.New("replay paused before it reached its target")
 )
 
-// A Server is a restored data directory whose server is started.
+// A Server describes a restored data directory and how to start its server.
 type Server struct {
-	Plan     archive.Plan // what was restored, and to where it recovers
+	Plan     archive.Plan // the backup and the target of its recovery
 	Dir      string       // the data directory; absolute
-	Standby  bool         // it goes on replaying, until it is promoted
+	Standby  bool         // it replays until it is promoted
 	Action   string       // at the target: pause, promote or shutdown
-	Bindir   string       // of the server's programs; empty: where the system has them
-	Conninfo string       // who asks the server; where it listens is known
+	Bindir   string       // of the server's programs; empty: the system's
+	Conninfo string       // to query the server; Start adds the address
 	// Arguments are given to the server.
 	Arguments []string
-	// Replayed is called with the position that replay has come to. Optional.
+	// Replayed is called with the current position of replay. Optional.
 	Replayed func(wal.LSN)
 
 	begun  time.Time
 	config pgconf.Config
 }
 
-// LogName is the file in the data directory that takes what a server logs when it is started by Start, unless it is
+// LogName is the file in the data directory for the log of a server that Start starts, unless the server is
 // configured to log elsewhere.
 const LogName = "walkeep.start.log"
 
-// poll is how often a recovering server is looked at.
+// poll is the interval of the checks on a recovering server.
 const poll = 100 * time.Millisecond
 
-// longest is the longest time that pg_ctl can wait, in seconds: it counts tenths of them in an int.
+// longest is the longest time that pg_ctl can wait, in seconds: it counts tenths of seconds in an int.
 const longest = "200000000"
 
 // Check reports whether a server of a major version can be started, and returns the directory of its programs.
@@ -66,12 +66,12 @@ func Check(ctx context.Context, bindir string, major int) (string, error) {
 	return Bindir(ctx, bindir, major)
 }
 
-// isOdd reports whether pg_ctl cannot start a server in a directory that it is told with -D: it starts the server through
-// a shell, and puts the name between double quotes there (start_postmaster in src/bin/pg_ctl/pg_ctl.c). PGDATA is not
-// touched by a shell.
+// isOdd reports whether pg_ctl cannot start a server with this directory as -D: it starts the server through a shell,
+// and puts the name between double quotes there (start_postmaster in src/bin/pg_ctl/pg_ctl.c). No shell reads PGDATA.
 func isOdd(dir string) bool { return runtime.GOOS != "windows" && strings.ContainsAny(dir, "\"$`\\") }
 
-// Command is the line for a shell that starts the server of a data directory of a major version. bindir may be empty.
+// Command returns the shell command that starts the server of a data directory of a major version. bindir may be
+// empty.
 func Command(bindir, dir string, major int) string {
 	words := []string{filepath.Join(bindir, "pg_ctl")}
 	log := filepath.Join(dir, LogName)
@@ -92,9 +92,8 @@ func Command(bindir, dir string, major int) string {
 	return line
 }
 
-// Start starts the server, waits until it has recovered, and says how it ended: open, paused or shut down; a standby is
-// waited for until it is [Hot] or [Warm]. When ctx ends
-// before, the server goes on.
+// Start starts the server, waits until it has recovered, and returns the outcome: open, paused or shut down; [Hot] or
+// [Warm] for a standby. If ctx ends before, the server keeps running.
 func Start(ctx context.Context, s Server) (string, error) {
 	bindir, err := Check(ctx, s.Bindir, s.Plan.Backup.Major)
 	if err != nil {
@@ -110,7 +109,7 @@ func Start(ctx context.Context, s Server) (string, error) {
 		return "", err
 	}
 	defer log.Close()
-	// pg_ctl waits: it knows best whether the server that it has started lives.
+	// pg_ctl waits, because it reliably detects that the server that it has started has ended.
 	cmd := exec.CommandContext(ctx, Program(bindir, "pg_ctl"), "start", "-l", LogName, "-w", "-t", longest)
 	cmd.Dir = s.Dir
 	if isOdd(s.Dir) {
@@ -121,7 +120,7 @@ func Start(ctx context.Context, s Server) (string, error) {
 	if arguments := append(s.config.Arguments(s.Dir), s.Arguments...); len(arguments) > 0 {
 		cmd.Args = append(cmd.Args, "-o", cli.Line(arguments...)) // a shell reads them
 	}
-	cmd.Stdout, cmd.Stderr = log, log // not a pipe, which the server would hold open
+	cmd.Stdout, cmd.Stderr = log, log // not a pipe, which the server would keep open
 	if err := cmd.Start(); err != nil {
 		return "", err
 	}
@@ -130,7 +129,7 @@ func Start(ctx context.Context, s Server) (string, error) {
 	return s.wait(ctx, ready)
 }
 
-// wait waits until the server has recovered. ready says when it accepts connections, or that it will not.
+// wait waits until the server has recovered. ready receives pg_ctl's result: nil when the server accepts connections.
 func (s *Server) wait(ctx context.Context, ready <-chan error) (string, error) {
 	tick := time.NewTicker(poll)
 	defer tick.Stop()
@@ -162,7 +161,7 @@ func (s *Server) wait(ctx context.Context, ready <-chan error) (string, error) {
 	}
 }
 
-// outcome asks how far recovery is; nothing if it goes on.
+// outcome returns the outcome of recovery; an empty string if it has not ended.
 func (s *Server) outcome(ctx context.Context) (string, error) {
 	p, err := pgdata.ReadPostmaster(s.Dir)
 	if err != nil || !host.Running(p.PID) {
@@ -182,7 +181,7 @@ func (s *Server) outcome(ctx context.Context) (string, error) {
 		return "", low
 	}
 	if s.isWarm() {
-		return "", nil // nobody can ask it
+		return "", nil // it accepts no connections
 	}
 	pauses := s.Plan.Target.Kind != archive.ToLatest && s.Action == "pause"
 	c, err := pgserver.ConnectAt(ctx, s.Conninfo, p.Host, p.Port)
@@ -197,11 +196,12 @@ func (s *Server) outcome(ctx context.Context) (string, error) {
 	case pauses:
 		return "", fmt.Errorf("%w: %w", ErrNoAnswer, err)
 	}
-	return "", nil // the control file says when it has recovered
+	return "", nil // the control file shows when it has recovered
 }
 
-// tooLow says which setting has stopped the replay. A server that lets people connect pauses at the record that asks for
-// more than it is set to, for good (14 and newer; older ones end), and its control file knows what that was.
+// tooLow returns an error that names the setting that has stopped the replay. A server with hot_standby pauses for
+// good at a record that needs a higher value (14 and newer; older ones end), and its control file contains that
+// value.
 func (s *Server) tooLow() error {
 	needed, err := pgdata.ReadLimits(s.Dir)
 	if err != nil || s.isWarm() {
@@ -213,28 +213,28 @@ func (s *Server) tooLow() error {
 	return nil
 }
 
-// paused asks whether the replay has paused, and whether that is at the target, where it is to pause.
+// paused determines whether the replay has paused, and whether it paused at its target.
 func (s *Server) paused(ctx context.Context, c *pgserver.Conn, pauses bool) (string, error) {
 	var paused bool
 	var at string
 	err := c.QueryRow(ctx, `SELECT CASE WHEN pg_is_in_recovery() THEN pg_is_wal_replay_paused() ELSE false END,
 		coalesce(pg_last_wal_replay_lsn()::text, '0/0')`).Scan(&paused, &at)
 	if err != nil || !paused {
-		return "", nil // recovery may have ended in between; the next look will tell
+		return "", nil // recovery may have ended in between; the next check finds out
 	}
 	lsn, err := wal.ParseLSN(at)
 	if err != nil {
 		return "", err
 	}
-	// It pauses before a record, or after one: a page's header may lie between that and the position of the plan.
+	// The server's position and that of the plan can differ by a page's header.
 	const header = 64
 	if !pauses || lsn+header < s.Plan.At || s.Plan.Target.Kind == archive.ToImmediate && lsn < s.Plan.From {
-		return "", fmt.Errorf("%w: somebody has paused it at %s", ErrPaused, lsn)
+		return "", fmt.Errorf("%w: another session paused it at %s", ErrPaused, lsn)
 	}
 	return "paused", nil
 }
 
-// stopped says why the server has stopped. It may have been told to.
+// stopped returns the outcome or the error of a server that has stopped.
 func (s *Server) stopped(ctx context.Context) (string, error) {
 	if ctx.Err() != nil {
 		return "", ctx.Err()
@@ -248,8 +248,8 @@ func (s *Server) stopped(ctx context.Context) (string, error) {
 	return "", fmt.Errorf("%w: see its log", ErrStopped)
 }
 
-// mayShutDown tells whether the server shuts down at its target: also where it is to pause, but lets nobody look
-// (hot_standby = off).
+// mayShutDown reports whether the server shuts down at its target. It does so for the action pause, too, if it
+// accepts no connections (hot_standby = off).
 func (s *Server) mayShutDown() bool {
 	if s.Standby {
 		return false
@@ -260,7 +260,7 @@ func (s *Server) mayShutDown() bool {
 	return s.isWarm()
 }
 
-// isWarm tells whether the server lets nobody look before recovery has ended.
+// isWarm reports whether the server accepts no connections before recovery has ended.
 func (s *Server) isWarm() bool {
 	return pgconf.IsOff(s.config.Effective(s.Dir)["hot_standby"])
 }
@@ -280,7 +280,7 @@ func (s *Server) report() {
 	}
 }
 
-// recovering finds the segment that a server replays, which the title of its startup process says (Linux).
+// recovering returns the segment that a server replays, from the title of its startup process (Linux).
 func recovering(postmaster int) (wal.Name, bool) {
 	pid := strconv.Itoa(postmaster)
 	children, err := os.ReadFile(filepath.Join("/proc", pid, "task", pid, "children"))

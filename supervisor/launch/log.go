@@ -12,10 +12,11 @@ import (
 	"walkeep/supervisor/pgconf"
 )
 
-// maxTail is how much of a log's end is looked at, in bytes.
+// maxTail is how many bytes of a log's end are read.
 const maxTail = 256 << 10
 
-// lastWords finds the last line in the server's newest log, since a time, that says why it has stopped; nothing if none does.
+// lastWords returns the last line in the server's newest log since a time that gives the reason for its end; an empty
+// string if there is none.
 func lastWords(dir string, c pgconf.Config, since time.Time) string {
 	at := c.Effective(dir)["log_directory"]
 	if at == "" || c.Foreign && filepath.IsAbs(at) {
@@ -36,7 +37,7 @@ func lastWords(dir string, c pgconf.Config, since time.Time) string {
 			return last
 		}
 	}
-	// Before its log is set up, a server says why it stops without a severity. pg_ctl writes to the same file.
+	// Before its log is set up, a server writes errors without a severity. pg_ctl writes to the same file.
 	lines := strings.Split(own, "\n")
 	for _, line := range slices.Backward(lines) {
 		line = strings.TrimSpace(chatter.ReplaceAllString(line, ""))
@@ -47,10 +48,10 @@ func lastWords(dir string, c pgconf.Config, since time.Time) string {
 	return ""
 }
 
-// chatter is what pg_ctl says.
+// chatter matches pg_ctl's own messages.
 var chatter = regexp.MustCompile(`^waiting for server to start\.*|stopped waiting$|pg_ctl: could not start server.*|^Examine the log output\.$`)
 
-// newestFile is the file in a directory that was changed last, if since a time.
+// newestFile returns the file in a directory that was changed last, if that was after a time.
 func newestFile(dir string, at time.Time) string {
 	entries, _ := os.ReadDir(dir)
 	newest := ""
@@ -76,7 +77,7 @@ func tail(file string) string {
 	return string(content)
 }
 
-// fields splits what the kernel separates by spaces or zeros.
+// fields splits fields that the kernel separates by spaces or zeros.
 func fields(b []byte) []string {
 	return strings.FieldsFunc(string(b), func(r rune) bool { return r == 0 || r == ' ' || r == '\n' })
 }

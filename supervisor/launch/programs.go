@@ -11,11 +11,11 @@ import (
 	"strconv"
 )
 
-// ErrNoProgram says that PostgreSQL's programs of a major version were not found.
+// ErrNoProgram reports that PostgreSQL's programs of a major version were not found.
 var ErrNoProgram = errors.New("PostgreSQL's programs were not found")
 
-// Bindir finds the directory of PostgreSQL's programs of a major version: the one that is given, or one of the places
-// where systems install them, or that of the pg_ctl on the PATH.
+// Bindir returns the directory of PostgreSQL's programs of a major version: the given one, or one of the places where
+// systems install them, or that of the pg_ctl on the PATH.
 func Bindir(ctx context.Context, given string, major int) (string, error) {
 	if given != "" {
 		if err := checkMajor(ctx, given, major); err != nil {
@@ -41,7 +41,8 @@ func Bindir(ctx context.Context, given string, major int) (string, error) {
 	return "", fmt.Errorf("%w: none of version %d in the usual places or on the PATH", ErrNoProgram, major)
 }
 
-// usualPlaces are where the packages of Debian, Red Hat, Homebrew and Windows have a major version.
+// usualPlaces are the directories in which the packages of Debian, Red Hat, Homebrew and Windows install a major
+// version.
 var usualPlaces = []string{
 	"/usr/lib/postgresql/%d/bin", "/usr/pgsql-%d/bin", "/usr/lib/postgresql%d/bin", "/opt/homebrew/opt/postgresql@%d/bin",
 	"/usr/local/opt/postgresql@%d/bin", `C:\Program Files\PostgreSQL\%d\bin`,
@@ -61,7 +62,7 @@ func checkMajor(ctx context.Context, dir string, major int) error {
 	return nil
 }
 
-// Program is the path of one of PostgreSQL's programs.
+// Program returns the path of one of PostgreSQL's programs.
 func Program(bindir, name string) string {
 	if runtime.GOOS == "windows" {
 		name += ".exe"

@@ -12,10 +12,10 @@ import (
 // Outcomes of [Start] for a standby.
 const (
 	Hot  = "hot"  // it is consistent, and accepts connections
-	Warm = "warm" // it replays, and lets nobody look (hot_standby = off)
+	Warm = "warm" // it replays, and accepts no connections (hot_standby = off)
 )
 
-// following says how a standby, of which pg_ctl says that it runs, goes on, and reports how far it has replayed.
+// following returns the outcome of a standby that pg_ctl has found running, and reports how far it has replayed.
 func (s *Server) following(ctx context.Context, p pgdata.Postmaster) (string, error) {
 	outcome := Hot
 	if s.isWarm() {
@@ -32,10 +32,10 @@ func (s *Server) following(ctx context.Context, p pgdata.Postmaster) (string, er
 	} else if ctx.Err() != nil {
 		return "", ctx.Err()
 	}
-	// The control file knows a position that is not far behind.
+	// The control file has a position that is not far behind.
 	c, err := pgdata.ReadControl(s.Dir)
 	if errors.Is(err, pgdata.ErrControlVersion) {
-		return outcome, nil // the server of a version to come runs, and that is all that can be said
+		return outcome, nil // the format is that of a newer version; only that the server runs is known
 	}
 	if err != nil {
 		return "", errors.Join(ErrStopped, err)

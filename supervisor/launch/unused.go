@@ -10,17 +10,17 @@ import (
 	"walkeep/common/pgdata"
 )
 
-// ErrInUse says that a server runs on the data directory, or may.
+// ErrInUse reports that a server runs, or may run, on the data directory.
 var ErrInUse = errors.New("is in use")
 
-// CheckUnused fails with [ErrInUse] if a server runs on the data directory, or may.
+// CheckUnused fails with [ErrInUse] if a server runs, or may run, on the data directory.
 func CheckUnused(dir string) error {
 	p, err := pgdata.ReadPostmaster(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("%s %w, as far as can be told: %w", dir, ErrInUse, err)
+		return fmt.Errorf("%s %w, as far as walkeep can determine: %w", dir, ErrInUse, err)
 	}
 	pid := max(p.PID, -p.PID)
 	if runs(pid, dir) {
@@ -32,7 +32,7 @@ func CheckUnused(dir string) error {
 	return nil
 }
 
-// Served tells whether a server runs on a data directory.
+// Served reports whether a server runs on a data directory.
 func Served(dir string) bool {
 	p, err := pgdata.ReadPostmaster(dir)
 	return err == nil && (runs(max(p.PID, -p.PID), dir) || p.Listens()) // it is negative in single-user mode
@@ -40,7 +40,7 @@ func Served(dir string) bool {
 
 func runs(pid int, dir string) bool { return host.Running(pid) && !runsElsewhere(pid, dir) }
 
-// runsElsewhere tells whether it is known that a process is not the server of a data directory: a server's working
+// runsElsewhere reports whether a process is known not to be the server of a data directory: a server's working
 // directory is its data directory, and process ids are used again.
 func runsElsewhere(pid int, dir string) bool {
 	cwd, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid))

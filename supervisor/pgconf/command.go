@@ -7,14 +7,15 @@ import (
 	"walkeep/common/cli"
 )
 
-// CommandWord quotes a path for the shell, and its percent signs for PostgreSQL, which replaces those, so that it can stand
-// in archive_command or restore_command.
+// CommandWord quotes a path for archive_command or restore_command: for the shell, and its percent signs for
+// PostgreSQL, which replaces those.
 func CommandWord(path string) string {
 	return strings.ReplaceAll(cli.Word(path), "%", "%%")
 }
 
-// CommandWords is the inverse for all words of a command: what the shell makes of it, with percent signs as PostgreSQL
-// reads them. It is false for a command that does more than to call a program with arguments that are known.
+// CommandWords is the inverse for all words of a command: it returns the words that the shell passes on, with percent
+// signs as PostgreSQL reads them. The bool is false for a command that does more than call a program with constant
+// arguments.
 func CommandWords(command string) ([]string, bool) {
 	var words []string
 	var word strings.Builder

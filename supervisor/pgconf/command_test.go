@@ -10,7 +10,7 @@ import (
 	"walkeep/supervisor/pgconf"
 )
 
-// What is quoted is what the shell gives to the program, once PostgreSQL has replaced its percent signs.
+// The shell gives the quoted paths to the program unchanged, after PostgreSQL has replaced the percent signs.
 func TestCommandWord(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("needs a shell")
@@ -37,7 +37,7 @@ func TestCommandWord(t *testing.T) {
 func TestCommandWords(t *testing.T) {
 	for _, test := range []struct {
 		command string
-		want    []string // nil: it is not plain
+		want    []string // nil: the command is not plain
 	}{
 		{`a b  c`, []string{"a", "b", "c"}},
 		{` "a b" 'c d' ''`, []string{"a b", "c d", ""}},

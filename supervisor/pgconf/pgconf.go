@@ -1,10 +1,11 @@
-// Package pgconf reads and writes the files that configure a PostgreSQL server: it finds those that count for a data
-// directory, and knows what they set. It writes and reads commands as archive_command and restore_command hold them.
+// Package pgconf reads and writes the files that configure a PostgreSQL server: it finds those that a data
+// directory's server reads, and returns their settings. It quotes and parses the commands in archive_command and
+// restore_command.
 //
-// Debian's tools keep a cluster's configuration outside of its data directory. It is used for a restored directory, too, but
-// then it can be that of another cluster, so that a server must be told each place that it may use.
+// Debian's tools keep a cluster's configuration outside of its data directory. A restored directory uses it, too, but
+// then it can be that of another cluster, so that a server must be given each place that it may use.
 //
-// The functions read files and keep nothing; they may be called concurrently.
+// The functions read files and keep no state; they may be called concurrently.
 package pgconf
 
 import (
@@ -16,13 +17,14 @@ import (
 	"walkeep/common/pgdata"
 )
 
-// ErrNone says that no configuration was found. Without one a server cannot be started.
+// ErrNone reports that no configuration was found. A server cannot be started without one.
 var ErrNone = errors.New("the backup has no postgresql.conf, and none was found for it")
 
-// A Config is what the server of a data directory is set to by its postgresql.conf and the files that this includes.
+// A Config is the configuration of a data directory's server: its postgresql.conf and the files that this includes.
 type Config struct {
 	File string // postgresql.conf; empty if none was found
-	// Foreign: the file names another data directory, or none. It is that of another cluster, or was found by its version.
+	// Foreign reports whether the file names another data directory or none, so that it belongs to another cluster,
+	// or was found by its version.
 	Foreign  bool
 	Settings map[string]string // by their names in lower case
 	Err      error             // why the file could not be read; nil if it could
@@ -31,7 +33,8 @@ type Config struct {
 // AutoConf is the file in the data directory that ALTER SYSTEM writes.
 const AutoConf = "postgresql.auto.conf"
 
-// Root is where Debian's tools keep the configuration of clusters, in VERSION/CLUSTER (PgCommon.pm of postgresql-common).
+// Root returns the directory in which Debian's tools keep the configuration of clusters, in VERSION/CLUSTER
+// (PgCommon.pm of postgresql-common).
 func Root() string {
 	if root := os.Getenv("PG_CLUSTER_CONF_ROOT"); root != "" {
 		return root
@@ -39,8 +42,8 @@ func Root() string {
 	return "/etc/postgresql"
 }
 
-// Find finds the configuration of a data directory: in it, or where Debian's tools have it. There it is that of the
-// cluster with this data directory, or else the only one of this version.
+// Find finds the configuration of a data directory: in it, or in Debian's place. There it is that of the cluster with
+// this data directory, or else the only one of this version.
 func Find(dir string, major int) Config {
 	if file := filepath.Join(dir, "postgresql.conf"); isFile(file) {
 		c := read(file)
@@ -82,8 +85,8 @@ func (c Config) leadsTo(dir string) bool {
 	return err == nil && real == dir
 }
 
-// Arguments are the settings with which a server uses this configuration and this data directory, and writes to no place
-// of the cluster that the configuration may be of.
+// Arguments returns the command-line settings with which a server uses this configuration and this data directory,
+// and writes to no place of the cluster that the configuration may belong to.
 func (c Config) Arguments(dir string) []string {
 	var all []string
 	set := func(name, value string) { all = append(all, "-c", name+"="+value) }
@@ -107,7 +110,7 @@ func (c Config) Arguments(dir string) []string {
 	return all
 }
 
-// Elsewhere are the settings by which a server writes outside of its data directory, with values with which it does not.
+// Elsewhere returns the settings by which a server writes outside of its data directory, with values that prevent it.
 func (c Config) Elsewhere(dir string) []Setting {
 	var all []Setting
 	for _, s := range []Setting{{"external_pid_file", ""}, {"log_directory", "log"}, {"stats_temp_directory", "pg_stat_tmp"}} {

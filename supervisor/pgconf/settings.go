@@ -11,12 +11,12 @@ import (
 // A Setting is a line of a configuration file.
 type Setting struct{ Name, Value string }
 
-// Set is the setting of a name to a value.
+// Set returns the setting of a name to a value.
 func Set(name, value string) Setting { return Setting{name, value} }
 
 func (s Setting) String() string { return s.Name + " = " + Quote(s.Value) }
 
-// Quote writes a value as PostgreSQL's configuration files want it.
+// Quote quotes a value for PostgreSQL's configuration files.
 func Quote(value string) string {
 	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `''`).Replace(value) + "'"
 }
@@ -30,10 +30,11 @@ func IsOff(value string) bool {
 	return false
 }
 
-// Effective are the settings that the server of a data directory starts with: those of postgresql.auto.conf override those of c.
+// Effective returns the settings that the server of a data directory starts with: those of postgresql.auto.conf
+// override those of c.
 func (c Config) Effective(dir string) map[string]string {
 	set := maps.Clone(c.Settings)
-	auto := read(filepath.Join(dir, AutoConf)) // what cannot be read leaves the rest
+	auto := read(filepath.Join(dir, AutoConf)) // an unreadable file leaves the rest
 	if set == nil {
 		set = make(map[string]string)
 	}
