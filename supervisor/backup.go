@@ -26,14 +26,19 @@ The role needs REPLICATION and pg_monitor.`
 
 func backupCommand() command {
 	var o struct {
-		Type string `long:"type" choice:"full" default:"full" description:"what to take"`
+		Type string `long:"type" value-name:"[full]" default:"full" description:"what to take"`
 	}
 	return command{
 		Subcommand: config.Subcommand{
 			Name: "backup", Short: "take a base backup", About: aboutBackup, Options: &o,
 			Parts: func(c *config.Config) []any { return []any{&c.Backup, &c.Compression, &c.Effort} },
 		},
-		run: takeBackup,
+		run: func(ctx context.Context, e *env) error {
+			if o.Type != "full" {
+				return usage(fmt.Errorf("--type is full, not %q", o.Type))
+			}
+			return takeBackup(ctx, e)
+		},
 	}
 }
 

@@ -85,6 +85,9 @@ type planned struct {
 // plan takes a lease and finds the way to a target. An archive that cannot be written to can be read all the same. Learn, if it
 // is given, may complete what the archive knows.
 func (e *env) plan(ctx context.Context, a *archive.Archive, kind string, o *targetOptions, id string, learn func(*archive.Inventory)) (_ *planned, err error) {
+	if _, err := a.Identity(ctx); err != nil {
+		return nil, err // nothing is written into a directory that is no archive
+	}
 	held, err := a.Hold(ctx, archive.Lease{Kind: kind})
 	if err != nil {
 		if ctx.Err() != nil || errors.Is(err, storage.ErrUnavailable) {
