@@ -46,7 +46,7 @@ func (r *runner) watch(c config.Config) service.Part {
 
 // look looks once.
 func (r *runner) look(ctx context.Context, c config.Config, log *slog.Logger) error {
-	found := metrics.Look{At: time.Now(), Check: report.Critical}
+	found := metrics.Snapshot{At: time.Now(), Check: report.Critical}
 	e := &env{Config: c}
 	a, err := e.open()
 	if err == nil {
@@ -67,7 +67,7 @@ func (r *runner) look(ctx context.Context, c config.Config, log *slog.Logger) er
 			r.repair(ctx, found.Report)
 		}
 	}
-	r.metrics.Look(found)
+	r.metrics.Record(found)
 	if errors.Is(err, archive.ErrUnbound) {
 		log.Debug("the archive is empty")
 		return nil

@@ -11,17 +11,17 @@ import (
 	"walkeep/supervisor/report"
 )
 
-// A Look is what was found when the archive and its server were looked at.
-type Look struct {
+// A Snapshot is the state of the archive and its server at one time.
+type Snapshot struct {
 	At   time.Time
 	Took time.Duration
-	// Report is nil if the archive could not be read: then there is nothing to tell of it, least of all old figures.
+	// Report is nil if the archive could not be read. Then no metrics of the archive are served, not even old ones.
 	Report *report.Report
-	Check  report.State // as the command check judges
+	Check  report.State // the result of the command check
 }
 
-// looks tells Prometheus what the last look has found.
-type looks struct {
+// snapshots serves the metrics of the last snapshot.
+type snapshots struct {
 	mu   sync.Mutex
 	last []prometheus.Metric
 
@@ -39,11 +39,11 @@ type looks struct {
 	serverUp, archived, failed, lastArchived, lag, ready *prometheus.Desc
 }
 
-func newLooks() *looks {
+func newSnapshots() *snapshots {
 	d := func(name, help string, labels ...string) *prometheus.Desc {
 		return prometheus.NewDesc("walkeep_"+name, help, labels, nil)
 	}
-	return &looks{
+	return &snapshots{
 		up:   d("archive_up", "Whether the archive could be read when it was last looked at."),
 		at:   d("archive_look_timestamp_seconds", "When the archive was last looked at."),
 		took: d("archive_look_duration_seconds", "How long that took."),
@@ -95,11 +95,11 @@ func newLooks() *looks {
 	}
 }
 
-// Describe implements [prometheus.Collector]. What there is to collect depends on what is found.
-func (l *looks) Describe(chan<- *prometheus.Desc) {}
+// Describe implements [prometheus.Collector]. It describes nothing, because the metrics depend on the snapshot.
+func (l *snapshots) Describe(chan<- *prometheus.Desc) {}
 
 // Collect implements [prometheus.Collector].
-func (l *looks) Collect(to chan<- prometheus.Metric) {
+func (l *snapshots) Collect(to chan<- prometheus.Metric) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, m := range l.last {
@@ -107,14 +107,14 @@ func (l *looks) Collect(to chan<- prometheus.Metric) {
 	}
 }
 
-// take makes metrics of a look, once for however many requests.
-func (l *looks) take(look Look) {
+// record makes metrics of a snapshot, once for all requests.
+func (l *snapshots) record(found Snapshot) {
 	s := new(figures)
-	s.gauge(l.up, truth(look.Report != nil))
-	s.gauge(l.at, seconds(look.At))
-	s.gauge(l.took, look.Took.Seconds())
-	s.gauge(l.check, float64(look.Check))
-	if r := look.Report; r != nil {
+	s.gauge(l.up, truth(found.Report != nil))
+	s.gauge(l.at, seconds(found.At))
+	s.gauge(l.took, found.Took.Seconds())
+	s.gauge(l.check, float64(found.Check))
+	if r := found.Report; r != nil {
 		l.takeBackups(s, r)
 		l.takeWAL(s, r)
 		l.takeServer(s, r.Server)
@@ -141,7 +141,7 @@ func (l *looks) take(look Look) {
 	l.last = *s
 }
 
-func (l *looks) takeBackups(s *figures, r *report.Report) {
+func (l *snapshots) takeBackups(s *figures, r *report.Report) {
 	restorable := 0
 	for _, b := range r.Backups {
 		if b.Restorable {
@@ -159,7 +159,7 @@ func (l *looks) takeBackups(s *figures, r *report.Report) {
 	}
 }
 
-func (l *looks) takeWAL(s *figures, r *report.Report) {
+func (l *snapshots) takeWAL(s *figures, r *report.Report) {
 	for _, t := range r.Timelines {
 		var segments uint64
 		for _, one := range t.Ranges {
@@ -184,7 +184,7 @@ func (l *looks) takeWAL(s *figures, r *report.Report) {
 	}
 }
 
-func (l *looks) takeServer(s *figures, v *report.Server) {
+func (l *snapshots) takeServer(s *figures, v *report.Server) {
 	s.gauge(l.serverUp, truth(v != nil))
 	if v == nil {
 		return
@@ -203,7 +203,7 @@ func (l *looks) takeServer(s *figures, v *report.Server) {
 	l.takeReplay(s, v.Replay)
 }
 
-func (l *looks) takeReplay(s *figures, r *report.Replay) {
+func (l *snapshots) takeReplay(s *figures, r *report.Replay) {
 	if r == nil {
 		return
 	}
@@ -231,14 +231,14 @@ func (s *figures) counter(d *prometheus.Desc, value float64) {
 	*s = append(*s, prometheus.MustNewConstMetric(d, prometheus.CounterValue, value))
 }
 
-// position tells an LSN in bytes.
+// position adds an LSN in bytes.
 func (s *figures) position(d *prometheus.Desc, text string, labels ...string) {
 	if lsn, err := wal.ParseLSN(text); err == nil {
 		s.gauge(d, float64(lsn), labels...)
 	}
 }
 
-// timeline is a timeline as the server's functions say it.
+// timeline formats a timeline as the server's functions do.
 func timeline(t uint32) string { return strconv.FormatUint(uint64(t), 10) }
 
 func truth(b bool) float64 {

@@ -1,4 +1,5 @@
-// Package metrics tells Prometheus how the archive and the supervisor's tasks stand. docs/metrics.md explains each metric.
+// Package metrics serves the state of the archive and of the supervisor's tasks to Prometheus. docs/metrics.md
+// explains each metric.
 package metrics
 
 import (
@@ -14,19 +15,19 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 )
 
-// stopLimit is how long requests have to end when the server is stopped.
+// stopLimit is how long requests may take to end when the server is stopped.
 const stopLimit = 2 * time.Second
 
-// Metrics are what is told.
+// Metrics are the served metrics. The methods may be called concurrently.
 type Metrics struct {
-	registry *prometheus.Registry
-	runs     *prometheus.CounterVec
-	success  *prometheus.GaugeVec
-	took     *prometheus.GaugeVec
-	looks    *looks
+	registry  *prometheus.Registry
+	runs      *prometheus.CounterVec
+	success   *prometheus.GaugeVec
+	took      *prometheus.GaugeVec
+	snapshots *snapshots
 }
 
-// New makes metrics that know nothing yet but the program's version and the tasks' names.
+// New returns metrics with the program's version alone.
 func New(version string) *Metrics {
 	m := &Metrics{
 		registry: prometheus.NewRegistry(),
@@ -39,15 +40,15 @@ func New(version string) *Metrics {
 		took: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "walkeep_task_duration_seconds", Help: "How long the last run of a task took.",
 		}, []string{"task"}),
-		looks: newLooks(),
+		snapshots: newSnapshots(),
 	}
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "walkeep_build_info", Help: "Always 1."}, []string{"version"})
 	build.WithLabelValues(version).Set(1)
-	m.registry.MustRegister(build, m.runs, m.success, m.took, m.looks)
+	m.registry.MustRegister(build, m.runs, m.success, m.took, m.snapshots)
 	return m
 }
 
-// Done takes note of a run of a task.
+// Done records a run of a task.
 func (m *Metrics) Done(task string, ended time.Time, took time.Duration, err error) {
 	result := "success"
 	if err != nil {
@@ -59,10 +60,10 @@ func (m *Metrics) Done(task string, ended time.Time, took time.Duration, err err
 	m.took.WithLabelValues(task).Set(took.Seconds())
 }
 
-// Look takes note of how the archive stands.
-func (m *Metrics) Look(l Look) { m.looks.take(l) }
+// Record records a snapshot, in place of the previous one.
+func (m *Metrics) Record(s Snapshot) { m.snapshots.record(s) }
 
-// Handler answers requests.
+// Handler returns the handler for /metrics, and for / a line that points there.
 func (m *Metrics) Handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}))
@@ -72,7 +73,7 @@ func (m *Metrics) Handler() http.Handler {
 	return mux
 }
 
-// Serve answers at an address until the context ends.
+// Serve serves the metrics at an address until the context ends.
 func (m *Metrics) Serve(ctx context.Context, address string, log *slog.Logger) error {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 	if err != nil {

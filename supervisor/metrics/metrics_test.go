@@ -17,7 +17,7 @@ import (
 	"walkeep/supervisor/report"
 )
 
-// scrape asks for the metrics and gives their lines without comments.
+// scrape requests the metrics and returns their lines without comments.
 func scrape(t *testing.T, m *metrics.Metrics) []string {
 	t.Helper()
 	w := httptest.NewRecorder()
@@ -51,7 +51,7 @@ func expect(t *testing.T, got []string, want ...string) {
 
 var began = time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
 
-// found is a report on an archive with three backups, of which the last cannot be restored.
+// found returns a report on an archive with three backups, of which the last cannot be restored.
 func found() *report.Report {
 	b := func(after time.Duration, restorable bool) report.Backup {
 		return report.Backup{
@@ -94,7 +94,7 @@ func TestMetrics(t *testing.T) {
 	}
 	expect(t, scrape(t, m), tasks...)
 
-	m.Look(metrics.Look{At: began, Took: time.Second, Report: found(), Check: report.Warning})
+	m.Record(metrics.Snapshot{At: began, Took: time.Second, Report: found(), Check: report.Warning})
 	looked := append(slices.Clone(tasks), "walkeep_archive_look_timestamp_seconds 1.772600767e+09", "walkeep_archive_look_duration_seconds 1")
 	figures := append(slices.Clone(looked), "walkeep_archive_up 1", "walkeep_check_status 1",
 		"walkeep_backups 3", "walkeep_backups_restorable 2", "walkeep_backups_unfinished 1",
@@ -118,20 +118,20 @@ func TestMetrics(t *testing.T) {
 		"walkeep_standby_replayed_lsn_bytes 16", "walkeep_standby_lag_bytes 77", "walkeep_standby_lag_seconds 2.5",
 	)...)
 
-	// What is not known is not told, and old figures least of all.
+	// Without a report no figures of the archive are served, not even old ones.
 	r := found()
 	r.Server = nil
-	m.Look(metrics.Look{At: began, Took: time.Second, Report: r, Check: report.Warning})
+	m.Record(metrics.Snapshot{At: began, Took: time.Second, Report: r, Check: report.Warning})
 	expect(t, scrape(t, m), append(figures, "walkeep_server_up 0")...)
-	m.Look(metrics.Look{At: began, Took: time.Second, Check: report.Critical})
+	m.Record(metrics.Snapshot{At: began, Took: time.Second, Check: report.Critical})
 	expect(t, scrape(t, m), append(looked, "walkeep_archive_up 0", "walkeep_check_status 2")...)
 }
 
-// Each metric is explained in the documentation, and nothing else is.
+// Each metric is explained in the documentation, and the documentation explains no other.
 func TestDocumentation(t *testing.T) {
 	m := metrics.New("1")
 	m.Done("backup", began, time.Second, nil)
-	m.Look(metrics.Look{At: began, Report: found()})
+	m.Record(metrics.Snapshot{At: began, Report: found()})
 	var served []string
 	for _, line := range scrape(t, m) {
 		served = append(served, regexp.MustCompile(`^\w+`).FindString(line))
@@ -166,12 +166,12 @@ func TestServe(t *testing.T) {
 	}
 }
 
-// TestGolden holds the whole text that is served, with types and explanations.
+// TestGolden compares the whole text that is served, with types and explanations, with a golden file.
 func TestGolden(t *testing.T) {
 	m := metrics.New("1.2.3")
 	m.Done("backup", began, 3*time.Second, nil)
 	m.Done("cleanup", began, time.Second, errors.New("bad"))
-	m.Look(metrics.Look{At: began, Took: time.Second, Report: found(), Check: report.Warning})
+	m.Record(metrics.Snapshot{At: began, Took: time.Second, Report: found(), Check: report.Warning})
 	w := httptest.NewRecorder()
 	m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 	cmdtest.Golden(t, "testdata/metrics.golden", w.Body.String())

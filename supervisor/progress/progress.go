@@ -1,4 +1,4 @@
-// Package progress shows how far long work has come: a bar on a terminal, and a line now and then elsewhere.
+// Package progress shows the progress of long work: a bar on a terminal, or else a line every 10 seconds.
 package progress
 
 import (
@@ -12,7 +12,7 @@ import (
 	"golang.org/x/term"
 )
 
-// interval is how often a line is written where there is no terminal.
+// interval is the time between two lines where there is no terminal.
 const interval = 10 * time.Second
 
 // A Bar counts bytes. Its methods may be called concurrently; those of a nil Bar do nothing.
@@ -20,14 +20,14 @@ type Bar struct {
 	mu    sync.Mutex
 	w     io.Writer
 	what  string
-	total int64 // bytes; 0 if it is not known
+	total int64 // bytes; 0 if unknown
 	done  int64
 	begun time.Time
 	next  time.Time // of the next line
 	bar   *progressbar.ProgressBar
 }
 
-// New begins to show work on total bytes (0 if that is not known) on w, usually standard error.
+// New begins to show work on total bytes (0 if unknown) on w, usually standard error.
 func New(w io.Writer, what string, total int64) *Bar {
 	now := time.Now()
 	b := &Bar{w: w, what: what, total: total, begun: now, next: now.Add(interval)}
@@ -52,7 +52,7 @@ func (b *Bar) Add(n int64) {
 	defer b.mu.Unlock()
 	b.done += n
 	if b.bar != nil {
-		// The server's estimate of the total can be too small; a bar that is full would fail.
+		// The server's estimate of the total can be too small, and a full bar would fail.
 		if b.total > 0 && b.done > b.total {
 			b.total = b.done
 			b.bar.ChangeMax64(b.total)
@@ -90,7 +90,7 @@ func (b *Bar) Done() {
 	}
 }
 
-// Bytes is a number of bytes for people: 1.5 GB, in powers of 1024 as PostgreSQL counts.
+// Bytes formats a number of bytes for people: 1.5 GB, in powers of 1024 as PostgreSQL counts.
 func Bytes(n int64) string {
 	units := []string{"B", "kB", "MB", "GB", "TB", "PB"}
 	f, i := float64(n), 0

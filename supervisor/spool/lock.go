@@ -11,20 +11,21 @@ import (
 	"walkeep/common/host"
 )
 
-// Errors of the locks, to be found with errors.Is.
+// Errors of the locks, to be found with errors.Is. They last until the other process ends.
 var (
-	// ErrLocked says that another supervisor of this host works on the spool.
+	// ErrLocked reports that another supervisor of this host works on the spool.
 	ErrLocked = errors.New("another supervisor runs on this host with this spool")
-	// ErrStreaming says that another supervisor streams into the spool.
+	// ErrStreaming reports that another supervisor streams into the spool.
 	ErrStreaming = errors.New("another supervisor streams into this archive")
 )
 
-// Lock makes sure that one supervisor of this host works on the spool; those of other hosts are not its concern. The lock
-// lasts until the file is closed, or the process ends. The file stays: to remove it would be a race.
+// Lock makes this process the only supervisor of this host that works on the spool; supervisors of other hosts can
+// work on it, too. The lock lasts until the file is closed, or the process ends. The file is never removed, which
+// would be a race.
 func (s *Spool) Lock() (*os.File, error) {
 	here := host.Here()
 	name := here.Host
-	if here.Machine != "" { // hosts can have the same name
+	if here.Machine != "" { // two hosts can have the same name
 		name += "-" + here.Machine
 	}
 	name = strings.Map(func(r rune) rune {
@@ -36,12 +37,13 @@ func (s *Spool) Lock() (*os.File, error) {
 	return lock(filepath.Join(s.Dir, ".supervisor-"+name+".lock"), s.Dir, ErrLocked)
 }
 
-// LockPartial makes sure that one process streams into the spool, of whichever host. The lock is held as that of Lock is.
+// LockPartial makes this process the only one of any host that streams into the spool. The lock lasts as that of Lock
+// does.
 func (s *Spool) LockPartial() (*os.File, error) {
 	return lock(s.Partial(".lock"), filepath.Join(s.Dir, partialDir), ErrStreaming)
 }
 
-// lock fails with taken if another process holds the lock of a file.
+// lock locks a file. It fails with taken if another process holds the lock.
 func lock(path, of string, taken error) (*os.File, error) {
 	f, err := durable.OpenFile(path, os.O_RDWR|os.O_CREATE)
 	if err != nil {

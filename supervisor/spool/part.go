@@ -15,8 +15,8 @@ import (
 	"walkeep/common/wal"
 )
 
-// KeepPart keeps the part of a segment up to a position in partial/, as a stream would have left it. What was streamed of it
-// stays as it is.
+// KeepPart copies the part of a segment up to a position into partial/, as a stream would have written it. If the
+// segment has been streamed there already, that file stays as it is.
 func (s *Spool) KeepPart(name wal.Name, path string, to wal.LSN, size wal.SegmentSize) error {
 	start, err := name.Start(size)
 	if err != nil || to <= start {
@@ -46,14 +46,14 @@ func (s *Spool) KeepPart(name wal.Name, path string, to wal.LSN, size wal.Segmen
 	if _, err := io.Copy(part, io.NewSectionReader(f, 0, length)); err != nil {
 		return err
 	}
-	if err := part.Commit(nil); err != nil && !errors.Is(err, fs.ErrExist) { // a stream was quicker
+	if err := part.Commit(nil); err != nil && !errors.Is(err, fs.ErrExist) { // a stream made the file meanwhile
 		return err
 	}
 	return nil
 }
 
-// DropPartial removes a partial segment, all of which an archived segment holds. Where that one has other records, the partial
-// segment stays under another name, which is returned.
+// DropPartial removes a partial segment if an archived segment contains all of it. If the archived segment has other
+// records, the partial segment stays under another name, which is returned.
 func (s *Spool) DropPartial(ctx context.Context, partial, archived wal.Name) (aside string, err error) {
 	path := s.Partial(partial.String())
 	same, err := contains(ctx, s.Archive, archived, path)
@@ -67,8 +67,8 @@ func (s *Spool) DropPartial(ctx context.Context, partial, archived wal.Name) (as
 	return aside, durable.Replace(path, aside)
 }
 
-// contains reports whether an archived segment begins with the whole records of a partial one. What follows them may be
-// anything after a power cut.
+// contains reports whether an archived segment begins with the whole records of a partial one. After a power cut any
+// bytes can follow them.
 func contains(ctx context.Context, a *archive.Archive, n wal.Name, path string) (bool, error) {
 	f, err := os.Open(path)
 	if err != nil {

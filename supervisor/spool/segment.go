@@ -15,27 +15,29 @@ import (
 	"walkeep/common/wal"
 )
 
-// A Segment is the file partial/NAME.partial, which takes what is streamed of one segment. It can be longer than the position
-// of the stream: bytes from an earlier stream stay until they are received again, and compared.
+// A Segment is the file partial/NAME.partial, to which the stream of one segment is written. It can be longer than
+// the position of the stream: bytes from an earlier stream stay until they have been received again and compared.
 //
-// One goroutine at a time may use it. After an error of Append, Flush, Complete or Close it is to be given to Abandon.
+// One goroutine at a time may use it. After an error of Append, Flush, Complete or Close the caller must call
+// Abandon.
 type Segment struct {
 	Name  wal.Name // the complete segment's
 	f     *os.File
 	path  string
 	size  int64 // of the complete segment, bytes
 	start wal.LSN
-	// What follows are offsets. at is where the next byte of the stream belongs, length what the file holds, flushed what is
-	// durable of it, and proven what the records themselves proved when the file was opened.
+	// The following are offsets. at is where the next byte of the stream belongs, length the length of the file,
+	// flushed its durable length, and proven the length of the whole records that were found when the file was
+	// opened.
 	at, length, flushed, proven int64
 	failed                      bool // an fsync failed
 }
 
-// ErrDiffers says that the server sends other bytes than those that were received before, and were whole.
+// ErrDiffers reports that the server sends other bytes than those of whole records that were received before.
 var ErrDiffers = errors.New("the server sends other WAL than what was streamed before under this name")
 
-// OpenSegment opens a segment's file, or makes it. The stream continues behind its last whole record. A file that holds no
-// WAL of this segment is renamed.
+// OpenSegment opens a segment's file, or makes it. The stream continues behind its last whole record. A file that is
+// not WAL of this segment is renamed.
 func (sp *Spool) OpenSegment(name wal.Name, size wal.SegmentSize) (*Segment, error) {
 	start, err := name.Start(size)
 	if err != nil {
@@ -53,15 +55,15 @@ func (sp *Spool) OpenSegment(name wal.Name, size wal.SegmentSize) (*Segment, err
 		}
 		s.f.Close()
 		if !errors.Is(err, archive.ErrNotWAL) {
-			return nil, fmt.Errorf("go on with %s: %w", s.path, err)
+			return nil, fmt.Errorf("continue %s: %w", s.path, err)
 		}
-		if err := s.PutAside("not-wal"); err != nil { // whatever it is, it is not for us to remove
+		if err := s.PutAside("not-wal"); err != nil { // it may be valuable, so it is not removed
 			return nil, err
 		}
 	}
 }
 
-// PutAside renames the file, so that no later stream continues it. Why is a part of its new name.
+// PutAside renames the file, so that no later stream continues it. The new name contains why.
 func (s *Segment) PutAside(why string) error {
 	aside := fmt.Sprintf("%s.%s-%d", s.path, why, time.Now().UnixNano())
 	if err := durable.Replace(s.path, aside); err != nil {
@@ -76,8 +78,8 @@ func (s *Segment) resume() error {
 		return err
 	}
 	s.at = s.proven
-	// Whoever wrote it may have been killed before its fsync, or after one that failed, after which the next would succeed
-	// and do nothing. So all of it is written once more.
+	// The process that wrote it may have been killed before its fsync, or after a failed one, after which the next
+	// fsync would succeed and do nothing. So all of it is written again.
 	if _, err := io.Copy(io.NewOffsetWriter(s.f, 0), io.NewSectionReader(s.f, 0, s.length)); err != nil {
 		return err
 	}
@@ -88,8 +90,8 @@ func (s *Segment) resume() error {
 	return durable.SyncDir(filepath.Dir(s.path)) // its name may be new
 }
 
-// Lengths are how many bytes a partial segment holds, and how many of them are whole records;
-// [archive.ErrNotWAL] if it holds none of this segment.
+// Lengths returns how many bytes a partial segment has, and how many of them are whole records. It fails with
+// [archive.ErrNotWAL] if the file is not WAL of this segment.
 func Lengths(f *os.File, name wal.Name) (length, proven int64, err error) {
 	info, err := f.Stat()
 	if err != nil {
@@ -99,23 +101,24 @@ func Lengths(f *os.File, name wal.Name) (length, proven int64, err error) {
 	return info.Size(), min(int64(found.End-found.Start), info.Size()), err
 }
 
-// Rewind has the stream begin at the segment's first byte.
+// Rewind moves the position of the stream to the segment's first byte.
 func (s *Segment) Rewind() { s.at = 0 }
 
-// End is the position behind the complete segment.
+// End returns the position behind the complete segment.
 func (s *Segment) End() wal.LSN { return s.start + wal.LSN(s.size) }
 
-// Walk walks the records of what the segment holds.
+// Walk walks the records of the file.
 func (s *Segment) Walk() (wal.Result, error) { return archive.WalkStreamed(s.f, s.length, s.Name) }
 
-// Position is where the next byte belongs.
+// Position returns the position of the next byte of the stream.
 func (s *Segment) Position() wal.LSN { return s.start + wal.LSN(s.at) }
 
-// Durable is the position up to which what was received is durable.
+// Durable returns the position up to which the received bytes are durable.
 func (s *Segment) Durable() wal.LSN { return s.start + wal.LSN(min(s.at, s.flushed)) }
 
-// Append takes the next bytes of the stream, as many as belong to the segment, and returns the rest. Those that are there
-// already are compared: where they differ, behind the last whole record, the server's replace them.
+// Append writes the next bytes of the stream, as many as belong to the segment, and returns the rest. It compares
+// them with existing bytes: a difference behind the last whole record is replaced by the server's bytes, any other is
+// [ErrDiffers].
 func (s *Segment) Append(p []byte) ([]byte, error) {
 	n := min(int64(len(p)), s.size-s.at)
 	fresh := p[:n]
@@ -145,7 +148,7 @@ func (s *Segment) Append(p []byte) ([]byte, error) {
 	return p[n:], nil
 }
 
-// firstDifference is where two texts differ first.
+// firstDifference returns the index of the first byte that differs.
 func firstDifference(a, b []byte) int64 {
 	for i := range a {
 		if a[i] != b[i] {
@@ -155,10 +158,10 @@ func firstDifference(a, b []byte) int64 {
 	return int64(len(a))
 }
 
-// Dirty tells whether anything was received that is not durable.
+// Dirty reports whether the file has bytes that are not durable.
 func (s *Segment) Dirty() bool { return s.flushed < s.length }
 
-// Flush makes all that was received durable.
+// Flush makes all received bytes durable.
 func (s *Segment) Flush() error {
 	if !s.Dirty() {
 		return nil
@@ -173,7 +176,7 @@ func (s *Segment) Flush() error {
 
 func (s *Segment) Full() bool { return s.at == s.size }
 
-// Complete gives a segment that was streamed to its end its name.
+// Complete renames the file of a completely streamed segment to the segment's name.
 func (s *Segment) Complete() error {
 	if err := s.Flush(); err != nil {
 		return err
@@ -189,9 +192,9 @@ func (s *Segment) Complete() error {
 
 func (s *Segment) Close() error { return errors.Join(s.Flush(), s.f.Close()) }
 
-// Abandon leaves what is known to be durable. After an fsync that failed, what was written since the one before may be
-// lost, although it can still be read and the next fsync would succeed: it must be received and written anew. cutBack says
-// whether that is still to be seen to.
+// Abandon flushes the file, or after a failed fsync cuts it to its durable length, and closes it. After a failed fsync
+// the bytes since the one before may be lost, although they can still be read and the next fsync would succeed: they
+// must be received and written again. cutBack reports whether the cut failed, so that CutBack must be called later.
 func (s *Segment) Abandon() (cutBack bool) {
 	if !s.failed {
 		s.Flush()
@@ -201,7 +204,7 @@ func (s *Segment) Abandon() (cutBack bool) {
 	return cutBack
 }
 
-// CutBack cuts a file off that was abandoned, behind what is durable of it.
+// CutBack cuts the file of an abandoned segment to its durable length.
 func (s *Segment) CutBack() error {
 	if err := os.Truncate(s.path, s.flushed); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

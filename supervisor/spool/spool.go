@@ -1,12 +1,13 @@
-// Package spool is the directory on this host that archive-cmd writes: an archive, and what is on its way into it.
+// Package spool handles the directory on this host that archive-cmd writes: an archive, and files on their way into
+// it.
 //
-// An [archive.Archive] can be anywhere. What this package does needs the directory itself: segments grow in partial/ and are
+// An [archive.Archive] can be anywhere. This package needs the directory itself: segments grow in partial/ and are
 // renamed there, processes lock each other out, and archive-cmd is called with files of it.
 //
 //	.supervisor-<host>.lock  locked by the one supervisor of a host that works here; see [Spool.Lock]
 //	partial/.lock            locked by the one process that streams; see [Spool.LockPartial]
-//	partial/<name>.partial   a [Segment], which grows
-//	partial/<name>           a segment that was streamed to its end, or a history; [Spool.StoreComplete] archives it
+//	partial/<name>.partial   a growing [Segment]
+//	partial/<name>           a completely streamed segment, or a history; [Spool.StoreComplete] archives it
 package spool
 
 import (
@@ -30,11 +31,12 @@ import (
 type Spool struct {
 	Dir     string // an absolute path, or one that is relative to the working directory
 	Archive *archive.Archive
-	// Store archives a file as archive-cmd does; see [Command]. It returns nil when the archive holds the file, durably.
+	// Store archives a file as archive-cmd does; see [Command]. It returns nil once the archive holds the file
+	// durably.
 	Store func(ctx context.Context, path string) error
 }
 
-// Open opens a spool that is there. Its Store is for the caller to set.
+// Open opens an existing spool. The caller sets Store.
 func Open(dir string) (*Spool, error) {
 	b, err := local.Open(dir)
 	if err != nil {
@@ -43,8 +45,8 @@ func Open(dir string) (*Spool, error) {
 	return &Spool{Dir: dir, Archive: archive.New(b)}, nil
 }
 
-// Command returns what archives files by archive-cmd, in a process of its own: it compresses without holding up its caller,
-// and takes its memory along. It runs as the spool's owner. args are options of archive-cmd.
+// Command returns a Store that calls archive-cmd. A process of its own compresses without delaying the caller, and
+// returns its memory at its end. It runs as the spool's owner. args are options of archive-cmd.
 func (s *Spool) Command(program string, args ...string) func(ctx context.Context, path string) error {
 	return func(ctx context.Context, path string) error {
 		var said bytes.Buffer
@@ -65,22 +67,22 @@ func (s *Spool) Command(program string, args ...string) func(ctx context.Context
 	}
 }
 
-// partialDir is the directory of what is streamed, below the spool.
+// partialDir is the directory of streamed files, below the spool.
 const partialDir = "partial"
 
-// Partial is the path of a file in partial/.
+// Partial returns the path of a file in partial/.
 func (s *Spool) Partial(name string) string { return filepath.Join(s.Dir, partialDir, name) }
 
-// MakePartial makes partial/, and makes it durable.
+// MakePartial makes partial/ durably.
 func (s *Spool) MakePartial() error {
 	if err := durable.MkdirAll(s.Dir, partialDir); err != nil {
 		return err
 	}
-	return durable.SyncDir(s.Dir) // or a power cut could take the directory with all that is in it
+	return durable.SyncDir(s.Dir) // otherwise a power cut could remove the directory with all its files
 }
 
-// ListPartial lists partial/, in the order of names; nothing if it was never made. A link there that leads nowhere is an
-// error: its file system is not mounted.
+// ListPartial lists partial/, in the order of names. The list is empty if the directory was never made. If partial/
+// is a link whose target is missing, the target's file system is not mounted, and ListPartial fails.
 func (s *Spool) ListPartial() ([]os.DirEntry, error) {
 	entries, err := os.ReadDir(s.Partial(""))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -92,9 +94,9 @@ func (s *Spool) ListPartial() ([]os.DirEntry, error) {
 	return entries, err
 }
 
-// StoreComplete archives the segments that were streamed to their ends, and the histories in partial/, in their order. It
-// leaves a segment for later that wait, if given, holds back and the archive does not have yet. A file that cannot be
-// archived stays and does not keep back those behind it; all errors are joined. No file's time counts: clocks can be wrong.
+// StoreComplete archives the completely streamed segments and the histories in partial/, in their order. It skips a
+// segment for which wait, if given, returns true and that the archive does not have yet. A file that cannot be
+// archived stays and does not delay the others; all errors are joined. File times are ignored: clocks can be wrong.
 func (s *Spool) StoreComplete(ctx context.Context, wait func(segment string) bool) error {
 	entries, err := s.ListPartial()
 	if err != nil {
@@ -106,7 +108,7 @@ func (s *Spool) StoreComplete(ctx context.Context, wait func(segment string) boo
 		if err != nil || n.Kind != wal.KindSegment && n.Kind != wal.KindHistory {
 			continue
 		}
-		// Segments of a timeline are of no use without its history, which does not wait.
+		// Segments of a timeline cannot be used without its history, which is never skipped.
 		if n.Kind == wal.KindSegment && wait != nil && wait(e.Name()) {
 			if there, err := s.Archive.HasName(ctx, n); err == nil && !there {
 				continue
@@ -126,13 +128,13 @@ func (s *Spool) StoreHistory(ctx context.Context, tli wal.Timeline, text []byte)
 	return s.storeOne(ctx, path)
 }
 
-// WriteHistory leaves a history in partial/ for the next [Spool.StoreComplete], and returns its path.
+// WriteHistory writes a history to partial/ for the next [Spool.StoreComplete], and returns its path.
 func (s *Spool) WriteHistory(tli wal.Timeline, text []byte) (string, error) {
 	path := s.Partial(wal.Name{Kind: wal.KindHistory, Timeline: tli}.String())
 	return path, durable.WriteFile(path, text)
 }
 
-// storeOne archives one file of partial/, and removes it when the archive holds it. Another process may do the same.
+// storeOne archives one file of partial/, and then removes it. Another process may do the same at the same time.
 func (s *Spool) storeOne(ctx context.Context, path string) error {
 	gone := func() bool {
 		_, err := os.Lstat(path)
@@ -141,7 +143,7 @@ func (s *Spool) storeOne(ctx context.Context, path string) error {
 	if gone() {
 		return nil
 	}
-	if err := s.Store(ctx, path); err != nil { // which compares what is there already
+	if err := s.Store(ctx, path); err != nil { // it compares the file with an existing object
 		if gone() {
 			return nil
 		}

@@ -13,13 +13,13 @@ import (
 	"walkeep/supervisor/spool"
 )
 
-// complete archives what is complete in a spool, by store.
+// complete archives the complete files of a spool with store.
 func complete(ctx context.Context, dir string, store func(context.Context, string) error) error {
 	s := &spool.Spool{Dir: dir, Archive: archive.New(new(mem.Backend)), Store: store}
 	return s.StoreComplete(ctx, nil)
 }
 
-// Two may store the same segments: the one that comes second has nothing to complain about.
+// Two processes may store the same segments: the second one has no error.
 func TestStoredByAnother(t *testing.T) {
 	at := t.TempDir()
 	path := filepath.Join(at, "partial", "000000010000000000000007")
@@ -39,7 +39,7 @@ func TestStoredByAnother(t *testing.T) {
 	}
 }
 
-// A segment that is refused stays, and does not keep back those behind it.
+// A segment that cannot be stored stays, and does not delay the others.
 func TestStoreRefused(t *testing.T) {
 	at := t.TempDir()
 	dir := filepath.Join(at, "partial")
@@ -69,7 +69,7 @@ func TestStoreRefused(t *testing.T) {
 	}
 }
 
-// What was streamed to its end is stored whatever time its file has: the clock may have been set back, or be another host's.
+// A complete segment is stored whatever the time of its file: the clock may have been set back, or be another host's.
 func TestStoredWhateverTheTime(t *testing.T) {
 	at := t.TempDir()
 	dir := filepath.Join(at, "partial")
@@ -95,7 +95,7 @@ func TestStoredWhateverTheTime(t *testing.T) {
 	}
 }
 
-// A directory of streamed parts that has gone with its disk is not an empty one.
+// A missing target of the link partial/ is an error, not an empty directory.
 func TestStreamedDirectoryIsLost(t *testing.T) {
 	at := t.TempDir()
 	if err := os.Symlink("nowhere", filepath.Join(at, "partial")); err != nil {

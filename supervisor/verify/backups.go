@@ -14,7 +14,7 @@ import (
 	"walkeep/common/storage"
 )
 
-// backup checks a backup's objects: that they are those of the manifest, and with Deep all that they hold.
+// backup checks that a backup's objects are those of its manifest, and with Deep all their contents.
 func (v *verifier) backup(ctx context.Context, m *backup.Manifest) error {
 	object := func(s backup.Stored) string { return backup.Dir(m.ID) + s.Name }
 	damaged := func(s backup.Stored, err error) {
@@ -45,7 +45,7 @@ func (v *verifier) backup(ctx context.Context, m *backup.Manifest) error {
 	return nil
 }
 
-// stops picks the errors after which nothing can be verified any more.
+// stops returns those errors after which nothing more can be verified.
 func stops(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -56,7 +56,7 @@ func stops(ctx context.Context, err error) error {
 	return nil
 }
 
-// An openError is what is wrong with an object as far as it shows without reading it.
+// An openError is a fault of an object that opening it shows.
 type openError struct{ error }
 
 func (e openError) Unwrap() error { return e.error }
@@ -76,7 +76,7 @@ func (v *verifier) index(ctx context.Context, m *backup.Manifest) ([]backup.File
 	return files, err
 }
 
-// volume checks one volume. Its tar stream is read from its beginning to its end, however its chunks are expanded.
+// volume checks one volume. It reads the tar stream from its beginning to its end.
 func (v *verifier) volume(ctx context.Context, m *backup.Manifest, s backup.Stored, number int, list *fileList) error {
 	o, closer, err := m.Open(ctx, v.b, s)
 	if err != nil {
@@ -109,13 +109,13 @@ func (v *verifier) volume(ctx context.Context, m *backup.Manifest, s backup.Stor
 	return err
 }
 
-// A fileList goes through a backup's index as its volumes are read.
+// A fileList walks a backup's index while its volumes are read.
 type fileList struct {
 	m       *backup.Manifest
 	files   []backup.File
 	at      int
 	skipped bool // a volume was not read to its end
-	unknown bool // the index cannot be read, so that only hashes of stored bytes are looked at
+	unknown bool // the index cannot be read, so that only hashes of stored bytes are compared
 }
 
 func (l *fileList) next() *backup.File {
@@ -125,8 +125,8 @@ func (l *fileList) next() *backup.File {
 	return &l.files[l.at]
 }
 
-// skip goes on behind a volume that could not be read to its end. Directories and empty files, which belong to no volume
-// by the index, may be the last of that volume or the first of the next.
+// skip continues behind a volume that could not be read to its end. Directories and empty files, which the index
+// assigns to no volume, may be the last of that volume or the first of the next.
 func (l *fileList) skip(volume int) {
 	for i, f := range l.files {
 		if f.Volume == volume {
@@ -136,7 +136,7 @@ func (l *fileList) skip(volume int) {
 	l.skipped = true
 }
 
-// find gives the entry of the index for the next one of a volume; nil if there is none.
+// find returns the index's entry for a file of a volume; nil if there is none.
 func (l *fileList) find(name string) *backup.File {
 	f := l.next()
 	for l.skipped && f != nil && f.Volume == 0 && entryName(f) != name {
@@ -147,7 +147,7 @@ func (l *fileList) find(name string) *backup.File {
 	return f
 }
 
-// rest is the first entry that no volume holds; nil if there is none.
+// rest returns the first entry that no volume contained; nil if there is none.
 func (l *fileList) rest() *backup.File {
 	for f := l.next(); l.skipped && f != nil && f.Volume == 0; f = l.next() {
 		l.at++
@@ -155,7 +155,7 @@ func (l *fileList) rest() *backup.File {
 	return l.next()
 }
 
-// entryName is the name of a file in a tar archive.
+// entryName returns the name of a file in a tar archive.
 func entryName(f *backup.File) string {
 	if f.Dir {
 		return f.Path + "/"
@@ -163,7 +163,7 @@ func entryName(f *backup.File) string {
 	return f.Path
 }
 
-// check holds a volume's tar stream against the index, to its end.
+// check compares a volume's tar stream with the index, to its end.
 func (l *fileList) check(r io.Reader, volume int) error {
 	if l.unknown {
 		_, err := io.Copy(io.Discard, r)
@@ -183,7 +183,7 @@ func (l *fileList) check(r io.Reader, volume int) error {
 		}
 		f := l.find(h.Name)
 		if f == nil {
-			return fmt.Errorf("%w: it holds %q, of which the index does not know", codec.ErrDamaged, h.Name)
+			return fmt.Errorf("%w: it holds %q, which the index does not list", codec.ErrDamaged, h.Name)
 		}
 		if err := checkHeader(h, f, volume, counted.n); err != nil {
 			return err
@@ -194,7 +194,7 @@ func (l *fileList) check(r io.Reader, volume int) error {
 				return fmt.Errorf("%w: %q: %w", codec.ErrDamaged, f.Path, err)
 			}
 			if xxh3.Hash128(part).Bytes() != f.Hash(i) {
-				return fmt.Errorf("%w: block %d of %q does not have the hash that the index says", codec.ErrDamaged, i, f.Path)
+				return fmt.Errorf("%w: block %d of %q does not have the hash that the index gives", codec.ErrDamaged, i, f.Path)
 			}
 		}
 		l.at++
@@ -210,9 +210,9 @@ func checkHeader(h *tar.Header, f *backup.File, volume int, offset int64) error 
 	case h.Name != name || h.Typeflag != kind:
 		return fmt.Errorf("%w: it holds %q where the index has %q", codec.ErrDamaged, h.Name, name)
 	case h.Size != f.Size || h.Mode != int64(f.Mode) || !h.ModTime.Equal(f.ModTime):
-		return fmt.Errorf("%w: size, mode or time of %q are not what the index says", codec.ErrDamaged, f.Path)
+		return fmt.Errorf("%w: size, mode or time of %q are not those of the index", codec.ErrDamaged, f.Path)
 	case f.Size > 0 && (f.Volume != volume || f.Offset != offset):
-		return fmt.Errorf("%w: %q is at %d of volume %d, and the index says %d of volume %d", codec.ErrDamaged, f.Path, offset, volume, f.Offset, f.Volume)
+		return fmt.Errorf("%w: %q is at %d of volume %d, and in the index at %d of volume %d", codec.ErrDamaged, f.Path, offset, volume, f.Offset, f.Volume)
 	}
 	return nil
 }

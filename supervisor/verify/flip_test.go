@@ -11,7 +11,7 @@ import (
 	"walkeep/supervisor/verify"
 )
 
-// Every 997th byte of every object is changed, one after the other, and each change is noticed and named.
+// Changes every 997th byte of every object, one at a time; verify must notice each change and name the object.
 func TestDeepNoticesEveryFlip(t *testing.T) {
 	cmdtest.Long(t)
 	b := newArchive(t)
@@ -42,7 +42,8 @@ func TestDeepNoticesEveryFlip(t *testing.T) {
 				}
 				continue
 			}
-			if !named(r.Problems, name) && !(name == "archive.json" && len(r.Problems) > len(known)) { // then all others are foreign
+			// A changed archive.json makes all other objects foreign.
+			if !named(r.Problems, name) && !(name == "archive.json" && len(r.Problems) > len(known)) {
 				t.Errorf("byte %d of %s was changed: %d problems, none names it: %v", at, name, len(r.Problems), r.Problems)
 			}
 		}
@@ -61,7 +62,7 @@ func TestDeepNoticesEveryFlip(t *testing.T) {
 	}
 }
 
-// named tells whether a problem names an object, or the WAL file that it holds.
+// named reports whether a problem names an object, or the WAL file in it.
 func named(problems []verify.Problem, object string) bool {
 	for _, p := range problems {
 		if p.Severity == verify.Damage && strings.HasPrefix(object, p.Object) {

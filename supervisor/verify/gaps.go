@@ -9,7 +9,7 @@ import (
 	"walkeep/common/wal"
 )
 
-// gaps finds what WAL is missing: between segments of a timeline, and on any way from a backup.
+// gaps returns the missing WAL: between segments of a timeline, and on any path from a backup.
 func gaps(inv *archive.Inventory) []Problem {
 	var found []Problem
 	seen := make(map[string]bool)
@@ -64,13 +64,13 @@ func gapText(first, last wal.Name) string {
 	return fmt.Sprintf("missing up to %s, although WAL went on behind it", last)
 }
 
-// sameLine tells whether a timeline's own history and that of a later one, which left it at the given position, agree on
-// where it begins. If it was left before it began, the later one has cut that short.
+// sameLine reports whether a timeline's own history and that of a later one, which left it at the given position,
+// agree on where it begins. If it was left before it began, the later history has cut its entry short.
 func sameLine(own, later wal.HistoryEntry, left wal.LSN) bool {
 	return own.Timeline == later.Timeline && (own.End == later.End || later.End == left && left < own.End)
 }
 
-// checkHistories holds the histories against each other: whatever a timeline says of those that lead to it, they say, too.
+// checkHistories compares the histories with each other: a timeline's history must agree with those of its ancestors.
 func checkHistories(inv *archive.Inventory, report func(Problem)) {
 	for _, l := range inv.Lines {
 		for i, e := range l.History.Entries {
@@ -81,9 +81,9 @@ func checkHistories(inv *archive.Inventory, report func(Problem)) {
 			text := ""
 			switch own := parent.History.Entries; {
 			case len(own) != i:
-				text = fmt.Sprintf("it says that %d timelines lead to timeline %d, whose own history says %d", i, e.Timeline, len(own))
+				text = fmt.Sprintf("it lists %d timelines before timeline %d, whose own history lists %d", i, e.Timeline, len(own))
 			case i > 0 && !sameLine(own[i-1], l.History.Entries[i-1], e.End):
-				text = fmt.Sprintf("it says that timeline %d begins at %s of timeline %d, and that one's own history says %s of %d", e.Timeline,
+				text = fmt.Sprintf("by it timeline %d begins at %s of timeline %d, and by that one's own history at %s of %d", e.Timeline,
 					l.History.Entries[i-1].End, l.History.Entries[i-1].Timeline, own[i-1].End, own[i-1].Timeline)
 			}
 			if text != "" {

@@ -14,7 +14,7 @@ import (
 	"walkeep/common/wal"
 )
 
-// known reports what an earlier run with Deep has found, and what therefore still counts.
+// known reports the findings of earlier deep runs that are still valid.
 func (v *verifier) known() {
 	const deep = "; verify --deep has found it"
 	for _, d := range v.inv.Damages {
@@ -37,12 +37,12 @@ func (v *verifier) known() {
 	}
 }
 
-// keep notes what was found in the archive.
+// keep records the findings in the archive.
 func (v *verifier) keep(ctx context.Context) error {
 	var failed error
 	note := func(err error) {
 		if failed == nil && err != nil {
-			failed = fmt.Errorf("note what was found: %w", err)
+			failed = fmt.Errorf("record the findings: %w", err)
 		}
 	}
 	now := time.Now().UTC().Truncate(time.Second)
@@ -63,7 +63,7 @@ func (v *verifier) keep(ctx context.Context) error {
 		if v.Deep {
 			note(v.a.NoteVerified(ctx, m.ID, true, read))
 		}
-		if !v.Deep || len(seen.Problems) > 0 { // the next look without reading may find it whole
+		if !v.Deep || len(seen.Problems) > 0 { // a later run that is not deep can clear these
 			note(v.a.NoteVerified(ctx, m.ID, false, seen))
 		}
 	}

@@ -19,7 +19,7 @@ func inventory(t *testing.T, b *mem.Backend) *archive.Inventory {
 	return inv
 }
 
-// flip changes one byte of an object, and gives what it held.
+// flip changes one byte of an object, and returns the previous content.
 func flip(t *testing.T, b *mem.Backend, name string) []byte {
 	t.Helper()
 	before := all(t, b)[name]
@@ -31,7 +31,7 @@ func flip(t *testing.T, b *mem.Backend, name string) []byte {
 	return before
 }
 
-// What is found damaged in a backup counts for everybody until it is found whole again by a look that goes as deep.
+// A damaged backup counts as damaged for every command until a run that is as deep finds it whole.
 func TestFindingsOfBackupsAreKept(t *testing.T) {
 	b := newArchive(t)
 	const id = "20261122T120000Z"
@@ -75,7 +75,7 @@ func TestFindingsOfBackupsAreKept(t *testing.T) {
 	}
 }
 
-// A segment that is found damaged ends what can be recovered, until it is whole again.
+// A damaged segment limits what can be recovered until it is whole again.
 func TestFindingsOfSegmentsAreKept(t *testing.T) {
 	b := newArchive(t)
 	const object = walDir + "00000001000000000000000A.zst"

@@ -6,15 +6,15 @@ import (
 	"walkeep/common/wal"
 )
 
-// newer is what there is of a version of PostgreSQL that is not known.
+// newer collects the segments of one unknown version of PostgreSQL.
 type newer struct {
 	first     string // object
-	text      string // what it is
+	text      string // a description
 	segments  int
 	unchecked string // the first thing that could not be checked
 }
 
-// noteNewer counts a segment if it is of a version that is not known: it is reported once for all of them.
+// noteNewer counts a segment of an unknown version: one problem is reported for all of them.
 func (v *verifier) noteNewer(object string, found wal.Result) {
 	if !found.Header.Newer() {
 		return

@@ -29,7 +29,7 @@ var files = []string{
 	"000000010000000000000010.partial", "00000002.history", "00000003.history", "000000030000000000000010",
 }
 
-// newArchive is an archive of the test data and of a backup in several volumes.
+// newArchive returns an archive of the test data and of a backup in several volumes.
 func newArchive(t testing.TB) *mem.Backend {
 	t.Helper()
 	b := new(mem.Backend)
@@ -126,7 +126,7 @@ func addBackup(t testing.TB, b storage.Backend) *backup.Manifest {
 	return m
 }
 
-// run verifies.
+// run verifies an archive.
 func run(t testing.TB, b storage.Backend, deep bool) *verify.Result {
 	t.Helper()
 	r, err := verify.Run(context.Background(), archive.New(b), verify.Options{Deep: deep, Jobs: 2})
@@ -136,7 +136,7 @@ func run(t testing.TB, b storage.Backend, deep bool) *verify.Result {
 	return r
 }
 
-// all gives the names and the content of all objects.
+// all returns the names and contents of all objects.
 func all(t testing.TB, b storage.Backend) map[string][]byte {
 	t.Helper()
 	content := make(map[string][]byte)

@@ -14,11 +14,11 @@ import (
 	"walkeep/common/wal"
 )
 
-// run is how many objects one worker reads in a row. It reads the one before them, too, because records go on from one
-// segment to the next.
+// run is the number of objects that one worker reads in a row. It reads the one before them, too, because records
+// continue from one segment to the next.
 const run = 32
 
-// readWAL reads all objects of WAL files. Nothing larger than a few chunks of an object is in memory at any time.
+// readWAL reads all objects of WAL files. At most a few chunks of an object are in memory at any time.
 func (v *verifier) readWAL(ctx context.Context, objects []archive.Object) error {
 	runs := (len(objects) + run - 1) / run
 	a := *v.a
@@ -46,7 +46,7 @@ type reader struct {
 	walker wal.Walker
 	walked wal.Name // the segment that the walker has walked
 	last   archive.Object
-	sum    [16]byte // XXH3-128 of what the last object holds
+	sum    [16]byte // XXH3-128 of the last object's content
 }
 
 func (r *reader) object(ctx context.Context, o archive.Object) error {
@@ -73,7 +73,7 @@ func (r *reader) object(ctx context.Context, o archive.Object) error {
 	case errors.Is(err, storage.ErrUnavailable):
 		return err
 	case err != nil && walks:
-		r.walked = wal.Name{} // the walker has seen what is not to be trusted
+		r.walked = wal.Name{} // the walker has read data that is not trustworthy
 	}
 	switch {
 	case errors.Is(err, storage.ErrNotExist):
@@ -99,7 +99,7 @@ func (r *reader) object(ctx context.Context, o archive.Object) error {
 	return nil
 }
 
-// prime has the walker walk the segment before this one, if it is there.
+// prime makes the walker walk the segment before this one, if it exists.
 func (r *reader) prime(ctx context.Context, n wal.Name) {
 	before, ok := r.before(n)
 	if !ok || r.walked == before {
@@ -112,14 +112,14 @@ func (r *reader) prime(ctx context.Context, n wal.Name) {
 		return nil
 	}}
 	if _, err := r.a.Fetch(ctx, before, r.inv.SystemID, out); err != nil {
-		return // it is missing, or reported where its turn is
+		return // it is missing, or another run reports it
 	}
 	r.walker.Finish()
 	r.walked = before
 	r.last = archive.Object{}
 }
 
-// before is the segment that recovery replays before this one.
+// before returns the segment that recovery replays before this one.
 func (r *reader) before(n wal.Name) (wal.Name, bool) {
 	number, err := n.Number(r.inv.SegmentSize)
 	line := r.inv.Line(n.Timeline)
@@ -131,7 +131,7 @@ func (r *reader) before(n wal.Name) (wal.Name, bool) {
 	return before, r.inv.Has(before)
 }
 
-// begin has the walker begin a segment, where it can with what goes on from the one before.
+// begin makes the walker begin a segment, if possible as the continuation of the one before.
 func (r *reader) begin(n wal.Name) {
 	before, ok := r.before(n)
 	if ok && n.Kind == wal.KindSegment && r.walked == before {
@@ -141,7 +141,7 @@ func (r *reader) begin(n wal.Name) {
 	}
 }
 
-// finish says what the walker has found in a segment's records.
+// finish reports the walker's findings in a segment's records.
 func (r *reader) finish(o archive.Object, got archive.Fetched) {
 	found := r.walker.Finish()
 	r.walked = o.WAL
@@ -150,7 +150,7 @@ func (r *reader) finish(o archive.Object, got archive.Fetched) {
 	case found.HeaderErr != nil && !(o.WAL.Kind == wal.KindPartial && errors.Is(found.HeaderErr, wal.ErrSize)):
 		r.problem(Problem{Severity: Damage, Object: o.Name, Text: found.HeaderErr.Error(), listed: true, segment: segmentOf(o)})
 	case found.Damage != nil && got.DamageLSN == found.Damage.LSN:
-		// It is noted as it was found when it was archived; the inventory has it, unless the note is lost.
+		// archive-cmd recorded it when it archived the segment; the inventory has it, unless that note is lost.
 		r.noted(o, found.Damage)
 	case found.Damage != nil:
 		p := broken(o.Name, fmt.Sprintf("its WAL records are broken at %s: %s", found.Damage.LSN, found.Damage.Reason))
@@ -161,7 +161,7 @@ func (r *reader) finish(o archive.Object, got archive.Fetched) {
 	}
 }
 
-// noted reports broken records of which the object's own trailer knows, if the inventory does not.
+// noted reports broken records that the object's own trailer lists, if the inventory does not.
 func (r *reader) noted(o archive.Object, d *wal.Damage) {
 	for _, known := range r.inv.Damages {
 		if known.Segment == o.WAL && !known.Found {
@@ -173,7 +173,7 @@ func (r *reader) noted(o archive.Object, d *wal.Damage) {
 	r.problem(p)
 }
 
-// segmentOf is the segment that an object holds; no name if it holds something else.
+// segmentOf returns the segment in an object; an empty name if the object is no segment.
 func segmentOf(o archive.Object) wal.Name {
 	if o.WAL.Kind != wal.KindSegment {
 		return wal.Name{}

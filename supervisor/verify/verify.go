@@ -1,10 +1,10 @@
-// Package verify re-reads an archive and says what is wrong with it. It writes nothing but notes of what it has found of
-// backups and segments, by which all that walkeep says and decides goes.
+// Package verify re-reads an archive and reports what is wrong with it. It writes only notes of its findings in
+// backups and segments, which all other commands take into account.
 //
-// Without Deep it goes by the archive's listing, its notes, its histories and its manifests, and opens the trailers of
-// backups' objects. With Deep it reads every stored byte: each object is expanded and held against its trailer and its
-// name, the WAL is walked record by record across the borders of segments and timelines, histories are held against each
-// other, and each block of each file of each backup against the index.
+// Without Deep it uses the archive's listing, its notes, histories and manifests, and opens the trailers of backups'
+// objects. With Deep it reads every stored byte: it expands each object and compares it with its trailer and its
+// name, walks the WAL record by record across the borders of segments and timelines, compares histories with each
+// other, and compares each block of each file of each backup with the index.
 package verify
 
 import (
@@ -25,23 +25,23 @@ import (
 	"walkeep/common/wal"
 )
 
-// A Severity says what a problem means.
+// A Severity classifies a problem.
 type Severity string
 
 // The severities, the worst first.
 const (
-	Damage   Severity = "damaged"  // something stored is not what it was, or cannot be read
-	Unread   Severity = "unread"   // something stored may be sound, but is in a form that this version does not read
-	Missing  Severity = "missing"  // something that was there, or must have been, is not
+	Damage   Severity = "damaged"  // a stored object has changed, or cannot be read
+	Unread   Severity = "unread"   // a stored object may be sound, but this version does not read its form
+	Missing  Severity = "missing"  // something that existed, or must have existed, is missing
 	Database Severity = "database" // the WAL was broken before it was archived
-	// Unchecked is WAL of a version of PostgreSQL that is not known; nothing that could be checked is wrong.
+	// Unchecked is WAL of an unknown version of PostgreSQL; all checks that were possible succeeded.
 	Unchecked Severity = "unchecked"
-	Leftover  Severity = "leftover" // something takes space that nobody needs; nothing is wrong
+	Leftover  Severity = "leftover" // something that nobody needs takes space; nothing is wrong
 )
 
 var severities = []Severity{Damage, Unread, Missing, Database, Unchecked, Leftover}
 
-// severity is that of an object that cannot be read.
+// severity returns the severity of an error of reading an object.
 func severity(err error) Severity {
 	if errors.Is(err, archive.ErrNoFormat) {
 		return Unread
@@ -49,27 +49,27 @@ func severity(err error) Severity {
 	return Damage
 }
 
-// A Problem is one thing that is wrong.
+// A Problem is one finding.
 type Problem struct {
 	Severity Severity `json:"severity"`
 	Object   string   `json:"object"`
 	Text     string   `json:"problem"`
 
-	// listed says that the problem is none if the object is not listed any more, fault that it is none if the inventory finds
-	// no fault in it any more, backup that it is none if the backup with this id is gone.
+	// listed: drop the problem if the object is no longer listed. fault: drop it if the inventory no longer finds a
+	// fault in the object. backup: drop it if the backup with this id is gone.
 	listed bool
 	fault  bool
 	backup string
-	// segment is the one that is damaged, lsn where its records are broken, or 0 if its object is.
+	// segment is the damaged segment; lsn is where its records are broken, or 0 if its object is damaged.
 	segment wal.Name
 	lsn     wal.LSN
-	known   bool // it was found before
-	open    bool // who opens the object sees it, without reading it
+	known   bool // an earlier run found it
+	open    bool // opening the object shows it, without reading
 }
 
 func (p Problem) String() string { return fmt.Sprintf("%s: %s", p.Object, p.Text) }
 
-// Options say how an archive is verified.
+// Options describe how to verify an archive.
 type Options struct {
 	Deep     bool
 	Jobs     int                      // cores
@@ -78,19 +78,19 @@ type Options struct {
 	Live     func(archive.Lease) bool // nil: archive.Lease.Live
 }
 
-// A Result is what was found.
+// A Result lists the findings.
 type Result struct {
 	Deep     bool      `json:"deep"`
-	Objects  int       `json:"objects"` // that were looked at
+	Objects  int       `json:"objects"` // that were checked
 	Bytes    int64     `json:"bytes"`   // that were read of them, with Deep
 	Seconds  float64   `json:"seconds"`
 	Problems []Problem `json:"problems"`
 
-	// Unkept is why the archive does not keep what was found; nil if it does.
+	// Unkept is why the findings could not be recorded in the archive; nil if they were.
 	Unkept error `json:"-"`
 }
 
-// Wrong is the number of problems that mean that something is wrong.
+// Wrong returns the number of problems that mean that something is wrong.
 func (r *Result) Wrong() int {
 	n := 0
 	for _, p := range r.Problems {
@@ -113,7 +113,8 @@ type verifier struct {
 	newer  map[uint16]*newer // by page magic
 }
 
-// Run verifies an archive. An error means that it could not be verified, a problem that something is wrong.
+// Run verifies an archive. An error means that the archive could not be verified; a problem is a finding. Runs may be
+// concurrent with each other and with all other commands.
 func Run(ctx context.Context, a *archive.Archive, o Options) (*Result, error) {
 	if o.Live == nil {
 		o.Live = archive.Lease.Live
@@ -182,7 +183,7 @@ func (v *verifier) problem(p Problem) {
 	v.result.Problems = append(v.result.Problems, p)
 }
 
-// read counts an object that was looked at, and the bytes that were read of it.
+// read counts an object that was checked, and the bytes that were read of it.
 func (v *verifier) read(bytes int64) {
 	v.mu.Lock()
 	v.result.Objects++
@@ -191,7 +192,7 @@ func (v *verifier) read(bytes int64) {
 	v.Progress(bytes)
 }
 
-// inventory reports what the inventory says.
+// inventory reports the inventory's faults.
 func (v *verifier) inventory() {
 	for _, f := range v.inv.Faults {
 		v.problem(Problem{Severity: severity(f.Err), Object: f.Object, Text: f.Err.Error(), fault: true})
@@ -214,14 +215,15 @@ func (v *verifier) inventory() {
 	checkHistories(v.inv, v.problem)
 }
 
-// streamed looks at what was streamed and is not in the archive proper. What its own writer has put aside is named so.
+// streamed checks the streamed files that are not in the archive proper. A file that the stream has put aside has the
+// reason in its name.
 func (v *verifier) streamed(ctx context.Context) error {
 	for _, e := range v.inv.Streamed {
 		n, err := wal.ParseName(path.Base(e.Name))
 		switch {
 		case e.IsDir():
 		case err != nil:
-			v.problem(Problem{Severity: Damage, Object: e.Name, Text: "it was streamed, and is not what the archive holds under its name, or no WAL; look at it, and remove it", listed: true})
+			v.problem(Problem{Severity: Damage, Object: e.Name, Text: "a streamed file that differs from the archive's of its name, or is not WAL; examine it, and remove it", listed: true})
 		case v.Deep && n.Kind == wal.KindPartial:
 			_, length, err := v.a.Streamed(ctx, n)
 			if errors.Is(err, storage.ErrNotExist) {
@@ -238,7 +240,7 @@ func (v *verifier) streamed(ctx context.Context) error {
 	return nil
 }
 
-// identity holds archive.json against what the inventory has understood of it.
+// identity compares archive.json with the inventory's reading of it.
 func (v *verifier) identity(ctx context.Context) error {
 	const name = "archive.json"
 	content, err := storage.ReadAll(ctx, v.b, name, 1<<20)
@@ -253,12 +255,12 @@ func (v *verifier) identity(ctx context.Context) error {
 	return err
 }
 
-// broken is a problem of the database's own.
+// broken returns a problem that arose in the database.
 func broken(object, text string) Problem {
 	return Problem{Severity: Database, Object: object, Text: text}
 }
 
-// objects lists the objects of WAL files that can be read.
+// objects lists the readable objects of WAL files.
 func (v *verifier) objects(ctx context.Context) ([]archive.Object, error) {
 	all, err := v.a.Histories(ctx)
 	if err != nil {
@@ -268,7 +270,7 @@ func (v *verifier) objects(ctx context.Context) ([]archive.Object, error) {
 		if err != nil {
 			return nil, err
 		}
-		if o.Size > 0 && o.Err == nil { // or the inventory has found a fault in it
+		if o.Size > 0 && o.Err == nil { // otherwise the inventory has reported its fault
 			all = append(all, o)
 		}
 	}
@@ -289,7 +291,7 @@ func (v *verifier) total(objects []archive.Object) int64 {
 	return n
 }
 
-// recheck drops the problems of what has been removed meanwhile, and gaps that have been filled: an archive is written
+// recheck drops problems of objects that were removed meanwhile, and gaps that were filled: an archive may be written
 // and cleaned up while it is verified.
 func (v *verifier) recheck(ctx context.Context) error {
 	if len(v.result.Problems) == 0 {

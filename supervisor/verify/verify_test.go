@@ -116,7 +116,7 @@ func repush(t *testing.T, b *mem.Backend, name string, at int) {
 	push(t, b, name, content)
 }
 
-// lines gives the problems without their texts.
+// lines returns the problems without their texts.
 func lines(r *verify.Result) []string {
 	var found []string
 	for _, p := range r.Problems {
@@ -125,7 +125,7 @@ func lines(r *verify.Result) []string {
 	return found
 }
 
-// A backup that is being taken is no leftover.
+// A backup that is being taken is not a leftover.
 func TestUnfinishedWithLease(t *testing.T) {
 	b := newArchive(t)
 	put(t, b, "backups/20261122T130000Z/data-0001.tar.zst", []byte("x"))
@@ -174,7 +174,7 @@ func entries(pairs ...uint64) []wal.HistoryEntry {
 	return h
 }
 
-// What is removed while verify runs is no problem, and neither is what has come.
+// An object that is removed or added while verify runs is no problem.
 func TestRemovedMeanwhile(t *testing.T) {
 	whole := newArchive(t)
 	known := len(run(t, whole, true).Problems)
@@ -185,7 +185,8 @@ func TestRemovedMeanwhile(t *testing.T) {
 		}
 		t.Run(name, func(t *testing.T) {
 			b := newArchive(t)
-			// The archive loses the object, or the whole backup, when it is opened for the first time after the inventory.
+			// The archive loses the object, or the whole backup, when it is opened for the first time after the
+			// inventory.
 			v := &vanishing{Backend: b, name: name}
 			r := run(t, v, true)
 			if !v.gone {
@@ -203,7 +204,7 @@ func TestRemovedMeanwhile(t *testing.T) {
 	}
 }
 
-// vanishing loses an object just before it is opened; of a backup, all of it.
+// vanishing removes an object just before it is opened; for a backup, all of it.
 type vanishing struct {
 	*mem.Backend
 	name string
