@@ -68,7 +68,7 @@ func TestProductionTimelineIsFollowed(t *testing.T) {
 		t.Errorf("the test's table: %q, %v", s, err)
 	}
 
-	r.fails(1, []string{"the production server has said that it is on it"}, "cleanup", "--drop-timeline", "1")
+	r.fails(1, []string{"the production server was last seen on it"}, "cleanup", "--drop-timeline", "1")
 	before := r.run("list")
 	r.run("cleanup", "--drop-timeline", "2", "--dry-run")
 	if r.run("list") != before {

@@ -20,17 +20,17 @@ const stopLimit = 2 * time.Second
 
 // Metrics are the served metrics. The methods may be called concurrently.
 type Metrics struct {
-	registry  *prometheus.Registry
-	runs      *prometheus.CounterVec
-	success   *prometheus.GaugeVec
-	took      *prometheus.GaugeVec
-	snapshots *snapshots
+	collectors *prometheus.Registry
+	runs       *prometheus.CounterVec
+	success    *prometheus.GaugeVec
+	took       *prometheus.GaugeVec
+	snapshots  *snapshots
 }
 
 // New returns metrics with the program's version alone.
 func New(version string) *Metrics {
 	m := &Metrics{
-		registry: prometheus.NewRegistry(),
+		collectors: prometheus.NewRegistry(),
 		runs: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "walkeep_task_runs_total", Help: "Runs of a task since the supervisor was started.",
 		}, []string{"task", "result"}),
@@ -44,7 +44,7 @@ func New(version string) *Metrics {
 	}
 	build := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "walkeep_build_info", Help: "Always 1."}, []string{"version"})
 	build.WithLabelValues(version).Set(1)
-	m.registry.MustRegister(build, m.runs, m.success, m.took, m.snapshots)
+	m.collectors.MustRegister(build, m.runs, m.success, m.took, m.snapshots)
 	return m
 }
 
@@ -66,7 +66,7 @@ func (m *Metrics) Record(s Snapshot) { m.snapshots.record(s) }
 // Handler returns the handler for /metrics, and for / a line that points there.
 func (m *Metrics) Handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.Handle("GET /metrics", promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{}))
+	mux.Handle("GET /metrics", promhttp.HandlerFor(m.collectors, promhttp.HandlerOpts{}))
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintln(w, "walkeep supervisor: the metrics are at /metrics")
 	})

@@ -16,27 +16,28 @@ import (
 	"walkeep/common/wal"
 )
 
-// Options say how an archive is cleaned up.
+// Options describe how to clean up an archive.
 type Options struct {
 	Policy Policy
 	Now    time.Time
-	DryRun bool   // remove nothing, and say what would be removed
+	DryRun bool   // remove nothing, and report what would be removed
 	Forget string // a standby whose note is removed first; may be empty
 	// ForgetStream is the slot of a stream whose note is removed; may be empty.
 	ForgetStream string
-	// Live tells whether a lease is held; nil: archive.Lease.Live.
+	// Live reports whether the holder of a lease lives; nil: archive.Lease.Live.
 	Live func(archive.Lease) bool
 	// Removed is called for each object that is removed; may be nil.
 	Removed func(object string, bytes int64)
 }
 
-// ErrNoStandby says that there is no note of the standby that was to be forgotten.
+// ErrNoStandby reports that the archive has no note of the standby to be forgotten.
 var ErrNoStandby = errors.New("there is no note of this standby")
 
-// ErrNoStream says that there is no note of the stream that was to be forgotten.
+// ErrNoStream reports that the archive has no note of the stream to be forgotten.
 var ErrNoStream = errors.New("there is no note of such a stream")
 
-// Clean removes what the archive does not need. The report says what was done until an error, too.
+// Clean removes what the archive does not need. The report lists what was removed, also before an error. A cleanup
+// may run concurrently with all other commands, and another cleanup.
 func Clean(ctx context.Context, a *archive.Archive, o Options) (*Report, error) {
 	if o.Live == nil {
 		o.Live = archive.Lease.Live
@@ -85,11 +86,13 @@ func (c *cleaner) run(ctx context.Context) error {
 	return c.cleanWAL(ctx, inv, d)
 }
 
-// idle is how far this host's clock may be ahead of the newest time in the archive before the days are counted from there.
+// idle is how far this host's clock may be ahead of the newest time in the archive before days are counted from that
+// time.
 const idle = 24 * time.Hour
 
-// setClock has the days counted back from the newest time that the archive knows where this host's clock is far ahead of it:
-// that of the last transaction in its WAL, or of the last backup. Where the WAL says nothing, a database may only be idle.
+// setClock counts days back from the newest time in the archive if this host's clock is far ahead of it. That is the
+// time of the last transaction in the WAL, or of the last backup. If the WAL has no time, the database may only be
+// idle.
 func (c *cleaner) setClock(ctx context.Context, inv *archive.Inventory) {
 	if c.Policy.Days <= 0 {
 		return
@@ -114,11 +117,11 @@ func (c *cleaner) setClock(ctx context.Context, inv *archive.Inventory) {
 	if newest.IsZero() || c.Now.Sub(newest) <= limit {
 		return
 	}
-	c.report.Clock = fmt.Sprintf("this host's clock says %s, and the newest time in the archive is %s: the days are counted back from there", c.Now.UTC().Format(time.RFC3339), newest.UTC().Format(time.RFC3339))
+	c.report.Clock = fmt.Sprintf("this host's clock is at %s, and the newest time in the archive is %s: the days are counted back from the latter", c.Now.UTC().Format(time.RFC3339), newest.UTC().Format(time.RFC3339))
 	c.Now = newest
 }
 
-// dropLeases removes the leases that nobody holds any more, from the archive and from the inventory.
+// dropLeases removes dead leases from the archive and from the inventory.
 func (c *cleaner) dropLeases(ctx context.Context, inv *archive.Inventory) error {
 	for _, l := range inv.Leases {
 		if c.Live(l) || slices.ContainsFunc(c.report.Leases, func(d archive.Lease) bool { return d.ID == l.ID }) {
@@ -133,7 +136,7 @@ func (c *cleaner) dropLeases(ctx context.Context, inv *archive.Inventory) error 
 	return nil
 }
 
-// forget removes the notes of a stream and of a standby that are gone for good.
+// forget removes the notes of the stream and the standby to be forgotten.
 func (c *cleaner) forget(ctx context.Context, inv *archive.Inventory) error {
 	if c.ForgetStream != "" {
 		if !slices.ContainsFunc(inv.Streams, func(s archive.Stream) bool { return s.Slot == c.ForgetStream }) {
@@ -154,7 +157,7 @@ func (c *cleaner) forget(ctx context.Context, inv *archive.Inventory) error {
 	return c.remove(ctx, &c.report.Notes, storage.Entry{Name: "standbys/" + c.Forget + ".json"})
 }
 
-// remove removes one object, and counts it. One that is gone already is no failure.
+// remove removes one object, and counts it. It succeeds if the object is already gone.
 func (c *cleaner) remove(ctx context.Context, sum *Sum, e storage.Entry) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -177,7 +180,7 @@ func (c *cleaner) remove(ctx context.Context, sum *Sum, e storage.Entry) error {
 	return nil
 }
 
-// leased gives the live lease that protects a backup's directory; nil if there is none.
+// leased returns the live lease that protects a backup's directory; nil if there is none.
 func (c *cleaner) leased(ctx context.Context, dir string) (*archive.Lease, error) {
 	leases, err := c.a.Leases(ctx)
 	if err != nil {
@@ -191,8 +194,8 @@ func (c *cleaner) leased(ctx context.Context, dir string) (*archive.Lease, error
 	return nil, nil
 }
 
-// removeBackup removes a backup. Who takes a lease and then finds the manifest reads a whole backup: either the lease is
-// seen here, or the manifest was gone before it was looked for.
+// removeBackup removes a backup. A reader that takes a lease and then finds the manifest can read the whole backup:
+// either removeBackup sees the lease, or it removed the manifest before the reader looked for it.
 func (c *cleaner) removeBackup(ctx context.Context, b Judged) error {
 	dir := backup.Dir(b.ID)
 	l, err := c.leased(ctx, dir)
@@ -229,10 +232,10 @@ func (c *cleaner) removeBackup(ctx context.Context, b Judged) error {
 	return err
 }
 
-// stored is the form of the names in a backup's directory that package backup lists.
+// stored matches the names in a backup's directory that package backup lists.
 var stored = regexp.MustCompile(`^(manifest\.json|data-[0-9]{4,}\.tar(\.[0-9a-z]+)+|files\.json(\.[0-9a-z]+)+)$`)
 
-// list gives the objects of a backup's directory.
+// list returns the objects of a backup's directory.
 func (c *cleaner) list(ctx context.Context, dir string) func(yield func(storage.Entry, error) bool) {
 	return func(yield func(storage.Entry, error) bool) {
 		entries, err := storage.ListAll(ctx, c.b, dir)
@@ -248,7 +251,7 @@ func (c *cleaner) list(ctx context.Context, dir string) func(yield func(storage.
 	}
 }
 
-// removeRest removes a backup's volumes and index. What is not walkeep's stays.
+// removeRest removes a backup's volumes and index. It keeps objects that are not walkeep's.
 func (c *cleaner) removeRest(ctx context.Context, sum *Sum, dir string) error {
 	for e, err := range c.list(ctx, dir) {
 		if err == nil && path.Base(e.Name) != backup.ManifestName {
@@ -261,9 +264,9 @@ func (c *cleaner) removeRest(ctx context.Context, sum *Sum, dir string) error {
 	return c.prune(ctx)
 }
 
-// removeUnfinished removes what an interrupted backup, or an interrupted removal, has left. A backup that has been
-// finished since the inventory was read has a manifest, and one that is being taken has a lease: the lease is given back
-// after the manifest was written, so that it is looked for first.
+// removeUnfinished removes the rest of an interrupted backup or an interrupted removal. A backup that has been
+// finished since the inventory was read has a manifest, and one that is being taken has a lease. removeUnfinished
+// checks the lease first, because a backup gives its lease back after it has written the manifest.
 func (c *cleaner) removeUnfinished(ctx context.Context, dir string) error {
 	l, err := c.leased(ctx, dir)
 	if err != nil || l != nil {
@@ -294,9 +297,9 @@ func (c *cleaner) prune(ctx context.Context) error {
 	return c.a.Prune(ctx, dirs...)
 }
 
-// cleanWAL removes the WAL that nobody needs. Leases, standbys and backups are read anew: whoever has come to need WAL
-// meanwhile has a lease, or has left a backup behind when the lease was given back. What has been archived since the
-// first inventory stays.
+// cleanWAL removes the WAL that nobody needs. It reads leases, standbys and backups again: whoever has come to need
+// WAL meanwhile has a lease, or has left a backup when it gave the lease back. WAL that was archived since the first
+// inventory stays.
 func (c *cleaner) cleanWAL(ctx context.Context, inv *archive.Inventory, first *Decision) error {
 	inv, err := c.a.Retake(ctx, inv)
 	if err != nil {
@@ -307,7 +310,7 @@ func (c *cleaner) cleanWAL(ctx context.Context, inv *archive.Inventory, first *D
 	}
 	inv.Standbys = slices.DeleteFunc(inv.Standbys, func(s archive.Standby) bool { return s.ID == c.Forget })
 	inv.Backups = slices.DeleteFunc(inv.Backups, func(b *backup.Manifest) bool { return c.gone[b.ID] })
-	d := Decide(inv, Policy{}, c.Now) // what is there now stays
+	d := Decide(inv, Policy{}, c.Now) // existing backups stay
 	if d.KeepAllWAL == "" {
 		d.KeepAllWAL = first.KeepAllWAL
 	}
@@ -323,7 +326,7 @@ func (c *cleaner) cleanWAL(ctx context.Context, inv *archive.Inventory, first *D
 	if err := c.cleanNotes(ctx, inv, d); err != nil {
 		return err
 	}
-	backups, err := storage.ListAll(ctx, c.b, "backups/") // a backup that failed may have left its directory
+	backups, err := storage.ListAll(ctx, c.b, "backups/") // a failed backup may have left its directory
 	if err != nil {
 		return err
 	}
@@ -335,7 +338,7 @@ func (c *cleaner) cleanWAL(ctx context.Context, inv *archive.Inventory, first *D
 	return c.prune(ctx)
 }
 
-// outlived reports whether a note speaks of a segment that nobody needs, or of a backup that is not there.
+// outlived reports whether a note is about a segment that nobody needs, or about a backup that is gone.
 func (c *cleaner) outlived(note string, inv *archive.Inventory, d *Decision) bool {
 	of := strings.TrimSuffix(path.Base(note), ".json")
 	if backup.CheckID(of) == nil {
@@ -346,7 +349,8 @@ func (c *cleaner) outlived(note string, inv *archive.Inventory, d *Decision) boo
 	return err == nil && (archive.DamageNote(n) == note || archive.VerifiedNote(n.String()) == note) && !d.Needs(n, inv.SegmentSize)
 }
 
-// cleanNotes removes the notes of segments and backups that are gone, and what was streamed of segments that nobody needs.
+// cleanNotes removes the notes of segments and backups that are gone, and streamed files of segments that nobody
+// needs.
 func (c *cleaner) cleanNotes(ctx context.Context, inv *archive.Inventory, d *Decision) error {
 	for _, dir := range []string{"damaged/", archive.VerifiedDir} {
 		notes, err := storage.ListAll(ctx, c.b, dir)
@@ -363,7 +367,8 @@ func (c *cleaner) cleanNotes(ctx context.Context, inv *archive.Inventory, d *Dec
 		}
 	}
 	for _, e := range inv.Streamed {
-		// One that the archive holds is left to the stream, which compares it first. What was put aside has its segment's name.
+		// The streamed file of a needed segment stays, even if the archive has the segment: the stream compares the two.
+		// The name of a file that was put aside begins with its segment's name.
 		base, _, _ := strings.Cut(path.Base(e.Name), ".")
 		n, err := wal.ParseName(base)
 		if err != nil || e.IsDir() || d.Needs(n, inv.SegmentSize) {

@@ -19,7 +19,7 @@ import (
 
 func live(archive.Lease) bool { return true }
 
-// clean cleans up, at noon unless another time is given, and gives the objects that it says it has removed.
+// clean cleans up, at noon unless another time is given, and returns the objects that it reports as removed.
 func clean(t testing.TB, b storage.Backend, o retain.Options) ([]string, *retain.Report) {
 	t.Helper()
 	var removed []string
@@ -37,8 +37,8 @@ func clean(t testing.TB, b storage.Backend, o retain.Options) ([]string, *retain
 	return removed, r
 }
 
-// What a cleanup removes from a real archive is what its dry run says and what the oracle does not need, and a second
-// one finds nothing to do.
+// A cleanup of a real archive removes what its dry run lists and what the oracle does not need. A second cleanup
+// removes nothing.
 func TestCleanRandom(t *testing.T) {
 	cmdtest.Long(t)
 	base := seed(t)
@@ -69,7 +69,7 @@ func TestCleanRandom(t *testing.T) {
 	}
 }
 
-// remaining is what the oracle leaves of the objects.
+// remaining returns the objects that the oracle keeps.
 func (m *model) remaining(before []string) []string {
 	w := m.oracle()
 	needed := make(map[string]bool)
@@ -119,7 +119,7 @@ func TestCleanInterrupted(t *testing.T) {
 	}
 }
 
-// checkWhole makes sure that every backup that is listed has all its objects.
+// checkWhole checks that every listed backup has all its objects.
 func checkWhole(t *testing.T, b storage.Backend) {
 	t.Helper()
 	inv, err := archive.New(b).Inventory(context.Background())
@@ -136,7 +136,7 @@ func checkWhole(t *testing.T, b storage.Backend) {
 	}
 }
 
-// hooked is a backend that calls back before it is called.
+// hooked is a backend that calls a function before each call.
 type hooked struct {
 	storage.Backend
 	calls   int // of Remove

@@ -12,35 +12,35 @@ import (
 	"walkeep/common/wal"
 )
 
-// A Policy says which backups are kept. A rule that is 0 does not exist.
+// A Policy has the rules for keeping backups. A rule of 0 is not applied.
 type Policy struct {
-	Backups int // the newest so many
-	Days    int // those that are needed to recover to any time in the last so many days
+	Backups int // keep this many of the newest
+	Days    int // keep those that are needed to recover to any time in the last so many days
 }
 
 func (p Policy) none() bool { return p.Backups <= 0 && p.Days <= 0 }
 
-// A Decision is what is kept and what goes.
+// A Decision lists what is kept and what is removed.
 type Decision struct {
 	Keep       []Judged // in the order of archive.CompareBackups
 	Remove     []Judged // in the same order
-	Unfinished []string // directories of backups that nobody takes any more
-	// KeepAllWAL and KeepAllBackups say why nothing of them goes; empty if that is not so.
+	Unfinished []string // directories of backups that were never finished and have no lease
+	// KeepAllWAL and KeepAllBackups are the reasons for removing none of them; empty if there is no such reason.
 	KeepAllWAL, KeepAllBackups string
-	// Blocked says that one of the two is so because of a fault.
+	// Blocked reports whether one of the two reasons is a fault.
 	Blocked bool
 
 	holds map[wal.Timeline][]hold
-	known map[wal.Timeline]uint64 // the greatest number of a segment that was there
+	known map[wal.Timeline]uint64 // the greatest number of an existing segment
 }
 
-// Judged is a backup and why it stays or goes.
+// Judged is a backup and why it is kept or removed.
 type Judged struct {
 	*backup.Manifest
 	Why string
 }
 
-// Decide decides. All leases of the inventory count as live. It reads nothing but its arguments.
+// Decide applies the policy to an inventory. It treats every lease as live, and does no I/O.
 func Decide(inv *archive.Inventory, p Policy, now time.Time) *Decision {
 	d := new(Decision)
 	d.findBlocks(inv)
@@ -66,25 +66,25 @@ func Decide(inv *archive.Inventory, p Policy, now time.Time) *Decision {
 	return d
 }
 
-// holdsBackup tells whether a lease protects the backup with this directory. A restore that has not chosen yet may be
-// reading any.
+// holdsBackup reports whether a lease protects the backup with this directory. A restore that has not chosen its
+// backup yet may be reading any.
 func holdsBackup(l archive.Lease, dir string) bool {
 	return l.Backup != "" && backup.Dir(l.Backup) == dir || l.Backup == "" && l.Kind != "backup"
 }
 
-// findBlocks finds faults behind which something may hide that holds more than is known.
+// findBlocks finds faults that may hide a need for WAL or backups.
 func (d *Decision) findBlocks(inv *archive.Inventory) {
 	for _, f := range inv.Faults {
 		dir, _, _ := strings.Cut(f.Object, "/")
 		switch {
 		case dir == "leases":
-			d.KeepAllBackups = "what a lease holds cannot be read: " + f.Error()
+			d.KeepAllBackups = "a lease cannot be read: " + f.Error()
 			d.KeepAllWAL = d.KeepAllBackups
 		case d.KeepAllWAL != "":
 		case dir == "standbys":
-			d.KeepAllWAL = "what a standby needs cannot be read: " + f.Error()
+			d.KeepAllWAL = "the note of a standby cannot be read: " + f.Error()
 		case dir == "backups" && !errors.Is(f.Err, archive.ErrForeign):
-			d.KeepAllWAL = "what a backup needs cannot be read: " + f.Error()
+			d.KeepAllWAL = "a backup's manifest cannot be read: " + f.Error()
 		}
 	}
 	if l := inv.Line(inv.Followed()); l != nil && l.HistoryErr != nil {
@@ -94,23 +94,23 @@ func (d *Decision) findBlocks(inv *archive.Inventory) {
 	d.Blocked = d.KeepAllWAL != ""
 }
 
-// A judge knows which backups can be restored, and why which are kept.
+// A judge knows which backups can be restored, and why backups are kept.
 type judge struct {
 	inv      *archive.Inventory
 	sound    []*backup.Manifest // can be restored, in the inventory's order
-	way      []*backup.Manifest // can be restored along the way to the timeline that counts, see archive.Inventory.Followed, in the order of their ends
-	doubtful map[string]bool    // whether they can be restored is not known
+	way      []*backup.Manifest // can be restored along the path to the newest timeline, in the order of their ends
+	doubtful map[string]bool    // whether they can be restored is unknown
 	why      map[string][]string
 }
 
-// classify asks for each backup whether it can be restored. The timeline on which it was taken may lack the last
-// segment, which a later one has.
+// classify determines for each backup whether it can be restored. The timeline on which it was taken may lack the
+// last segment, which a later timeline has.
 func (j *judge) classify() {
 	j.doubtful = make(map[string]bool)
 	newest := j.inv.Followed()
 	for _, b := range j.inv.Backups {
 		if d := j.inv.Records[b.ID].Drill; d != nil && !d.OK {
-			continue // it counts for nothing until a drill of it succeeds
+			continue // it does not count until a drill of it succeeds
 		}
 		_, err := j.inv.Reach(b, newest)
 		if err == nil {
@@ -134,7 +134,7 @@ func (j *judge) classify() {
 	}
 }
 
-// unknown tells errors of Reach that say nothing about the backup.
+// unknown reports whether an error of Reach leaves open whether the backup can be restored.
 func unknown(err error) bool {
 	return !errors.Is(err, archive.ErrIncomplete) && !errors.Is(err, archive.ErrNotOnLine) && !errors.Is(err, archive.ErrUnsound)
 }
@@ -201,7 +201,7 @@ func (j *judge) byLeases() {
 	}
 }
 
-// verdict gives the reasons why a backup stays; none if it goes.
+// verdict returns the reasons for keeping a backup; none if it is removed.
 func (j *judge) verdict(b *backup.Manifest, p Policy, keepAll string) []string {
 	why := j.why[b.ID]
 	switch {
@@ -221,14 +221,14 @@ func (j *judge) isSound(b *backup.Manifest) bool {
 	return slices.ContainsFunc(j.sound, func(s *backup.Manifest) bool { return s.ID == b.ID })
 }
 
-// newerKept tells whether a newer backup that can be restored is kept.
+// newerKept reports whether a newer backup that can be restored is kept.
 func (j *judge) newerKept(b *backup.Manifest) bool {
 	return slices.ContainsFunc(j.sound, func(s *backup.Manifest) bool {
 		return len(j.why[s.ID]) > 0 && archive.CompareBackups(s, b) > 0
 	})
 }
 
-// reason says why a backup goes.
+// reason returns why a backup is removed.
 func (j *judge) reason(b *backup.Manifest) string {
 	if j.isSound(b) {
 		return "no rule keeps it"
@@ -236,7 +236,7 @@ func (j *judge) reason(b *backup.Manifest) string {
 	return j.unsound(b) + ", and a newer one that can is kept"
 }
 
-// unsound says why a backup does not count.
+// unsound returns why a backup does not count.
 func (j *judge) unsound(b *backup.Manifest) string {
 	why := "it cannot be restored"
 	if flaw := j.inv.Flaws[b.ID]; flaw != nil {

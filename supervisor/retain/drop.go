@@ -15,31 +15,32 @@ import (
 
 // Errors of Drop, to be found with errors.Is.
 var (
-	// ErrNeeded says that somebody needs the timeline.
+	// ErrNeeded reports that somebody needs the timeline. It is final until the named user of the timeline is gone.
 	ErrNeeded = errors.New("is needed")
-	// ErrNoTimeline says that there is nothing of it.
+	// ErrNoTimeline reports that the archive has no object of the timeline. It is final.
 	ErrNoTimeline = errors.New("there is nothing of this timeline in the archive")
 )
 
-// A Dropped is what a removal of a timeline has removed.
+// A Dropped reports what was removed of a timeline.
 type Dropped struct {
 	DryRun   bool         `json:"dry_run"`
 	Timeline wal.Timeline `json:"timeline"`
 	Removed  Sum          `json:"removed"`
-	// HistoryStays is the timeline because of which the history stays: PostgreSQL finds the newest timeline by counting up to
-	// the first that has no history, so that none with a higher number may be cut off. 0: the history went, too.
+	// HistoryStays is the timeline because of which the history stays: PostgreSQL finds the newest timeline by
+	// counting up to the first number without a history, so that it would miss this higher one. 0: the history was
+	// removed, too.
 	HistoryStays wal.Timeline `json:"history_stays_for,omitempty"`
-	// Next is a timeline that is now the newest, and of which there is nothing but the history; 0 if there is none.
+	// Next is the newest timeline that is left, if the archive has only its history; else 0.
 	Next wal.Timeline `json:"next,omitempty"`
 }
 
-// streamAge is how old the last word of a stream may be that counts as running.
+// streamAge is the age of a stream's last note up to which the stream counts as running.
 const streamAge = time.Minute
 
-// Drop removes a timeline that nobody comes from: what is archived of it, in ascending order, what was streamed, and the
-// history last. Until all segments are gone, the rest shows that those before existed, so that no server on it takes what
-// is missing for its end. A removal that was cut short is completed by the next. What was removed until an error is told,
-// too.
+// Drop removes a timeline from which no other comes: first its archived objects in ascending order, then the streamed
+// files, and the history last. Until all segments are gone, the later ones prove that the earlier ones existed, so
+// that no server on the timeline mistakes a missing segment for the timeline's end. The next Drop completes an
+// interrupted one. Dropped lists what was removed, also before an error.
 func Drop(ctx context.Context, a *archive.Archive, tli wal.Timeline, o Options) (*Dropped, error) {
 	if o.Live == nil {
 		o.Live = archive.Lease.Live
@@ -73,9 +74,9 @@ func (c *cleaner) mayDrop(inv *archive.Inventory, tli wal.Timeline) error {
 	production := inv.Production()
 	switch {
 	case production.Timeline == tli && production.Said:
-		return needed("the production server has said that it is on it")
+		return needed("the production server was last seen on it")
 	case !production.Said:
-		return needed("the production server may be on it, as it has not said since which one it is on")
+		return needed("the production server may be on it: it was not asked since the timeline appeared")
 	}
 	for _, l := range inv.Lines {
 		switch {
@@ -101,7 +102,7 @@ func (c *cleaner) mayDrop(inv *archive.Inventory, tli wal.Timeline) error {
 	for _, f := range inv.Faults {
 		switch dir := path.Dir(f.Object); {
 		case dir == "leases", dir == "standbys", dir == "streams", path.Dir(dir) == "backups":
-			return needed("who needs it is not known: %v", f)
+			return needed("its users cannot be determined: %v", f)
 		}
 	}
 	for _, l := range inv.Leases {
@@ -122,7 +123,7 @@ func (c *cleaner) mayDrop(inv *archive.Inventory, tli wal.Timeline) error {
 	return nil
 }
 
-// streamedOf lists what partial/ holds of a timeline.
+// streamedOf lists the files of a timeline in partial/.
 func streamedOf(inv *archive.Inventory, tli wal.Timeline) []storage.Entry {
 	var found []storage.Entry
 	for _, e := range inv.Streamed {
@@ -179,8 +180,8 @@ func (c *cleaner) drop(ctx context.Context, inv *archive.Inventory, d *Dropped) 
 	return c.prune(ctx)
 }
 
-// leftOver is the highest timeline below the one that goes, if nothing but its history is there and nobody comes from it or
-// is on it.
+// leftOver returns the highest timeline below the removed one, if the archive has only its history, no other timeline
+// comes from it, and no server is on it; else 0.
 func leftOver(inv *archive.Inventory, gone wal.Timeline) wal.Timeline {
 	var next *archive.Line
 	for i := range inv.Lines {

@@ -14,8 +14,8 @@ import (
 	"walkeep/supervisor/retain"
 )
 
-// copied is simple, and a copy's second timeline that parts from the first in segment 8, after the production server has
-// said that it is on the first.
+// copied returns simple with a copy's second timeline, which leaves the first in segment 8, after the production
+// server was seen on the first.
 func copied(t *testing.T) (*archive.Archive, *mem.Backend) {
 	t.Helper()
 	b, _ := simple(t)
@@ -33,7 +33,7 @@ func history(tli wal.Timeline, at uint64) []byte {
 	return fmt.Appendf(nil, "%d\t%s\ttest\n", tli, wal.LSN(at))
 }
 
-// say has the production server say on which timeline it is.
+// say records on which timeline the production server is.
 func say(t *testing.T, a *archive.Archive, tli wal.Timeline) {
 	t.Helper()
 	id, err := a.Identity(t.Context())
@@ -53,8 +53,8 @@ func of(b []string, tli string) []string {
 	return slices.DeleteFunc(b, func(o string) bool { return !strings.Contains(o, "/"+tli) })
 }
 
-// However often it is cut short, a removal is completed by the next, and until then no missing segment reads as absent
-// while a later one is there.
+// However often it is interrupted, the next Drop completes a removal. Until then no missing segment counts as absent
+// while a later one exists.
 func TestDropIsCompleted(t *testing.T) {
 	for cut := 1; ; cut++ {
 		a, b := copied(t)
@@ -108,7 +108,7 @@ type discard struct{}
 
 func (discard) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }
 
-// Who needs a timeline keeps it.
+// A timeline that somebody needs is kept.
 func TestDropRefuses(t *testing.T) {
 	for _, test := range []struct {
 		name    string
@@ -116,11 +116,11 @@ func TestDropRefuses(t *testing.T) {
 		tli     wal.Timeline
 		why     string
 	}{
-		{"the server's own", nil, 1, "the production server has said that it is on it"},
-		{"the server was never asked", func(t *testing.T, a *archive.Archive, b *mem.Backend) { b.Remove(t.Context(), "server.json") }, 2, "has not said"},
+		{"the server's own", nil, 1, "the production server was last seen on it"},
+		{"the server was never asked", func(t *testing.T, a *archive.Archive, b *mem.Backend) { b.Remove(t.Context(), "server.json") }, 2, "it was not asked since"},
 		{"it came since", func(t *testing.T, a *archive.Archive, b *mem.Backend) {
 			put(t, b, "wal/00000003.history", history(1, 12*size))
-		}, 3, "has not said"},
+		}, 3, "it was not asked since"},
 		{"on the way to another", func(t *testing.T, a *archive.Archive, b *mem.Backend) {
 			put(t, b, "wal/00000003.history", append(history(1, 8*size+100), history(2, 10*size+100)...))
 			say(t, a, 1)
@@ -168,7 +168,7 @@ func TestDropRefuses(t *testing.T) {
 	}
 }
 
-// The history of a timeline stays while a newer one is there, which PostgreSQL would not find without it.
+// The history of a timeline stays while a newer one exists, which PostgreSQL would not find without it.
 func TestDropKeepsHistoryBelowNewer(t *testing.T) {
 	a, b := copied(t)
 	put(t, b, "wal/00000003.history", history(1, 12*size))

@@ -9,7 +9,7 @@ import (
 	"walkeep/common/wal"
 )
 
-// A hold is a range of a timeline's segments, by their numbers, that somebody needs.
+// A hold is a needed range of a timeline's segments, by their numbers.
 type hold struct {
 	first, last uint64
 	by          holder
@@ -18,21 +18,21 @@ type hold struct {
 // end is the last number of a range without an end.
 const end = ^uint64(0)
 
-// A holder is who needs WAL.
+// A holder is the backup, lease or standby that needs WAL, or another reason to keep it.
 type holder struct {
-	kind string // backup, lease, standby; others stand for themselves
+	kind string // backup, lease, standby, history or newest
 	id   string
 	text string
 }
 
-// A need is WAL that is needed from a position of a timeline on, along all timelines that come from there.
+// A need is a position of a timeline: all WAL from there on is needed, along all timelines that come from there.
 type need struct {
 	tli wal.Timeline
 	lsn wal.LSN
 	by  holder
 }
 
-// hold finds what WAL is needed.
+// hold determines the needed WAL.
 func (d *Decision) hold(inv *archive.Inventory, j *judge) {
 	d.holds = make(map[wal.Timeline][]hold)
 	d.known = make(map[wal.Timeline]uint64)
@@ -63,7 +63,7 @@ func (d *Decision) hold(inv *archive.Inventory, j *judge) {
 		}
 		if err != nil {
 			if d.KeepAllWAL == "" {
-				d.KeepAllWAL = fmt.Sprintf("what standby %s needs is not known: %v", s.ID, err)
+				d.KeepAllWAL = fmt.Sprintf("the position of standby %s cannot be determined: %v", s.ID, err)
 			}
 			continue
 		}
@@ -91,7 +91,7 @@ func (d *Decision) add(tli wal.Timeline, first, last uint64, by holder) {
 	}
 }
 
-// holdFrom holds what one need asks for.
+// holdFrom adds the segments of one need.
 func (d *Decision) holdFrom(inv *archive.Inventory, n need) {
 	size := uint64(inv.SegmentSize)
 	first := uint64(n.lsn) / size
@@ -110,7 +110,7 @@ func (d *Decision) holdFrom(inv *archive.Inventory, n need) {
 	}
 }
 
-// holdWay holds the segments that are replayed under the names of a history's timelines, those from an index on, no
+// holdWay adds the segments that replay reads under the names of a history's timelines, from an index on, and no
 // earlier than the first number.
 func (d *Decision) holdWay(h wal.History, from int, first, size uint64, by holder) {
 	for i := from; i < len(h.Entries); i++ {
@@ -124,7 +124,7 @@ func (d *Decision) holdWay(h wal.History, from int, first, size uint64, by holde
 	}
 }
 
-// holdUnread holds the WAL of timelines of which it is not known where they come from.
+// holdUnread adds the WAL of timelines whose history cannot be read.
 func (d *Decision) holdUnread(inv *archive.Inventory) {
 	for _, l := range inv.Lines {
 		if l.HistoryErr != nil {
@@ -133,8 +133,7 @@ func (d *Decision) holdUnread(inv *archive.Inventory) {
 	}
 }
 
-// holdNewest holds the timeline that counts and those that lead to it. It is for an archive in which no backup leads there
-// yet, or any more.
+// holdNewest adds the newest timeline and those that lead to it, for an archive in which no backup leads there.
 func (d *Decision) holdNewest(inv *archive.Inventory) {
 	l := inv.Line(inv.Followed())
 	if l == nil {
@@ -147,7 +146,7 @@ func (d *Decision) holdNewest(inv *archive.Inventory) {
 	d.add(l.Timeline, 0, end, by)
 }
 
-// Needs tells whether a WAL file is needed, or was not known when this was decided.
+// Needs reports whether a WAL file is needed, or did not exist when this was decided.
 func (d *Decision) Needs(n wal.Name, size wal.SegmentSize) bool {
 	if d.KeepAllWAL != "" || n.Kind == wal.KindHistory {
 		return true
@@ -157,7 +156,7 @@ func (d *Decision) Needs(n wal.Name, size wal.SegmentSize) bool {
 	return err != nil || !ok || number > known || heldBy(d.holds[n.Timeline], number) != nil
 }
 
-// knownUpTo is the greatest number of a timeline's segments and partial segments; false if there is none.
+// knownUpTo returns the greatest number of a timeline's segments and partial segments; false if there is none.
 func knownUpTo(l archive.Line, size wal.SegmentSize) (uint64, bool) {
 	var last uint64
 	for _, n := range l.Partials {
@@ -170,7 +169,7 @@ func knownUpTo(l archive.Line, size wal.SegmentSize) (uint64, bool) {
 	return last, len(l.Partials) > 0 || len(l.Segments) > 0
 }
 
-// heldBy finds a range that holds a segment; nil if there is none.
+// heldBy returns a range with a segment; nil if there is none.
 func heldBy(holds []hold, number uint64) *hold {
 	for i := range holds {
 		if holds[i].first <= number && number <= holds[i].last {
@@ -180,7 +179,7 @@ func heldBy(holds []hold, number uint64) *hold {
 	return nil
 }
 
-// count is the number of segments in spans that are held.
+// count returns the number of needed segments in spans.
 func count(spans []archive.Span, holds []hold) uint64 {
 	var n uint64
 	for _, s := range spans {

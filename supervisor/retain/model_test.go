@@ -26,7 +26,7 @@ const (
 
 var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 
-// A model is an archive as the tests know it, without the code that they test.
+// A model is a test's own description of an archive, made without the tested code.
 type model struct {
 	lines    map[wal.Timeline]*line
 	backups  []*backup.Manifest
@@ -35,7 +35,7 @@ type model struct {
 	policy   retain.Policy
 }
 
-// A line is a timeline: where each of those that lead to it was left, and what segments are there.
+// A line is a timeline: where each of those that lead to it was left, and which segments exist.
 type line struct {
 	left   []wal.HistoryEntry
 	unread bool // its history is missing
@@ -73,10 +73,10 @@ func random(r *rand.Rand) *model {
 		first := max(1, uint64(l.begin())/size)
 		l.newest = first + r.Uint64N(last)
 		if r.IntN(4) == 0 {
-			first = min(l.newest, first+r.Uint64N(4)) // what was there before was removed
+			first = min(l.newest, first+r.Uint64N(4)) // older segments were removed
 		}
 		for n := first; n <= l.newest; n++ {
-			l.there[n] = r.IntN(25) > 0 || n == l.newest && l.unread // or nothing would be known of the timeline
+			l.there[n] = r.IntN(25) > 0 || n == l.newest && l.unread // otherwise the archive would show nothing of the timeline
 		}
 		m.lines[tli] = l
 		tlis = append(tlis, tli)
@@ -107,7 +107,7 @@ func random(r *rand.Rand) *model {
 	return m
 }
 
-// anywhere is a position that somebody may need: now and then one from before its timeline began, where that is known.
+// anywhere returns a random position, sometimes one from before its timeline began, where that is known.
 func (m *model) anywhere(r *rand.Rand) (wal.Timeline, wal.LSN) {
 	tli := wal.Timeline(1 + r.IntN(len(m.lines)))
 	at := wal.LSN(size + r.Uint64N(size*last))
@@ -133,7 +133,7 @@ func newManifest(n int, tli wal.Timeline, start, stop wal.LSN, ended time.Time) 
 	}
 }
 
-// newest is the newest timeline.
+// newestLine returns the newest timeline.
 func (m *model) newestLine() wal.Timeline {
 	var newest wal.Timeline
 	for tli := range m.lines {
@@ -142,7 +142,7 @@ func (m *model) newestLine() wal.Timeline {
 	return newest
 }
 
-// inventory is what the archive's own code would find.
+// inventory returns what the archive's own code would find.
 func (m *model) inventory() *archive.Inventory {
 	inv := &archive.Inventory{Identity: archive.Identity{Version: 1, SystemID: system, SegmentSize: wal.SegmentSize(size)}}
 	for tli := wal.Timeline(1); tli <= m.newestLine(); tli++ {

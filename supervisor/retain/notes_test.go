@@ -15,7 +15,7 @@ import (
 	"walkeep/supervisor/retain"
 )
 
-// simple is one timeline of segments 1 to 20, with backups that begin at 5, 10 and 15.
+// simple returns an archive with one timeline of segments 1 to 20, and backups that begin at 5, 10 and 15.
 func simple(t *testing.T) (*mem.Backend, []*backup.Manifest) {
 	t.Helper()
 	m := &model{lines: map[wal.Timeline]*line{1: {there: make(map[uint64]bool), newest: 20}}}
@@ -31,7 +31,7 @@ func simple(t *testing.T) (*mem.Backend, []*backup.Manifest) {
 	return b, m.backups
 }
 
-// What lies around segments goes with them, and nothing that is not walkeep's goes at all.
+// Notes and streamed files are removed with their segments. Objects that are not walkeep's always stay.
 func TestWhatGoesWithSegments(t *testing.T) {
 	b, backups := simple(t)
 	dir := "wal/0000000100000000/"
@@ -71,12 +71,12 @@ func TestWhatGoesWithSegments(t *testing.T) {
 	}
 }
 
-// Where it cannot be told what is needed, nothing of it goes.
+// If a need cannot be determined, everything that it may concern stays.
 func TestBlocked(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		spoil   func(t *testing.T, b *mem.Backend, backups []*backup.Manifest)
-		backups bool // those that no rule keeps go nevertheless
+		backups bool // backups that no rule keeps are removed nevertheless
 	}{
 		{"nothing is wrong", nil, true},
 		{"lease", func(t *testing.T, b *mem.Backend, _ []*backup.Manifest) { put(t, b, "leases/one.json", []byte("{")) }, false},
@@ -111,7 +111,7 @@ func TestBlocked(t *testing.T) {
 	}
 }
 
-// Leases that nobody holds are removed, and hold nothing.
+// Dead leases are removed, and hold nothing.
 func TestDeadLeases(t *testing.T) {
 	b, backups := simple(t)
 	note(t, b, archive.Lease{ID: "dead", Kind: "restore", Backup: backups[0].ID, Timeline: 1, LSN: backups[0].Start})
@@ -134,7 +134,7 @@ func TestDeadLeases(t *testing.T) {
 	}
 }
 
-// A standby that lags is named, and can be forgotten.
+// A lagging standby is named, and can be forgotten.
 func TestStandbyHolds(t *testing.T) {
 	b, _ := simple(t)
 	put(t, b, "standbys/slow.json", []byte(`{"host":"h","data_directory":"/d","restartpoint":"000000010000000000000003"}`))
@@ -159,7 +159,7 @@ func TestStandbyHolds(t *testing.T) {
 	}
 }
 
-// Clocks that jump only ever keep more.
+// A wrong clock never removes more.
 func TestClocks(t *testing.T) {
 	for _, test := range []struct {
 		name string
@@ -184,7 +184,7 @@ func TestClocks(t *testing.T) {
 	}
 }
 
-// A host whose clock is a year ahead removes no backup that it would not remove otherwise, and says why.
+// A host whose clock is a year ahead removes no backup that it would keep otherwise, and reports why.
 func TestCleanWithClockAhead(t *testing.T) {
 	for _, test := range []struct {
 		name    string

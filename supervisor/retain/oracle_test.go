@@ -15,8 +15,8 @@ import (
 	"walkeep/supervisor/retain"
 )
 
-// asks is the timeline under whose name recovery to tli asks for a segment: the newest one that has begun in it or
-// before.
+// asks returns the timeline under whose name recovery to tli asks for a segment: the newest one that has begun in it
+// or before.
 func (m *model) asks(tli wal.Timeline, n uint64) wal.Timeline {
 	l := m.lines[tli]
 	if n >= uint64(l.begin())/size {
@@ -30,7 +30,7 @@ func (m *model) asks(tli wal.Timeline, n uint64) wal.Timeline {
 	return l.left[0].Timeline
 }
 
-// leads tells whether a server at a position of one timeline may go on to another.
+// leads reports whether a server at a position of one timeline may continue on another.
 func (m *model) leads(from wal.Timeline, at wal.LSN, to wal.Timeline) bool {
 	if from == to {
 		return true
@@ -43,7 +43,7 @@ func (m *model) leads(from wal.Timeline, at wal.LSN, to wal.Timeline) bool {
 	return false
 }
 
-// replays gives the number after the last segment that recovery of a backup to tli finds, one by one.
+// replays returns the number after the last segment that recovery of a backup to tli finds, one by one.
 func (m *model) replays(b *backup.Manifest, tli wal.Timeline) uint64 {
 	n := uint64(b.Start) / size
 	for m.lines[m.asks(tli, n)].there[n] {
@@ -52,7 +52,7 @@ func (m *model) replays(b *backup.Manifest, tli wal.Timeline) uint64 {
 	return n
 }
 
-// restorable tells whether a backup can be restored along the way to tli.
+// restorable reports whether a backup can be restored along the path to tli.
 func (m *model) restorable(b *backup.Manifest, tli wal.Timeline) bool {
 	l := m.lines[tli]
 	if l.unread || !m.leads(b.Timeline, b.Stop, tli) {
@@ -64,7 +64,7 @@ func (m *model) restorable(b *backup.Manifest, tli wal.Timeline) bool {
 	return m.replays(b, tli)*size >= uint64(b.Stop)
 }
 
-// doubtful tells whether it is not known where the backup's timeline comes from.
+// doubtful reports whether the history of the backup's timeline cannot be read.
 func (m *model) doubtful(b *backup.Manifest) bool { return m.lines[b.Timeline].unread }
 
 type segment struct {
@@ -78,7 +78,7 @@ type want struct {
 	needed map[segment]bool
 }
 
-// oracle says what must be kept, by trying.
+// oracle determines by trying what must be kept.
 func (m *model) oracle() want {
 	newest := m.newestLine()
 	var sound, way []*backup.Manifest
@@ -116,7 +116,7 @@ func (m *model) oracle() want {
 			}
 		}
 	}
-	// One stays, on the way to the newest timeline where there is one.
+	// One stays, on the path to the newest timeline if there is one.
 	one := sound
 	if len(way) > 0 {
 		one = way
@@ -143,7 +143,7 @@ func (m *model) oracle() want {
 	return w
 }
 
-// need marks the segments that anybody who is to be kept would ask for on any way.
+// need marks the segments that a kept backup or another user would ask for on any path.
 func (m *model) need(w *want, way []*backup.Manifest) {
 	from := func(tli wal.Timeline, at wal.LSN) {
 		for to := range m.lines {
@@ -185,7 +185,7 @@ func (m *model) need(w *want, way []*backup.Manifest) {
 	}
 }
 
-// rounds is how many random histories a test looks at; WALKEEP_HISTORIES changes it.
+// rounds returns how many random histories a test uses; WALKEEP_HISTORIES changes it.
 func rounds(standard int) int {
 	if n, err := strconv.Atoi(os.Getenv("WALKEEP_HISTORIES")); err == nil {
 		return n
@@ -202,7 +202,7 @@ func seed(t *testing.T) uint64 {
 	return s
 }
 
-// What Decide keeps is what the oracle says, no less and no more.
+// Decide keeps exactly what the oracle keeps.
 func TestDecideRandom(t *testing.T) {
 	cmdtest.Long(t)
 	base := seed(t)
@@ -242,7 +242,7 @@ func TestDecideRandom(t *testing.T) {
 	}
 }
 
-// checkWindows makes sure that every kept backup reaches as far as before, and that one stays.
+// checkWindows checks that every kept backup reaches as far as before, and that one stays.
 func (m *model) checkWindows(t *testing.T, i int, d *retain.Decision) {
 	t.Helper()
 	after := m.without(d)
@@ -267,7 +267,7 @@ func (m *model) checkWindows(t *testing.T, i int, d *retain.Decision) {
 	}
 }
 
-// without is the model after a cleanup.
+// without returns the model after a cleanup.
 func (m *model) without(d *retain.Decision) *model {
 	after := &model{lines: make(map[wal.Timeline]*line), leases: m.leases, standbys: m.standbys, policy: m.policy}
 	for tli, l := range m.lines {

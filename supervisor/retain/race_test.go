@@ -16,8 +16,8 @@ import (
 	"walkeep/supervisor/retain"
 )
 
-// A restore takes its steps while a cleanup runs: a lease on everything, the inventory, a lease on the backup that it
-// has chosen; it then reads the backup and the WAL that the inventory has shown behind it.
+// A restore takes its steps while a cleanup runs: it takes a lease on everything, reads the inventory, takes a lease
+// on the chosen backup, and then reads the backup and its WAL as the inventory showed it.
 type restore struct {
 	t     *testing.T
 	b     storage.Backend
@@ -76,8 +76,8 @@ func note(t *testing.T, b storage.Backend, l archive.Lease) {
 	}
 }
 
-// interleave runs a cleanup once for each schedule of somebody else's steps: some of them before one of the cleanup's
-// calls to the archive, the rest before a later one, or when it is done.
+// interleave runs a cleanup once for each schedule of another command's steps: it takes some of them before one of
+// the cleanup's calls to the archive, and the rest before a later call, or after the last.
 func interleave(t *testing.T, r *rand.Rand, m *model, steps func(b *mem.Backend) []func(), check func(b *mem.Backend, begin int, schedule string)) {
 	t.Helper()
 	for begin := 1; ; begin++ {
@@ -106,7 +106,7 @@ func interleave(t *testing.T, r *rand.Rand, m *model, steps func(b *mem.Backend)
 			}
 			clean(t, h, retain.Options{Policy: m.policy})
 			if calls < begin {
-				return // the cleanup was done before
+				return // the cleanup ended before that call
 			}
 			take(len(left))
 			check(b, begin, fmt.Sprintf("%d steps before call %d, the rest before call %d\n%s", first, begin, second, m))
@@ -114,7 +114,7 @@ func interleave(t *testing.T, r *rand.Rand, m *model, steps func(b *mem.Backend)
 	}
 }
 
-// Whatever a restore has seen after it took its lease is there until it is done, wherever a cleanup stands meanwhile.
+// Whatever a restore has seen after it took its lease stays until its end, whenever a cleanup runs.
 func TestRestoreMeanwhile(t *testing.T) {
 	base := seed(t)
 	chosen := 0
@@ -141,7 +141,7 @@ func TestRestoreMeanwhile(t *testing.T) {
 	}
 }
 
-// A backup that is taken meanwhile is whole when it is done.
+// A backup that is taken meanwhile is whole at its end.
 func TestBackupMeanwhile(t *testing.T) {
 	base := seed(t)
 	for i := range min(rounds(5), 1000) {
@@ -185,7 +185,7 @@ func TestBackupMeanwhile(t *testing.T) {
 	}
 }
 
-// WAL that comes meanwhile stays, on a timeline that is not needed and on one that has just begun.
+// WAL that is archived meanwhile stays, on a timeline that is not needed and on one that has just begun.
 func TestArchivedMeanwhile(t *testing.T) {
 	base := seed(t)
 	for i, left := 0, 5; left > 0; i++ {
@@ -211,7 +211,7 @@ func TestArchivedMeanwhile(t *testing.T) {
 		}, func(b *mem.Backend, begin int, schedule string) {
 			there := objects(t, b)
 			for _, o := range came {
-				// What the inventory knew may be of a timeline that nobody needs.
+				// An object that the inventory knew may be of a timeline that nobody needs.
 				if !slices.Contains(there, o) && begin > taken {
 					t.Fatalf("history %d: %s was removed; %s", i, o, schedule)
 				}
@@ -220,7 +220,7 @@ func TestArchivedMeanwhile(t *testing.T) {
 	}
 }
 
-// inventoryCalls is the number of calls that an inventory takes.
+// inventoryCalls returns the number of calls that an inventory makes.
 func inventoryCalls(t *testing.T, m *model) int {
 	t.Helper()
 	b := new(mem.Backend)

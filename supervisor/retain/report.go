@@ -8,7 +8,7 @@ import (
 	"walkeep/common/wal"
 )
 
-// A Sum is a number of objects.
+// A Sum is a number of objects and their bytes.
 type Sum struct {
 	Objects int   `json:"objects"`
 	Bytes   int64 `json:"bytes"`
@@ -19,15 +19,15 @@ func (s *Sum) add(bytes int64) {
 	s.Bytes += bytes
 }
 
-// A Report is what a cleanup has kept and removed.
+// A Report lists what a cleanup has kept and removed.
 type Report struct {
 	DryRun bool         `json:"dry_run"`
 	Keep   []KeptBackup `json:"keep"`
-	// KeepAllWAL says why no WAL goes; empty if that is not so.
+	// KeepAllWAL is the reason for removing no WAL; empty if there is none.
 	KeepAllWAL string `json:"keep_all_wal,omitempty"`
-	// Blocked says that something is kept because of a fault that has to be repaired.
+	// Blocked reports whether something is kept because of a fault that has to be repaired.
 	Blocked bool `json:"blocked"`
-	// Clock says why days are not counted back from this host's time; empty if they are.
+	// Clock is the reason for not counting days back from this host's time; empty if they are.
 	Clock      string          `json:"clock,omitempty"`
 	Lines      []Line          `json:"timelines"`
 	Holders    []Holder        `json:"holders"`
@@ -47,19 +47,19 @@ type KeptBackup struct {
 	Why string `json:"why"`
 }
 
-// A RemovedBackup is a backup that goes.
+// A RemovedBackup is a backup that was removed.
 type RemovedBackup struct {
 	ID  string `json:"id"`
 	Why string `json:"why"`
 	Sum
 }
 
-// A Line is what stays and goes of a timeline's WAL.
+// A Line reports what stays and what was removed of a timeline's WAL.
 type Line struct {
 	Timeline wal.Timeline `json:"timeline"`
 	Kept     uint64       `json:"kept_segments"`
-	Oldest   string       `json:"oldest,omitempty"`  // segment that stays
-	HeldBy   string       `json:"held_by,omitempty"` // who needs it
+	Oldest   string       `json:"oldest,omitempty"`  // the oldest segment that stays
+	HeldBy   string       `json:"held_by,omitempty"` // the backup, lease or standby that needs it
 	Removed  Sum          `json:"removed"`
 }
 
@@ -71,7 +71,7 @@ type Holder struct {
 	Segments uint64 `json:"segments"` // that stay only for it, or for others like it
 }
 
-// newReport has no nil lists, which JSON would say are null.
+// newReport returns a report without nil lists, which would be null in JSON.
 func newReport(dryRun bool) Report {
 	return Report{
 		DryRun: dryRun, Keep: []KeptBackup{}, Lines: []Line{}, Holders: []Holder{},
@@ -86,12 +86,12 @@ func (r *Report) decided(d *Decision) {
 	}
 }
 
-// left notes that a backup stays because a lease has come to name it.
+// left records that a backup stays because a new lease names it.
 func (r *Report) left(b Judged, l archive.Lease) {
 	r.Keep = append(r.Keep, KeptBackup{b.ID, "lease " + l.ID + " of a " + l.Kind + " on " + l.Host + ", until it is given back"})
 }
 
-// needed notes what WAL stays, and for whom.
+// needed records which WAL stays, and for whom.
 func (r *Report) needed(inv *archive.Inventory, d *Decision) {
 	r.KeepAllWAL, r.Blocked = d.KeepAllWAL, r.Blocked || d.Blocked
 	more := make(map[holder]uint64)
@@ -119,7 +119,7 @@ func (r *Report) needed(inv *archive.Inventory, d *Decision) {
 	})
 }
 
-// neededOf says what stays of one timeline, and adds to more what stays of it for standbys and leases alone.
+// neededOf records what stays of one timeline, and adds to more what stays for standbys and leases alone.
 func (d *Decision) neededOf(inv *archive.Inventory, l archive.Line, line *Line, more map[holder]uint64) {
 	holds := d.holds[l.Timeline]
 	line.Kept = count(l.Segments, holds)
@@ -155,7 +155,7 @@ func segmentName(tli wal.Timeline, number uint64, size wal.SegmentSize) string {
 	return wal.SegmentAt(tli, wal.LSN(number*uint64(size)), size).String()
 }
 
-// line is where the removed objects of a WAL file's timeline are counted.
+// line returns the sum for the removed objects of a WAL file's timeline.
 func (r *Report) line(n wal.Name) *Sum {
 	for i := range r.Lines {
 		if r.Lines[i].Timeline == n.Timeline {

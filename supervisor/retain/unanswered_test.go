@@ -15,7 +15,7 @@ import (
 	"walkeep/supervisor/retain"
 )
 
-// unanswered is a backend that cannot read manifests: its errors are those of a file that is missing on the way to it.
+// unanswered is a backend that cannot read manifests: its errors are those of a missing parent directory.
 type unanswered struct{ storage.Backend }
 
 func (u *unanswered) Open(ctx context.Context, name string) (storage.Object, error) {
@@ -26,7 +26,7 @@ func (u *unanswered) Open(ctx context.Context, name string) (storage.Object, err
 	return u.Backend.Open(ctx, name)
 }
 
-// A backup whose manifest cannot be asked for is not unfinished.
+// A backup whose manifest cannot be read is not unfinished.
 func TestUnansweredManifest(t *testing.T) {
 	b := &unanswered{new(mem.Backend)}
 	put(t, b, "archive.json", []byte(`{"version":1,"system_identifier":"4711","segment_size":1048576}`))
