@@ -164,10 +164,10 @@ func TestRestoreRefuses(t *testing.T) {
 		{2, []string{"no tablespace there", space}, []string{"--tablespace-map", "/nowhere=/x"}},
 		{1, []string{"nowhere"}, []string{"--target-name", "nowhere", "--tablespace-map", space + "=" + space + "-restored"}},
 		{1, []string{"20200101T000000Z"}, []string{"20200101T000000Z"}},
-		{1, []string{"is not empty"}, nil},                                             // the tablespace
-		{1, []string{"is in use"}, []string{"--target-dir", c.Dir, "--delta"}},         // the data directory
-		{1, []string{"is in use"}, []string{"--target-dir", c.Dir}},                    // likewise
-		{1, []string{"no data directory"}, []string{"--target-dir", r.dir, "--delta"}}, // what is around it
+		{1, []string{"is not empty"}, nil},                                                // the tablespace
+		{1, []string{"is in use"}, []string{"--target-dir", c.Dir, "--delta"}},            // the data directory
+		{1, []string{"is in use"}, []string{"--target-dir", c.Dir}},                       // likewise
+		{1, []string{"not a data directory"}, []string{"--target-dir", r.dir, "--delta"}}, // what is around it
 		{1, []string{"programs were not found"}, []string{"--start", "--bindir", r.dir + "/no", "--tablespace-map", space + "=" + space + "-restored"}},
 	} {
 		r.fails(call.code, call.words, append([]string{"restore", "--target-dir", dir}, call.args...)...)

@@ -10,29 +10,29 @@ import (
 	"walkeep/common/wal"
 )
 
-// Before is what the server of a data directory had come to before it was restored over.
+// Before describes the position of a data directory's server before the restore over it.
 type Before struct {
 	Timeline wal.Timeline `json:"timeline"`
-	// LSN is the last position of its WAL that is known: that of its control file, or the end of the last record that was
+	// LSN is the last known position of its WAL: that of its control file, or the end of the last record that was
 	// kept.
 	LSN     wal.LSN        `json:"lsn"`
 	State   pgdata.DBState `json:"state"`
 	History string         `json:"history,omitempty"` // content of the timeline's history file
 }
 
-// A Fork is where the timeline that a server was on and the one that it is restored to part.
+// A Fork is the position at which the previous timeline of a server and the restored one part.
 type Fork struct {
-	Timeline wal.Timeline // the last that they have in common
-	LSN      wal.LSN      // all before it is the same
+	Timeline wal.Timeline // the last common timeline
+	LSN      wal.LSN      // the WAL before it is the same
 }
 
-// Diverged tells whether the server had WAL of its own behind the fork.
+// Diverged reports whether the server had WAL of its own behind the fork.
 func (r *Result) Diverged() bool {
 	return r.Before != nil && r.Fork != nil && r.Before.LSN > r.Fork.LSN
 }
 
-// lookBack finds out what the directory's server had come to. left is the note of an interrupted restore, which has taken
-// the control file away.
+// lookBack determines the position of the directory's server. left is the note of an interrupted restore, which has
+// removed the control file.
 func (r *restorer) lookBack(left *note) {
 	if left != nil {
 		r.done.Before, r.keptBefore = left.Before, left.KeptBefore
@@ -59,13 +59,14 @@ func (r *restorer) lookBack(left *note) {
 	}
 }
 
-// maxHistory bounds what of a history goes into the note of a restore, in bytes; beyond that nobody was promoted that often.
+// maxHistory limits the history in a restore's note, in bytes. No cluster is promoted so often that its history is
+// longer.
 const maxHistory = 256 << 10
 
-// maxKeptBefore bounds the names of files that go there as well. Where more were kept, they are reported once again.
+// maxKeptBefore limits the number of file names in the note. If more were kept, they are reported again.
 const maxKeptBefore = 10_000
 
-// fork finds where the server's timeline and the one that is gone to part; nil if that is not known, or if one is the
+// fork finds where the server's timeline and the restored one part; nil if that is unknown, or if one leads to the
 // other.
 func (r *restorer) fork(b Before) *Fork {
 	line := r.inv.Line(r.Plan.Timeline)
@@ -97,14 +98,14 @@ func (r *restorer) fork(b Before) *Fork {
 	return f
 }
 
-// open is where the last timeline of a history ends.
+// open is the end of the last timeline of a history.
 const open = ^wal.LSN(0)
 
 func steps(h wal.History) []wal.HistoryEntry {
 	return append(append([]wal.HistoryEntry(nil), h.Entries...), wal.HistoryEntry{Timeline: h.Timeline, End: open})
 }
 
-// shared tells whether a segment lies before the fork, so that it is the same for both.
+// shared reports whether a segment lies before the fork, so that it is the same for both.
 func (r *restorer) shared(n wal.Name) bool {
 	end, err := n.Next(r.inv.SegmentSize).Start(r.inv.SegmentSize)
 	if err != nil || n.Kind != wal.KindSegment || r.done.Fork == nil || end > r.done.Fork.LSN {
@@ -119,11 +120,11 @@ func (r *restorer) shared(n wal.Name) bool {
 	return false
 }
 
-// keptNow lists what is in the directory of WAL that was kept.
+// keptNow lists the files in the directory of kept WAL.
 func (r *restorer) keptNow() []string {
 	entries, err := os.ReadDir(filepath.Join(r.Dir, "pg_wal", keptName))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil // it will fail where it matters
+		return nil // a later step reports the error if it matters
 	}
 	var names []string
 	for _, e := range entries {

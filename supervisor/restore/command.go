@@ -7,8 +7,8 @@ import (
 	"walkeep/supervisor/pgconf"
 )
 
-// Command is a restore_command that calls restore-cmd for the archive in spool, with this configuration file if any. All
-// three are absolute paths.
+// Command returns a restore_command that calls restore-cmd for the archive in spool, with this configuration file if
+// any. All three are absolute paths.
 func Command(program, spool, file string) string {
 	words := []string{pgconf.CommandWord(program), "--spool", pgconf.CommandWord(spool)}
 	if file != "" {
@@ -17,11 +17,12 @@ func Command(program, spool, file string) string {
 	if runtime.GOOS == "windows" {
 		return strings.Join(append(words, "%f", `"%p"`, "%r"), " ")
 	}
-	// A program that the system gives no memory to start with ends with 2, which PostgreSQL takes for "no such file".
+	// A program that cannot start for lack of memory exits with 2, which PostgreSQL would read as "no such file".
 	return strings.Join(append(words, "%f", `"%p"`, "%r"), " ") + " || { c=$?; [ $c = 2 ] && c=126; exit $c; }"
 }
 
-// NoteCommand is the archive_cleanup_command of a standby, by which the archive hears how far it has come although it streams.
+// NoteCommand returns the archive_cleanup_command of a standby. It records the standby's restartpoint in the archive,
+// also while the standby streams.
 func NoteCommand(program, spool, file string) string {
 	words := []string{pgconf.CommandWord(program), "--spool", pgconf.CommandWord(spool)}
 	if file != "" {

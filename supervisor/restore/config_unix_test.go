@@ -14,7 +14,7 @@ import (
 	"walkeep/supervisor/restore"
 )
 
-// A delta leaves what the backup could not have: links, and the configuration that is found through them.
+// A delta keeps files that no backup contains: links, and the configuration that is found through them.
 func TestDeltaKeepsWhatNoBackupHas(t *testing.T) {
 	files := cluster()
 	delete(files, "postgresql.conf")
@@ -41,8 +41,8 @@ func TestDeltaKeepsWhatNoBackupHas(t *testing.T) {
 	}
 }
 
-// A server whose configuration lies where Debian's tools have it is started with it, in its own directory, and touches none
-// of that cluster's places.
+// A server with its configuration in Debian's directories is started with it, in its own directory, and writes to
+// none of that cluster's directories.
 func TestConfigurationElsewhere(t *testing.T) {
 	files := cluster()
 	delete(files, "postgresql.conf")
@@ -83,10 +83,10 @@ func TestConfigurationElsewhere(t *testing.T) {
 	expect(foreign, []string{"hba_file"})
 	r.run(o)
 	second := conf("second", "/var/lib/second")
-	expect(nil, []string{"config_file"}) // which of the two is not known
+	expect(nil, []string{"config_file"}) // which of the two is unknown
 	own := conf("own", o.Dir)
 	expect([]string{"config_file=" + own, "data_directory=" + o.Dir}, []string{"external_pid_file", "log_directory", second})
-	// A configuration in the directory that leads elsewhere does not count, either.
+	// A configuration in the directory that names another data directory is not used, either.
 	r.write(filepath.Join(o.Dir, "postgresql.conf"), "data_directory = '/var/lib/other'\nexternal_pid_file = '/run/x.pid'\n")
 	expect([]string{"data_directory=" + o.Dir, "external_pid_file="}, []string{"config_file"})
 	r.write(filepath.Join(o.Dir, "postgresql.conf"), "external_pid_file = '/run/x.pid'\n")

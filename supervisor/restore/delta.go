@@ -20,8 +20,8 @@ import (
 	"walkeep/supervisor/launch"
 )
 
-// lookFirst finds out what there is of the backup's files, and that all the others can be read from the archive. Until it
-// returns nothing of the directory has changed: whoever calls a restore that fails here has lost nothing.
+// lookFirst determines which of the backup's files exist, and checks that all others can be read from the archive. It
+// changes nothing in the directory: a restore that fails here has lost nothing.
 func (r *restorer) lookFirst(ctx context.Context) (err error) {
 	if r.marker, err = claim(r.Dir, r.owner); err != nil {
 		return err
@@ -30,18 +30,18 @@ func (r *restorer) lookFirst(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	for _, p := range r.places {
-		if p.root, err = os.OpenRoot(p.dir); errors.Is(err, fs.ErrNotExist) {
-			p.root = nil // it is to be made
+	for _, p := range r.roots {
+		if p.handle, err = os.OpenRoot(p.dir); errors.Is(err, fs.ErrNotExist) {
+			p.handle = nil // it is to be made
 		} else if err != nil {
 			return err
 		}
 	}
-	err = r.eachPlace(func(p *place, items map[string]*item) error {
+	err = r.eachRoot(func(p *rootDir, entries map[string]*entry) error {
 		if p.created {
 			return nil
 		}
-		return r.clear(ctx, p, items, nil)
+		return r.clear(ctx, p, entries, nil)
 	})
 	if err != nil {
 		return err
@@ -52,7 +52,7 @@ func (r *restorer) lookFirst(ctx context.Context) (err error) {
 	if err := r.checkNeeded(ctx); err != nil {
 		return err
 	}
-	// A server that was started meanwhile may have changed what was compared.
+	// A server that was started meanwhile may have changed the compared files.
 	if err := launch.CheckUnused(r.Dir); err != nil {
 		return err
 	}
@@ -63,7 +63,7 @@ func (r *restorer) lookFirst(ctx context.Context) (err error) {
 	return err
 }
 
-// controlNow is the content of the control file that is there; nil where there is none.
+// controlNow returns the content of the existing control file; nil if there is none.
 func (r *restorer) controlNow() ([]byte, error) {
 	content, err := os.ReadFile(filepath.Join(r.Dir, "global", "pg_control"))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -72,35 +72,35 @@ func (r *restorer) controlNow() ([]byte, error) {
 	return content, err
 }
 
-// reconcile removes what is no part of the backup.
+// reconcile removes files that are not part of the backup.
 func (r *restorer) reconcile(ctx context.Context) error {
 	if err := r.keepWAL(ctx); err != nil {
 		return err
 	}
-	return r.eachPlace(func(p *place, items map[string]*item) error {
+	return r.eachRoot(func(p *rootDir, entries map[string]*entry) error {
 		if p.created {
 			return r.clearCreated(p)
 		}
-		return r.clear(ctx, p, items, func(name string) error {
+		return r.clear(ctx, p, entries, func(name string) error {
 			r.done.Removed++
-			return p.root.RemoveAll(name)
+			return p.handle.RemoveAll(name)
 		})
 	})
 }
 
-// eachPlace calls f with each place that is there and the items that belong to it, by their names.
-func (r *restorer) eachPlace(f func(p *place, items map[string]*item) error) error {
-	byPlace := make(map[*place]map[string]*item)
-	for _, p := range r.places {
-		byPlace[p] = make(map[string]*item)
+// eachRoot calls f with each existing root and the entries that belong to it, by their names.
+func (r *restorer) eachRoot(f func(p *rootDir, entries map[string]*entry) error) error {
+	byPlace := make(map[*rootDir]map[string]*entry)
+	for _, p := range r.roots {
+		byPlace[p] = make(map[string]*entry)
 	}
-	for _, list := range [][]*item{r.dirs, r.files} {
+	for _, list := range [][]*entry{r.dirs, r.files} {
 		for _, it := range list {
-			byPlace[it.place][it.name] = it
+			byPlace[it.root][it.name] = it
 		}
 	}
-	for _, p := range r.places {
-		if p.root == nil {
+	for _, p := range r.roots {
+		if p.handle == nil {
 			continue
 		}
 		if err := f(p, byPlace[p]); err != nil {
@@ -110,16 +110,17 @@ func (r *restorer) eachPlace(f func(p *place, items map[string]*item) error) err
 	return nil
 }
 
-// clear removes what is in a place and not in the backup, if remove is not nil, and notes what is in both.
-func (r *restorer) clear(ctx context.Context, p *place, items map[string]*item, remove func(name string) error) error {
-	return fs.WalkDir(p.root.FS(), ".", func(name string, e fs.DirEntry, err error) error {
+// clear removes the files in a root that are not in the backup, if remove is not nil, and records those that are in
+// both.
+func (r *restorer) clear(ctx context.Context, p *rootDir, entries map[string]*entry, remove func(name string) error) error {
+	return fs.WalkDir(p.handle.FS(), ".", func(name string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		it := items[name]
+		it := entries[name]
 		switch {
 		case name == ".":
 			return nil
@@ -137,7 +138,7 @@ func (r *restorer) clear(ctx context.Context, p *place, items map[string]*item, 
 				return err
 			}
 			if !hasOneName(info) {
-				break // what has another name may be another cluster's
+				break // a directory with another name may be another cluster's
 			}
 			it.old = info
 			return nil
@@ -156,9 +157,10 @@ func (r *restorer) clear(ctx context.Context, p *place, items map[string]*item, 
 	})
 }
 
-// spares tells what clear leaves alone: in the data directory the marker, the links of tablespaces, pg_wal where it is a
-// link, the host's own configuration, and the WAL that was kept; in a tablespace's location what PostgreSQL did not make for this cluster.
-func (r *restorer) spares(p *place, name string, inBackup bool) bool {
+// spares reports whether clear keeps a file: in the data directory the marker, the links of tablespaces, a link
+// pg_wal, the host's own configuration, and the kept WAL; in a tablespace's location everything that PostgreSQL did
+// not make for this cluster.
+func (r *restorer) spares(p *rootDir, name string, inBackup bool) bool {
 	if p.oid != "" {
 		return path.Dir(name) == "." && !inBackup
 	}
@@ -167,7 +169,7 @@ func (r *restorer) spares(p *place, name string, inBackup bool) bool {
 	case full == markerName, full == "pg_wal/"+keptName, path.Dir(full) == "." && slices.Contains(harmless, full), r.isOwn(full):
 		return true
 	}
-	for _, other := range r.places[1:] {
+	for _, other := range r.roots[1:] {
 		if full == other.prefix && p != other && !other.created {
 			return true
 		}
@@ -175,16 +177,16 @@ func (r *restorer) spares(p *place, name string, inBackup bool) bool {
 	return false
 }
 
-// isHosts reports whether what the backup does not have is the host's: a link, or what else no backup has, in the data
-// directory, and what the server is set by.
-func (r *restorer) isHosts(p *place, name string, e fs.DirEntry) bool {
+// isHosts reports whether a file in the data directory is the host's: a link or another file that no backup contains,
+// or a file of the server's configuration.
+func (r *restorer) isHosts(p *rootDir, name string, e fs.DirEntry) bool {
 	full := path.Join(p.prefix, name)
 	return p.oid == "" && !isData(full) && (!e.IsDir() && !e.Type().IsRegular() || slices.Contains(r.host, full))
 }
 
-// A stretch is a part of a file that is compared at once.
+// A stretch is a part of a file that is compared in one step.
 type stretch struct {
-	it    *item
+	it    *entry
 	first int // block
 }
 
@@ -232,12 +234,12 @@ func (r *restorer) compare(ctx context.Context) error {
 	return err
 }
 
-// A comparer reads existing files.
+// A comparer compares existing files with the backup.
 type comparer struct {
 	buf []byte
 	dir dirCache
-	it  *item
-	f   *os.File // of it
+	it  *entry
+	f   *os.File // the open file
 }
 
 func (c *comparer) close() {
@@ -248,7 +250,7 @@ func (c *comparer) close() {
 	c.dir.close()
 }
 
-// compare notes which blocks of a stretch are needed, and returns how many bytes it has read.
+// compare records which blocks of a stretch are needed, and returns how many bytes it has read.
 func (c *comparer) compare(s stretch) (int64, error) {
 	it := s.it
 	if c.it != it {

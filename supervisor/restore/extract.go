@@ -15,17 +15,17 @@ import (
 	"walkeep/common/codec"
 )
 
-// An extraction reads the chunks in which there is something to be restored, each once, on several cores. What a chunk
-// holds of a file goes from it to the file when its hash has been compared. A block that lies in two chunks waits for the
-// second of them.
+// An extraction reads the chunks of the volumes that contain needed blocks, each once, on several cores. It writes
+// each block to its file after comparing the block's hash. A block that spans two chunks waits until both have been
+// read.
 type extraction struct {
 	*restorer
-	dry bool // what is read is compared with its hashes, and not written
+	dry bool // blocks are compared with their hashes, and not written
 
-	mu     sync.Mutex // guards what follows
-	files  []*item    // those of volumes that are still to come
-	volume *volume    // of which chunks are given out
-	seams  map[seam]*half
+	mu     sync.Mutex // guards the following fields
+	files  []*entry   // those of later volumes
+	volume *volume    // whose chunks are being read
+	edges  map[chunkEdge]*splitBlock
 
 	written atomic.Int64
 	differ  atomic.Int64
@@ -35,26 +35,26 @@ type extraction struct {
 type volume struct {
 	number int
 	name   string
-	files  []*item // with content, in the order of their offsets
+	files  []*entry // with content, in the order of their offsets
 	object *codec.Object
 	closer io.Closer
 	size   int64 // of chunks
-	wanted []int // chunks that are still to be given out
-	users  int   // workers that have one, and one more for the extraction while there are wanted ones
+	wanted []int // chunks that no worker has yet
+	users  int   // workers that have a chunk, and one more for the extraction while there are wanted ones
 }
 
-// A seam is the boundary before a chunk.
-type seam struct {
+// A chunkEdge is the boundary before a chunk.
+type chunkEdge struct {
 	volume *volume
 	chunk  int64
 }
 
-// A half is a block of which one part has been read.
-type half struct{ block []byte }
+// A splitBlock is a block of which one part has been read.
+type splitBlock struct{ block []byte }
 
-// extract writes all that is needed of all files.
+// extract writes all needed blocks of all files.
 func (r *restorer) extract(ctx context.Context) error {
-	x := &extraction{restorer: r, seams: make(map[seam]*half)}
+	x := &extraction{restorer: r, edges: make(map[chunkEdge]*splitBlock)}
 	var bytes int64
 	for _, it := range r.files {
 		needed := it.needed()
@@ -79,9 +79,9 @@ func (r *restorer) extract(ctx context.Context) error {
 	return err
 }
 
-// checkNeeded reads all that extract will need, and writes nothing.
+// checkNeeded reads everything that extract will need, and writes nothing.
 func (r *restorer) checkNeeded(ctx context.Context) error {
-	x := &extraction{restorer: r, dry: true, seams: make(map[seam]*half)}
+	x := &extraction{restorer: r, dry: true, edges: make(map[chunkEdge]*splitBlock)}
 	var bytes int64
 	for _, it := range r.files {
 		if needed := it.needed(); needed > 0 {
@@ -93,7 +93,7 @@ func (r *restorer) checkNeeded(ctx context.Context) error {
 	return x.run(ctx)
 }
 
-// run has the workers read all chunks that are wanted.
+// run makes the workers read all wanted chunks.
 func (x *extraction) run(ctx context.Context) error {
 	group, ctx := errgroup.WithContext(ctx)
 	for range x.Jobs {
@@ -111,8 +111,8 @@ func (x *extraction) run(ctx context.Context) error {
 	return err
 }
 
-// needed is the number of bytes that must come from the archive.
-func (it *item) needed() int64 {
+// needed returns the number of bytes that must come from the archive.
+func (it *entry) needed() int64 {
 	if it.need == nil {
 		return it.Size
 	}
@@ -125,7 +125,8 @@ func (it *item) needed() int64 {
 	return n
 }
 
-// next gives out a chunk; no volume when there is none left. The caller gives the volume back with done.
+// next assigns a chunk to the caller; the volume is nil if there is none left. The caller returns the volume with
+// done.
 func (x *extraction) next(ctx context.Context) (*volume, int, error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -149,7 +150,7 @@ func (x *extraction) next(ctx context.Context) (*volume, int, error) {
 	return v, chunk, nil
 }
 
-// done gives back what next gave out.
+// done releases a volume that next returned.
 func (x *extraction) done(v *volume) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
@@ -158,7 +159,7 @@ func (x *extraction) done(v *volume) {
 	}
 }
 
-// openVolume opens the volume of the first file that is left, and finds which of its chunks are wanted.
+// openVolume opens the volume of the next file, and finds which of its chunks are wanted.
 func (x *extraction) openVolume(ctx context.Context) (*volume, error) {
 	n := 1
 	for n < len(x.files) && x.files[n].Volume == x.files[0].Volume {
@@ -210,7 +211,7 @@ func (w *worker) work(ctx context.Context) error {
 		if v == nil || err != nil {
 			return err
 		}
-		err = w.take(v, int64(chunk))
+		err = w.restoreChunk(v, int64(chunk))
 		w.done(v)
 		if err != nil {
 			return err
@@ -219,8 +220,8 @@ func (w *worker) work(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// take reads one chunk and brings to their files what it holds.
-func (w *worker) take(v *volume, chunk int64) error {
+// restoreChunk reads one chunk, and writes its needed blocks to their files.
+func (w *worker) restoreChunk(v *volume, chunk int64) error {
 	if w.volume != v {
 		var err error
 		if w.reader, err = v.object.NewChunkReader(); err != nil {
@@ -242,19 +243,19 @@ func (w *worker) take(v *volume, chunk int64) error {
 		if it.Offset >= end {
 			break
 		}
-		if err := w.takeFile(v, it, begin, plain); err != nil {
+		if err := w.restorePart(v, it, begin, plain); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// takeFile brings to a file what the chunk that begins there holds of it. Whole blocks side by side are written at once.
-func (w *worker) takeFile(v *volume, it *item, begin int64, plain []byte) error {
+// restorePart writes the part of a file that is in the chunk at begin. It writes neighbouring blocks at once.
+func (w *worker) restorePart(v *volume, it *entry, begin int64, plain []byte) error {
 	end := begin + int64(len(plain))
 	from := max(0, begin-it.Offset) / backup.BlockSize
 	to := (min(end, it.Offset+it.Size) - it.Offset - 1) / backup.BlockSize
-	var run, runEnd int64 // of the file; empty where they are equal
+	var run, runEnd int64 // offsets in the file; equal: empty
 	flush := func() error {
 		if run == runEnd {
 			return nil
@@ -277,7 +278,7 @@ func (w *worker) takeFile(v *volume, it *item, begin int64, plain []byte) error 
 			if a > begin {
 				boundary++
 			}
-			whole := w.join(seam{v, boundary}, part, int(a-it.Offset-blockBegin), int(blockEnd-blockBegin))
+			whole := w.join(chunkEdge{v, boundary}, part, int(a-it.Offset-blockBegin), int(blockEnd-blockBegin))
 			if whole == nil {
 				continue
 			}
@@ -304,27 +305,27 @@ func (w *worker) takeFile(v *volume, it *item, begin int64, plain []byte) error 
 	return flush()
 }
 
-// blocks are buffers for blocks that lie in two chunks.
+// blocks are buffers for blocks that span two chunks.
 var blocks = sync.Pool{New: func() any { b := make([]byte, 0, backup.BlockSize); return &b }}
 
-// join puts a block of two parts together; nil if the other part is still to come.
-func (x *extraction) join(s seam, part []byte, at, size int) []byte {
+// join joins the two parts of a block; it returns nil if the other part has not been read yet.
+func (x *extraction) join(s chunkEdge, part []byte, at, size int) []byte {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	h := x.seams[s]
+	h := x.edges[s]
 	if h == nil {
 		b := *blocks.Get().(*[]byte)
-		h = &half{b[:size]}
+		h = &splitBlock{b[:size]}
 		copy(h.block[at:], part)
-		x.seams[s] = h
+		x.edges[s] = h
 		return nil
 	}
-	delete(x.seams, s)
+	delete(x.edges, s)
 	copy(h.block[at:], part)
 	return h.block
 }
 
-func (w *worker) verify(v *volume, it *item, block int, plain []byte) error {
+func (w *worker) verify(v *volume, it *entry, block int, plain []byte) error {
 	if xxh3.Hash128(plain).Bytes() != it.Hash(block) {
 		return fmt.Errorf("%s: %w: %q is not what was backed up, at byte %d", v.name, codec.ErrDamaged, it.Path, block*backup.BlockSize)
 	}

@@ -17,13 +17,13 @@ import (
 	"walkeep/common/durable"
 )
 
-// An item is a file or a directory of the backup and what there is of it.
-type item struct {
+// An entry is a file or a directory of the backup, with its state in the restored directory.
+type entry struct {
 	*backup.File
-	place *place
-	name  string      // in its place, with slashes
-	old   fs.FileInfo // of the regular file or the directory that is there; nil if there is none
-	// need says which blocks must come from the archive; nil: all.
+	root *rootDir
+	name string      // in its root, with slashes
+	old  fs.FileInfo // of the existing regular file or directory; nil if there is none
+	// need has the blocks that must come from the archive; nil: all.
 	need []bool
 
 	left atomic.Int64 // bytes that must still be written
@@ -31,34 +31,34 @@ type item struct {
 	f    *os.File
 }
 
-// maxControl bounds the size of pg_control, in bytes; it has 8192.
+// maxControl limits the size of pg_control, in bytes; it has 8192.
 const maxControl = 64 << 10
 
-// mode is the file's mode, without what nobody but the owner and, to read, the group may have.
-func (it *item) mode() fs.FileMode {
+// mode returns the file's mode, without permissions that only the owner and, to read, the group may have.
+func (it *entry) mode() fs.FileMode {
 	if it.Dir {
 		return fs.FileMode(it.Mode)&0o750 | 0o700
 	}
 	return fs.FileMode(it.Mode)&0o750 | 0o600
 }
 
-func (it *item) needs(block int) bool { return it.need == nil || it.need[block] }
+func (it *entry) needs(block int) bool { return it.need == nil || it.need[block] }
 
-// isControl tells whether it is the control file, which is written last.
-func (it *item) isControl() bool { return it.Path == "global/pg_control" }
+// isControl reports whether this is the control file, which is written last.
+func (it *entry) isControl() bool { return it.Path == "global/pg_control" }
 
-// leftOut are files that the backup may have and the restored directory must not: this restore writes its own, and links
-// are made by it, so that tablespace_map could only lead to the wrong places.
+// leftOut are files that the backup may contain and the restored directory must not: restore writes its own, and
+// makes the links, so that tablespace_map could only lead to wrong directories.
 var leftOut = []string{"recovery.conf", "recovery.signal", "standby.signal", "tablespace_map", "postmaster.pid", "postmaster.opts", markerName}
 
 // needed are directories without which PostgreSQL does not start.
 var needed = []string{"global", "pg_wal", "pg_tblspc"}
 
-// assign finds the place of each file of the index, and refuses an index that leads elsewhere.
+// assign finds the root of each file of the index, and refuses an index that leads out of the roots.
 func (r *restorer) assign(files []backup.File) error {
 	known := make(map[string]bool)
 	add := func(f *backup.File) error {
-		it := &item{File: f}
+		it := &entry{File: f}
 		if err := r.locate(it); err != nil {
 			return err
 		}
@@ -92,20 +92,20 @@ func (r *restorer) assign(files []backup.File) error {
 			}
 		}
 	}
-	slices.SortFunc(r.dirs, func(a, b *item) int { return cmp.Compare(a.Path, b.Path) })
-	slices.SortStableFunc(r.files, func(a, b *item) int {
+	slices.SortFunc(r.dirs, func(a, b *entry) int { return cmp.Compare(a.Path, b.Path) })
+	slices.SortStableFunc(r.files, func(a, b *entry) int {
 		return cmp.Or(cmp.Compare(a.Volume, b.Volume), cmp.Compare(a.Offset, b.Offset))
 	})
 	return r.checkIndex()
 }
 
-// locate finds an item's place.
-func (r *restorer) locate(it *item) error {
-	it.place, it.name = r.places[0], it.Path
+// locate finds an entry's root.
+func (r *restorer) locate(it *entry) error {
+	it.root, it.name = r.roots[0], it.Path
 	if err := backup.CheckPath(it.Path); err != nil {
 		return fmt.Errorf("%w: %q: %w", ErrLayout, it.Path, err)
 	}
-	for _, p := range r.places[1:] {
+	for _, p := range r.roots[1:] {
 		if p.created {
 			continue
 		}
@@ -113,17 +113,17 @@ func (r *restorer) locate(it *item) error {
 			if !it.Dir {
 				return fmt.Errorf("%w: %q is a directory, not a file", ErrLayout, it.Path)
 			}
-			it.place, it.name = p, "."
+			it.root, it.name = p, "."
 		} else if rest, ok := strings.CutPrefix(it.Path, p.prefix+"/"); ok {
-			it.place, it.name = p, rest
+			it.root, it.name = p, rest
 		}
 	}
 	return nil
 }
 
-// checkIndex holds the files against each other.
+// checkIndex checks that the files do not overlap, and that the files every cluster needs exist.
 func (r *restorer) checkIndex() error {
-	var before *item
+	var before *entry
 	for _, it := range r.files {
 		if before != nil && it.Size > 0 && before.Volume == it.Volume && before.Offset+before.Size > it.Offset {
 			return fmt.Errorf("%w: %q and %q overlap in volume %d", ErrLayout, before.Path, it.Path, it.Volume)
@@ -132,8 +132,8 @@ func (r *restorer) checkIndex() error {
 			before = it
 		}
 	}
-	control := r.item("global/pg_control")
-	if control == nil || r.item("PG_VERSION") == nil {
+	control := r.entry("global/pg_control")
+	if control == nil || r.entry("PG_VERSION") == nil {
 		return fmt.Errorf("%w: it lacks global/pg_control or PG_VERSION", ErrLayout)
 	}
 	if control.Size == 0 || control.Size > maxControl {
@@ -143,8 +143,8 @@ func (r *restorer) checkIndex() error {
 	return nil
 }
 
-// item finds a file of the backup; nil if it has none of that path.
-func (r *restorer) item(path string) *item {
+// entry returns the backup's entry of a path; nil if there is none.
+func (r *restorer) entry(path string) *entry {
 	for _, it := range r.files {
 		if it.Path == path {
 			return it
@@ -153,19 +153,19 @@ func (r *restorer) item(path string) *item {
 	return nil
 }
 
-// checkSpace compares what is needed with what is free, for each file system. What a delta will write anew is counted as
-// what it replaces.
+// checkSpace compares the needed space with the free space of each file system. A file that a delta rewrites counts
+// as the one that it replaces.
 func (r *restorer) checkSpace() error {
-	sizes := make(map[*place]int64)
+	sizes := make(map[*rootDir]int64)
 	for _, it := range r.files {
-		sizes[it.place] += (it.Size + 4095) &^ 4095
+		sizes[it.root] += (it.Size + 4095) &^ 4095
 	}
 	type disk struct {
 		free, needed int64
 		dir          string
 	}
 	disks := make(map[uint64]*disk)
-	for _, p := range r.places {
+	for _, p := range r.roots {
 		free, id, err := durable.FreeSpace(p.dir)
 		if err != nil {
 			return fmt.Errorf("free space of %s: %w", p.dir, err)
@@ -187,8 +187,8 @@ func (r *restorer) checkSpace() error {
 	return nil
 }
 
-// sizeOf is the size of the files that a place has already.
-func sizeOf(p *place) (size int64, err error) {
+// sizeOf returns the size of the existing files of a root.
+func sizeOf(p *rootDir) (size int64, err error) {
 	if p.empty {
 		return 0, nil
 	}
@@ -220,20 +220,20 @@ func (r *restorer) makeDirs() error {
 			if end < len(name) && name[end] != '/' {
 				continue
 			}
-			if _, err := r.places[0].root.Lstat(name[:end]); err == nil {
+			if _, err := r.roots[0].handle.Lstat(name[:end]); err == nil {
 				continue
 			}
-			it := item{File: &backup.File{Dir: true, Mode: 0o700}, place: r.places[0], name: name[:end]}
+			it := entry{File: &backup.File{Dir: true, Mode: 0o700}, root: r.roots[0], name: name[:end]}
 			if err := it.makeDir(r.owner); err != nil {
 				return err
 			}
 		}
 	}
-	for _, p := range r.places[1:] {
+	for _, p := range r.roots[1:] {
 		if p.oid == "" || p.created {
 			continue
 		}
-		root, link := r.places[0].root, p.prefix
+		root, link := r.roots[0].handle, p.prefix
 		if to, err := root.Readlink(link); err == nil && to == p.link {
 			continue
 		}
@@ -250,14 +250,14 @@ func (r *restorer) makeDirs() error {
 	return nil
 }
 
-func (it *item) makeDir(o account.Account) error {
-	root := it.place.root
+func (it *entry) makeDir(o account.Account) error {
+	root := it.root.handle
 	if it.old == nil && it.name != "." {
 		if err := root.Mkdir(it.name, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
 		}
 	}
-	// What is opened is changed, and not what has its name by then.
+	// The opened directory is changed, not another one that has its name by then.
 	d, err := root.Open(it.name)
 	if err != nil {
 		return err
@@ -268,7 +268,7 @@ func (it *item) makeDir(o account.Account) error {
 		return err
 	}
 	if named, err := root.Lstat(it.name); err != nil || !info.IsDir() || !os.SameFile(named, info) {
-		return fmt.Errorf("%s in %s is no directory", it.name, it.place.dir)
+		return fmt.Errorf("%s in %s is not a directory", it.name, it.root.dir)
 	}
 	if info.Mode().Perm() != it.mode() {
 		if err := d.Chmod(it.mode()); err != nil {

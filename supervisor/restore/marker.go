@@ -13,10 +13,10 @@ import (
 	"walkeep/common/wal"
 )
 
-// markerName is the file in the data directory that says that it is being restored.
+// markerName is the file in the data directory that marks it as being restored.
 const markerName = "walkeep.restore"
 
-// A note is what the marker says.
+// A note is the content of the marker.
 type note struct {
 	Backup      string            `json:"backup"`
 	SystemID    wal.SystemID      `json:"system_identifier,string"`
@@ -26,13 +26,13 @@ type note struct {
 	KeptBefore  []string          `json:"kept_before,omitempty"`
 }
 
-// A marker is the locked file of a restore that runs.
+// A marker is the locked file of a running restore.
 type marker struct {
 	f   *os.File
 	dir string
 }
 
-// claim takes a directory for a restore, with a marker that says nothing yet. Only one restore at a time can have it.
+// claim claims a directory for a restore, with an empty marker. Only one restore at a time can have it.
 func claim(dir string, o account.Account) (*marker, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -58,13 +58,14 @@ func claim(dir string, o account.Account) (*marker, error) {
 	return m, nil
 }
 
-// write has the marker say that the restore has begun.
+// write records in the marker that the restore has begun.
 func (m *marker) write(n note) error {
 	content, err := json.Marshal(n)
 	if err != nil {
 		return err
 	}
-	// At no time is the file empty again: an interrupted restore that has taken the control file away is known by it alone.
+	// The file is never empty again: only the marker identifies an interrupted restore that has removed the control
+	// file.
 	content = append(content, '\n')
 	if _, err := m.f.WriteAt(content, 0); err != nil {
 		return err
@@ -72,14 +73,15 @@ func (m *marker) write(n note) error {
 	if err := m.f.Truncate(int64(len(content))); err != nil {
 		return err
 	}
-	// Before anything else changes, or a power cut could leave a directory that nobody can tell from a broken one.
+	// It must be durable before anything else changes. Otherwise a power cut could leave an unmarked, broken
+	// directory.
 	if err := m.f.Sync(); err != nil {
 		return err
 	}
 	return durable.SyncDir(m.dir)
 }
 
-// there tells whether the file still has its name.
+// there reports whether the file still has its name.
 func (m *marker) there() bool {
 	own, err := m.f.Stat()
 	if err != nil {
@@ -89,7 +91,7 @@ func (m *marker) there() bool {
 	return err == nil && os.SameFile(own, named)
 }
 
-// close lets go of the directory. A marker that says nothing goes: nothing was changed.
+// close releases the directory. It removes an empty marker: nothing was changed.
 func (m *marker) close() {
 	info, err := m.f.Stat()
 	if m.f.Close() == nil && err == nil && info.Size() == 0 {
@@ -98,7 +100,7 @@ func (m *marker) close() {
 }
 
 func (m *marker) remove() error {
-	m.f.Close() // or Windows would not remove it
+	m.f.Close() // Windows would not remove an open file
 	if err := os.Remove(filepath.Join(m.dir, markerName)); err != nil {
 		return err
 	}
@@ -116,10 +118,10 @@ func readMarker(dir string) (*note, error) {
 		return nil, err
 	}
 	if info.Mode().IsRegular() && info.Size() == 0 {
-		return nil, nil // that restore was killed before it did anything
+		return nil, nil // that restore was killed before it changed anything
 	}
 	if !info.Mode().IsRegular() || info.Size() > 1<<20 {
-		return nil, fmt.Errorf("%s %w: %s is not what a restore writes", dir, ErrNotData, markerName)
+		return nil, fmt.Errorf("%s %w: %s was not written by a restore", dir, ErrNotData, markerName)
 	}
 	f, err := os.OpenFile(path, os.O_RDWR, 0)
 	if err != nil {
@@ -140,7 +142,7 @@ func readMarker(dir string) (*note, error) {
 	return &n, nil
 }
 
-// removeControl takes global/pg_control away, durably.
+// removeControl removes global/pg_control durably.
 func removeControl(dir string) error {
 	global := filepath.Join(dir, "global")
 	if info, err := os.Lstat(global); err != nil || !info.IsDir() {
@@ -155,7 +157,7 @@ func removeControl(dir string) error {
 	return durable.SyncDir(global)
 }
 
-// writeControl makes the directory one that starts.
+// writeControl writes global/pg_control, so that the directory can be started.
 func writeControl(dir string, content []byte, mode fs.FileMode) error {
 	return durable.WriteFileMode(filepath.Join(dir, "global", "pg_control"), content, mode)
 }

@@ -17,17 +17,17 @@ import (
 	"walkeep/common/wal"
 )
 
-// keptName is the directory in pg_wal that keeps WAL which the archive does not hold. PostgreSQL looks at no directory
-// there but its own, and pg_verifybackup at none.
+// keptName is the directory in pg_wal for kept WAL that the archive lacks. PostgreSQL reads no foreign directory
+// there, and neither does pg_verifybackup.
 const keptName = "walkeep.kept"
 
-// keepWAL moves the WAL of an existing data directory aside that the archive does not hold.
+// keepWAL moves the WAL of an existing data directory that the archive lacks to the directory of kept WAL.
 func (r *restorer) keepWAL(ctx context.Context) error {
-	p, dir := r.places[0], "pg_wal"
-	if last := r.places[len(r.places)-1]; last.prefix == "pg_wal" {
+	p, dir := r.roots[0], "pg_wal"
+	if last := r.roots[len(r.roots)-1]; last.prefix == "pg_wal" {
 		p, dir = last, "."
 	}
-	entries, err := fs.ReadDir(p.root.FS(), dir)
+	entries, err := fs.ReadDir(p.handle.FS(), dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -62,8 +62,8 @@ func (r *restorer) keepWAL(ctx context.Context) error {
 	return errors.Join(durable.SyncDir(r.done.KeptDir), durable.SyncDir(at))
 }
 
-// countKept finds what was kept since the restore was begun, the first time if it was interrupted, and up to where its
-// records go.
+// countKept finds the files that were kept since the restore began, the first time if it was interrupted, and the end
+// of their records.
 func (r *restorer) countKept() error {
 	for _, name := range r.keptNow() {
 		if slices.Contains(r.keptBefore, name) {
@@ -102,8 +102,8 @@ func (r *restorer) countKept() error {
 	return err
 }
 
-// isOnlyCopy tells whether a file of pg_wal holds what the archive does not.
-func (r *restorer) isOnlyCopy(ctx context.Context, p *place, file string, n wal.Name) (bool, error) {
+// isOnlyCopy reports whether the archive lacks the content of a file of pg_wal.
+func (r *restorer) isOnlyCopy(ctx context.Context, p *rootDir, file string, n wal.Name) (bool, error) {
 	there := archived(r.inv, n)
 	if there && r.shared(n) {
 		return false, nil
@@ -116,7 +116,7 @@ func (r *restorer) isOnlyCopy(ctx context.Context, p *place, file string, n wal.
 	if !there {
 		return true, nil
 	}
-	f, err := p.root.Open(file)
+	f, err := p.handle.Open(file)
 	if err != nil {
 		return false, err
 	}
@@ -128,8 +128,8 @@ func (r *restorer) isOnlyCopy(ctx context.Context, p *place, file string, n wal.
 	return differs, err
 }
 
-// differs tells whether a file has records that the archive's file of this name has not. Behind its last record a segment
-// that was not completed has what was there before.
+// differs reports whether a file has records that the archive's file of this name lacks. Old bytes follow the last
+// record of an incomplete segment.
 func (r *restorer) differs(ctx context.Context, f *os.File, n wal.Name) (bool, error) {
 	a := archive.New(r.b)
 	if t, err := a.Trailer(ctx, n); err == nil && t.PlainSize > 0 {
@@ -161,13 +161,13 @@ func (r *restorer) differs(ctx context.Context, f *os.File, n wal.Name) (bool, e
 	return differs && (n.Kind == wal.KindHistory || end > start+wal.LSN(first)), err
 }
 
-// endOfRecords is the end of the last sound record of a segment.
+// endOfRecords returns the end of the last sound record of a segment.
 func endOfRecords(f *os.File, n wal.Name) (wal.LSN, error) {
 	info, err := f.Stat()
 	if err != nil {
 		return 0, err
 	}
-	found, err := archive.WalkStreamed(f, info.Size(), n) // what follows the records is of no account
+	found, err := archive.WalkStreamed(f, info.Size(), n) // bytes behind the records do not matter
 	if errors.Is(err, archive.ErrNotWAL) {
 		return 0, nil
 	}
@@ -186,9 +186,10 @@ func (r *restorer) keep(dir, name string) error {
 	return durable.Replace(filepath.Join(dir, name), to)
 }
 
-// isUsed tells WAL from a segment that was made ready for later use: an old one under a new name, or one of zeros.
-func (r *restorer) isUsed(p *place, file string, n wal.Name) (bool, error) {
-	f, err := p.root.Open(file)
+// isUsed reports whether a segment contains WAL of its name. A segment that was prepared for later use does not: it
+// has zeros, or is an old one under a new name.
+func (r *restorer) isUsed(p *rootDir, file string, n wal.Name) (bool, error) {
+	f, err := p.handle.Open(file)
 	if err != nil {
 		return false, err
 	}
@@ -204,7 +205,7 @@ func (r *restorer) isUsed(p *place, file string, n wal.Name) (bool, error) {
 	return err == nil && h.Check(n) == nil && h.SystemID == r.m.SystemID, nil
 }
 
-// archived tells whether the archive has a file.
+// archived reports whether the archive has a file.
 func archived(inv *archive.Inventory, n wal.Name) bool {
 	l := inv.Line(n.Timeline)
 	if l == nil {

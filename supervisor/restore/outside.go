@@ -14,13 +14,13 @@ import (
 	"walkeep/common/wal"
 )
 
-// An OutsideError says that the replay would write to a place that is not the restored cluster's: a record creates a
-// tablespace there. Replay makes its directory and the link to it again, whatever the link says before, so that such a
-// tablespace can be put nowhere else.
+// An OutsideError reports that the replay would write outside of the restored cluster: a record creates a tablespace
+// there. Replay makes the tablespace's directory and the link to it again, whatever the link was before, so that such
+// a tablespace cannot be moved. It is final for this target and host.
 type OutsideError struct {
 	wal.Change
-	Reason string // why the place cannot be the restored cluster's
-	// Missing says that there is nothing at the place, so that the replay would end there.
+	Reason string // why the location cannot be used
+	// Missing reports whether the location does not exist, so that the replay would end there.
 	Missing bool
 }
 
@@ -28,24 +28,24 @@ func (e *OutsideError) Error() string {
 	return fmt.Sprintf("the WAL creates tablespace %d at %s in %s, %s", e.Tablespace.OID, e.Start, e.Tablespace.Location, e.Reason)
 }
 
-// examineCreated looks whether the places of tablespaces that the replay creates are free, or the directory's own.
+// examineCreated checks that the locations of tablespaces that the replay creates are free, or the directory's own.
 func (r *restorer) examineCreated(left *note) error {
 	if r.Recovery.Standby != nil && r.beside != "" {
-		r.Notice("make no tablespace on that server while this standby runs, or move the standby to another host",
-			"the server in "+r.beside+" is of the same cluster: a tablespace that is made there is made by the standby at the same place, because PostgreSQL can put it nowhere else")
+		r.Notice("create no tablespace on that server while this standby runs, or move the standby to another host",
+			"the server in "+r.beside+" is of the same cluster: if it creates a tablespace, the standby creates it at the same location, because PostgreSQL cannot move it")
 	}
 	if unread := r.Changes.Unread; unread != nil {
-		const unknown = "the WAL is of a newer version of PostgreSQL: whether it creates tablespaces cannot be told from the %s on"
+		const unknown = "the WAL is of a newer version of PostgreSQL: whether it creates tablespaces cannot be determined from the %s on"
 		if r.beside != "" && (r.Changes.Last < r.m.Stop || r.Recovery.Standby != nil || r.Plan.Target.Kind != archive.ToLatest) {
 			return fmt.Errorf("the server in %s is of the same cluster, and "+unknown, r.beside, unread)
 		}
-		r.Notice("see that the places of the cluster's newest tablespaces are free on this host", fmt.Sprintf(unknown, unread))
+		r.Notice("make sure that the locations of the cluster's newest tablespaces are free on this host", fmt.Sprintf(unknown, unread))
 	}
 	for _, c := range r.Changes.Tablespaces {
 		if c.Tablespace.Location == "" {
-			continue // it lies in the data directory
+			continue // it is in the data directory
 		}
-		p, reason, err := r.placeOfCreated(c, left)
+		p, reason, err := r.rootOfCreated(c, left)
 		if err != nil {
 			return err
 		}
@@ -53,33 +53,33 @@ func (r *restorer) examineCreated(left *note) error {
 			return &OutsideError{Change: c, Reason: reason, Missing: reason == missing}
 		}
 		if p != nil {
-			r.places = append(r.places, p)
+			r.roots = append(r.roots, p)
 		}
 	}
 	return nil
 }
 
-const missing = "which is not there"
+const missing = "which does not exist"
 
-// placeOfCreated finds where a tablespace goes that the replay creates; nil where one of the backup's is or was there. The
-// reason says why it cannot go there.
-func (r *restorer) placeOfCreated(c wal.Change, left *note) (_ *place, reason string, err error) {
+// rootOfCreated finds the root for a tablespace that the replay creates; nil if the location is or was one of the
+// backup's. The reason is why the location cannot be used.
+func (r *restorer) rootOfCreated(c wal.Change, left *note) (_ *rootDir, reason string, err error) {
 	oid := strconv.FormatUint(uint64(c.Tablespace.OID), 10)
 	location := c.Tablespace.Location
 	if !filepath.IsAbs(location) || strings.ContainsAny(location, "\n\r") {
-		return nil, "which is no absolute path here", nil
+		return nil, "which is not an absolute path on this system", nil
 	}
 	dir, err := resolve(location)
 	if err != nil {
 		return nil, "which cannot be used: " + err.Error(), nil
 	}
-	if i := slices.IndexFunc(r.places, func(p *place) bool { return p.oid == oid && p.dir != dir }); i >= 0 {
-		return nil, "which would be used instead of " + r.places[i].dir, nil
+	if i := slices.IndexFunc(r.roots, func(p *rootDir) bool { return p.oid == oid && p.dir != dir }); i >= 0 {
+		return nil, "which would be used instead of " + r.roots[i].dir, nil
 	}
-	if slices.ContainsFunc(r.places, func(p *place) bool { return p.oid != "" && p.dir == dir }) {
+	if slices.ContainsFunc(r.roots, func(p *rootDir) bool { return p.oid != "" && p.dir == dir }) {
 		return nil, "", nil
 	}
-	p := &place{prefix: "pg_tblspc/" + oid, oid: oid, dir: dir, link: filepath.Clean(location), created: true}
+	p := &rootDir{prefix: "pg_tblspc/" + oid, oid: oid, dir: dir, link: filepath.Clean(location), created: true}
 	if within(r.Dir, dir) {
 		return nil, r.insideData(dir), nil
 	}
@@ -94,7 +94,7 @@ func (r *restorer) placeOfCreated(c wal.Change, left *note) (_ *place, reason st
 	case err != nil:
 		return nil, "which cannot be used: " + err.Error(), nil
 	case !info.IsDir():
-		return nil, "which is no directory", nil
+		return nil, "which is not a directory", nil
 	}
 	if p.empty, err = isEmpty(dir); err != nil {
 		return nil, "", err
@@ -102,11 +102,11 @@ func (r *restorer) placeOfCreated(c wal.Change, left *note) (_ *place, reason st
 	if !p.empty {
 		return nil, "which is not empty", nil
 	}
-	r.Notice("", fmt.Sprintf("the replay makes tablespace %s in %s", oid, dir))
+	r.Notice("", fmt.Sprintf("the replay creates tablespace %s in %s", oid, dir))
 	return p, "", nil
 }
 
-// insideData has the directory made for a tablespace in the data directory, or says why it cannot go there.
+// insideData plans a tablespace's directory in the data directory, or returns why it cannot be there.
 func (r *restorer) insideData(dir string) string {
 	name, err := filepath.Rel(r.Dir, dir)
 	name = filepath.ToSlash(name)
@@ -117,8 +117,8 @@ func (r *restorer) insideData(dir string) string {
 	return ""
 }
 
-// endNow has the recovery of a copy beside a server end with the WAL that was looked at: what the server archives later may
-// create tablespaces at its own places.
+// endNow ends the recovery of a copy beside a running server with the examined WAL: WAL that the server archives
+// later may create tablespaces at the server's own locations.
 func (r *restorer) endNow() {
 	if r.beside == "" || r.Recovery.Standby != nil || r.Plan.Target.Kind != archive.ToLatest || r.Changes.Last == 0 {
 		return
@@ -128,9 +128,9 @@ func (r *restorer) endNow() {
 		r.beside, r.Changes.Last))
 }
 
-// clearCreated removes what the directory's server had in the place of a tablespace that the replay creates: pages that
-// are newer than the target would not be replaced by it.
-func (r *restorer) clearCreated(p *place) error {
+// clearCreated removes the old files in the location of a tablespace that the replay creates: the replay would not
+// replace pages that are newer than the target.
+func (r *restorer) clearCreated(p *rootDir) error {
 	entries, err := os.ReadDir(p.dir)
 	if err != nil {
 		return err
@@ -140,7 +140,7 @@ func (r *restorer) clearCreated(p *place) error {
 			continue
 		}
 		r.done.Removed++
-		if err := p.root.RemoveAll(e.Name()); err != nil {
+		if err := p.handle.RemoveAll(e.Name()); err != nil {
 			return err
 		}
 	}

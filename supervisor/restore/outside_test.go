@@ -20,12 +20,12 @@ func creating(locations ...string) (c archive.Changes) {
 	return c
 }
 
-// A tablespace that the replay creates must have a free place, or nothing is written.
+// A tablespace that the replay creates must have a free location, or nothing is written.
 func TestCreatedTablespaces(t *testing.T) {
 	const free, missing, refused = "", "missing", "refused"
 	for _, test := range []struct {
 		what string
-		make func(r *rig, o *restore.Options) []string // gives the locations
+		make func(r *rig, o *restore.Options) []string // returns the locations
 		want string
 	}{
 		{"in the data directory, by an empty name", func(*rig, *restore.Options) []string { return []string{""} }, free},
@@ -92,7 +92,8 @@ func TestCreatedTablespaces(t *testing.T) {
 	}
 }
 
-// A tablespace that was being created when the backup began cannot be mapped: the replay makes it where it was.
+// A tablespace that was being created when the backup began cannot be mapped: the replay makes it at its old
+// location.
 func TestCreatedTablespaceOfBackup(t *testing.T) {
 	files := cluster()
 	files["pg_tblspc/20000/PG_15_202209061/5/1"] = "x"
@@ -111,7 +112,7 @@ func TestCreatedTablespaceOfBackup(t *testing.T) {
 	r.run(o)
 }
 
-// Where a restore in place replays the creation of a tablespace, nothing of the old one stays: its pages would be newer than
+// If a restore in place replays the creation of a tablespace, no old file of it stays: its pages would be newer than
 // the target.
 func TestCreatedTablespaceIsCleared(t *testing.T) {
 	r := newRig(t, cluster())

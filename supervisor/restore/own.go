@@ -14,22 +14,23 @@ import (
 	"walkeep/supervisor/pgconf"
 )
 
-// ownNames are the files of a data directory that are its host's configuration, if they are there.
+// ownNames are the files of a data directory that are its host's configuration.
 var ownNames = []string{"postgresql.conf", pgconf.AutoConf, "pg_hba.conf", "pg_ident.conf", "pg_hosts.conf", "conf.d", "server.crt", "server.key"}
 
-// ownSettings name more of them.
+// ownSettings are settings that name more of them.
 var ownSettings = []string{"hba_file", "ident_file", "hosts_file", "ssl_cert_file", "ssl_key_file", "ssl_ca_file", "ssl_crl_file", "ssl_crl_dir", "ssl_dh_params_file", "log_directory"}
 
-// dataNames are what a server makes for itself in a data directory, in all versions.
+// dataNames are the names that servers of all versions use in a data directory.
 var dataNames = []string{
 	"base", "global", "pg_commit_ts", "pg_dynshmem", "pg_logical", "pg_multixact", "pg_notify", "pg_replslot", "pg_serial", "pg_snapshots",
 	"pg_stat", "pg_stat_tmp", "pg_subtrans", "pg_tblspc", "pg_twophase", "pg_wal", "pg_xact", "PG_VERSION", "backup_label", "backup_manifest",
 }
 
-// findOwn finds what stays as it is: what the server is set by on this host, which the backup has as another host had it,
-// and the log in which one may want to read what became of it. What an interrupted restore has left is that only where it was
-// so at its beginning: it may have written half of a file. Without Keep, that stays of it which the backup does not have: a
-// server does not back up what it finds through a link, and does not start without it.
+// findOwn finds the files to keep: with Keep the configuration of this host, which the backup has from another host,
+// and the log, in which the reason for the restore may be found. After an interrupted restore, a file is kept only if
+// it was to be kept at that restore's beginning: the restore may have written half of it. Without Keep, only the
+// files of these that the backup lacks are kept: a server does not back up files behind a link, and does not start
+// without them.
 func (r *restorer) findOwn(left *note) {
 	switch {
 	case !r.Keep:
@@ -41,7 +42,7 @@ func (r *restorer) findOwn(left *note) {
 	}
 }
 
-// listOwn lists what the directory's server is set by.
+// listOwn lists the files of the server's configuration.
 func (r *restorer) listOwn() []string {
 	var own []string
 	add := func(file string) {
@@ -55,7 +56,7 @@ func (r *restorer) listOwn() []string {
 	c := pgdata.Conf{Settings: map[string]string{"log_directory": "log"}}
 	for _, name := range []string{"postgresql.conf", pgconf.AutoConf} {
 		if err := c.Read(filepath.Join(r.Dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) && r.Keep {
-			r.Notice("compare it with what was backed up", fmt.Sprintf("the server's configuration was not read to its end, and what it includes may not have been kept: %v", err))
+			r.Notice("compare it with what was backed up", fmt.Sprintf("the server's configuration was not read to its end, and files that it includes may not have been kept: %v", err))
 		}
 	}
 	for _, name := range ownSettings {
@@ -70,12 +71,12 @@ func (r *restorer) listOwn() []string {
 	return slices.Compact(own)
 }
 
-// tables are the files of who may connect and how, those that they include since 16, and the certificates that pg_hosts.conf
-// names since 19.
+// tables returns the authentication files, the files that they include since 16, and the certificates that
+// pg_hosts.conf names since 19.
 func (r *restorer) tables(c pgdata.Conf) []string {
 	var all []string
 	for setting, name := range map[string]string{"hba_file": "pg_hba.conf", "ident_file": "pg_ident.conf", "hosts_file": "pg_hosts.conf"} {
-		t := pgdata.Conf{} // its lines are no settings, but words that include others are the same
+		t := pgdata.Conf{} // its lines are not settings, but its includes have the same form
 		t.Read(r.inData(name))
 		if file := c.Settings[setting]; file != "" {
 			t.Read(r.inData(file))
@@ -99,7 +100,7 @@ func (r *restorer) tables(c pgdata.Conf) []string {
 	return all
 }
 
-// inData is the path of a file that is named relative to the data directory, or in full.
+// inData returns the path of a file that is named relative to the data directory, or in full.
 func (r *restorer) inData(name string) string {
 	if filepath.IsAbs(name) {
 		return name
@@ -107,7 +108,7 @@ func (r *restorer) inData(name string) string {
 	return filepath.Join(r.Dir, name)
 }
 
-// ownName is the name of a file that is in the data directory, and is not the database's; empty for another one.
+// ownName returns the name of a file in the data directory that is not the database's; empty for any other file.
 func (r *restorer) ownName(file string) string {
 	rel, err := filepath.Rel(r.Dir, file)
 	if err != nil || !filepath.IsLocal(rel) || rel == "." {
@@ -129,7 +130,7 @@ func isData(name string) bool {
 	return slices.Contains(dataNames, top)
 }
 
-// isOwn tells whether a path of the data directory is the host's own, or lies in a directory that is.
+// isOwn reports whether a path of the data directory is the host's own, or lies in a directory that is.
 func (r *restorer) isOwn(name string) bool {
 	for ; name != "." && name != "/"; name = path.Dir(name) {
 		if slices.Contains(r.own, name) {
@@ -139,7 +140,7 @@ func (r *restorer) isOwn(name string) bool {
 	return false
 }
 
-// leadsToOwn tells whether something of the host's own lies below a directory.
+// leadsToOwn reports whether a directory contains something of the host's own.
 func (r *restorer) leadsToOwn(dir string) bool {
 	return slices.ContainsFunc(slices.Concat(r.own, r.host), func(name string) bool { return strings.HasPrefix(name, dir+"/") })
 }

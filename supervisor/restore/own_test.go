@@ -13,7 +13,7 @@ import (
 	"walkeep/supervisor/restore"
 )
 
-// asStandby makes a restore one of a standby on the same host.
+// asStandby makes the options those of a standby on the same host.
 func asStandby(o restore.Options) restore.Options {
 	o.Recovery = restore.Recovery{Command: o.Recovery.Command, Standby: &restore.Standby{Primary: "host=a user='it''s'"}}
 	o.Keep = o.Delta
@@ -80,7 +80,7 @@ func (r *rig) readIn(dir, name string) string {
 	return string(content)
 }
 
-// With Keep what the host has set stays: no more, no less, and also where the first attempts were interrupted.
+// With Keep exactly the host's own configuration stays, also if the first attempts were interrupted.
 func TestKeepsOwn(t *testing.T) {
 	files := cluster()
 	for name, content := range map[string]string{
@@ -157,7 +157,7 @@ func TestKeepsOwn(t *testing.T) {
 		}
 	}
 
-	// Half a file of an interrupted restore that did not keep is nobody's own.
+	// A half-written file of an interrupted restore without Keep is not the host's own.
 	ctx, cancel := context.WithCancel(t.Context())
 	plain := r.options(dir)
 	plain.Delta = true
@@ -176,7 +176,7 @@ func TestKeepsOwn(t *testing.T) {
 	}
 }
 
-// What was kept by a restore that was interrupted is reported by the one that completes it.
+// Files that an interrupted restore has kept are reported by the restore that completes it.
 func TestKeptIsReported(t *testing.T) {
 	r := newRig(t, cluster())
 	dir := r.target("data")

@@ -10,17 +10,17 @@ import (
 	"walkeep/supervisor/pgconf"
 )
 
-// A Recovery is what the server does when it is started.
+// A Recovery describes what the server does when it is started.
 type Recovery struct {
 	Command string // restore_command
 	Action  string // at the target: pause, promote or shutdown
-	// Standby makes it a server that goes on replaying; nil for one that opens the database, or stops at a target.
+	// Standby makes it a standby; nil for a server that opens the database, or stops at a target.
 	Standby *Standby
-	// Until is where recovery ends in place of the plan's target, and opens the database; nil: at the target.
+	// Until replaces the plan's target, and the server opens the database there; nil: the plan's target.
 	Until *archive.Target
 }
 
-// Server is the server of the restored directory, to be started.
+// Server returns the server of the restored directory, to be started.
 func (o Options) Server() launch.Server {
 	return launch.Server{Plan: o.Plan, Dir: o.Dir, Standby: o.Recovery.Standby != nil, Action: o.Recovery.Action}
 }
@@ -40,10 +40,10 @@ func (c Recovery) check() error {
 // targetNames are the settings of which only one may have a value.
 var targetNames = []string{"recovery_target", "recovery_target_lsn", "recovery_target_name", "recovery_target_time", "recovery_target_xid"}
 
-// timeForm is unambiguous whatever the server's time zone and date style are.
+// timeForm is unambiguous for all time zones and date styles of the server.
 const timeForm = "2006-01-02 15:04:05.999999-07:00"
 
-// target gives the setting for the target; no name for the end of the WAL.
+// target returns the setting for the target; without a name for the end of the WAL.
 func target(t archive.Target) pgconf.Setting {
 	switch t.Kind {
 	case archive.ToImmediate:
@@ -60,8 +60,8 @@ func target(t archive.Target) pgconf.Setting {
 	return pgconf.Setting{}
 }
 
-// settings are what the server needs to know to recover as planned. Those of elsewhere are the names that have a value in
-// the user's own configuration, which must not count.
+// settings returns the settings for the planned recovery. elsewhere has the names that have a value in the user's own
+// configuration, which must have no effect.
 func (r *restorer) settings(elsewhere map[string]bool) []pgconf.Setting {
 	if r.Recovery.Standby != nil {
 		return r.standbySettings(elsewhere)
@@ -72,7 +72,7 @@ func (r *restorer) settings(elsewhere map[string]bool) []pgconf.Setting {
 	}
 	t := target(to)
 	all := []pgconf.Setting{pgconf.Set("restore_command", r.Recovery.Command)}
-	// The one that counts comes last, because setting another one after it is an error, even to nothing.
+	// The setting of the target comes last, because setting another one after it is an error, even to nothing.
 	for _, name := range targetNames {
 		if elsewhere[name] && name != t.Name {
 			all = append(all, pgconf.Set(name, ""))

@@ -1,27 +1,28 @@
-// Package restore lays a data directory out of a backup, so that PostgreSQL recovers it to a target when it is started.
+// Package restore restores a backup into a data directory, so that PostgreSQL recovers it to a target when it is
+// started.
 //
 // # What makes a directory whole
 //
-// A directory that is being restored holds the file walkeep.restore, which is locked for as long as the restore runs, and
-// no global/pg_control, without which no PostgreSQL starts. pg_control is written when all else is durable, and
-// walkeep.restore removed after it. So a restore that was interrupted is known for one, nobody can start its directory by
-// mistake, and a restore with delta completes it.
+// While a directory is being restored, it contains the file walkeep.restore, which is locked as long as the restore
+// runs, and no global/pg_control, without which no PostgreSQL starts. Restore writes pg_control when all else is
+// durable, and then removes walkeep.restore. So an interrupted restore is recognized, nobody can start its directory
+// by mistake, and a restore with delta completes it.
 //
 // # Delta
 //
-// A restore with delta compares the blocks of the files that are there with the backup, and reads what differs from the
-// archive: once to see that all of it can be read, while the directory still is what it was, and once more to write the pages
-// that differ. What is not in the backup is removed: in the data directory, and in the
-// directories that PostgreSQL made for this cluster below its tablespaces' locations. Symbolic links are never followed,
-// but for those of tablespaces and of pg_wal, and a file with several names (hard links) is made anew.
+// A restore with delta compares the blocks of existing files with the backup, and reads those that differ from the
+// archive: once to check that all of them can be read, while the directory is unchanged, and once more to write the
+// pages that differ. Files that are not in the backup are removed: in the data directory, and in the directories that
+// PostgreSQL made for this cluster below its tablespaces' locations. Symbolic links are never followed, except those
+// of tablespaces and of pg_wal. A file with several names (hard links) is replaced by a new file.
 //
-// The WAL that is left in pg_wal is of no use to the restored cluster: recovery takes all from the archive, and old
-// segments could be taken for newer ones of the same name. What the archive does not hold, though, may be the only copy of
-// the last transactions. It is moved to pg_wal/walkeep.kept, where PostgreSQL does not look. That is told by content: two
-// servers that have parted write different WAL under the same names.
+// The restored cluster does not use the WAL in pg_wal: recovery reads all WAL from the archive, and old segments
+// could be mistaken for newer ones of the same name. But WAL that the archive lacks may be the only copy of the last
+// transactions. It is moved to pg_wal/walkeep.kept, which PostgreSQL does not read. Restore compares contents to find
+// it: two servers that have parted write different WAL under the same names.
 //
-// With Keep the directory stays that of a server of this host: its configuration files are not those of the backup, which
-// may come from another host.
+// With Keep the directory remains that of a server of this host: its configuration files are not replaced by those of
+// the backup, which may come from another host.
 package restore
 
 import (
@@ -38,46 +39,47 @@ import (
 	"walkeep/supervisor/launch"
 )
 
-// Errors of Run, to be found with errors.Is. All but ErrLayout come before anything was changed.
+// Errors of Run, to be found with errors.Is. All but ErrLayout are returned before anything was changed. All are
+// final until the user has acted on them.
 var (
 	ErrInUse       = launch.ErrInUse
 	ErrNotEmpty    = errors.New("is not empty")
-	ErrInterrupted = errors.New("holds what an interrupted restore has left")
-	ErrNotData     = errors.New("is no data directory")
+	ErrInterrupted = errors.New("has the files of an interrupted restore")
+	ErrNotData     = errors.New("is not a data directory")
 	ErrPlace       = errors.New("cannot be used")
 	ErrSpace       = errors.New("not enough space")
-	ErrOwner       = errors.New("PostgreSQL does not run as root, and nothing says whose the files are to be")
-	ErrLayout      = errors.New("cannot be restored: its index leads elsewhere")
+	ErrOwner       = errors.New("PostgreSQL does not run as root, and the future owner of the files is unknown")
+	ErrLayout      = errors.New("cannot be restored: its index is not that of a cluster")
 )
 
-// Options say what is restored, and where to.
+// Options describe what is restored, and where.
 type Options struct {
 	Plan  archive.Plan
 	Dir   string // the data directory; absolute
 	Delta bool
-	// Keep leaves the configuration files of an existing directory as they are, but for what recovery needs, and its
-	// tablespaces where they are.
+	// Keep keeps the configuration files of an existing directory, except for what recovery needs, and the locations
+	// of its tablespaces.
 	Keep bool
-	// Tablespaces are where tablespaces go instead, by their location in the backup.
+	// Tablespaces maps the locations of tablespaces in the backup to new ones.
 	Tablespaces map[string]string
-	// Avoid are directories that the restored ones must not overlap, such as the archive.
+	// Avoid lists directories that the restored ones must not overlap, such as the archive.
 	Avoid    []string
 	Jobs     int // cores
 	Recovery Recovery
-	// Bare says that the backup's configuration does not count: the caller writes another one.
+	// Bare reports that the caller replaces the backup's configuration.
 	Bare bool
-	// Starts says that the server will be started, so that what would be in the way is found before.
+	// Starts reports that the server will be started. Run then also checks that it can be.
 	Starts bool
-	// Changes are what the WAL that is replayed does outside of the data directory.
+	// Changes are what the replayed WAL does outside of the data directory.
 	Changes archive.Changes
-	// Begin is called when files begin to be compared or written, with their bytes; Progress with the bytes that were done
-	// since the last call; Notice with what the user should know. All are optional.
+	// Begin is called when files begin to be compared or written, with their bytes; Progress with the bytes since the
+	// last call; Notice with warnings. All are optional.
 	Begin    func(what string, bytes int64)
 	Progress func(bytes int64)
 	Notice   func(hint, message string)
 }
 
-// A Result is what was done.
+// A Result reports what was done.
 type Result struct {
 	Dir      string // the data directory, without symbolic links
 	Files    int
@@ -86,16 +88,16 @@ type Result struct {
 	Differed int64 // bytes of the blocks that were missing or differed
 	Written  int64 // bytes
 	Removed  int   // files and directories
-	// Kept are the files of WAL that the archive does not hold, in KeptDir, with those that an interrupted restore has put
-	// there which this one has completed.
+	// Kept are the files of WAL that the archive lacks, in KeptDir, including those that were kept by an interrupted
+	// restore which this one has completed.
 	Kept      []string
 	KeptDir   string
 	KeptBytes int64
-	// Conflicts are names of files under which the archive holds other WAL: two servers wrote it.
+	// Conflicts are names of files under which the archive has other WAL: two servers wrote it.
 	Conflicts []string
-	Before    *Before // what was there; nil for an empty directory, and where that is not known
-	BeforeErr error   // why it is not known; nil if there was no control file
-	Fork      *Fork   // nil if nothing parts, or it is not known where
+	Before    *Before // the previous server; nil if the directory was empty, or if it is unknown
+	BeforeErr error   // why it is unknown; nil if there was no control file
+	Fork      *Fork   // nil if nothing parts, or if the position is unknown
 	Took      time.Duration
 }
 
@@ -106,22 +108,23 @@ type restorer struct {
 	b      storage.Backend
 	inv    *archive.Inventory
 	m      *backup.Manifest
-	places []*place // the data directory first
-	dirs   []*item  // parents first
-	files  []*item
+	roots  []*rootDir // the data directory first
+	dirs   []*entry   // parents first
+	files  []*entry
 	marker *marker
 	owner  account.Account
 	inside []string // directories to be made in the data directory for tablespaces that the replay creates
 	beside string   // data directory of another server of this cluster that runs on this host
 	// control is the content of global/pg_control.
 	control []byte
-	// own are the paths of what Keep leaves as it is, and keptBefore is what was in KeptDir at the beginning.
+	// own are the paths that Keep keeps, and keptBefore is the content of KeptDir at the beginning.
 	own        []string
-	host       []string // what stays as it is where the backup does not have it
+	host       []string // paths that stay if the backup does not have them
 	keptBefore []string
 }
 
-// Run restores. The caller holds a lease on the backup.
+// Run restores a backup. The caller holds a lease on it. Runs may be concurrent in different directories; in the same
+// one the second fails with [ErrInUse].
 func Run(ctx context.Context, b storage.Backend, inv *archive.Inventory, o Options) (*Result, error) {
 	begun := time.Now()
 	r := &restorer{Options: o, b: b, inv: inv, m: o.Plan.Backup}
@@ -192,8 +195,8 @@ func (r *restorer) run(ctx context.Context) error {
 	if r.groupAccess() {
 		mode = 0o750 // the server insists on one of the two
 	}
-	for _, p := range r.places {
-		if err := p.root.Chmod(".", mode); err != nil {
+	for _, p := range r.roots {
+		if err := p.handle.Chmod(".", mode); err != nil {
 			return err
 		}
 	}
@@ -209,7 +212,7 @@ func (r *restorer) close() {
 			it.f.Close()
 		}
 	}
-	for _, p := range r.places {
+	for _, p := range r.roots {
 		p.close()
 	}
 	if r.marker != nil {
@@ -217,13 +220,13 @@ func (r *restorer) close() {
 	}
 }
 
-// begin makes the directories, marks the data directory, and takes its control file away.
+// begin makes the directories, marks the data directory, and removes its control file.
 func (r *restorer) begin() error {
-	for _, p := range r.places {
+	for _, p := range r.roots {
 		if err := p.make(r.owner); err != nil {
 			return err
 		}
-		if p == r.places[0] {
+		if p == r.roots[0] {
 			if err := r.mark(); err != nil {
 				return err
 			}
@@ -235,10 +238,10 @@ func (r *restorer) begin() error {
 	return nil
 }
 
-// mark makes the data directory one that is being restored. Once it returns, the directory cannot be started.
+// mark marks the data directory as being restored. Once it returns, the directory cannot be started.
 func (r *restorer) mark() error {
 	locations := make(map[string]string)
-	for _, p := range r.places {
+	for _, p := range r.roots {
 		if p.oid != "" {
 			locations[p.oid] = p.dir
 		}
@@ -253,21 +256,21 @@ func (r *restorer) mark() error {
 		return err
 	}
 	if err := removeControl(r.Dir); err != nil {
-		return fmt.Errorf("take the control file away: %w", err)
+		return fmt.Errorf("remove the control file: %w", err)
 	}
 	return nil
 }
 
-// finish makes the directory one that can be started.
+// finish makes the directory ready to be started.
 func (r *restorer) finish() error {
-	if err := writeControl(r.Dir, r.control, r.item("global/pg_control").mode()); err != nil {
+	if err := writeControl(r.Dir, r.control, r.entry("global/pg_control").mode()); err != nil {
 		return fmt.Errorf("write the control file: %w", err)
 	}
 	return r.marker.remove()
 }
 
-// groupAccess tells whether the cluster was made with initdb --allow-group-access.
+// groupAccess reports whether the cluster was made with initdb --allow-group-access.
 func (r *restorer) groupAccess() bool {
-	it := r.item("PG_VERSION")
+	it := r.entry("PG_VERSION")
 	return it != nil && it.mode()&0o040 != 0
 }

@@ -97,7 +97,7 @@ func TestDelta(t *testing.T) {
 	}
 }
 
-// Whatever is in the way is found before anything is changed.
+// Every obstacle is found before anything is changed.
 func TestRefuses(t *testing.T) {
 	files := cluster()
 	space := backup.Tablespace{OID: 16384, Location: "/srv/space"}
@@ -175,7 +175,7 @@ func listing(t *testing.T, dir string) string {
 	return b.String()
 }
 
-// No index, whatever it says, leads out of the directories or to a cluster that starts with less than it should have.
+// No index leads out of the directories, or to a cluster that starts with missing files.
 func TestHostileIndex(t *testing.T) {
 	const own = `{"path":"PG_VERSION","mode":384,"mtime":1}` + "\n"
 	line := func(path string, rest string) string {
@@ -236,7 +236,7 @@ func TestDamagedVolume(t *testing.T) {
 	r.check(o.Dir, files)
 }
 
-// A restore that was interrupted anywhere is completed by one with delta, also of what has lost its control file.
+// A restore that was interrupted anywhere is completed by one with delta, also in a directory without a control file.
 func TestInterrupted(t *testing.T) {
 	files := cluster()
 	r := newRig(t, files)
@@ -272,14 +272,14 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
-// A restore over an older state that cannot be done, or is interrupted before it is known that it can, changes nothing:
-// the directory starts as before.
+// A restore over an older state changes nothing, so that the directory starts as before, if it is impossible, or
+// interrupted before it is known to be possible.
 func TestNothingDestroyed(t *testing.T) {
 	files := cluster()
 	r := newRig(t, files)
 	dir := r.target("data")
 	r.run(r.options(dir))
-	r.must(os.RemoveAll(filepath.Join(dir, "base"))) // or hardly anything would be needed
+	r.must(os.RemoveAll(filepath.Join(dir, "base"))) // otherwise hardly anything would be needed
 	r.must(os.MkdirAll(filepath.Join(dir, "base/1"), 0o700))
 	r.write(filepath.Join(dir, "base/1/1007"), "an older state")
 	r.write(filepath.Join(dir, "base/1/own"), "what the backup does not have")
@@ -333,7 +333,7 @@ func TestNothingDestroyed(t *testing.T) {
 	r.check(dir, files)
 }
 
-// content is that of all files of a directory, by their paths.
+// content returns the contents of all files of a directory, by their paths.
 func (r *rig) content(dir string) map[string]string {
 	r.t.Helper()
 	all := make(map[string]string)
@@ -348,7 +348,7 @@ func (r *rig) content(dir string) map[string]string {
 	return all
 }
 
-// WAL of which the archive has no copy survives a restore with delta; the rest of pg_wal does not.
+// WAL that the archive lacks survives a restore with delta; the rest of pg_wal does not.
 func TestKeepsOnlyCopies(t *testing.T) {
 	files := cluster()
 	r := newRig(t, files)
@@ -384,7 +384,7 @@ func TestKeepsOnlyCopies(t *testing.T) {
 	}
 }
 
-// The link pg_wal of initdb --waldir stays, and where it leads is cleared.
+// The link pg_wal of initdb --waldir stays, and its target is cleared.
 func TestLinkedWAL(t *testing.T) {
 	files := cluster()
 	r := newRig(t, files)
@@ -440,12 +440,12 @@ func TestTablespaces(t *testing.T) {
 		t.Errorf("what PostgreSQL has not made is gone: %v", err)
 	}
 
-	// The directory's link says whose the tablespace is.
+	// The directory's link shows to which cluster the tablespace belongs.
 	r.must(os.Remove(filepath.Join(o.Dir, "pg_tblspc", "16384")))
 	r.fails(restore.ErrNotEmpty, o)
 }
 
-// A data directory that was copied with its links leads to directories of the server that it was copied from.
+// A data directory that was copied with its links leads to directories of the original server.
 func TestCopiedLinks(t *testing.T) {
 	if _, err := os.Stat("/proc/self/cwd"); err != nil {
 		t.Skip("this system does not tell where servers run")

@@ -33,7 +33,7 @@ const (
 // tree is a data directory's files by their paths; directories end with a slash.
 type tree map[string]string
 
-// source gives a tree's files in the order of their paths.
+// source yields a tree's files in the order of their paths.
 type source struct {
 	tree  tree
 	names []string
@@ -63,7 +63,7 @@ func (s *source) Next() (backup.File, io.Reader, error) {
 	return f, strings.NewReader(s.tree[name]), nil
 }
 
-// control is a control file as far as it is looked at.
+// control returns the parts of a control file that are read.
 func control() string {
 	b := make([]byte, 8192)
 	binary.LittleEndian.PutUint64(b, systemID)
@@ -71,7 +71,7 @@ func control() string {
 	return string(b)
 }
 
-// noise is content that does not compress, or that does.
+// noise returns content that compresses badly or well, depending on the seed.
 func noise(seed uint64, size int) string {
 	b := make([]byte, size)
 	r := rand.New(rand.NewPCG(seed, 1))
@@ -83,7 +83,7 @@ func noise(seed uint64, size int) string {
 	return string(b)
 }
 
-// cluster is a small data directory with files around the sizes of blocks and chunks.
+// cluster returns a small data directory with files around the sizes of blocks and chunks.
 func cluster() tree {
 	t := tree{
 		"PG_VERSION": "15\n", "global/": "", "global/pg_control": control(), "base/": "", "base/1/": "", "base/5/": "",
@@ -166,7 +166,7 @@ func (r *rig) run(o restore.Options) *restore.Result {
 	return done
 }
 
-// fails restores, which must fail with an error, and leave nothing that starts.
+// fails runs a restore that must fail with an error, and leave a directory that cannot be started.
 func (r *rig) fails(want error, o restore.Options) error {
 	r.t.Helper()
 	_, err := restore.Run(r.t.Context(), r.backend, r.inv, o)
@@ -176,7 +176,7 @@ func (r *rig) fails(want error, o restore.Options) error {
 	return err
 }
 
-// check compares a directory with what was backed up, but for what a restore writes and leaves out.
+// check compares a directory with the backed up tree, except for files that a restore writes or leaves out.
 func (r *rig) check(dir string, want tree) {
 	r.t.Helper()
 	left := make(tree)
@@ -230,7 +230,7 @@ func (r *rig) check(dir string, want tree) {
 	}
 }
 
-// cannotStart checks that a directory is one that no server starts from.
+// cannotStart checks that no server starts in a directory.
 func (r *rig) cannotStart(dir string) {
 	r.t.Helper()
 	if _, err := os.Lstat(filepath.Join(dir, "global", "pg_control")); !errors.Is(err, fs.ErrNotExist) {
@@ -255,7 +255,7 @@ func (r *rig) flip(file string, at int64) {
 	r.must(os.WriteFile(file, content, 0o600))
 }
 
-// forge stores an index with these lines in the place of the backup's own.
+// forge replaces the backup's index with one of these lines.
 func (r *rig) forge(lines string, files int, size int64) {
 	r.t.Helper()
 	c, err := codec.ByName("zstd")

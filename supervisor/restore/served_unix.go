@@ -10,7 +10,8 @@ import (
 	"walkeep/common/pgdata"
 )
 
-// servers are the data directories of the servers that run on this host, as far as this system tells (/proc).
+// servers returns the data directories of the servers that run on this host, as far as this system shows them
+// (/proc).
 func servers() []string {
 	links, _ := filepath.Glob("/proc/[0-9]*/cwd")
 	seen := make(map[string]bool)
@@ -25,7 +26,8 @@ func servers() []string {
 	return dirs
 }
 
-// servedBeside is the data directory of another server of the same cluster that runs on this host; empty if none does.
+// servedBeside returns the data directory of another server of the same cluster that runs on this host; empty if none
+// does.
 func (r *restorer) servedBeside() string {
 	for _, dir := range servers() {
 		if id, err := pgdata.SystemID(dir); err == nil && id == r.m.SystemID && dir != r.Dir {
@@ -35,8 +37,8 @@ func (r *restorer) servedBeside() string {
 	return ""
 }
 
-// checkNotServed refuses a directory that a running server of another data directory uses for a tablespace or its WAL: a
-// data directory that was copied with its links leads to the original's.
+// checkNotServed refuses a directory that a running server of another data directory uses for a tablespace or its
+// WAL: a data directory that was copied with its links leads to the original's.
 func checkNotServed(location, data string) error {
 	for _, dir := range servers() {
 		if dir == data {

@@ -23,8 +23,8 @@ const (
 	disabled  = "# walkeep restore: of an earlier recovery: "
 )
 
-// oursNames are settings that postgresql.auto.conf must not have from an earlier recovery: of the targets only one may have
-// a value, and what a standby connects to is nothing that a recovering server should follow.
+// oursNames are settings that postgresql.auto.conf must not have from an earlier recovery: only one of the targets
+// may have a value, and a recovering server must not follow a standby's primary.
 var oursNames = slices.Concat(targetNames, []string{"restore_command", "recovery_target_timeline", "recovery_target_inclusive",
 	"recovery_target_action", "primary_conninfo", "primary_slot_name", "recovery_end_command", "archive_cleanup_command"})
 
@@ -49,7 +49,7 @@ func (r *restorer) configure() error {
 		settings = r.adapted(c, set)
 	}
 	if r.hasInPlace() {
-		// It may have been set for a session alone, and without it recovery does not come past such a tablespace.
+		// It may have been set for a session only, and without it recovery stops at such a tablespace.
 		settings = append(settings, pgconf.Set("allow_in_place_tablespaces", "on"))
 	}
 	if r.m.Major < 12 {
@@ -79,9 +79,9 @@ func (r *restorer) configure() error {
 	return r.writeFile(signals[r.Recovery.Standby != nil], nil)
 }
 
-// checkStartable refuses to restore what could not be started afterwards, where that is wanted.
+// checkStartable refuses to restore a directory that could not be started, if it is to be started.
 func (r *restorer) checkStartable() error {
-	if !r.Starts || r.item("postgresql.conf") != nil || pgconf.Find(r.Dir, r.m.Major).File != "" {
+	if !r.Starts || r.entry("postgresql.conf") != nil || pgconf.Find(r.Dir, r.m.Major).File != "" {
 		return nil
 	}
 	return fmt.Errorf("%s: %w in %s", r.Dir, pgconf.ErrNone, filepath.Join(pgconf.Root(), strconv.Itoa(r.m.Major)))
@@ -92,27 +92,27 @@ func (r *restorer) configuration() pgconf.Config {
 	c := pgconf.Find(r.Dir, r.m.Major)
 	switch {
 	case c.File == "":
-		r.Notice("put it into the data directory before the server is started", "the backup has no postgresql.conf: the server's configuration lies elsewhere")
+		r.Notice("put it into the data directory before the server is started", "the backup has no postgresql.conf: the server's configuration was outside of its data directory")
 	case c.Err != nil:
-		r.Notice("see that it sets no recovery_target of its own", fmt.Sprintf("the server's configuration was not read: %v", c.Err))
+		r.Notice("make sure that it sets no recovery_target of its own", fmt.Sprintf("the server's configuration was not read: %v", c.Err))
 	}
 	if c.File != "" && filepath.Dir(c.File) != r.Dir {
 		r.Notice("", "the backup has no postgresql.conf; this one is used: "+c.File)
 	}
 	if other := c.Settings["data_directory"]; other != "" && c.Foreign {
-		r.Notice("start the server with the command that is printed, which says data_directory="+r.Dir,
-			fmt.Sprintf("%s says data_directory = %s: a server started with it alone would use that directory", c.File, pgconf.Quote(other)))
+		r.Notice("start the server with the printed command, which sets data_directory="+r.Dir,
+			fmt.Sprintf("%s sets data_directory = %s: a server started with it alone would use that directory", c.File, pgconf.Quote(other)))
 	}
 	return c
 }
 
-// hasInPlace reports whether a tablespace lies in the data directory instead of where a link leads.
+// hasInPlace reports whether a tablespace lies in the data directory instead of at a link's target.
 func (r *restorer) hasInPlace() bool {
-	return slices.ContainsFunc(r.dirs, func(it *item) bool { return it.place == r.places[0] && path.Dir(it.Path) == "pg_tblspc" })
+	return slices.ContainsFunc(r.dirs, func(it *entry) bool { return it.root == r.roots[0] && path.Dir(it.Path) == "pg_tblspc" })
 }
 
-// withoutBlock are the lines of postgresql.auto.conf but for the block of an earlier restore, and without what could
-// contradict a recovery.
+// withoutBlock returns the lines of postgresql.auto.conf without the block of an earlier restore, and without
+// settings that contradict a recovery.
 func withoutBlock(auto []byte) []string {
 	var lines []string
 	inBlock := false
@@ -150,8 +150,8 @@ func withBlock(lines []string, settings []pgconf.Setting) []byte {
 	return []byte(b.String())
 }
 
-// writeFile writes a small file of the data directory. It replaces at once what is there, which with Keep may be the only
-// copy.
+// writeFile writes a small file of the data directory. It replaces an existing file atomically, because with Keep
+// that may be the only copy.
 func (r *restorer) writeFile(name string, content []byte) error {
 	mode := fs.FileMode(0o600)
 	if r.groupAccess() {

@@ -15,7 +15,7 @@ import (
 	"walkeep/supervisor/restore"
 )
 
-// header is the first page of a segment, as far as its header goes.
+// header returns the header of a segment's first page.
 func header(tli uint32, lsn, system uint64) []byte {
 	b := make([]byte, 8192)
 	binary.LittleEndian.PutUint16(b, 0xD110)
@@ -78,7 +78,7 @@ func TestSettings(t *testing.T) {
 			if c.major == 11 {
 				file, before = "recovery.conf", ""
 			}
-			for range 2 { // a second restore leaves the same
+			for range 2 { // a second restore writes the same
 				r.run(o)
 				o.Delta = true
 				content, err := os.ReadFile(filepath.Join(o.Dir, file))
@@ -95,7 +95,7 @@ func TestSettings(t *testing.T) {
 	}
 }
 
-// withoutComments takes the lines away that begin and end what a restore writes.
+// withoutComments removes the lines that begin and end the block of a restore.
 func withoutComments(t *testing.T, text string) string {
 	t.Helper()
 	var b strings.Builder
@@ -127,7 +127,7 @@ func TestNotices(t *testing.T) {
 	}
 }
 
-// The shell and PostgreSQL each take their part out of the command, and the program gets the paths as they are.
+// The shell and PostgreSQL each replace their part of the command, and the program receives the paths unchanged.
 func TestCommand(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("there is no shell")

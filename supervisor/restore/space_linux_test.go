@@ -11,8 +11,8 @@ import (
 	"walkeep/supervisor/restore"
 )
 
-// A file system that is too small is noticed before anything is written. One that fills up meanwhile leaves what does not
-// start, and what a restore with delta completes.
+// A file system that is too small is noticed before anything is written. If it fills up meanwhile, the directory
+// cannot be started, and a restore with delta completes it.
 func TestSpace(t *testing.T) {
 	files := cluster()
 	r := newRig(t, files)

@@ -7,15 +7,15 @@ import (
 	"walkeep/supervisor/pgconf"
 )
 
-// A Standby is a server that goes on replaying what is archived, until it is promoted.
+// A Standby replays all WAL that is archived, until it is promoted.
 type Standby struct {
-	Timeline wal.Timeline // along which it goes; 0: the newest, whichever that will be
-	Primary  string       // primary_conninfo; empty: it is fed from the archive alone
+	Timeline wal.Timeline // that it follows; 0: the newest at any time
+	Primary  string       // primary_conninfo; empty: it reads the archive alone
 	Slot     string       // primary_slot_name, if any
-	Note     string       // archive_cleanup_command, which says how far it has come; empty: none
+	Note     string       // archive_cleanup_command, which records its restartpoint; empty: none
 }
 
-// standbySettings are what a standby needs to know. The user's own targets are none of it.
+// standbySettings returns the settings of a standby. Targets of the user's own have no effect.
 func (r *restorer) standbySettings(elsewhere map[string]bool) []pgconf.Setting {
 	s := r.Recovery.Standby
 	all := []pgconf.Setting{pgconf.Set("restore_command", r.Recovery.Command)}
@@ -41,5 +41,5 @@ func (r *restorer) standbySettings(elsewhere map[string]bool) []pgconf.Setting {
 	return all
 }
 
-// signals are the files that say how a server of 12 or newer recovers. Of an earlier life of the directory none may stay.
+// signals are the files that determine how a server of 12 or newer recovers. Restore removes old ones.
 var signals = map[bool]string{false: "recovery.signal", true: "standby.signal"}

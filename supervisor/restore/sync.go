@@ -6,9 +6,9 @@ import (
 	"walkeep/common/durable"
 )
 
-// sync makes all that was written durable. Only then does the control file follow.
+// sync makes everything that was written durable. The control file is written after it.
 func (r *restorer) sync() error {
-	for _, p := range r.places {
+	for _, p := range r.roots {
 		if err := p.sync.all(); err != nil {
 			return err
 		}
@@ -16,13 +16,13 @@ func (r *restorer) sync() error {
 	if syncsAll {
 		return nil
 	}
-	for _, p := range r.places {
+	for _, p := range r.roots {
 		if err := durable.SyncDir(p.dir); err != nil {
 			return err
 		}
 	}
 	for _, it := range r.dirs {
-		if err := durable.SyncDir(filepath.Join(it.place.dir, filepath.FromSlash(it.name))); err != nil {
+		if err := durable.SyncDir(filepath.Join(it.root.dir, filepath.FromSlash(it.name))); err != nil {
 			return err
 		}
 	}

@@ -7,10 +7,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A syncer makes all that was written below a directory durable: by one syncfs at the end, because an fsync for each of
-// thousands of files takes many times as long. Until then the kernel is kept busy writing.
+// A syncer makes everything that was written below a directory durable: by one syncfs at the end, because an fsync
+// for each of thousands of files takes many times as long. Until then it makes the kernel write continuously.
 type syncer struct {
-	dir *os.File // open since before the first write, so that syncfs reports every error of them
+	dir *os.File // open since before the first write, so that syncfs reports all write errors
 	// each is set on kernels older than 5.8, whose syncfs does not report errors.
 	each bool
 }
@@ -35,12 +35,12 @@ func syncfsReports() bool {
 	return major > 5 || major == 5 && minor >= 8
 }
 
-// start has the kernel begin to write a part of a file.
+// start makes the kernel begin to write a part of a file.
 func (s *syncer) start(f *os.File, at, n int64) {
-	unix.SyncFileRange(int(f.Fd()), at, n, unix.SYNC_FILE_RANGE_WRITE) // what fails is reported by the fsync
+	unix.SyncFileRange(int(f.Fd()), at, n, unix.SYNC_FILE_RANGE_WRITE) // the fsync reports errors
 }
 
-// finish is called when all of a file was written.
+// finish is called when a file was written completely.
 func (s *syncer) finish(f *os.File) error {
 	if s.each {
 		return f.Sync()
@@ -58,5 +58,5 @@ func (s *syncer) all() error {
 
 func (s *syncer) close() { s.dir.Close() }
 
-// syncsAll tells whether all includes directories.
+// syncsAll reports whether all includes directories.
 const syncsAll = true

@@ -4,7 +4,8 @@ package restore
 
 import "os"
 
-// A syncer makes all that was written below a directory durable: each file when it is written, directories at the end.
+// A syncer makes everything that was written below a directory durable: each file when it is written, directories at
+// the end.
 type syncer struct{}
 
 func newSyncer(string) (*syncer, error)      { return &syncer{}, nil }
@@ -13,5 +14,5 @@ func (*syncer) finish(f *os.File) error      { return f.Sync() }
 func (*syncer) all() error                   { return nil }
 func (*syncer) close()                       {}
 
-// syncsAll tells whether all includes directories.
+// syncsAll reports whether all includes directories.
 const syncsAll = false

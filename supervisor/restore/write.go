@@ -14,8 +14,8 @@ import (
 // pageSize is the unit in which existing files are rewritten, in bytes.
 const pageSize = 8192
 
-// write writes verified content of a file, and finishes the file with its last.
-func (w *worker) write(it *item, at int64, plain []byte) error {
+// write writes verified content of a file, and completes the file after its last byte.
+func (w *worker) write(it *entry, at int64, plain []byte) error {
 	n := int64(len(plain))
 	if w.dry {
 		w.Progress(n)
@@ -42,16 +42,16 @@ func (w *worker) write(it *item, at int64, plain []byte) error {
 	w.differ.Add(n)
 	w.Progress(n)
 	if n >= backup.BlockSize {
-		it.place.sync.start(it.f, at, n)
+		it.root.sync.start(it.f, at, n)
 	}
-	if it.left.Add(-n) > 0 { // from here on the file is that of who writes its last
+	if it.left.Add(-n) > 0 { // the worker that writes the last byte owns the file from here on
 		return nil
 	}
 	return w.complete(it)
 }
 
 // open opens the file for all workers.
-func (w *worker) open(it *item) error {
+func (w *worker) open(it *entry) error {
 	it.mu.Lock()
 	defer it.mu.Unlock()
 	if it.f != nil {
@@ -70,7 +70,7 @@ func (w *worker) open(it *item) error {
 }
 
 // rewrite changes an existing file where it differs, page by page.
-func (w *worker) rewrite(it *item, at int64, plain []byte) error {
+func (w *worker) rewrite(it *entry, at int64, plain []byte) error {
 	if w.old == nil {
 		w.old = make([]byte, backup.BlockSize)
 	}
@@ -90,7 +90,7 @@ func (w *worker) rewrite(it *item, at int64, plain []byte) error {
 	return nil
 }
 
-// writeDiffering writes the pages that differ from what is there, neighbours at once, and returns how many bytes.
+// writeDiffering writes the pages that differ from the old ones, neighbours at once, and returns how many bytes.
 func writeDiffering(f io.WriterAt, at int64, plain, old []byte) (int64, error) {
 	var written int64
 	for from := 0; from < len(plain); {
@@ -116,8 +116,8 @@ func writeDiffering(f io.WriterAt, at int64, plain, old []byte) (int64, error) {
 	return written, nil
 }
 
-// complete gives a file whose content is there its size, owner, mode and time, and closes it.
-func (w *worker) complete(it *item) error {
+// complete sets size, owner, mode and time of a completely written file, and closes it.
+func (w *worker) complete(it *entry) error {
 	f := it.f
 	if it.old != nil && it.old.Size() > it.Size {
 		if err := f.Truncate(it.Size); err != nil {
@@ -132,7 +132,7 @@ func (w *worker) complete(it *item) error {
 			return err
 		}
 	}
-	if err := it.place.sync.finish(f); err != nil {
+	if err := it.root.sync.finish(f); err != nil {
 		return err
 	}
 	if err := f.Close(); err != nil {
@@ -145,21 +145,21 @@ func (w *worker) complete(it *item) error {
 	return dir.Chtimes(base, it.ModTime, it.ModTime)
 }
 
-// perm is the mode that the open file has.
-func (it *item) perm() fs.FileMode {
+// perm returns the mode of the open file.
+func (it *entry) perm() fs.FileMode {
 	if it.old != nil {
 		return it.old.Mode().Perm()
 	}
 	return 0o600
 }
 
-// adjust makes a file of which nothing has to be written what it should be.
-func (r *restorer) adjust(it *item) error {
-	root := it.place.root
+// adjust completes a file of which nothing has to be written.
+func (r *restorer) adjust(it *entry) error {
+	root := it.root.handle
 	resize := it.old == nil || it.old.Size() != it.Size
 	switch {
 	case resize || r.owner.Gives():
-		// What is opened is changed, and not what the directory's owner gives its name to by then.
+		// The opened file is changed, not another one to which the directory's owner gives its name by then.
 		flag := os.O_RDONLY
 		if resize {
 			flag = os.O_WRONLY
@@ -173,7 +173,7 @@ func (r *restorer) adjust(it *item) error {
 		}
 		err = r.owner.GiveFile(f)
 		if err == nil && resize {
-			err = errors.Join(f.Truncate(it.Size), it.place.sync.finish(f))
+			err = errors.Join(f.Truncate(it.Size), it.root.sync.finish(f))
 		}
 		if err == nil && it.perm() != it.mode() {
 			err = f.Chmod(it.mode())
@@ -192,34 +192,34 @@ func (r *restorer) adjust(it *item) error {
 	return root.Chtimes(it.name, it.ModTime, it.ModTime)
 }
 
-// A dirCache keeps the directory of the file before open: files come in the order of their directories.
+// A dirCache keeps the directory of the last file open: files come in the order of their directories.
 type dirCache struct {
-	place *place
-	dir   string
-	root  *os.Root
+	root   *rootDir
+	dir    string
+	opened *os.Root
 }
 
-// of gives an item's directory, and its name in it.
-func (c *dirCache) of(it *item) (*os.Root, string, error) {
+// of returns an entry's directory, and its name in it.
+func (c *dirCache) of(it *entry) (*os.Root, string, error) {
 	dir, base := path.Split(it.name)
 	if dir == "" {
-		return it.place.root, base, nil
+		return it.root.handle, base, nil
 	}
-	if c.root != nil && c.place == it.place && c.dir == dir {
-		return c.root, base, nil
+	if c.opened != nil && c.root == it.root && c.dir == dir {
+		return c.opened, base, nil
 	}
 	c.close()
-	root, err := it.place.root.OpenRoot(path.Clean(dir))
+	opened, err := it.root.handle.OpenRoot(path.Clean(dir))
 	if err != nil {
 		return nil, "", err
 	}
-	c.place, c.dir, c.root = it.place, dir, root
-	return root, base, nil
+	c.root, c.dir, c.opened = it.root, dir, opened
+	return opened, base, nil
 }
 
 func (c *dirCache) close() {
-	if c.root != nil {
-		c.root.Close()
-		c.root = nil
+	if c.opened != nil {
+		c.opened.Close()
+		c.opened = nil
 	}
 }

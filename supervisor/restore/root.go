@@ -18,24 +18,24 @@ import (
 	"walkeep/supervisor/launch"
 )
 
-// A place is a directory that files of the backup go to: the data directory, a tablespace's location, or where the link
-// pg_wal of an existing data directory leads.
-type place struct {
+// A rootDir is a directory for files of the backup: the data directory, a tablespace's location, or the target of an
+// existing link pg_wal.
+type rootDir struct {
 	prefix string // of the paths in the index: empty, or pg_tblspc/<oid>
 	dir    string // absolute
 	oid    string // of the tablespace
-	link   string // what the link to it says
-	empty  bool   // there is nothing in it, or it is not there
+	link   string // the target of the link to it
+	empty  bool   // it has no files, or does not exist
 	// created is set for the location of a tablespace that the backup does not have: the replay creates it.
 	created bool
-	root    *os.Root
+	handle  *os.Root
 	sync    *syncer
 }
 
-// open opens the directory, out of which nothing leads that is opened in it.
-func (p *place) open() (err error) {
-	if p.root == nil {
-		if p.root, err = os.OpenRoot(p.dir); err != nil {
+// open opens the directory as an os.Root.
+func (p *rootDir) open() (err error) {
+	if p.handle == nil {
+		if p.handle, err = os.OpenRoot(p.dir); err != nil {
 			return err
 		}
 	}
@@ -43,17 +43,17 @@ func (p *place) open() (err error) {
 	return err
 }
 
-func (p *place) close() {
-	if p.root != nil {
-		p.root.Close()
+func (p *rootDir) close() {
+	if p.handle != nil {
+		p.handle.Close()
 	}
 	if p.sync != nil {
 		p.sync.close()
 	}
 }
 
-// make makes the directory, if it is missing, with its parents, and gives what it has made to the owner.
-func (p *place) make(o account.Account) error {
+// make makes the directory and its parents, if they are missing, and gives those that it has made to the owner.
+func (p *rootDir) make(o account.Account) error {
 	if err := makeParents(filepath.Dir(p.dir), o); err != nil {
 		return err
 	}
@@ -63,7 +63,7 @@ func (p *place) make(o account.Account) error {
 	return o.GiveDir(p.dir)
 }
 
-// makeParents makes the directories that are missing on the way to a place. The server must be able to enter them.
+// makeParents makes the missing parents of a directory, so that the server can enter them.
 func makeParents(dir string, o account.Account) error {
 	if exists(dir) {
 		return nil
@@ -73,7 +73,7 @@ func makeParents(dir string, o account.Account) error {
 	}
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		if errors.Is(err, fs.ErrExist) {
-			return nil // somebody else has just made it
+			return nil // another process has just made it
 		}
 		return err
 	}
@@ -83,7 +83,7 @@ func makeParents(dir string, o account.Account) error {
 // harmless are directories that file systems make in their roots.
 var harmless = []string{"lost+found", ".snapshot", ".zfs"}
 
-// isEmpty tells whether a directory can be restored into. One that is not there can.
+// isEmpty reports whether a directory is empty or does not exist, so that it can be restored into.
 func isEmpty(dir string) (bool, error) {
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -100,7 +100,7 @@ func isEmpty(dir string) (bool, error) {
 	return true, nil
 }
 
-// isBareMarker finds what a restore leaves that was killed before it did anything.
+// isBareMarker reports whether an entry is the empty marker of a restore that was killed before it changed anything.
 func isBareMarker(e fs.DirEntry) bool {
 	if e.Name() != markerName {
 		return false
@@ -109,7 +109,7 @@ func isBareMarker(e fs.DirEntry) bool {
 	return err == nil && info.Mode().IsRegular() && info.Size() == 0
 }
 
-// resolve follows the symbolic links on the way to a directory, as far as it exists.
+// resolve follows the symbolic links in the path of a directory, as far as it exists.
 func resolve(dir string) (string, error) {
 	dir = filepath.Clean(dir)
 	real, err := filepath.EvalSymlinks(dir)
@@ -129,7 +129,7 @@ func resolve(dir string) (string, error) {
 	return filepath.Join(parent, filepath.Base(dir)), nil
 }
 
-// examine looks at the directories, and changes nothing.
+// examine examines the directories, and changes nothing.
 func (r *restorer) examine() error {
 	dir, err := resolve(r.Dir)
 	if err != nil {
@@ -139,11 +139,11 @@ func (r *restorer) examine() error {
 	if r.owner, err = ownerOf(dir); err != nil {
 		return err
 	}
-	p := &place{dir: dir}
+	p := &rootDir{dir: dir}
 	if p.empty, err = isEmpty(dir); err != nil {
 		return err
 	}
-	r.places = append(r.places, p)
+	r.roots = append(r.roots, p)
 	var left *note
 	if p.empty {
 		r.Delta = false // there is nothing to compare with
@@ -165,12 +165,12 @@ func (r *restorer) examine() error {
 	if err := r.examineWAL(); err != nil {
 		return err
 	}
-	for _, p := range r.places[1:] {
+	for _, p := range r.roots[1:] {
 		if err := checkNotServed(p.dir, r.Dir); err != nil {
 			return err
 		}
 	}
-	for _, p := range r.places[1:] {
+	for _, p := range r.roots[1:] {
 		if dir, ok := r.owner.Enters(filepath.Dir(p.dir)); !ok && !within(dir, r.Dir) {
 			return fmt.Errorf("%s %w: the user to whom the files are given cannot enter %s", p.dir, ErrPlace, dir)
 		}
@@ -178,7 +178,7 @@ func (r *restorer) examine() error {
 	return r.checkApart()
 }
 
-// examineWAL makes the directory to which an existing link pg_wal leads a place of its own.
+// examineWAL makes the target of an existing link pg_wal a root of its own.
 func (r *restorer) examineWAL() error {
 	link := filepath.Join(r.Dir, "pg_wal")
 	info, err := os.Lstat(link)
@@ -190,16 +190,16 @@ func (r *restorer) examineWAL() error {
 	}
 	dir, err := filepath.EvalSymlinks(link)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // it leads nowhere, and is replaced by a directory
+		return nil // its target is missing; a directory replaces it
 	}
 	if err != nil {
 		return err
 	}
-	r.places = append(r.places, &place{prefix: "pg_wal", dir: dir})
+	r.roots = append(r.roots, &rootDir{prefix: "pg_wal", dir: dir})
 	return nil
 }
 
-// examineContent tells whether what is in the data directory may be changed. It returns the note of an interrupted
+// examineContent checks that the contents of the data directory may be changed. It returns the note of an interrupted
 // restore.
 func (r *restorer) examineContent() (*note, error) {
 	if err := launch.CheckUnused(r.Dir); err != nil {
@@ -236,12 +236,12 @@ func (r *restorer) examineContent() (*note, error) {
 	return left, nil
 }
 
-// examineTablespaces finds where the tablespaces go.
+// examineTablespaces finds the roots of the tablespaces.
 func (r *restorer) examineTablespaces(left *note) error {
 	for old := range r.Tablespaces {
 		if !slices.ContainsFunc(r.m.Tablespaces, func(ts backup.Tablespace) bool { return ts.Location == old }) {
 			if slices.ContainsFunc(r.Changes.Tablespaces, func(c wal.Change) bool { return c.Tablespace.Location == old }) {
-				return fmt.Errorf("%q %w: that tablespace was created after the backup, and the replay makes it where it was", old, ErrPlace)
+				return fmt.Errorf("%q %w: that tablespace was created after the backup, and the replay creates it at its old location", old, ErrPlace)
 			}
 			return fmt.Errorf("%q %w: the backup has no tablespace there%s", old, ErrPlace, r.locations())
 		}
@@ -250,11 +250,11 @@ func (r *restorer) examineTablespaces(left *note) error {
 		oid := strconv.FormatUint(uint64(ts.OID), 10)
 		to, mapped := r.Tablespaces[ts.Location]
 		if !mapped && r.Keep && r.Delta {
-			to, mapped = r.placeOf(oid, left)
+			to, mapped = r.locationOf(oid, left)
 		}
 		switch {
 		case !mapped && !IsAbs(ts.Location):
-			continue // it lies in the data directory, and goes there with all else
+			continue // it is in the data directory, and is restored with it
 		case !mapped:
 			to = ts.Location
 		}
@@ -265,20 +265,20 @@ func (r *restorer) examineTablespaces(left *note) error {
 		if err != nil {
 			return err
 		}
-		p := &place{prefix: "pg_tblspc/" + oid, oid: oid, dir: dir, link: filepath.Clean(to)}
+		p := &rootDir{prefix: "pg_tblspc/" + oid, oid: oid, dir: dir, link: filepath.Clean(to)}
 		if p.empty, err = isEmpty(dir); err != nil {
 			return err
 		}
 		if !p.empty && !r.owns(p, left) {
 			return fmt.Errorf("the location %s of tablespace %s %w", dir, oid, ErrNotEmpty)
 		}
-		r.places = append(r.places, p)
+		r.roots = append(r.roots, p)
 	}
 	return nil
 }
 
-// placeOf finds where the directory has a tablespace.
-func (r *restorer) placeOf(oid string, left *note) (string, bool) {
+// locationOf returns the present location of a tablespace of the directory.
+func (r *restorer) locationOf(oid string, left *note) (string, bool) {
 	if to, err := os.Readlink(filepath.Join(r.Dir, "pg_tblspc", oid)); err == nil {
 		return to, filepath.IsAbs(to)
 	}
@@ -299,14 +299,14 @@ func (r *restorer) locations() string {
 	return ", but at " + strings.Join(all, ", ")
 }
 
-// IsAbs tells whether a location in a backup is absolute, on whatever system it was taken.
+// IsAbs reports whether a location in a backup is absolute, on the system on which it was taken.
 func IsAbs(location string) bool {
 	return filepath.IsAbs(location) || strings.HasPrefix(location, "/") || len(location) > 2 && location[1] == ':'
 }
 
-// owns tells whether what is in a tablespace's location is the cluster's own: its data directory leads there, or an
-// interrupted restore of it went there.
-func (r *restorer) owns(p *place, left *note) bool {
+// owns reports whether the files in a tablespace's location are the cluster's own: its data directory leads there, or
+// an interrupted restore of it did.
+func (r *restorer) owns(p *rootDir, left *note) bool {
 	if !r.Delta {
 		return false
 	}
@@ -317,17 +317,17 @@ func (r *restorer) owns(p *place, left *note) bool {
 	return err == nil && link == p.dir
 }
 
-// checkApart refuses directories that lie in each other.
+// checkApart refuses directories that contain each other.
 func (r *restorer) checkApart() error {
 	type named struct{ what, dir string }
 	var all []named
-	for _, p := range r.places {
+	for _, p := range r.roots {
 		what := "the data directory"
 		switch {
 		case p.oid != "":
 			what = "tablespace " + p.oid
 		case p.prefix != "":
-			what = "where its pg_wal leads"
+			what = "the directory of its link pg_wal"
 		}
 		all = append(all, named{what, p.dir})
 	}
@@ -349,20 +349,20 @@ func (r *restorer) checkApart() error {
 	return nil
 }
 
-// exists reports whether there is something of this name, or that cannot be excluded.
+// exists reports whether the path exists, or that cannot be excluded.
 func exists(path string) bool {
 	_, err := os.Lstat(path)
 	return !errors.Is(err, fs.ErrNotExist)
 }
 
-// within tells whether b is a or lies below it.
+// within reports whether b is a or lies below it.
 func within(a, b string) bool {
 	rel, err := filepath.Rel(a, b)
 	return err == nil && filepath.IsLocal(rel)
 }
 
-// ownerOf returns to whom the files of a data directory are to be given. PostgreSQL does not run as root, so root's would be
-// of no use.
+// ownerOf returns the account that the files of a data directory are to belong to. It is never root, as which
+// PostgreSQL does not run.
 func ownerOf(dir string) (account.Account, error) {
 	if !account.Root() {
 		return account.Account{}, nil
