@@ -3,7 +3,7 @@
 //
 // # Environment variables
 //
-//   - WALKEEP_FLIPS and WALKEEP_KILLS say how many bits of a segment are changed on the way to archive-cmd, and how often
+//   - WALKEEP_FLIPS and WALKEEP_KILLS set how many bits of a segment are changed on the way to archive-cmd, and how often
 //     it is killed, instead of 2,500 and 500.
 //   - WALKEEP_SEED repeats a run of the random tests with the seed that it logged.
 //   - WALKEEP_BIN is a directory with commands to be tested instead of freshly built ones, for a system without a Go
@@ -27,7 +27,7 @@ import (
 	"time"
 )
 
-// bin holds the commands.
+// bin is the directory of the commands.
 var bin string
 
 // Main is the body of TestMain: it builds the two commands, and other programs that are named, runs the tests and returns
@@ -48,7 +48,7 @@ func Main(m *testing.M, programs ...string) int {
 		args = append(args, "walkeep/"+program)
 	}
 	build := exec.Command("go", args...)
-	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as make build has it
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as make build sets it
 	out, err := build.CombinedOutput()
 	if err == nil {
 		err = os.Chmod(dir, 0o755) // unprivileged users run them, too
@@ -60,7 +60,7 @@ func Main(m *testing.M, programs ...string) int {
 	return m.Run()
 }
 
-// Path is where a command is.
+// Path returns the path of a command.
 func Path(program string) string {
 	if runtime.GOOS == "windows" {
 		program += ".exe"
@@ -68,11 +68,11 @@ func Path(program string) string {
 	return filepath.Join(bin, program)
 }
 
-// hangs is when a call counts as hanging. None takes more than some hundred milliseconds, unless it waits, but the machine may be
-// slow and busy.
+// hangs is the time after which a call counts as hanging. A call that does not wait takes at most some hundred
+// milliseconds, but the machine may be slow and busy.
 const hangs = 5 * time.Minute
 
-// Command prepares a call of one of walkeep's programs, with none of the tester's own configuration.
+// Command prepares a call of one of walkeep's programs, without the tester's own configuration.
 func Command(program string, args ...string) *exec.Cmd {
 	cmd := exec.Command(Path(program), args...)
 	cmd.Env = append(environment(), "WALKEEP_CONFIG="+os.DevNull)
@@ -89,14 +89,14 @@ func environment() []string {
 	return env
 }
 
-// Through has a call made by another program, such as strace, which is given the call as its last arguments.
+// Through makes another program, such as strace, run a call, which it receives as its last arguments.
 func Through(cmd *exec.Cmd, program string, args ...string) *exec.Cmd {
 	by := exec.Command(program, append(append(args, cmd.Path), cmd.Args[1:]...)...)
 	by.Env, by.Dir, by.SysProcAttr = cmd.Env, cmd.Dir, cmd.SysProcAttr
 	return by
 }
 
-// A Result is how a call ended.
+// A Result is the result of a call.
 type Result struct {
 	Code           int // -1 if a signal ended it
 	Signal         syscall.Signal
@@ -106,7 +106,7 @@ type Result struct {
 	call []string
 }
 
-// Run makes a call and waits for its end. A call that hangs fails the test. It may be called by any goroutine.
+// Run makes a call and waits for its end. It fails the test if the call hangs. Any goroutine may call it.
 func Run(t testing.TB, cmd *exec.Cmd) Result {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
@@ -133,7 +133,7 @@ func Run(t testing.TB, cmd *exec.Cmd) Result {
 	return r
 }
 
-// Ended reads the result of a call out of what its Wait returned.
+// Ended makes the result of a call from the error of its Wait.
 func Ended(cmd *exec.Cmd, err error) Result {
 	r := Result{call: cmd.Args}
 	var exit *exec.ExitError
@@ -150,8 +150,8 @@ func Ended(cmd *exec.Cmd, err error) Result {
 	return r
 }
 
-// Expect checks a call's exit code and its messages: each line begins with the program's name; a failure says why, and
-// a success says nothing, unless words are given that must be among what is said.
+// Expect checks a call's exit code and its messages. Each line must begin with the program's name. A failure must
+// print a message, and a success none, unless words are given, which the messages must contain.
 func (r Result) Expect(t testing.TB, code int, words ...string) {
 	t.Helper()
 	if r.Code != code || r.Signal != 0 {
@@ -174,7 +174,7 @@ func (r Result) Expect(t testing.TB, code int, words ...string) {
 	}
 }
 
-// program is whose messages a call prints, which another program may have made.
+// program returns the program whose messages a call prints, which another program may run.
 func program(call []string) string {
 	for _, arg := range call {
 		if base := strings.TrimSuffix(filepath.Base(arg), ".exe"); base == "archive-cmd" || base == "restore-cmd" {
@@ -190,7 +190,7 @@ func Dir(t testing.TB) string {
 	return tempDir(t, "")
 }
 
-// FastDir is Dir in memory where the system has such a place: for tests that make thousands of calls.
+// FastDir is Dir in memory if the system has such a directory: for tests that make thousands of calls.
 func FastDir(t testing.TB) string {
 	t.Helper()
 	const memory = "/dev/shm"
@@ -213,7 +213,7 @@ func tempDir(t testing.TB, in string) string {
 	return dir
 }
 
-// Rand gives random numbers whose seed is in the log of a test that fails.
+// Rand returns a random generator. The log of a failed test contains its seed.
 func Rand(t testing.TB) *rand.Rand {
 	t.Helper()
 	seed := rand.Uint64()

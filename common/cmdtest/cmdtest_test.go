@@ -15,7 +15,7 @@ import (
 	"walkeep/common/cmdtest"
 )
 
-// A witness takes down what a check complains about.
+// A witness records the failures of a check.
 type witness struct {
 	testing.TB
 	said string
@@ -24,7 +24,7 @@ type witness struct {
 func (w *witness) Helper()                           {}
 func (w *witness) Errorf(format string, args ...any) { w.said += fmt.Sprintf(format, args...) + "\n" }
 
-// TestSpoolIsChecked holds that the check, on which all else relies, notices what is wrong with a spool.
+// TestSpoolIsChecked tests the check that all other tests rely on: it must report every fault of a spool.
 func TestSpoolIsChecked(t *testing.T) {
 	files := cmdtest.WAL(t, "15")
 	name, history := files.Segments()[0], files.Kind(t, ".history")
@@ -36,7 +36,7 @@ func TestSpoolIsChecked(t *testing.T) {
 	tests := []struct {
 		name   string
 		change func(write func(path string, content []byte), remove func(path string))
-		say    string // "": nothing
+		say    string // "": no failure
 	}{
 		{"right", func(func(string, []byte), func(string)) {}, ""},
 		{"missing", func(_ func(string, []byte), remove func(string)) { remove(object) }, name + " is missing"},
@@ -100,7 +100,7 @@ func TestSpoolIsChecked(t *testing.T) {
 	})
 }
 
-// TestLayout holds that all bytes of real segments are told apart as what they are.
+// TestLayout checks that each byte of real segments is classified.
 func TestLayout(t *testing.T) {
 	for _, major := range []string{"10", "11", "12", "13", "14", "15", "16", "17", "18", "19"} {
 		files := cmdtest.WAL(t, major)

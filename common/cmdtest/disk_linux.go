@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// SmallDisk mounts an empty file system of so many bytes for the length of the test. Only root can; for others the test
-// is skipped.
+// SmallDisk mounts an empty file system of this size for the duration of the test. It skips the test if the user is
+// not root.
 func SmallDisk(t testing.TB, bytes int) string {
 	t.Helper()
 	if os.Geteuid() != 0 {
@@ -30,7 +30,7 @@ func SmallDisk(t testing.TB, bytes int) string {
 	return dir
 }
 
-// FillDisk leaves no more than so many bytes on the disk that holds dir, and returns the file that takes the rest.
+// FillDisk leaves no more than leave bytes free on the disk of dir, and returns the file that fills the rest.
 func FillDisk(t testing.TB, dir string, leave int64) string {
 	t.Helper()
 	var st syscall.Statfs_t

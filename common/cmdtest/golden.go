@@ -11,7 +11,7 @@ import (
 // update is the option -update of a package's tests: they write the golden files that they otherwise compare with.
 var update = flag.Bool("update", false, "write the golden files, and the outputs in the scripts, as they are now")
 
-// Golden compares what was printed with the golden file of that path, of which another program or a person may parse every line.
+// Golden compares output with the golden file of that path. Other programs and people may parse every line of it.
 func Golden(t testing.TB, path, got string) {
 	t.Helper()
 	if *update {
@@ -26,11 +26,11 @@ func Golden(t testing.TB, path, got string) {
 		t.Fatalf("%v; -update writes it", err)
 	}
 	if string(want) != got {
-		t.Errorf("%s differs; -update writes it anew. Lines that are wanted have -, those that were printed +:\n%s", path, differing(string(want), got))
+		t.Errorf("%s differs; -update writes it again. Lines that are wanted have -, those that were printed +:\n%s", path, differing(string(want), got))
 	}
 }
 
-// differing are the lines that only one of two texts has, or has at another place.
+// differing returns the lines that only one of two texts has, or has at another place.
 func differing(want, got string) string {
 	a, b := strings.Split(want, "\n"), strings.Split(got, "\n")
 	for len(a) > 0 && len(b) > 0 && a[0] == b[0] {

@@ -18,23 +18,23 @@ const (
 	RecData   = 24
 )
 
-// A Layout says what the bytes of an undamaged segment are. It is read in the plainest way, from the stream of the
-// pages' contents, so that the commands' own walker can be held against it. Positions are those in that stream.
+// A Layout describes the bytes of an undamaged segment. It is read in the plainest way, from the stream of the pages'
+// contents, so that the commands' own walker can be compared with it. Positions are those in that stream.
 type Layout struct {
 	Segment []byte
 	Block   int
-	Carried int      // length of what belongs to a record of an earlier segment
+	Carried int      // length of the rest of a record of an earlier segment
 	Records []Record // those that begin here
-	Used    int      // the end of the records; what follows a switch record is unused
+	Used    int      // the end of the records; the bytes after a switch record are unused
 }
 
-// A Record begins in the segment. Its last one may go on in the next.
+// A Record begins in the segment. The last one may continue in the next.
 type Record struct {
 	At, Length int
 	Complete   bool
 }
 
-// Read reads the layout, and fails the test where the segment is not as it should be.
+// Read reads the layout, and fails the test if the segment is damaged.
 func Read(t testing.TB, segment []byte) *Layout {
 	t.Helper()
 	le := binary.LittleEndian
@@ -68,7 +68,7 @@ func checksum(record []byte) uint32 {
 	return crc32.Update(crc32.Update(0, table, record[RecData:]), table, record[:RecCRC])
 }
 
-// stream is the pages' contents without their headers.
+// stream returns the pages' contents without their headers.
 func (l *Layout) stream() []byte {
 	var stream []byte
 	for page := 0; page < len(l.Segment); page += l.Block {
@@ -84,7 +84,7 @@ func headerLength(page int) int {
 	return shortHeader
 }
 
-// Position is that of a byte of the segment in the stream; false if the byte is in a page's header.
+// Position returns the position in the stream of a byte of the segment; false if the byte is in a page's header.
 func (l *Layout) Position(offset int) (int, bool) {
 	page := offset / l.Block
 	in := offset - page*l.Block - headerLength(page)
@@ -102,7 +102,7 @@ func (l *Layout) Offset(position int) int {
 	return page*l.Block + position%(l.Block-shortHeader) + shortHeader
 }
 
-// Find is the record to which the byte at a position belongs; false if it is between records.
+// Find returns the record of the byte at a position; false if it is between records.
 func (l *Layout) Find(position int) (Record, bool) {
 	i, found := slices.BinarySearchFunc(l.Records, position, func(r Record, p int) int { return r.At - p })
 	if !found {
@@ -114,7 +114,7 @@ func (l *Layout) Find(position int) (Record, bool) {
 	return l.Records[i], true
 }
 
-// middle is a complete record with data, from the middle on or else before it.
+// middle returns a complete record with data, from the middle on or else before it.
 func (l *Layout) middle(t testing.TB) Record {
 	t.Helper()
 	half := len(l.Records) / 2
@@ -127,7 +127,8 @@ func (l *Layout) middle(t testing.TB) Record {
 	return Record{}
 }
 
-// Fork is a segment that another server could have written under the same name: all is right, but one record differs.
+// Fork returns a segment that another server could have written under the same name: it is valid, but one record
+// differs.
 func Fork(t testing.TB, segment []byte) []byte {
 	t.Helper()
 	l := Read(t, segment)
@@ -143,7 +144,7 @@ func Fork(t testing.TB, segment []byte) []byte {
 	return other
 }
 
-// Break is the segment with one record whose data is not what its checksum says.
+// Break returns the segment with one record whose data does not match its checksum.
 func Break(t testing.TB, segment []byte) []byte {
 	t.Helper()
 	l := Read(t, segment)

@@ -20,10 +20,10 @@ import (
 	"github.com/pierrec/lz4/v4"
 )
 
-// A Spool is a directory that holds an archive.
+// A Spool is a directory with an archive.
 type Spool string
 
-// NewSpool makes an empty one.
+// NewSpool makes an empty spool.
 func NewSpool(t testing.TB, parent string) Spool {
 	t.Helper()
 	s := Spool(filepath.Join(parent, "spool"))
@@ -44,8 +44,8 @@ var layout = regexp.MustCompile(`^wal/(?:([0-9A-F]{16})/)?` +
 	`((?:[0-9A-F]{24}(?:\.partial(?:\.[0-9a-f]{32})?|\.[0-9A-F]{8}\.backup)?)|[0-9A-F]{8}\.history)` +
 	`(\.zst|\.s2|\.lz4|\.gz)$`)
 
-// Objects reads the archive: its objects by the files' names, and the temporary files. Whatever else is there, or may
-// be read by others, is an error.
+// Objects reads the archive: its objects by the files' names, and the temporary files. It fails if anything else is
+// there, or if other users may read a file.
 func (s Spool) Objects() (objects map[string]Object, temporary []string, err error) {
 	objects = make(map[string]Object)
 	var wrong []error
@@ -141,10 +141,10 @@ func (o Object) Expand() ([]byte, error) {
 	return out.Bytes(), err
 }
 
-// unzstd is shared: making a decoder costs more than its work.
+// unzstd is shared, because making a decoder costs more than its work.
 var unzstd = sync.OnceValues(func() (*zstd.Decoder, error) { return zstd.NewReader(nil) })
 
-// What an object says about the check of its WAL, as the codec's documentation specifies it.
+// The result of the WAL check in an object's trailer, as the codec's documentation specifies it.
 const (
 	NotWAL byte = iota
 	NotChecked
@@ -154,13 +154,13 @@ const (
 
 var magic = []byte("WALKEEP\x00")
 
-// Trailer is where the object's trailer begins, which is where its chunks end; -1 if it has none.
+// Trailer returns where the object's trailer begins, which is the end of its chunks; -1 if it has none.
 func (o Object) Trailer() int {
 	head := map[string]int{".zst": 8, ".lz4": 8, ".s2": 4, ".gz": 16}[o.Ending]
 	return max(bytes.LastIndex(o.Stored, magic)-head, -1)
 }
 
-// WALCheck reads what the object says about the check of its WAL; 255 if it has no trailer.
+// WALCheck returns the result of the WAL check in the object's trailer; 255 if it has no trailer.
 func (o Object) WALCheck() byte {
 	at := bytes.LastIndex(o.Stored, magic)
 	if at < 0 || at+11 >= len(o.Stored) {
@@ -169,7 +169,7 @@ func (o Object) WALCheck() byte {
 	return o.Stored[at+11]
 }
 
-// Check fails the test unless the archive holds exactly these files, each whole and once, and nothing else.
+// Check fails the test unless the archive has exactly these files, each whole and once, and nothing else.
 func (s Spool) Check(t testing.TB, want Files) {
 	t.Helper()
 	objects := s.CheckWhole(t, want)
@@ -180,7 +180,8 @@ func (s Spool) Check(t testing.TB, want Files) {
 	}
 }
 
-// CheckWhole is Check for an archive that need not hold all the files, after a fault. It returns what is there.
+// CheckWhole is Check for an archive that, after a fault, need not have all the files. It returns the existing
+// objects.
 func (s Spool) CheckWhole(t testing.TB, sources Files) map[string]Object {
 	t.Helper()
 	objects, temporary, err := s.Objects()
@@ -226,7 +227,7 @@ func equal(objects map[string]Object, sources Files) error {
 	return nil
 }
 
-// Object is the one that holds a file.
+// Object returns the object of a file.
 func (s Spool) Object(t testing.TB, name string) Object {
 	t.Helper()
 	objects, _, err := s.Objects()
@@ -240,7 +241,7 @@ func (s Spool) Object(t testing.TB, name string) Object {
 	return o
 }
 
-// Bind makes the archive that of a cluster with segments of 1 MB, as the first segment would.
+// Bind binds the archive to a cluster with segments of 1 MB, as the first segment would.
 func (s Spool) Bind(t testing.TB, id uint64) {
 	t.Helper()
 	content := fmt.Sprintf(`{"version":1,"system_identifier":"%d","segment_size":1048576}`+"\n", id)

@@ -13,17 +13,17 @@ import (
 	"testing"
 )
 
-// A Fault is a system call that fails.
+// A Fault is a failing system call.
 type Fault struct {
-	Calls string // system calls, with commas between them
+	Calls string // system calls, separated by commas
 	Error string // such as ENOSPC
 	When  string // which call of a thread, from 1 on; "3+" is the third and all after it
 }
 
 func (f Fault) String() string { return f.Calls + "=" + f.Error + "@" + f.When }
 
-// RunFaulty makes a call in which a system call fails, and tells whether that was reached. Linux's strace does it;
-// where it is missing, the test is skipped.
+// RunFaulty makes a call in which a system call fails, and reports whether that system call was made. It uses Linux's
+// strace; without strace, it skips the test.
 func RunFaulty(t testing.TB, cmd *exec.Cmd, f Fault, dir string) (Result, bool) {
 	t.Helper()
 	log := filepath.Join(dir, "strace")
@@ -38,7 +38,7 @@ func RunFaulty(t testing.TB, cmd *exec.Cmd, f Fault, dir string) (Result, bool) 
 	return r, bytes.Contains(trace, []byte("(INJECTED)"))
 }
 
-// NeedStrace skips the test where there is no strace, or where it may not trace.
+// NeedStrace skips the test if strace is missing, or may not trace.
 func NeedStrace(t testing.TB) {
 	t.Helper()
 	if out, err := exec.Command("strace", "-f", "-qq", "--seccomp-bpf", "-o", os.DevNull, "-e", "trace=read", "true").CombinedOutput(); err != nil {
@@ -46,17 +46,17 @@ func NeedStrace(t testing.TB) {
 	}
 }
 
-// faultyCalls are the system calls that are made to fail, those of a kind together.
+// faultyCalls are the system calls that are made to fail, grouped by kind.
 var faultyCalls = []string{
 	"openat", "read,pread64", "write,pwrite64", "fsync", "renameat,renameat2", "fstat", "newfstatat", "getdents64", "close", "mkdirat",
 }
 
-// AllErrors are what storage answers when it fails.
+// AllErrors are the errors of failing storage.
 var AllErrors = []string{"EIO", "ENOSPC", "EDQUOT", "EMFILE", "EACCES", "ESTALE"}
 
 // EachFault calls f for each call of each kind with the first of the errors, with a third of the others, which a seed
-// chooses, and then with EIO from that call on. Several run side by side, in directories of their own. f reports whether the
-// call was reached, and false after a failure.
+// chooses, and then with EIO from that call on. Several run side by side, in directories of their own. f reports
+// whether the call was reached, and false after a failure.
 func EachFault(t testing.TB, errors []string, f func(dir string, fault Fault) bool) {
 	t.Helper()
 	const share = 3

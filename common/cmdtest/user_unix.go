@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// Unprivileged has a call made by a user for whom file modes count. That is who runs the test, or nobody if it is root.
+// Unprivileged makes a user run a call for whom file modes count: the tester, or nobody if the tester is root.
 func Unprivileged(t testing.TB, cmd *exec.Cmd) {
 	t.Helper()
 	if os.Geteuid() != 0 {

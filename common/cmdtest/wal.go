@@ -11,10 +11,10 @@ import (
 	"testing"
 )
 
-// Files are WAL files: their content by the name that PostgreSQL gives them.
+// Files are WAL files: their contents by PostgreSQL's names.
 type Files map[string][]byte
 
-// Only is the files of these names.
+// Only returns the files of these names.
 func (f Files) Only(names ...string) Files {
 	only := make(Files)
 	for _, n := range names {
@@ -46,7 +46,7 @@ func (f Files) Segments() []string {
 	return slices.DeleteFunc(f.Names(), func(n string) bool { return len(n) != 24 })
 }
 
-// Kind finds the first file with this ending, such as ".history".
+// Kind returns the first file with this ending, such as ".history".
 func (f Files) Kind(t testing.TB, ending string) string {
 	t.Helper()
 	for _, n := range f.Names() {
@@ -58,7 +58,7 @@ func (f Files) Kind(t testing.TB, ending string) string {
 	return ""
 }
 
-var majors sync.Map // what WAL has read, by major version
+var majors sync.Map // the results of WAL, by major version
 
 // WAL reads all the WAL files that a real server of a major version archived. They must not be changed.
 func WAL(t testing.TB, major string) Files {
@@ -98,7 +98,7 @@ func readWAL(major string) (Files, error) {
 	return files, err
 }
 
-// moduleRoot is above the package whose test runs.
+// moduleRoot returns the module's directory, above the package whose test runs.
 func moduleRoot() (string, error) {
 	dir, err := os.Getwd()
 	for err == nil {
@@ -128,24 +128,24 @@ const (
 // SystemID reads the system identifier out of a segment.
 func SystemID(segment []byte) uint64 { return binary.LittleEndian.Uint64(segment[offSystemID:]) }
 
-// OfCluster is the segment as another cluster would have written it.
+// OfCluster returns the segment as another cluster would have written it.
 func OfCluster(segment []byte, id uint64) []byte {
 	other := slices.Clone(segment)
 	binary.LittleEndian.PutUint64(other[offSystemID:], id)
 	return other
 }
 
-// Flip is the content with one bit changed.
+// Flip returns the content with one bit changed.
 func Flip(content []byte, bit int) []byte {
 	other := slices.Clone(content)
 	other[bit/8] ^= 1 << (bit % 8)
 	return other
 }
 
-// A DataDir is as much of a server's data directory as the commands look at.
+// A DataDir has the files of a server's data directory that the commands read.
 type DataDir string
 
-// NewDataDir makes a data directory whose files, if any, wait to be archived.
+// NewDataDir makes a data directory with these files, if any, ready to be archived.
 func NewDataDir(t testing.TB, parent string, waiting Files) DataDir {
 	t.Helper()
 	d := DataDir(filepath.Join(parent, "data"))
@@ -161,13 +161,13 @@ func NewDataDir(t testing.TB, parent string, waiting Files) DataDir {
 	return d
 }
 
-// Path is that of a file in it.
+// Path returns the path of a file in it.
 func (d DataDir) Path(elements ...string) string {
 	return filepath.Join(append([]string{string(d)}, elements...)...)
 }
 
-// SetControl writes a control file that says whose directory this is: the identifier and the file's version are what
-// it begins with in all releases (ControlFileData in src/include/catalog/pg_control.h).
+// SetControl writes a control file with the system identifier and the file's version, with which it begins in all
+// releases (ControlFileData in src/include/catalog/pg_control.h).
 func (d DataDir) SetControl(t testing.TB, id uint64) {
 	t.Helper()
 	content := make([]byte, 8192)

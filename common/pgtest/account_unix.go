@@ -19,7 +19,7 @@ type account struct {
 	uid, gid   int
 }
 
-// serverAccount returns nil when servers run as the caller.
+// serverAccount returns the account of the servers' user; nil if servers run as the caller.
 func serverAccount() (*account, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil

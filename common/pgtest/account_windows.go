@@ -5,7 +5,7 @@ import (
 	"os/exec"
 )
 
-// account is unused on Windows: pg_ctl gives up an administrator's rights by itself.
+// account is unused on Windows: pg_ctl itself drops an administrator's rights.
 type account struct {
 	name, home string
 	uid, gid   int

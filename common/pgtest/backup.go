@@ -87,7 +87,7 @@ func (c *Cluster) onlineBackup(ctx context.Context, conn *pgx.Conn, b *Backup) (
 	if b.TablespaceMap == "" {
 		return nil
 	}
-	// Recovery makes the links of pg_tblspc anew from this file.
+	// Recovery makes the links of pg_tblspc again from this file.
 	var moved strings.Builder
 	for line := range strings.Lines(b.TablespaceMap) {
 		oid, _, _ := strings.Cut(line, " ")
@@ -98,7 +98,8 @@ func (c *Cluster) onlineBackup(ctx context.Context, conn *pgx.Conn, b *Backup) (
 
 func tablespaceDir(dst string) string { return dst + ".tablespaces" }
 
-// copyDataDir copies the data directory, of a running server without what pg_basebackup leaves out.
+// copyDataDir copies the data directory. live is set for a running server: then the files that pg_basebackup skips
+// are left out.
 func (c *Cluster) copyDataDir(dst string, live bool) error {
 	if entries, err := os.ReadDir(dst); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -125,7 +126,8 @@ func (c *Cluster) copyDataDir(dst string, live bool) error {
 	return c.copyTablespaces(dst, o)
 }
 
-// skipInBackup tells what no copy has, and what, as in basebackup.c, a copy of a running server does not have.
+// skipInBackup reports whether a copy leaves out a file: either any copy, or only that of a running server, as in
+// basebackup.c.
 func skipInBackup(name string, live bool) bool {
 	switch name {
 	case "postmaster.pid", "postmaster.opts", "pg_wal":
@@ -145,7 +147,8 @@ func skipInBackup(name string, live bool) bool {
 	return strings.HasPrefix(base, "pgsql_tmp") || strings.HasPrefix(base, "pg_internal.init")
 }
 
-// copyWALDir copies pg_wal, which may be a symbolic link, into a real directory; of a running server only the directory.
+// copyWALDir copies pg_wal, which may be a symbolic link, into a real directory; of a running server only the
+// directory.
 func (c *Cluster) copyWALDir(dst string, live bool) error {
 	from, err := filepath.EvalSymlinks(c.Path("pg_wal"))
 	if err != nil {

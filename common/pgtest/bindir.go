@@ -25,7 +25,7 @@ const (
 // debianMajor is the major that Debian's own package provides, with all client programs.
 const debianMajor = 15
 
-// ErrNoServer is returned when a major version is neither installed nor to be had.
+// ErrNoServer is returned when a major version is neither installed nor available for installation.
 var ErrNoServer = errors.New("PostgreSQL server not found")
 
 // Majors lists the major versions to test, in ascending order: all that are supported, or those of them that the
@@ -67,7 +67,7 @@ func Bindir(major int) (string, error) {
 	if runtime.GOOS != "linux" {
 		return "", fmt.Errorf("%w: no %s, set WALKEEP_TEST_POSTGRES", ErrNoServer, strings.Join(places, " or "))
 	}
-	// The script alone knows which release is pinned, so ask it before looking in its directories.
+	// Only the script knows which release is pinned, so it runs before its directories are searched.
 	if root, err := moduleRoot(); err == nil {
 		return fetch(root, "--bindir", m)
 	}
@@ -81,7 +81,7 @@ func Bindir(major int) (string, error) {
 	return "", fmt.Errorf("%w: major version %d, run scripts/fetch-postgres", ErrNoServer, major)
 }
 
-// ToolMajors are the major versions with all client programs to be had; Debian has or had no other in a suite of today.
+// ToolMajors are the major versions for which Debian provides all client programs.
 var ToolMajors = []int{15, 17, 18, 19}
 
 // ClientTool returns the path of a client program of Debian's PostgreSQL 15, such as psql, pgbench, pg_controldata or
@@ -111,7 +111,7 @@ func toolDir(major int) (string, error) {
 	return fetch(root, "--tools", strconv.Itoa(major))
 }
 
-// fetched holds what fetch has found, by option and major.
+// fetched caches the results of fetch, by option and major.
 var fetched sync.Map
 
 // fetch runs scripts/fetch-postgres of the checkout at root, with --bindir or --tools.
@@ -150,8 +150,8 @@ func program(dir, name string) string {
 	return filepath.Join(dir, name)
 }
 
-// moduleRoot finds the checkout: upwards from the working directory, which in a test is the package's, or from where this
-// file was compiled.
+// moduleRoot finds the checkout: upwards from the working directory, which in a test is the package's, or from where
+// this file was compiled.
 func moduleRoot() (string, error) {
 	var starts []string
 	if dir, err := os.Getwd(); err == nil {

@@ -54,20 +54,21 @@ func newCluster(dir string, major int) (*Cluster, error) {
 	return c, nil
 }
 
-// RunDirOf is the directory of the Unix socket of the server with this data directory. It is derived from that, and so the
-// same before and after a restart, and for whoever opens it. Short, because a socket's path has at most 103 bytes on some
-// systems.
+// RunDirOf returns the directory of the Unix socket of the server with this data directory. It depends only on the
+// data directory, so that it is the same after a restart and for every process. It is short, because a socket's path
+// has at most 103 bytes on some systems.
 func RunDirOf(dir string) string {
 	return filepath.Join(tempBase(), fmt.Sprintf("wkrun-%x", sha256.Sum256([]byte(dir)))[:16])
 }
 
-// Bindir is the directory of the server's programs.
+// Bindir returns the directory of the server's programs.
 func (c *Cluster) Bindir() string { return c.bindir }
 
-// RunDir is the directory of the server's Unix socket, a short path outside the data directory. Close removes it.
+// RunDir returns the directory of the server's Unix socket, a short path outside the data directory. Close removes
+// it.
 func (c *Cluster) RunDir() string { return c.runDir }
 
-// Path is the path of a file of the data directory, given with slashes, such as "pg_wal/archive_status".
+// Path returns the path of a file of the data directory, given with slashes, such as "pg_wal/archive_status".
 func (c *Cluster) Path(name string) string { return filepath.Join(c.Dir, filepath.FromSlash(name)) }
 
 // ListenTCP makes the server listen on a free port of 127.0.0.1 from its next start on.
@@ -80,7 +81,7 @@ func (c *Cluster) ListenTCP() error {
 	return l.Close()
 }
 
-// addressSettings say where the server listens.
+// addressSettings returns the settings for where the server listens.
 func (c *Cluster) addressSettings() map[string]string {
 	s := map[string]string{"port": strconv.Itoa(c.port), "listen_addresses": ""}
 	if c.tcp {
@@ -99,8 +100,8 @@ func (c *Cluster) makeRunDir() error {
 	return giveToServer(c.runDir)
 }
 
-// ConnString is what clients connect with, as superuser postgres to the database postgres: keywords and values, fit for
-// libpq, pgx and primary_conninfo. For a server that another program started elsewhere it gives that address.
+// ConnString returns the connection string, as superuser postgres to the database postgres: keywords and values, for
+// libpq, pgx and primary_conninfo. For a server that another program started elsewhere it has that server's address.
 func (c *Cluster) ConnString() string {
 	host, port := c.runDir, c.port
 	if runtime.GOOS == "windows" {
@@ -111,7 +112,8 @@ func (c *Cluster) ConnString() string {
 	return fmt.Sprintf("host=%s port=%d user=postgres dbname=postgres sslmode=disable", host, port)
 }
 
-// Configure appends settings to postgresql.conf; what comes later wins. The server must be reloaded or restarted for it.
+// Configure appends settings to postgresql.conf; the last value of a name is used. The server must be reloaded or
+// restarted to read them.
 func (c *Cluster) Configure(settings map[string]string) error {
 	if len(settings) == 0 {
 		return nil
@@ -130,7 +132,7 @@ func (c *Cluster) Configure(settings map[string]string) error {
 	return nil
 }
 
-// settingLines writes settings the way postgresql.conf and recovery.conf want them, in order of name.
+// settingLines writes settings as postgresql.conf and recovery.conf require them, in order of name.
 func settingLines(settings map[string]string) string {
 	var b strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(settings)) {
@@ -140,10 +142,10 @@ func settingLines(settings map[string]string) string {
 	return b.String()
 }
 
-// LogPath is the file that the server's stderr goes to, in which all its runs follow each other.
+// LogPath returns the file for the server's stderr, to which each run appends.
 func (c *Cluster) LogPath() string { return c.Dir + ".log" }
 
-// Log returns all that servers on this data directory have logged; "" when there is nothing.
+// Log returns everything that servers on this data directory have logged; "" if there is no log.
 func (c *Cluster) Log() string {
 	text, err := os.ReadFile(c.LogPath())
 	if err != nil {
@@ -179,16 +181,16 @@ func (c *Cluster) withLog(err error) error {
 	return fmt.Errorf("%w\n--- %s\n%s\n---", err, c.LogPath(), c.LogTail(20))
 }
 
-// pidFile is what postmaster.pid says; see miscadmin.h for its lines.
+// pidFile is the content of postmaster.pid; see miscadmin.h for its lines.
 type pidFile struct {
 	pid       int
 	port      int
 	socketDir string
 	shmID     int    // System V shared memory, 0 if none
-	status    string // "starting", "stopping", "ready", or "standby" when no connections are taken
+	status    string // "starting", "stopping", "ready", or "standby" if no connections are accepted
 }
 
-// readPIDFile returns the zero value if there is none, or not yet one that is complete enough.
+// readPIDFile returns the zero value if the file is missing or not yet complete enough.
 func (c *Cluster) readPIDFile() (f pidFile) {
 	text, err := os.ReadFile(c.Path("postmaster.pid"))
 	if err != nil {

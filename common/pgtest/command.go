@@ -11,12 +11,12 @@ import (
 	"time"
 )
 
-// Command prepares a program to run the way the servers do: as their unprivileged user when the caller is root, in the
-// temporary directory then, with LC_ALL=C, and without the caller's PG* variables. Its Env may be appended to. When ctx
+// Command prepares a program to run as the servers do: as their unprivileged user and in the temporary directory if
+// the caller is root, with LC_ALL=C, and without the caller's PG* variables. Its Env may be appended to. When ctx
 // ends the program is killed. A missing user is reported by the command's Start or Run.
 func Command(ctx context.Context, name string, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, name, args...)
-	cmd.WaitDelay = 10 * time.Second // a child that inherited our pipe must not hold us
+	cmd.WaitDelay = 10 * time.Second // a child that inherited our pipe must not block us
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(s string) bool {
 		return strings.HasPrefix(s, "PG") || strings.HasPrefix(s, "LC_")
 	})
@@ -27,7 +27,7 @@ func Command(ctx context.Context, name string, args ...string) *exec.Cmd {
 		return cmd
 	}
 	if account != nil {
-		cmd.Dir = tempBase() // our own may be out of its reach
+		cmd.Dir = tempBase() // the user may be unable to enter our own
 		cmd.Env = append(cmd.Env, "HOME="+account.home, "USER="+account.name, "LOGNAME="+account.name)
 		account.use(cmd)
 	}
@@ -39,7 +39,7 @@ func KillTree(cmd *exec.Cmd) error {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		_ = cmd.Wait() // that it was killed
+		_ = cmd.Wait() // the error is that it was killed
 	}()
 	err := killTree(cmd.Process.Pid)
 	if err != nil {
@@ -71,7 +71,7 @@ func MkdirTemp() (string, error) {
 	return dir, giveToServer(dir)
 }
 
-// tempBase is the temporary directory, or /tmp when the servers' user cannot reach that.
+// tempBase returns the temporary directory, or /tmp if the servers' user cannot reach that.
 func tempBase() string {
 	dir := os.TempDir()
 	if canReach(dir) != nil {
@@ -89,7 +89,7 @@ func giveToServer(path string) error {
 	return os.Lchown(path, account.uid, account.gid)
 }
 
-// canReach reports which directory on the way to dir, dir included, the servers' user cannot enter.
+// canReach returns an error that names the first directory in the path of dir that the servers' user cannot enter.
 func canReach(dir string) error {
 	account, err := serverAccount()
 	if err != nil || account == nil {

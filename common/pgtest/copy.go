@@ -11,10 +11,10 @@ import (
 type copyOptions struct {
 	// live is set when a server is writing the files: those that vanish are left out.
 	live bool
-	// keepOwner leaves the copy to the caller; otherwise the servers' user gets it.
+	// keepOwner keeps the caller as the owner of the copy; otherwise it belongs to the servers' user.
 	keepOwner bool
-	// skip tells which entries not to copy, by path below the source with slashes; of a skipped directory nothing is
-	// copied.
+	// skip reports whether to leave out an entry, by its path below the source with slashes, and all of it if it is a
+	// directory.
 	skip func(path string, entry fs.DirEntry) bool
 }
 

@@ -12,19 +12,19 @@
 // environment variables are read:
 //
 //   - WALKEEP_TEST_MAJORS, such as "15,19", restricts the majors that tests run against.
-//   - WALKEEP_TEST_POSTGRES names a directory with MAJOR/bin directories, which is looked at first. It is the only
+//   - WALKEEP_TEST_POSTGRES names a directory with MAJOR/bin directories, which is searched first. It is the only
 //     way to have a server on a system other than Linux.
 //
 // # Users and directories
 //
-// PostgreSQL refuses to run as root. When the caller is root, everything here runs as the user postgres, or nobody where
-// there is none, and data directories belong to that user. Command gives other programs the same treatment. Such a user
-// reaches nothing below /root or in testing's own T.TempDir: use TempDir.
+// PostgreSQL refuses to run as root. When the caller is root, everything here runs as the user postgres, or nobody if
+// there is none, and data directories belong to that user. Command runs other programs as that user, too. The user can
+// enter neither /root nor testing's own T.TempDir: use TempDir.
 //
-// A cluster with data directory DIR logs to DIR.log, beside the directory so that no backup has it, and listens on a
+// A cluster with data directory DIR logs to DIR.log, beside the directory so that no backup contains it, and listens on a
 // Unix socket in a short directory of its own (RunDir), with TCP switched off unless Options.TCP is set (Windows always
 // uses TCP). Address, port and socket directory are on the server's command line, so that a data directory that was
-// restored from a backup of another cluster starts without an edit.
+// restored from a backup of another cluster starts without editing its files.
 //
 // # What differs from a production server
 //
@@ -38,7 +38,7 @@
 //
 // # Processes
 //
-// On Linux a server dies (as by an immediate shutdown) with the process that started it, so a test that panics or runs
-// into its timeout leaves none behind. Every wait is bounded, by the context and by a timeout, and the error has the
+// On Linux a server dies (as by an immediate shutdown) with the process that started it, so a test that panics or exceeds
+// its timeout leaves no server running. Every wait is limited by the context and by a timeout, and its error contains the
 // tail of the server's log.
 package pgtest

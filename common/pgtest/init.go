@@ -114,9 +114,9 @@ func (c *Cluster) defaults(o Options) map[string]string {
 	return s
 }
 
-// Open stands for an existing data directory, such as a restored one, whose major version is read from PG_VERSION. The
-// server may be running already, started by another program. The directory is given to the servers' user if need be when
-// the server starts.
+// Open returns a cluster for an existing data directory, such as a restored one, whose major version is read from
+// PG_VERSION. The server may be running already, started by another program. If necessary, the directory is given to
+// the servers' user when the server starts.
 func Open(dir string) (*Cluster, error) {
 	text, err := os.ReadFile(filepath.Join(dir, "PG_VERSION"))
 	if err != nil {

@@ -13,13 +13,13 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Load describes a mixed load. Each transaction, much as in pgbench, moves an account's and a teller's balance by the same
-// amount and records that with a few hundred bytes of text. The same Load makes the same changes, whatever the
-// order in which several clients make them.
+// Load describes a mixed load. Each transaction, much as in pgbench, changes an account's and a teller's balance by
+// the same amount and records that with a few hundred bytes of text. The same Load makes the same changes, whatever
+// the order in which several clients make them.
 type Load struct {
-	// Transactions is the total over all clients; with 0 the load goes on for Duration.
+	// Transactions is the total over all clients; with 0 the load runs for Duration.
 	Transactions int
-	// Duration ends the load early, or ends it at all when Transactions is 0.
+	// Duration ends the load early, or is its length if Transactions is 0.
 	Duration time.Duration
 	// Clients is the number of connections; 0 stands for 1.
 	Clients int
@@ -29,7 +29,7 @@ type Load struct {
 	Seed uint64
 }
 
-// LoadResult is what a load did. When it was cut short by an error it still counts what was committed.
+// LoadResult is the result of a load. After an error it still counts the committed transactions.
 type LoadResult struct {
 	// Transactions that the server acknowledged.
 	Transactions int
@@ -45,8 +45,8 @@ CREATE TABLE IF NOT EXISTS load_history (id bigserial PRIMARY KEY, account int N
 INSERT INTO load_account (id) SELECT g FROM generate_series(1, %d) g WHERE NOT EXISTS (SELECT FROM load_account);
 INSERT INTO load_teller (id) SELECT g FROM generate_series(1, 100) g WHERE NOT EXISTS (SELECT FROM load_teller);`
 
-// Load runs a load on tables load_account, load_teller and load_history, which it makes if they are missing. The end of
-// ctx or of the server is an error, but a Duration that is over is none.
+// Load runs a load on tables load_account, load_teller and load_history, which it makes if they are missing. The end
+// of ctx or of the server is an error; the end of Duration is not.
 func (c *Cluster) Load(ctx context.Context, l Load) (LoadResult, error) {
 	var result LoadResult
 	if l.Transactions <= 0 && l.Duration <= 0 {
@@ -118,7 +118,7 @@ func (l Load) client(ctx context.Context, conn *pgx.Conn, number int, start time
 var noteWords = strings.Fields(`archive segment timeline record checkpoint recovery standby primary history backup
 	restore replay page header position switch commit abort vacuum index heap tuple relation buffer lock slot`)
 
-// note makes text that compresses about as well as prose.
+// note returns text that compresses about as well as prose.
 func note(random *rand.Rand) string {
 	var b strings.Builder
 	for n := 20 + random.IntN(60); n > 0; n-- {

@@ -13,7 +13,7 @@ import (
 	"walkeep/common/pgtest"
 )
 
-// TestEveryMajor takes a cluster of each version through a life with everything in it.
+// TestEveryMajor uses every feature with a cluster of each version.
 func TestEveryMajor(t *testing.T) {
 	cmdtest.Long(t)
 	pgtest.Each(t, func(t *testing.T, major int) {
@@ -37,7 +37,7 @@ func TestEveryMajor(t *testing.T) {
 			t.Fatalf("system identifier: got %s, want %d (%v)", id, want, err)
 		}
 
-		// A crash loses nothing that was acknowledged.
+		// A crash loses no acknowledged transaction.
 		result, err := c.Load(ctx, pgtest.Load{Transactions: 300, Clients: 2, Accounts: 1000})
 		must(t, err)
 		if result.Transactions != 300 || result.WALBytes < 100_000 {

@@ -30,13 +30,13 @@ func (c *Cluster) launch() (*process, error) {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}
-	cmd.SysProcAttr.Setsid = true // a terminal's Ctrl-C is for us
+	cmd.SysProcAttr.Setsid = true // a terminal's Ctrl-C is for the test alone
 	dieWithParent(cmd.SysProcAttr)
 
 	p := &process{done: make(chan struct{})}
 	started := make(chan error)
 	go func() {
-		// The kernel takes the end of the thread that forked for the end of the parent, so this one stays.
+		// The kernel sends the signal when the thread that forked ends, so this thread must stay.
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		if err := cmd.Start(); err != nil {
@@ -66,8 +66,8 @@ func (c *Cluster) shutDown(_ context.Context, pid int, mode Mode) error {
 	return nil
 }
 
-// serverRuns tells whether pid is a server on the data directory dir, which is its working directory then. Where that
-// cannot be seen any process will do.
+// serverRuns reports whether pid is a server on the data directory dir, which is then its working directory. On a
+// system that does not show that, every running process counts.
 func serverRuns(pid int, dir string) bool {
 	if (identity{pid: pid}).gone() {
 		return false
@@ -81,7 +81,7 @@ func serverRuns(pid int, dir string) bool {
 	return aerr == nil && berr == nil && os.SameFile(a, b)
 }
 
-// gone tells whether a process has ended. A zombie has: whoever is its parent by now may never look.
+// gone reports whether a process has ended. A zombie has: its parent may never wait for it.
 func (p identity) gone() bool {
 	if errors.Is(syscall.Kill(p.pid, 0), syscall.ESRCH) {
 		return true
@@ -144,20 +144,21 @@ func tree(pid int) []identity {
 	return found
 }
 
-// A stat is what the system tells of a process.
+// A stat is the system's information about a process.
 type stat struct {
 	state   string
 	parent  int
 	started string
 }
 
-// readStat reads it from /proc, where there is one.
+// readStat reads a process's stat from /proc, if the system has one.
 func readStat(pid int) (s stat, err error) {
 	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
 	if err != nil {
 		return s, err
 	}
-	// The second field is the program's name in parentheses, which may hold anything; the 22nd is the start (proc(5)).
+	// The second field is the program's name in parentheses, which may contain anything; the 22nd is the start
+	// (proc(5)).
 	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
 	if len(fields) < 20 {
 		return s, fmt.Errorf("process %d: cannot understand %q", pid, text)
@@ -201,5 +202,5 @@ func processes() map[int]stat {
 func freeSharedMemory(id int) {
 	ctx, cancel := context.WithTimeout(context.Background(), Timeout)
 	defer cancel()
-	_ = exec.CommandContext(ctx, "ipcrm", "-m", strconv.Itoa(id)).Run() // 56 bytes at stake
+	_ = exec.CommandContext(ctx, "ipcrm", "-m", strconv.Itoa(id)).Run() // if it fails, 56 bytes leak
 }

@@ -10,8 +10,8 @@ import (
 	"syscall"
 )
 
-// launch lets pg_ctl start the server, because postgres.exe refuses to run with an administrator's rights. What pg_ctl
-// starts is not our child: it is known by postmaster.pid.
+// launch makes pg_ctl start the server, because postgres.exe refuses to run with an administrator's rights. The
+// server is then not our child: postmaster.pid identifies it.
 func (c *Cluster) launch() (*process, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), Timeout)
 	defer cancel()

@@ -29,7 +29,7 @@ func (c *Cluster) withConn(ctx context.Context, f func(*pgx.Conn) error) error {
 // are then one transaction.
 func (c *Cluster) Exec(ctx context.Context, sql string, args ...any) error {
 	err := c.withConn(ctx, func(conn *pgx.Conn) error {
-		// The simple protocol, in which the server takes any command.
+		// The simple protocol, in which the server accepts every command.
 		_, err := conn.Exec(ctx, sql, append([]any{pgx.QueryExecModeSimpleProtocol}, args...)...)
 		return err
 	})

@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// recoverySettings are those of recovery.conf up to version 11, by their names since 12; standby_mode is apart.
+// recoverySettings are those of recovery.conf up to version 11, by their names since 12; standby_mode is separate.
 var recoverySettings = []string{
 	"archive_cleanup_command", "primary_conninfo", "primary_slot_name", "promote_trigger_file", "recovery_end_command",
 	"recovery_min_apply_delay", "recovery_target", "recovery_target_action", "recovery_target_inclusive",
@@ -28,7 +28,7 @@ func (c *Cluster) Recover(settings map[string]string) error {
 	return c.recover("recovery.signal", settings)
 }
 
-// Standby is Recover for a server that goes on replaying until it is promoted.
+// Standby is Recover for a server that replays until it is promoted.
 func (c *Cluster) Standby(settings map[string]string) error {
 	return c.recover("standby.signal", settings)
 }

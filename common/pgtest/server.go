@@ -19,11 +19,11 @@ const (
 	Immediate Mode = "immediate" // crash recovery will follow
 )
 
-// ErrExited is returned when a server ended that was expected to run.
+// ErrExited is returned when a server has ended that was expected to run.
 var ErrExited = errors.New("server exited")
 
-// Timeout is how long Start, Stop, Restart, Promote and the waiting functions without a timeout of their own wait at most. It is
-// for what never happens, and far longer than anything takes on a slow machine that is busy.
+// Timeout is how long Start, Stop, Restart, Promote and the waiting functions without a timeout of their own wait at
+// most. It is far longer than any of them takes on a slow, busy machine, so that only a hang reaches it.
 const Timeout = 5 * time.Minute
 
 const pollInterval = 10 * time.Millisecond
@@ -35,14 +35,14 @@ type process struct {
 	err  error         // how it ended, valid once done is closed
 }
 
-// An identity is a process, and no later one with its number.
+// An identity identifies a process. It differs from that of a later process with the same number.
 type identity struct {
 	pid     int
-	started string // by the system's own count; "" where that is not known
+	started string // by the system's own clock; "" if unknown
 }
 
-// Start starts the server and waits until it accepts connections, or, with hot_standby off, until it replays WAL. When
-// it ends instead the error wraps ErrExited. When it is not ready in time it is stopped.
+// Start starts the server and waits until it accepts connections, or, with hot_standby off, until it replays WAL. If
+// the server ends instead, the error wraps ErrExited. If it is not ready in time, it is stopped.
 func (c *Cluster) Start(ctx context.Context) error { return c.StartWithin(ctx, Timeout) }
 
 // StartWithin is Start with another timeout.
@@ -85,7 +85,7 @@ func (c *Cluster) Launch() error {
 	return nil
 }
 
-// serverArgs are the server's command line: settings that must not come from a restored postgresql.conf.
+// serverArgs returns the server's command line: settings that must not come from a restored postgresql.conf.
 func (c *Cluster) serverArgs() []string {
 	args := []string{"-D", c.Dir}
 	for name, value := range c.addressSettings() {
@@ -124,7 +124,7 @@ func (p *process) ended() bool {
 	}
 }
 
-// PID is the postmaster's process id, whoever started it; 0 when no server runs on the data directory.
+// PID returns the postmaster's process id, whoever started it; 0 if no server runs on the data directory.
 func (c *Cluster) PID() int {
 	c.mu.Lock()
 	proc := c.proc
@@ -139,11 +139,11 @@ func (c *Cluster) PID() int {
 	return pid
 }
 
-// Running tells whether a server runs on the data directory.
+// Running reports whether a server runs on the data directory.
 func (c *Cluster) Running() bool { return c.PID() != 0 }
 
 // Stop shuts the server down and waits until it is gone, for up to Timeout. A fast or smart shutdown lasts as long as
-// archive_command keeps failing. A server that does not run is no error.
+// archive_command keeps failing. It succeeds if no server runs.
 func (c *Cluster) Stop(ctx context.Context, mode Mode) error {
 	pid := c.PID()
 	if pid == 0 {
@@ -172,11 +172,11 @@ func (c *Cluster) Restart(ctx context.Context) error {
 	return c.Start(ctx)
 }
 
-// Reload makes the server read its configuration files again, which takes it a moment.
+// Reload makes the server read its configuration files again. The new settings are in use a moment later.
 func (c *Cluster) Reload(ctx context.Context) error { return c.Exec(ctx, "SELECT pg_reload_conf()") }
 
-// Kill ends the server the hard way: SIGKILL to the postmaster and all its descendants, running archive_command and
-// restore_command included. It returns once they are gone. A server that does not run is no error.
+// Kill kills the postmaster and all its descendants with SIGKILL, including a running archive_command or
+// restore_command. It returns once they are gone. It succeeds if no server runs.
 func (c *Cluster) Kill() error {
 	pid := c.PID()
 	if pid == 0 {
@@ -188,8 +188,8 @@ func (c *Cluster) Kill() error {
 	return c.WaitExit(context.Background(), Timeout)
 }
 
-// Close stops the server, if need be, at once and with all its descendants, and removes what it has outside the data
-// directory and the log.
+// Close stops the server and all its descendants at once, and removes its files outside the data directory and the
+// log.
 func (c *Cluster) Close() error {
 	var rest []identity
 	if pid := c.PID(); pid != 0 {
@@ -214,11 +214,11 @@ func (c *Cluster) Close() error {
 func (c *Cluster) dropSharedMemory() {
 	if f := c.readPIDFile(); f.shmID != 0 && !c.Running() {
 		freeSharedMemory(f.shmID)
-		_ = os.Remove(c.Path("postmaster.pid")) // lest a second Close frees what is another's by then
+		_ = os.Remove(c.Path("postmaster.pid")) // so that a second Close does not free another's
 	}
 }
 
-// giveTreeToServer gives a data directory to the servers' user, unless it has it already.
+// giveTreeToServer gives a data directory to the servers' user, unless that user owns it already.
 func giveTreeToServer(dir string) error {
 	account, err := serverAccount()
 	if err != nil || account == nil {
@@ -235,8 +235,8 @@ func giveTreeToServer(dir string) error {
 	})
 }
 
-// WaitFor calls done until it returns true. Its errors are retried, too, because a server on its way up refuses
-// connections; the last one is in the error, which names what was waited for and has the server's log.
+// WaitFor calls done until it returns true. It also retries after an error, because a starting server refuses
+// connections. Its own error names what, and contains the last error and the server's log.
 func (c *Cluster) WaitFor(ctx context.Context, timeout time.Duration, what string, done func(context.Context) (bool, error)) error {
 	var last error
 	err := poll(ctx, timeout, func(ctx context.Context) (ok bool, err error) {
@@ -249,7 +249,7 @@ func (c *Cluster) WaitFor(ctx context.Context, timeout time.Duration, what strin
 	return nil
 }
 
-// poll calls done every few milliseconds, soon less often, until it returns true or an error, or time is up.
+// poll calls done every few milliseconds, soon less often, until it returns true or an error, or the timeout ends.
 func poll(ctx context.Context, timeout time.Duration, done func(context.Context) (bool, error)) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("not within %v", timeout))
 	defer cancel()

@@ -47,8 +47,8 @@ func TestStartTimesOut(t *testing.T) {
 	}
 }
 
-// TestKillsDescendants has the archiver in an archive_command that lasts, at the time of the kill, and that is out of
-// reach for the server's own signals, which go to groups of processes.
+// TestKillsDescendants kills a server while its archiver runs a lasting archive_command in a process group of its
+// own, which the server's own signals to groups do not reach.
 func TestKillsDescendants(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("looks into /proc")
@@ -121,7 +121,7 @@ func TestForeignServer(t *testing.T) {
 	c := pgtest.New(t, pgtest.Options{})
 	ctl := filepath.Join(c.Bindir(), "pg_ctl")
 	cmd := pgtest.Command(t.Context(), ctl, "start", "-w", "-D", c.Dir, "-l", c.Path("log"), "-o", "-c port=5499")
-	cmd.Stdout = nil // a pipe would be held open by the server
+	cmd.Stdout = nil // the server would keep a pipe open
 	must(t, cmd.Run())
 	if !c.Running() {
 		t.Fatal("not seen")

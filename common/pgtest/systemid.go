@@ -25,8 +25,8 @@ func (c *Cluster) SystemID() (uint64, error) {
 	return binary.LittleEndian.Uint64(control), nil
 }
 
-// newSystemID makes an identifier the way BootStrapXLOG does: seconds, microseconds, and 12 bits, which there are the
-// process id's.
+// newSystemID makes an identifier as BootStrapXLOG does: seconds, microseconds, and 12 bits, which there come from
+// the process id.
 func newSystemID() uint64 {
 	now := time.Now()
 	return uint64(now.Unix())<<32 | uint64(now.Nanosecond()/1000)<<12 | rand.Uint64N(1<<12)
@@ -84,8 +84,8 @@ func setSystemID(dir string, id uint64) error {
 
 func controlPath(dir string) string { return filepath.Join(dir, "global", "pg_control") }
 
-// readControl reads pg_control and finds its CRC, which covers all that comes before it; where that is depends on the
-// version. A running server may be writing the file, so a mismatch is tried again.
+// readControl reads pg_control and finds its CRC, which covers everything before it; its position depends on the
+// version. A running server may be writing the file, so a mismatch is retried.
 func readControl(dir string) (control []byte, crcAt int, err error) {
 	for range 20 {
 		control, err = os.ReadFile(controlPath(dir))

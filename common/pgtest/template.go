@@ -62,7 +62,7 @@ func template(ctx context.Context, bindir string, o Options) (string, error) {
 	return path, nil
 }
 
-// versions holds what the server of each directory of programs has said.
+// versions caches the version of each directory of programs.
 var versions sync.Map
 
 func versionOf(ctx context.Context, bindir string) (string, error) {

@@ -33,8 +33,8 @@ func New(t testing.TB, o Options) *Cluster {
 	return Attach(t, c)
 }
 
-// Attach makes a test own a cluster that came from Init or Open, as New does, except that the data directory is the
-// caller's to remove.
+// Attach makes a test own a cluster that came from Init or Open, as New does, except that the caller removes the data
+// directory.
 func Attach(t testing.TB, c *Cluster) *Cluster {
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -73,9 +73,9 @@ func Each(t *testing.T, f func(t *testing.T, major int), only ...int) {
 	}
 }
 
-// Turns are the versions with which something changed that much of walkeep's work depends on: the oldest; 12, with signal files
-// in place of recovery.conf; 14, with a replay that can be asked whether it is paused; 15, with base backups in typed messages;
-// and the newest.
+// Turns are the versions in which something changed that much of walkeep's work depends on: the oldest; 12, with
+// signal files in place of recovery.conf; 14, which reports whether replay is paused; 15, with base backups in typed
+// messages; and the newest.
 func Turns() []int { return []int{MinMajor, 12, 14, 15, MaxMajor} }
 
 // TempDir makes a directory, as MkdirTemp does, that is removed when the test ends.
@@ -97,7 +97,7 @@ func TempDir(t testing.TB) string {
 
 var unsafeInLogName = regexp.MustCompile(`[^0-9A-Za-z]+`)
 
-// keepLog copies the server's log to where the test's end does not remove it, and returns what to say about it.
+// keepLog copies the server's log to a place that outlives the test, and returns a message about it.
 func keepLog(test string, c *Cluster) string {
 	tail := "\n" + c.LogTail(40)
 	dir := filepath.Join(os.TempDir(), "walkeep-failed")

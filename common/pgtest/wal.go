@@ -13,14 +13,14 @@ import (
 	"walkeep/common/wal"
 )
 
-// CurrentLSN is the position up to which WAL was written, or on a standby replayed, such as "0/3000148", by servers of all
-// versions.
+// CurrentLSN returns the position up to which WAL was written, or on a standby replayed, such as "0/3000148". It
+// works with all versions.
 func (c *Cluster) CurrentLSN(ctx context.Context) (string, error) {
 	lsn, err := c.QueryString(ctx, `SELECT CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END`)
 	return wal.ShortLSNs(lsn), err
 }
 
-// Timeline is the timeline that a primary writes.
+// Timeline returns the timeline that a primary writes.
 func (c *Cluster) Timeline(ctx context.Context) (uint32, error) {
 	name, err := c.QueryString(ctx, "SELECT pg_walfile_name(pg_current_wal_lsn())")
 	if err != nil {
@@ -33,8 +33,8 @@ func (c *Cluster) Timeline(ctx context.Context) (uint32, error) {
 	return timeline, nil
 }
 
-// SwitchWAL ends the current WAL segment and returns its name, which the archiver gets next. A segment in which nothing
-// was written gets a record first, because PostgreSQL would not switch.
+// SwitchWAL ends the current WAL segment and returns its name, which the archiver gets next. It first writes a record
+// to an empty segment, because PostgreSQL would not switch.
 func (c *Cluster) SwitchWAL(ctx context.Context) (segment string, err error) {
 	err = c.withConn(ctx, func(conn *pgx.Conn) error {
 		if _, err := queryString(ctx, conn, "SELECT pg_create_restore_point('switch')"); err != nil {
@@ -50,8 +50,8 @@ func (c *Cluster) SwitchWAL(ctx context.Context) (segment string, err error) {
 	return segment, err
 }
 
-// endsIn names the segment of the byte before lsn. What pg_walfile_name says of a segment's very start differs between
-// versions, and lsn is just that when the last record fills its segment.
+// endsIn returns the segment of the byte before lsn. Versions differ in what pg_walfile_name returns for the start of
+// a segment, and lsn is just that when the last record fills its segment.
 func endsIn(ctx context.Context, conn *pgx.Conn, lsn string) (string, error) {
 	var hi, lo uint32
 	if _, err := fmt.Sscanf(lsn, "%X/%X", &hi, &lo); err != nil {
@@ -77,7 +77,7 @@ func (c *Cluster) WaitArchived(ctx context.Context, name string) error {
 		} else if !errors.Is(err, fs.ErrNotExist) {
 			return false, err
 		}
-		// The .done file goes when the segment is recycled.
+		// The .done file is removed when the segment is recycled.
 		var archived bool
 		err := c.withConn(ctx, func(conn *pgx.Conn) error {
 			row, err := queryRow(ctx, conn, "SELECT last_archived_wal, failed_count, last_failed_wal FROM pg_stat_archiver")
