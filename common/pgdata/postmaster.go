@@ -2,12 +2,10 @@ package pgdata
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
-	"time"
 )
 
 // A Postmaster is what a running server says of itself in postmaster.pid.
@@ -38,28 +36,6 @@ func ReadPostmaster(dir string) (Postmaster, error) {
 	}
 	p.Warm = strings.TrimSpace(lines[7]) == "standby"
 	return p, nil
-}
-
-// Listens reports whether the server listens at its socket: somebody does, and the socket's lock file says that it is the
-// process of postmaster.pid. That holds also where the process cannot be seen, because it is another container's.
-func (p Postmaster) Listens() bool {
-	if !filepath.IsAbs(p.Host) || p.PID <= 0 {
-		return false
-	}
-	socket := filepath.Join(p.Host, fmt.Sprintf(".s.PGSQL.%d", p.Port))
-	lock, err := os.ReadFile(socket + ".lock")
-	if err != nil {
-		return false
-	}
-	if pid, _, _ := strings.Cut(string(lock), "\n"); strings.TrimSpace(pid) != strconv.Itoa(p.PID) {
-		return false
-	}
-	conn, err := net.DialTimeout("unix", socket, time.Second)
-	if err != nil {
-		return false
-	}
-	conn.Close()
-	return true
 }
 
 // reachable is where a server is reached from its own host that listens on an address, which may stand for all of them.

@@ -4,7 +4,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"net"
 	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
 
 	"walkeep/common/host"
 	"walkeep/common/pgdata"
@@ -26,7 +31,7 @@ func CheckUnused(dir string) error {
 	if runs(pid, dir) {
 		return fmt.Errorf("%s %w by the server with process id %d", dir, ErrInUse, pid)
 	}
-	if p.Listens() {
+	if listens(p) {
 		return fmt.Errorf("%s %w by the server that listens in %s, port %d, perhaps in another container", dir, ErrInUse, p.Host, p.Port)
 	}
 	return nil
@@ -35,7 +40,7 @@ func CheckUnused(dir string) error {
 // Served reports whether a server runs on a data directory.
 func Served(dir string) bool {
 	p, err := pgdata.ReadPostmaster(dir)
-	return err == nil && (runs(max(p.PID, -p.PID), dir) || p.Listens()) // it is negative in single-user mode
+	return err == nil && (runs(max(p.PID, -p.PID), dir) || listens(p)) // it is negative in single-user mode
 }
 
 func runs(pid int, dir string) bool { return host.Running(pid) && !runsElsewhere(pid, dir) }
@@ -45,4 +50,26 @@ func runs(pid int, dir string) bool { return host.Running(pid) && !runsElsewhere
 func runsElsewhere(pid int, dir string) bool {
 	cwd, err := os.Readlink(fmt.Sprintf("/proc/%d/cwd", pid))
 	return err == nil && cwd != dir
+}
+
+// listens reports whether the server listens at its socket: somebody does, and the socket's lock file says that it is the
+// process of postmaster.pid. That holds also where the process cannot be seen, because it is another container's.
+func listens(p pgdata.Postmaster) bool {
+	if !filepath.IsAbs(p.Host) || p.PID <= 0 {
+		return false
+	}
+	socket := filepath.Join(p.Host, fmt.Sprintf(".s.PGSQL.%d", p.Port))
+	lock, err := os.ReadFile(socket + ".lock")
+	if err != nil {
+		return false
+	}
+	if pid, _, _ := strings.Cut(string(lock), "\n"); strings.TrimSpace(pid) != strconv.Itoa(p.PID) {
+		return false
+	}
+	conn, err := net.DialTimeout("unix", socket, time.Second)
+	if err != nil {
+		return false
+	}
+	conn.Close()
+	return true
 }
