@@ -48,7 +48,7 @@ func check(ctx context.Context, e *env, l report.Limits) error {
 	a, err := e.open()
 	var r *report.Report
 	if err == nil {
-		r, err = report.Take(ctx, a, report.Options{Ask: e.serverNamed(), Conninfo: e.Conninfo, PGData: e.PGData, Config: config.Problems(e.File)})
+		r, err = report.Collect(ctx, a, report.Options{Ask: e.serverNamed(), Conninfo: e.Conninfo, PGData: e.PGData, Config: config.Problems(e.File)})
 	}
 	state, line := report.Unknown, ""
 	switch {

@@ -224,7 +224,7 @@ func (w *wrecked) agree() (plan archive.Plan, promised bool) {
 	limits := report.Limits{BackupAge: 1000 * time.Hour, Lag: time.Hour, Ready: 32, StandbyLag: time.Hour}
 	deep, deepErr := verify.Run(ctx, w.a, verify.Options{Deep: true, Jobs: 2})
 	shallow, shallowErr := verify.Run(ctx, w.a, verify.Options{Jobs: 2})
-	r, err := report.Take(ctx, w.a, report.Options{})
+	r, err := report.Collect(ctx, w.a, report.Options{})
 	inv, invErr := w.a.Inventory(ctx)
 	if (err == nil) != (invErr == nil) || (invErr == nil) != (shallowErr == nil) || deepErr == nil && shallowErr != nil {
 		wrong("list: %v, restore: %v, verify: %v, verify --deep: %v", err, invErr, shallowErr, deepErr)

@@ -204,7 +204,7 @@ func TestCheckOfServer(t *testing.T) {
 		}
 		set("archive_command", command)
 		acknowledged()
-		r.check(c, report.Critical, []string{"the server says that it has archived"})
+		r.check(c, report.Critical, []string{"the server has reported"})
 	}
 	set("archive_command", "")
 	r.check(c, report.Critical, []string{"archive_command is empty"})

@@ -23,7 +23,7 @@ func listCommand() command {
 			if err != nil {
 				return err
 			}
-			r, err := report.Take(ctx, a, report.Options{})
+			r, err := report.Collect(ctx, a, report.Options{})
 			if err != nil {
 				return err
 			}

@@ -29,7 +29,7 @@ func statusCommand() command {
 			if err != nil {
 				return err
 			}
-			r, err := report.Take(ctx, a, report.Options{Ask: true, Conninfo: e.Conninfo, PGData: e.PGData, Config: config.Problems(e.File)})
+			r, err := report.Collect(ctx, a, report.Options{Ask: true, Conninfo: e.Conninfo, PGData: e.PGData, Config: config.Problems(e.File)})
 			if err != nil {
 				return err
 			}

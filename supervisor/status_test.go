@@ -148,7 +148,7 @@ func TestStatus(t *testing.T) {
 		if s := got.Server; s == nil || s.Ready == nil || *s.Ready < 1 || s.Lag == nil || s.Lag.Segments < 1 {
 			r.t.Errorf("server: got %+v", s)
 		}
-		r.check(c, report.Critical, []string{"nothing of the server that was named is archived here", "another cluster"}, "--conninfo", r.start("other", map[string]string{"archive_mode": "off"}).ConnString())
+		r.check(c, report.Critical, []string{"the given server does not archive here", "another cluster"}, "--conninfo", r.start("other", map[string]string{"archive_mode": "off"}).ConnString())
 	})
 }
 

@@ -51,7 +51,7 @@ func (r *runner) look(ctx context.Context, c config.Config, log *slog.Logger) er
 	a, err := e.open()
 	if err == nil {
 		ask := c.MetricsListen != "" && (e.serverNamed() || c.BackupSchedule != "")
-		found.Report, err = report.Take(ctx, a, report.Options{Ask: ask, Conninfo: c.Conninfo, PGData: c.PGData})
+		found.Report, err = report.Collect(ctx, a, report.Options{Ask: ask, Conninfo: c.Conninfo, PGData: c.PGData})
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()

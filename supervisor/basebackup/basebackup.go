@@ -20,39 +20,41 @@ import (
 	"walkeep/supervisor/replication"
 )
 
-// Errors of Take, to be found with errors.Is.
+// Errors of Take, to be found with errors.Is. ErrNotArchived can pass; the others are final until the server is
+// changed.
 var (
-	// ErrArchivingOff says that the server does not archive and nobody streams, so that no backup of it could be restored.
+	// ErrArchivingOff reports that the server does not archive and no supervisor streams, so that a backup could not
+	// be restored.
 	ErrArchivingOff = errors.New("archive_mode is off on the server and no supervisor streams from it, so the WAL that a backup needs would never be archived")
-	// ErrNotArchived says that the WAL that the backup needs did not come into the archive in time.
+	// ErrNotArchived reports that the WAL that the backup needs was not archived in time.
 	ErrNotArchived = errors.New("the WAL that the backup needs is not in the archive")
-	// ErrName says that a file in the server's data directory has a name that no backup can hold.
+	// ErrName reports that a file in the server's data directory has a name that a backup cannot contain.
 	ErrName = errors.New("a file in the server's data directory has a name that cannot be backed up, with a backslash or too long")
-	// ErrChecksum says that pages are damaged on the server.
+	// ErrChecksum reports that pages are damaged on the server.
 	ErrChecksum = errors.New("page checksums are wrong on the server")
 )
 
-// Options say how a backup is taken.
+// Options describe how to take a backup.
 type Options struct {
 	Conninfo       string
 	Fast           bool          // checkpoint at once
-	PageErrors     bool          // take a backup with pages whose checksums are wrong, too, and mark it
+	PageErrors     bool          // take a backup despite pages with wrong checksums, and mark it
 	MaxRate        int64         // bytes per second that the server sends at most; 0: no limit
 	ArchiveTimeout time.Duration // how long to wait for WAL after the last file
 	Codec          codec.Codec
 	Level          int
 	Workers        int
 	Tool           string
-	// Begin is called when the server begins to send files, with its estimate of their bytes. Progress is called with the
-	// plain bytes that were stored since the last call, Notice with what the server warns of, Waiting when all files are
-	// there and WAL is waited for, Newer with what there is to say of a server of a version that is not known. All are
-	// optional.
+	// Begin is called when the server begins to send files, with its estimate of their bytes; Progress with the plain
+	// bytes that were stored since the last call; Notice with the server's warnings; Waiting when all files are
+	// stored and Take waits for WAL; Newer with a warning about a server of an unknown version. All are optional.
 	Begin    func(bytes int64)
 	Progress func(bytes int64)
 	Notice   func(message string)
 	Waiting  func(last wal.Name)
 	Newer    func(message string)
-	// Histories has the archive, which knows whose it is by then, hold the histories of the server's timelines. Optional.
+	// Histories archives the histories of the server's timelines. It is called when the archive is bound to the
+	// cluster. Optional.
 	Histories func(ctx context.Context, conninfo string) error
 }
 
@@ -66,14 +68,14 @@ type taker struct {
 	held   *archive.Held
 	began  time.Time
 	id     string
-	here   string // the conninfo of the very server, of those that Conninfo may name
+	here   string // the conninfo of the connected server, of those that Conninfo may name
 
 	mu     sync.Mutex
 	broken []string // warnings about page checksums
 }
 
-// Take takes a full backup. It returns when all that is needed to restore it is in the archive. When it fails, nothing of
-// the backup is left there.
+// Take takes a full backup. It returns when everything that a restore needs is in the archive. If it fails, it
+// removes what it has stored of the backup. Backups may be taken concurrently.
 func Take(ctx context.Context, a *archive.Archive, o Options) (*backup.Manifest, error) {
 	t := &taker{Options: o, a: a, b: a.Backend()}
 	for _, f := range []*func(int64){&t.Begin, &t.Progress} {
@@ -100,14 +102,14 @@ func Take(ctx context.Context, a *archive.Archive, o Options) (*backup.Manifest,
 	m, err := t.take(ctx)
 	if err != nil {
 		if left := a.RemoveBackup(context.WithoutCancel(ctx), t.id); left != nil {
-			err = fmt.Errorf("%w (and what was stored of it could not be removed: %w)", err, left)
+			err = fmt.Errorf("%w (and its stored files could not be removed: %w)", err, left)
 		}
 		return nil, err
 	}
 	return m, nil
 }
 
-// prepare looks at the server and at the archive, and takes an id and a lease.
+// prepare examines the server and the archive, and takes an id and a lease.
 func (t *taker) prepare(ctx context.Context) error {
 	var err error
 	if t.server, err = t.sql.Info(ctx); err != nil {
@@ -134,7 +136,7 @@ func (t *taker) prepare(ctx context.Context) error {
 	}
 	var lease archive.Fault
 	if err := t.a.SweepBackups(ctx); errors.As(err, &lease) {
-		t.Notice("what earlier backups have left stays, because of a lease that says nothing: " + lease.Error())
+		t.Notice("the files of earlier, failed backups stay, because of a lease that cannot be read:  " + lease.Error())
 	} else if err != nil {
 		return err
 	}
@@ -145,10 +147,10 @@ func (t *taker) prepare(ctx context.Context) error {
 	return nil
 }
 
-// streamAge is how old the last word of a stream may be that counts as running.
+// streamAge is the age of a stream's last note up to which the stream counts as running.
 const streamAge = time.Minute
 
-// streams tells whether a supervisor streams the server's WAL into the archive.
+// streams reports whether a supervisor streams the server's WAL into the archive.
 func (t *taker) streams(ctx context.Context) (bool, error) {
 	streams, err := t.a.Streams(ctx)
 	return slices.ContainsFunc(streams, func(s archive.Stream) bool { return !s.Ended && time.Since(s.Heard) < streamAge }), err
@@ -159,7 +161,7 @@ func (t *taker) take(ctx context.Context) (*backup.Manifest, error) {
 		Codec: t.Codec, Level: t.Level, Workers: t.Workers, Tool: t.Tool, Progress: t.Progress, Held: t.held.Check,
 	})
 	t.note(ctx)
-	// A connection that is idle while the files come may be dropped by what lies on its way.
+	// A firewall may drop a connection that is idle while files are sent.
 	t.sql.Close(context.WithoutCancel(ctx))
 	m, err := t.receive(ctx, w)
 	if err != nil {
@@ -179,7 +181,7 @@ func (t *taker) take(ctx context.Context) (*backup.Manifest, error) {
 	return m, w.Commit(ctx, m)
 }
 
-// note has the archive know which timeline the server is on, unless it is a standby. That it cannot is no reason to take no
+// note records in the archive which timeline the server is on, unless it is a standby. A failure does not prevent the
 // backup.
 func (t *taker) note(ctx context.Context) {
 	newest, err := t.a.Newest(ctx)
@@ -191,14 +193,14 @@ func (t *taker) note(ctx context.Context) {
 	}
 }
 
-// receive stores what the server sends.
+// receive stores the files that the server sends.
 func (t *taker) receive(ctx context.Context, w *volume.Writer) (*backup.Manifest, error) {
 	conn, err := replication.Connect(ctx, t.here, t.notice)
 	if err != nil {
 		return nil, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	// The stream is read without looking at ctx; the end of the connection ends it, and the server's part.
+	// Reading the stream ignores ctx; closing the connection ends the reading, and the server's side.
 	stop := context.AfterFunc(ctx, conn.Abort)
 	defer stop()
 	fail := func(err error) error {
@@ -246,7 +248,7 @@ func (t *taker) receive(ctx context.Context, w *volume.Writer) (*backup.Manifest
 	return m, nil
 }
 
-// manifest is what is known when the server begins to send.
+// manifest returns the manifest as known when the server begins to send.
 func (t *taker) manifest(s *replication.Backup) (*backup.Manifest, error) {
 	m := &backup.Manifest{
 		Type: "full", Server: t.server.Version, Major: t.server.Major, Standby: t.server.InRecovery, Checksum: t.server.Checksums,
@@ -271,7 +273,7 @@ func (t *taker) manifest(s *replication.Backup) (*backup.Manifest, error) {
 	return m, nil
 }
 
-// checksumWarning begins the server's warnings about pages, which name the file. The error that follows does not.
+// checksumWarning begins the server's warnings about pages, which name the file. The later error does not.
 const checksumWarning = "checksum verification failed"
 
 func (t *taker) notice(message string) {
@@ -284,10 +286,10 @@ func (t *taker) notice(message string) {
 	t.Notice(message)
 }
 
-// maxPageErrors bounds what a manifest says of pages, in messages.
+// maxPageErrors limits the messages about pages in a manifest.
 const maxPageErrors = 100
 
-// brokenPages is an error that names the first file with broken pages; nil if there is none.
+// brokenPages returns an error that names the first file with broken pages; nil if there is none.
 func (t *taker) brokenPages() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -67,7 +67,7 @@ func archiveOf(t *testing.T, entries ...entry) []byte {
 	return b.Bytes()
 }
 
-// base is a small data directory; its control file comes last.
+// base returns a small data directory; its control file comes last.
 func base(more ...entry) []entry {
 	all := []entry{
 		{name: "backup_label", content: label}, {name: "PG_VERSION", content: "15\n"}, {name: "base/"}, {name: "base/1/"},
@@ -76,7 +76,7 @@ func base(more ...entry) []entry {
 	return append(append(all, more...), entry{name: "global/pg_control", content: strings.Repeat("control ", 1024)})
 }
 
-// A rig takes a backup of a server that is none into an archive in memory.
+// A rig takes a backup of a simulated server into an archive in memory.
 type rig struct {
 	*replicationtest.Primary
 	t       *testing.T
@@ -141,7 +141,7 @@ func (r *rig) fails(words string) error {
 	return err
 }
 
-// paths are the files of a backup.
+// paths returns the files of a backup.
 func (r *rig) paths(m *backup.Manifest) map[string]backup.File {
 	r.t.Helper()
 	files, err := m.ReadFiles(r.t.Context(), &r.b)
@@ -155,7 +155,7 @@ func (r *rig) paths(m *backup.Manifest) map[string]backup.File {
 	return all
 }
 
-// A backup holds what the server sends, in each of the forms in which versions send it.
+// A backup contains what the server sends, in each version's form.
 func TestTake(t *testing.T) {
 	for _, major := range []int{12, 13, 14, 15, 18} {
 		t.Run(fmt.Sprint(major), func(t *testing.T) {
@@ -209,7 +209,7 @@ func TestTake(t *testing.T) {
 	}
 }
 
-// A server that goes away in the middle leaves nothing behind, wherever that happens.
+// A server that disappears during the backup leaves nothing behind, wherever that happens.
 func TestServerGoes(t *testing.T) {
 	whole := len(archiveOf(t, base()...))
 	for _, major := range []int{14, 18} {
@@ -223,7 +223,7 @@ func TestServerGoes(t *testing.T) {
 	}
 }
 
-// So does one that ends the backup with an error, whose words are passed on.
+// The same holds for a server that ends the backup with an error. Its message is passed on.
 func TestServerFails(t *testing.T) {
 	const reason = "could not read from file \"base/1/1249\": Input/output error"
 	for _, major := range []int{14, 18} {
@@ -248,7 +248,7 @@ func TestServerFails(t *testing.T) {
 	}
 }
 
-// Sizes and parts that do not fit together are errors.
+// Sizes and parts that contradict each other are errors.
 func TestWrongSizes(t *testing.T) {
 	longer := archiveOf(t, base()...)
 	cut := longer[:len(longer)/2]
@@ -292,7 +292,7 @@ func TestWrongSizes(t *testing.T) {
 	}
 }
 
-// Messages that do not belong into a backup are errors.
+// Messages that are not part of a backup are errors.
 func TestGarbage(t *testing.T) {
 	data := func(b string) func(*replicationtest.Session) {
 		return func(s *replicationtest.Session) { s.Send(&pgproto3.CopyData{Data: []byte(b)}) }
@@ -320,8 +320,8 @@ func TestGarbage(t *testing.T) {
 	}
 }
 
-// A server that finds wrong page checksums reports them as warnings, and as an error when all is sent. The backup fails, or
-// is taken and marked if that is wanted.
+// A server that finds wrong page checksums reports them as warnings, and as an error after the last file. The backup
+// fails, or is taken and marked if an option allows that.
 func TestPageErrors(t *testing.T) {
 	const warning = `checksum verification failed in file "./base/1/1249", block 3: calculated 1 but expected 2`
 	for _, accept := range []bool{false, true} {
@@ -351,7 +351,7 @@ func TestPageErrors(t *testing.T) {
 	}
 }
 
-// A backup whose WAL does not come is none.
+// A backup whose WAL is not archived fails.
 func TestNotArchived(t *testing.T) {
 	r := newRig(t, 15)
 	r.options.ArchiveTimeout = 0
@@ -361,7 +361,7 @@ func TestNotArchived(t *testing.T) {
 	}
 }
 
-// A server that does not archive, and is not streamed from, is not asked for a backup.
+// A server that neither archives nor is streamed from is not asked for a backup.
 func TestArchivingOff(t *testing.T) {
 	r := newRig(t, 15)
 	r.ArchiveMode = "off"
@@ -371,7 +371,7 @@ func TestArchivingOff(t *testing.T) {
 	}
 }
 
-// A backup that is interrupted ends at once, and leaves nothing behind.
+// An interrupted backup ends at once, and leaves nothing behind.
 func TestInterrupted(t *testing.T) {
 	r := newRig(t, 15)
 	ctx, interrupt := context.WithCancel(t.Context())
@@ -390,7 +390,7 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
-// The error alone is enough to fail, should its warnings have been lost.
+// The error alone makes the backup fail, in case its warnings were lost.
 func TestPageErrorsWithoutWarnings(t *testing.T) {
 	r := newRig(t, 15)
 	send := r.Backup

@@ -20,12 +20,12 @@ const (
 	maxLabel     = 1 << 20 // bytes
 )
 
-// A source gives the files that the server sends, as a [volume.Source]. The control file comes last but for the server's
-// own manifest, as in the stream.
+// A source yields the files that the server sends, as a [volume.Source]. The control file comes last except for the
+// server's own manifest, as in the stream.
 type source struct {
 	s     *replication.Backup
 	tar   *tar.Reader     // of the current archive; nil before the first
-	known map[string]bool // directories of tablespaces that were given
+	known map[string]bool // directories of tablespaces that were yielded
 	dir   string          // to which the current archive's names are relative, with a slash at its end
 	label []byte          // content of backup_label, once it was sent
 }
@@ -66,8 +66,8 @@ func (s *source) Next() (backup.File, io.Reader, error) {
 	}
 }
 
-// begin begins the next archive. A tablespace's directory, of which the server only sends the content, and the
-// server's manifest are files by themselves.
+// begin begins the next archive. It returns a file for a tablespace's directory, of which the server only sends the
+// content, and for the server's manifest.
 func (s *source) begin() (f backup.File, r io.Reader, err error) {
 	a, err := s.s.Next()
 	if err != nil {
@@ -90,7 +90,7 @@ func (s *source) begin() (f backup.File, r io.Reader, err error) {
 	return f, nil, nil
 }
 
-// file is what a tar header describes; false for what is not stored: the links to tablespaces, which the manifest has.
+// file returns the file of a tar header. It returns false for the links to tablespaces, which the manifest contains.
 func (s *source) file(h *tar.Header) (backup.File, bool, error) {
 	name := path.Clean(s.dir + strings.TrimPrefix(h.Name, "./"))
 	f := backup.File{Path: name, Mode: uint32(h.Mode) & 0o777, ModTime: h.ModTime.UTC()}
@@ -107,12 +107,13 @@ func (s *source) file(h *tar.Header) (backup.File, bool, error) {
 	default:
 		return f, false, fmt.Errorf("the server sends %q, which is neither a file nor a directory", h.Name)
 	}
-	// A tablespace that lies in the data directory is a directory there as well as an archive of its own.
+	// A tablespace in the data directory is a directory there as well as an archive of its own.
 	if name == "." || f.Dir && (name == path.Clean(s.dir) || s.known[name]) {
 		return f, false, nil
 	}
 	if backup.CheckPath(name) != nil {
-		// What no system would take for a part of a path is written as it is, for who looks for the file.
+		// The message has the name unchanged, although no system accepts it as a path, for users who look for the
+		// file.
 		return f, false, fmt.Errorf("%w: %s", ErrName, name)
 	}
 	return f, true, nil

@@ -15,13 +15,13 @@ import (
 
 const (
 	pollInterval = 25 * time.Millisecond
-	// switchAfter is how long the server has to fill, or to switch, the segment in which the backup ends, before it is
-	// asked to.
+	// switchAfter is how long the server may take to fill or to switch the segment in which the backup ends, before
+	// Take asks for a switch.
 	switchAfter = 2 * time.Second
 )
 
-// waitArchived waits until the archive has all the WAL without which the backup cannot be restored. Then it judges as
-// everybody else does who asks what can be recovered.
+// waitArchived waits until the archive has all WAL that a restore needs. Then it asks the inventory, as all other
+// commands do, whether the backup can be restored.
 func (t *taker) waitArchived(ctx context.Context, m *backup.Manifest) error {
 	next, last := m.FirstSegment(), m.LastSegment()
 	t.Waiting(last)
@@ -56,8 +56,8 @@ func (t *taker) waitArchived(ctx context.Context, m *backup.Manifest) error {
 	return err
 }
 
-// switchWAL ends the segment in which the backup ended, if the server still writes to it. That needs a right that the
-// role may not have; then the segment is archived when it is full.
+// switchWAL ends the segment in which the backup ended, if the server still writes to it. If the role lacks the right
+// for that, the segment is archived when it is full.
 func (t *taker) switchWAL(ctx context.Context, m *backup.Manifest) {
 	if t.server.InRecovery {
 		return
@@ -65,7 +65,7 @@ func (t *taker) switchWAL(ctx context.Context, m *backup.Manifest) {
 	t.sql.SwitchWAL(ctx, m.Stop, m.SegmentSize)
 }
 
-// notArchived says why the WAL did not come, as far as the server knows.
+// notArchived returns the error for missing WAL, with the server's reason if it has one.
 func (t *taker) notArchived(ctx context.Context, missing wal.Name) error {
 	err := fmt.Errorf("%w: %s did not come within %s", ErrNotArchived, missing, t.ArchiveTimeout)
 	if t.server.InRecovery {
@@ -78,8 +78,9 @@ func (t *taker) notArchived(ctx context.Context, missing wal.Name) error {
 	return fmt.Errorf("%w; the server's archive_command fails since %s, last for %s", err, stat.LastFailedTime.Format(time.RFC3339), stat.LastFailed)
 }
 
-// CheckArchiving fails with [ErrNotArchived] if a backup could not be completed because the server cannot archive: its last
-// attempt failed, or, if the backup before failed for that, the archive lacks what the server says it has archived last.
+// CheckArchiving fails with [ErrNotArchived] if a backup could not be completed because the server cannot archive:
+// its last attempt failed, or, if the backup before failed for that, the archive lacks the file that the server last
+// reported as archived.
 func CheckArchiving(ctx context.Context, a *archive.Archive, conninfo string, failed bool) error {
 	c, err := pgserver.Connect(ctx, conninfo)
 	if err != nil {
@@ -107,7 +108,7 @@ func CheckArchiving(ctx context.Context, a *archive.Archive, conninfo string, fa
 			return err
 		}
 		if !there {
-			return fmt.Errorf("%w, and would not be: the server says that it has archived %s, which did not come here; no file was copied", ErrNotArchived, n)
+			return fmt.Errorf("%w, and would not be: the server has reported %s as archived, and the archive does not have it; no file was copied", ErrNotArchived, n)
 		}
 	}
 	return nil

@@ -10,7 +10,7 @@ import (
 	"walkeep/supervisor/progress"
 )
 
-// A State is how bad it is, in the numbers of monitoring plugins.
+// A State is the result of a check, in the numbers of monitoring plugins.
 type State int
 
 // The states, ascending.
@@ -23,24 +23,25 @@ const (
 
 func (s State) String() string { return [...]string{"OK", "WARNING", "CRITICAL", "UNKNOWN"}[s] }
 
-// Limits are what is still well.
+// Limits are the highest values that are not reported.
 type Limits struct {
 	BackupAge time.Duration // of the newest backup that can be restored
 	Lag       time.Duration // since the last segment was archived while complete ones wait
 	Ready     int64         // files that wait to be archived
-	// LagSize is how many bytes the archive may lack, or the server keep for a slot that nobody uses; 0: those of 16 segments.
+	// LagSize is how many bytes the archive may lack, or the server keep for an unused slot; 0: those of 16 segments.
 	LagSize int64
-	// StandbyLag is how long ago the last transaction ended that a standby has replayed, while there is more to replay.
+	// StandbyLag is how long ago the end of the last replayed transaction of a standby may be, while there is more to
+	// replay.
 	StandbyLag time.Duration
 }
 
-// A Finding is something that is not well.
+// A Finding is something that needs attention.
 type Finding struct {
 	State State  `json:"state"`
 	Text  string `json:"text"`
 }
 
-// Findings judge the report, the worst first. None means that all is well.
+// Findings judges the report, and returns the findings, the worst first.
 func (r *Report) Findings(l Limits) []Finding {
 	f := findings{r: r}
 	f.backups(l)
@@ -61,7 +62,7 @@ func (f *findings) add(s State, format string, args ...any) {
 	f.found = append(f.found, Finding{s, fmt.Sprintf(format, args...)})
 }
 
-// lagSize is the limit in bytes.
+// lagSize returns the limit in bytes.
 func (f *findings) lagSize(l Limits) int64 {
 	if l.LagSize > 0 {
 		return l.LagSize
@@ -69,8 +70,8 @@ func (f *findings) lagSize(l Limits) int64 {
 	return 16 * f.r.SegmentSize
 }
 
-// Newest is the last backup, by position, of those that can be restored: on the way to the production server's timeline if
-// there is one there. Nil if none can.
+// Newest returns the last backup, by position, of those that can be restored: on the path to the production server's
+// timeline if there is one there. It returns nil if no backup can be restored.
 func (r *Report) Newest() *Backup { return r.last(func(*Backup) bool { return true }) }
 
 func (r *Report) last(is func(*Backup) bool) *Backup {
@@ -86,10 +87,10 @@ func (r *Report) last(is func(*Backup) bool) *Backup {
 // clockSlack is how much two clocks may differ.
 const clockSlack = 5 * time.Minute
 
-// future reports whether a backup ended later than it is now.
+// future reports whether a backup's end is in the future.
 func (r *Report) future(b *Backup) bool { return b.Ended.Sub(r.Time) > clockSlack }
 
-// age is how long ago the last backup ended whose time is not in the future; false if there is none.
+// age returns the time since the end of the last backup that is not in the future; false if there is none.
 func (r *Report) age() (time.Duration, bool) {
 	b := r.last(func(b *Backup) bool { return !r.future(b) })
 	if b == nil {
@@ -117,18 +118,18 @@ func (f *findings) backups(l Limits) {
 			f.add(Warning, "the last drill of backup %s failed: %s", b.ID, b.DrillError)
 		}
 		if f.r.future(&b) {
-			f.add(Warning, "backup %s ended at %s, which has not come yet: the clock of its server or of this host was or is wrong", b.ID, b.Ended.Format(time.RFC3339))
+			f.add(Warning, "backup %s ended at %s, which is in the future: the clock of its server or of this host was or is wrong", b.ID, b.Ended.Format(time.RFC3339))
 		}
 	}
 	for _, u := range f.r.Unfinished {
 		if !u.Running {
-			f.add(Warning, "backup %s is unfinished, and nobody is at work on it", u.ID)
+			f.add(Warning, "backup %s is unfinished, and no process works on it", u.ID)
 		}
 	}
 }
 
-// windows judges the production server's timeline: whether the newest data can be recovered. What lies before the oldest
-// backup is in no window, and of no account.
+// windows judges the production server's timeline: whether the newest data can be recovered. WAL before the oldest
+// backup is in no window, and is not judged.
 func (f *findings) windows() {
 	if len(f.r.Timelines) == 0 || f.r.Newest() == nil {
 		return
@@ -145,7 +146,7 @@ func (f *findings) windows() {
 	newest := f.r.Timelines[at]
 	on := f.r.windowsOf(tli)
 	if newest.HistoryError != "" {
-		f.add(Critical, "where timeline %d comes from is not known: %s", tli, newest.HistoryError)
+		f.add(Critical, "the history of timeline %d cannot be read: %s", tli, newest.HistoryError)
 		return
 	}
 	if len(on) == 0 {
@@ -172,7 +173,7 @@ func (f *findings) windows() {
 	}
 }
 
-// windowsOf are the windows of a timeline.
+// windowsOf returns the windows of a timeline.
 func (r *Report) windowsOf(tli uint32) []Window {
 	var on []Window
 	for _, w := range r.Windows {
@@ -197,7 +198,7 @@ func (f *findings) server(l Limits) {
 	s := f.r.Server
 	switch {
 	case f.r.foreign:
-		f.add(Critical, "nothing of the server that was named is archived here: %s", f.r.ServerError)
+		f.add(Critical, "the given server does not archive here: %s", f.r.ServerError)
 	case f.r.ServerError != "":
 		f.add(Warning, "the server was not asked: %s", f.r.ServerError)
 	}
@@ -234,12 +235,12 @@ func (f *findings) server(l Limits) {
 func (f *findings) rest() {
 	for _, s := range f.r.Standbys {
 		if s.Held != nil && *s.Held > heldByStandby {
-			f.add(Warning, "standby %s (%s on %s) holds %d segments that no backup needs, and was heard of last at %s", s.ID, s.DataDirectory, s.Host, *s.Held, s.Noted.Format(time.RFC3339))
+			f.add(Warning, "standby %s (%s on %s) holds %d segments that no backup needs, and last reported at %s", s.ID, s.DataDirectory, s.Host, *s.Held, s.Noted.Format(time.RFC3339))
 		}
 	}
 	for _, d := range f.r.Damaged {
 		ends := func(w Window) bool { return w.Gap != nil && w.Gap.First == d.Segment }
-		if d.Found && !slices.ContainsFunc(f.r.windowsOf(f.r.Production), ends) { // else that was said
+		if d.Found && !slices.ContainsFunc(f.r.windowsOf(f.r.Production), ends) { // otherwise windows has reported it
 			f.add(Warning, "verify --deep has found %s damaged: %s", d.Segment, d.Reason)
 		}
 	}
@@ -251,10 +252,10 @@ func (f *findings) rest() {
 	}
 }
 
-// heldByStandby is how many segments a standby may hold that no backup needs.
+// heldByStandby is how many segments that no backup needs a standby may hold.
 const heldByStandby = 32
 
-// round leaves what people want to know of a time.
+// round rounds a time to what people want to know.
 func round(d time.Duration) string {
 	switch {
 	case d >= 48*time.Hour:
@@ -265,7 +266,8 @@ func round(d time.Duration) string {
 	return d.Round(time.Second).String()
 }
 
-// Check is the answer of a monitoring plugin: one line with performance data, and the state that is its exit code.
+// Check returns the answer of a monitoring plugin: one line with performance data, and the state that is its exit
+// code.
 func (r *Report) Check(l Limits) (string, State) {
 	found := r.Findings(l)
 	if len(found) == 0 {
@@ -278,7 +280,7 @@ func (r *Report) Check(l Limits) (string, State) {
 	return Line(found[0].State, strings.Join(texts, "; "), r.figures(l)), found[0].State
 }
 
-// Line is what a monitoring plugin prints. A bar would begin the performance data.
+// Line formats the line of a monitoring plugin. It replaces bars in text, because a bar begins the performance data.
 func Line(s State, text, figures string) string {
 	text = strings.Map(func(c rune) rune {
 		switch {
@@ -295,7 +297,7 @@ func Line(s State, text, figures string) string {
 	return s.String() + ": " + text + figures
 }
 
-// wellText is for a report without findings, so with a backup.
+// wellText returns the text for a report without findings, which therefore has a backup.
 func (r *Report) wellText() string {
 	text := count(len(r.Backups), "backup")
 	if age, ok := r.age(); ok {

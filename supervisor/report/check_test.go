@@ -12,7 +12,8 @@ var now = time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
 
 const mb = 1 << 20
 
-// well is a report without findings: two backups on timeline 1, a primary that archives, and nobody else.
+// well returns a report without findings: two backups on timeline 1, a primary that archives, and no standby or
+// stream.
 func well() *report.Report {
 	b := func(id string, ended time.Duration) report.Backup {
 		return report.Backup{ID: id, Timeline: 1, Ended: now.Add(ended), Restorable: true, ToProduction: true}
@@ -41,7 +42,7 @@ func TestFindings(t *testing.T) {
 		{"a clock that was ahead hides no age", func(r *report.Report) {
 			r.Backups[0].Ended, r.Backups[1].Ended = now.AddDate(0, 0, -100), now.AddDate(1, 0, 0)
 		}, report.Warning, "the newest backup is 100 days old"},
-		{"a backup in the future", func(r *report.Report) { r.Backups[1].Ended = now.AddDate(1, 0, 0) }, report.Warning, "has not come yet"},
+		{"a backup in the future", func(r *report.Report) { r.Backups[1].Ended = now.AddDate(1, 0, 0) }, report.Warning, "is in the future"},
 		{"a copy's backup is not the newest", func(r *report.Report) {
 			r.Backups[1].Ended = now.AddDate(0, 0, -9)
 			r.Backups = append(r.Backups, report.Backup{ID: "copy", Timeline: 2, Ended: now, Restorable: true})
@@ -57,9 +58,9 @@ func TestFindings(t *testing.T) {
 			r.Server.Lag = &report.Lag{Bytes: 320 * mb, Segments: 20, First: "000000010000000000000009"}
 		}, report.Warning, "20 segments behind: it lacks 000000010000000000000009"},
 		{"some are on their way", func(r *report.Report) { r.Server.Lag = &report.Lag{Bytes: 100 * mb, Segments: 6} }, report.OK, ""},
-		{"archived elsewhere", func(r *report.Report) { r.Server.ArchiverProblem = "the server says that it has archived X" }, report.Critical, "has archived X"},
+		{"archived elsewhere", func(r *report.Report) { r.Server.ArchiverProblem = "the server has reported X as archived" }, report.Critical, "has reported X"},
 		{"archived elsewhere, beside a stream", func(r *report.Report) {
-			r.Server.ArchiverProblem = "the server says that it has archived X"
+			r.Server.ArchiverProblem = "the server has reported X as archived"
 			r.Streams = []report.Stream{{Slot: "walkeep", Running: true}}
 		}, report.OK, ""},
 		{"an unused slot", func(r *report.Report) { r.Server.Slots = []report.Slot{{Name: "s", Held: 960 * mb}} }, report.Warning, "slot s is not in use"},

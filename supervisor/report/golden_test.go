@@ -10,9 +10,9 @@ import (
 	"walkeep/supervisor/report"
 )
 
-// TestGolden holds what list, status and check print of one archive and its server, as people and programs read it.
+// TestGolden compares what list, status and check print of one archive and its server with golden files.
 func TestGolden(t *testing.T) {
-	r, err := report.Take(t.Context(), openSite(t), report.Options{})
+	r, err := report.Collect(t.Context(), openSite(t), report.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,14 +12,13 @@ import (
 	"walkeep/supervisor/progress"
 )
 
-// A Replay is how far a server in recovery has come.
+// A Replay is the state of a server in recovery.
 type Replay struct {
 	Received  string `json:"received_lsn"` // by streaming; empty if it never did
-	Replayed  string `json:"replayed_lsn"` // empty if nothing was yet
+	Replayed  string `json:"replayed_lsn"` // empty if there is none yet
 	Paused    bool   `json:"paused"`
-	Streaming *bool  `json:"streaming"` // null if the role may not see
-	// Lag is what the archive holds and the server has not replayed, along the timeline that it follows; null if that is not
-	// known.
+	Streaming *bool  `json:"streaming"` // null if the role may not see it
+	// Lag is the archived WAL that the server has not replayed, along the timeline that it follows; null if unknown.
 	Lag *ReplayLag `json:"lag"`
 }
 
@@ -27,13 +26,13 @@ type Replay struct {
 type ReplayLag struct {
 	Bytes    int64 `json:"bytes"`
 	Segments int64 `json:"segments"` // whole ones
-	// Seconds are those since the last transaction ended that was replayed, or 0 if nothing waits to be replayed; null if
-	// none was.
+	// Seconds is the time since the end of the last replayed transaction, or 0 if nothing waits to be replayed; null
+	// if no transaction was replayed.
 	Seconds *float64 `json:"seconds"`
 }
 
-// takeReplay asks a server in recovery.
-func (s *Server) takeReplay(ctx context.Context, conn *pgserver.Conn, major int, inv *archive.Inventory, windows []Window) error {
+// readReplay queries a server in recovery.
+func (s *Server) readReplay(ctx context.Context, conn *pgserver.Conn, major int, inv *archive.Inventory, windows []Window) error {
 	found, err := conn.Replay(ctx, major)
 	if err != nil {
 		return err
@@ -74,8 +73,8 @@ func position(lsn wal.LSN) string {
 	return lsn.String()
 }
 
-// behind is how many segments a standby's restartpoint is behind the end of the WAL that it follows; nil if that is not
-// known.
+// behind returns how many segments a standby's restartpoint is behind the end of the WAL that it follows; nil if
+// unknown.
 func behind(inv *archive.Inventory, restartpoint string) *int64 {
 	n, err := wal.ParseName(restartpoint)
 	if err != nil {
@@ -93,7 +92,7 @@ func behind(inv *archive.Inventory, restartpoint string) *int64 {
 	return &segments
 }
 
-// held is how many segments are kept for a standby that no backup needs; nil if that is not known.
+// held returns how many segments are kept only for a standby, and for no backup; nil if unknown.
 func held(inv *archive.Inventory, restartpoint string) *int64 {
 	n, err := wal.ParseName(restartpoint)
 	if err != nil || len(inv.Backups) == 0 {
@@ -123,7 +122,7 @@ func (f *findings) replay(l Limits) {
 	f.add(Warning, "the standby is %s behind, for %s, more than %s%s", count(int(r.Lag.Segments), "segment"), round(fromSeconds(*r.Lag.Seconds)), round(l.StandbyLag), why)
 }
 
-// received judges what a standby has received by streaming, which shows how far its primary has written at least.
+// received judges the WAL that a standby has received by streaming. Its primary has written at least that far.
 func (f *findings) received(l Limits) {
 	s := f.r.Server
 	i := slices.IndexFunc(f.r.Timelines, func(t Timeline) bool { return t.Timeline == s.Timeline })
@@ -140,7 +139,7 @@ func (f *findings) received(l Limits) {
 
 func fromSeconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
-// figures are those of monitoring plugins.
+// figures returns the performance data of monitoring plugins.
 func (r *Replay) figures(l Limits) []string {
 	if r == nil || r.Lag == nil {
 		return nil

@@ -1,5 +1,6 @@
-// Package report says what an archive holds, what can be recovered from it, and how its server is doing. A [Report] is
-// made once; the tables for people, the JSON for programs and the judgement for monitoring are read from it alone.
+// Package report collects what an archive contains, what can be recovered from it, and the state of its server. A
+// [Report] is collected once; the tables for people, the JSON for programs and the judgement for monitoring use
+// nothing else.
 package report
 
 import (
@@ -13,8 +14,8 @@ import (
 	"walkeep/common/wal"
 )
 
-// A Report is all of it. docs/json.md describes its JSON, whose names stay. Positions are PostgreSQL's LSNs as text,
-// sizes are bytes, times are RFC 3339 in UTC.
+// A Report is the state of an archive and its server. docs/json.md describes its JSON, whose names stay. Positions
+// are PostgreSQL's LSNs as text, sizes are bytes, times are RFC 3339 in UTC. A Report may be read concurrently.
 type Report struct {
 	Time        time.Time    `json:"time"`
 	SystemID    string       `json:"system_identifier"`
@@ -25,7 +26,8 @@ type Report struct {
 	Timelines   []Timeline   `json:"timelines"`
 	Windows     []Window     `json:"windows"`
 	Streams     []Stream     `json:"streams"`
-	// Production is the timeline of the production server, and ProductionSaid whether that has said so; else it is the newest.
+	// Production is the timeline of the production server, if ProductionSaid reports that this server has given it;
+	// else the newest timeline.
 	Production     uint32    `json:"production_timeline"`
 	ProductionSaid bool      `json:"production_said"`
 	Branches       []Branch  `json:"branches"`
@@ -33,9 +35,9 @@ type Report struct {
 	Leases         []Lease   `json:"leases"`
 	Damaged        []Damaged `json:"damaged_segments"`
 	Faults         []Fault   `json:"faults"`
-	Config         []string  `json:"configuration_problems,omitempty"` // also what does not concern the command that reports
-	Server         *Server   `json:"server"`                           // null if it was not asked, or could not be
-	ServerError    string    `json:"server_error"`                     // why it could not
+	Config         []string  `json:"configuration_problems,omitempty"` // of all commands
+	Server         *Server   `json:"server"`                           // null if it was not asked, or did not answer
+	ServerError    string    `json:"server_error"`                     // why it did not answer
 
 	foreign bool // because it is another cluster's
 }
@@ -60,20 +62,21 @@ type Backup struct {
 	PageErrors   int       `json:"page_errors"` // messages of the server about damaged pages in it
 	Server       string    `json:"server_version"`
 	FromStandby  bool      `json:"from_standby"`
-	ToProduction bool      `json:"leads_to_production"` // it can be restored along the way to the production server's timeline
-	// Verified is when it was verified last, DeepVerified when with --deep, Drilled when a drill was held of it; null for never.
+	ToProduction bool      `json:"leads_to_production"` // it can be restored along the path to the production server's timeline
+	// Verified is the time of the last verification, DeepVerified of the last one with --deep, Drilled of the last
+	// drill; null for never.
 	Verified     *time.Time `json:"verified"`
 	DeepVerified *time.Time `json:"deep_verified"`
 	Drilled      *time.Time `json:"drilled"`
 	DrillError   string     `json:"drill_error"` // why the last drill failed; empty if it did not
 }
 
-// A Branch is a timeline beside the way to the production server's.
+// A Branch is a timeline beside the path to the production server's.
 type Branch struct {
 	Timeline uint32 `json:"timeline"`
-	LeftLSN  string `json:"left_lsn"` // where it parts from that way
+	LeftLSN  string `json:"left_lsn"` // where it parts from that path
 	EndLSN   string `json:"end_lsn"`
-	Copy     bool   `json:"copy"` // it is that of a copy or of another server, and was not left by the production server
+	Copy     bool   `json:"copy"` // it belongs to a copy or to another server; the production server was never on it
 
 	further bool // it ends behind the production server's
 }
@@ -81,13 +84,13 @@ type Branch struct {
 // Unfinished is a directory of a backup without a manifest.
 type Unfinished struct {
 	ID      string `json:"id"`
-	Running bool   `json:"running"` // someone holds a lease for it
+	Running bool   `json:"running"` // a live lease names it
 }
 
-// A Timeline is what there is of its WAL.
+// A Timeline lists the WAL of a timeline.
 type Timeline struct {
 	Timeline     uint32   `json:"timeline"`
-	Parent       uint32   `json:"parent"`    // 0 for the first, or if it is not known
+	Parent       uint32   `json:"parent"`    // 0 for the first, or if unknown
 	BeginLSN     string   `json:"begin_lsn"` // where it left the parent
 	HistoryError string   `json:"history_error"`
 	StoredBytes  int64    `json:"stored_bytes"`
@@ -114,7 +117,7 @@ type Gap struct {
 	Damage   string `json:"damage"` // what is broken; empty for a hole
 }
 
-// A Window is what can be recovered along the way to a timeline.
+// A Window is what can be recovered along the path to a timeline.
 type Window struct {
 	Timeline uint32     `json:"timeline"`
 	FromLSN  string     `json:"from_lsn"`
@@ -124,25 +127,25 @@ type Window struct {
 	Last     string     `json:"last_segment"`
 	Reached  bool       `json:"timeline_reached"` // it ends behind the point where the timeline begins
 	Backups  []string   `json:"backups"`
-	Gap      *Gap       `json:"gap"` // what ends it although WAL went on
+	Gap      *Gap       `json:"gap"` // what ends it, although there is later WAL
 
-	unread bool // its last segments could not be read, so where it ends is not known
+	unread bool // its last segments could not be read, so that its end is unknown
 }
 
-// A Standby is one that is fed from the archive.
+// A Standby is a server that reads WAL from the archive.
 type Standby struct {
 	ID            string    `json:"id"`
 	Host          string    `json:"host"`
 	DataDirectory string    `json:"data_directory"`
 	Restartpoint  string    `json:"restartpoint"`
 	Noted         time.Time `json:"noted"`
-	// Behind is how many segments the restartpoint is behind the end of the WAL; null if that is not known.
+	// Behind is how many segments the restartpoint is behind the end of the WAL; null if unknown.
 	Behind *int64 `json:"segments_behind"`
-	// Held is how many segments are kept for it that no backup needs; null if that is not known.
+	// Held is how many segments are kept only for it, and for no backup; null if unknown.
 	Held *int64 `json:"segments_held"`
 }
 
-// A Lease is held by a running backup, restore or drill.
+// A Lease belongs to a backup, restore or drill.
 type Lease struct {
 	ID      string    `json:"id"`
 	Kind    string    `json:"kind"`
@@ -153,31 +156,31 @@ type Lease struct {
 	Live    bool      `json:"live"` // its holder may still be at work
 }
 
-// Damaged is a segment that was archived with broken records, or was found damaged.
+// Damaged is a segment that was archived with broken records, or that verify has found damaged.
 type Damaged struct {
 	Segment string `json:"segment"`
 	LSN     string `json:"lsn"`
 	Reason  string `json:"reason"`
-	Found   bool   `json:"found_by_verify"` // it was whole when it was archived, or seemed so
+	Found   bool   `json:"found_by_verify"` // it seemed whole when it was archived
 }
 
-// A Fault is an object that cannot be read, or is not what it should be.
+// A Fault is an object that cannot be read, or is not of the expected form.
 type Fault struct {
 	Object string `json:"object"`
 	Error  string `json:"error"`
 }
 
-// Options say how much is asked.
+// Options describe what to query.
 type Options struct {
-	Ask      bool     // ask the server
-	Conninfo string   // how to reach it
+	Ask      bool     // query the server
+	Conninfo string   // how to connect to it
 	PGData   string   // its data directory, if that is on this host
-	Config   []string // what is wrong with the configuration, to be reported
+	Config   []string // faults of the configuration, to be reported
 }
 
-// Take takes stock of an archive, and asks its server. What cannot be read is part of the report; an error means that
-// there is none.
-func Take(ctx context.Context, a *archive.Archive, o Options) (*Report, error) {
+// Collect collects a report on an archive, and queries its server. Objects that cannot be read are part of the report.
+// An error means that there is no report.
+func Collect(ctx context.Context, a *archive.Archive, o Options) (*Report, error) {
 	inv, err := a.Inventory(ctx)
 	if err != nil {
 		return nil, err
@@ -203,13 +206,14 @@ func Take(ctx context.Context, a *archive.Archive, o Options) (*Report, error) {
 			r.ServerError, r.foreign = wal.ShortLSNs(err.Error()), errors.Is(err, errForeign)
 		}
 	}
-	r.takeProduction(inv)
+	r.findProduction(inv)
 	r.settleStreams()
 	return r, ctx.Err()
 }
 
-// takeProduction finds which timeline is the production server's, after that was asked, and what lies beside it.
-func (r *Report) takeProduction(inv *archive.Inventory) {
+// findProduction determines the production server's timeline, after that server was queried, and the branches beside
+// it.
+func (r *Report) findProduction(inv *archive.Inventory) {
 	p := inv.Production()
 	r.Production, r.ProductionSaid = uint32(p.Timeline), p.Said
 	for i, b := range inv.Backups {
@@ -315,7 +319,7 @@ func (r *Report) takeTimeline(inv *archive.Inventory, l *archive.Line) {
 	r.Timelines = append(r.Timelines, t)
 }
 
-// timed is of how many windows, the newest ones, the time of the last transaction is looked up in the WAL.
+// timed is the number of windows, the newest ones, for which the time of the last transaction is read from the WAL.
 const timed = 4
 
 func (r *Report) takeWindows(ctx context.Context, a *archive.Archive, inv *archive.Inventory) error {

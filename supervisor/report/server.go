@@ -14,12 +14,12 @@ import (
 	"walkeep/supervisor/pgserver"
 )
 
-// A Server is how the archive's server is doing, as it says itself.
+// A Server is the state of the archive's server, by its own answers.
 type Server struct {
 	Version          string     `json:"server_version"`
 	Standby          bool       `json:"in_recovery"`
 	Timeline         uint32     `json:"timeline"`
-	LSN              string     `json:"lsn"` // written, or on a standby replayed; empty if that is nothing yet
+	LSN              string     `json:"lsn"` // written, or on a standby replayed; empty if there is none yet
 	ArchiveMode      string     `json:"archive_mode"`
 	Archived         int64      `json:"archived_count"`
 	Failed           int64      `json:"failed_count"`
@@ -28,18 +28,18 @@ type Server struct {
 	LastFailed       string     `json:"last_failed"`
 	LastFailedTime   *time.Time `json:"last_failed_time"`
 	Failing          bool       `json:"failing"` // the last attempt to archive failed, and archive_mode is not off
-	// Lag is what the archive lacks of what the server has written; null on a standby, and where it is not known.
+	// Lag is the WAL that the server has written and the archive lacks; null on a standby, and if unknown.
 	Lag *Lag `json:"lag"`
-	// Replay is how far a standby has come; null on a primary.
+	// Replay is the state of a standby's replay; null on a primary.
 	Replay *Replay `json:"replay"`
-	// ArchiverProblem says why what the server archives does not come here; empty if nothing is known to be wrong.
+	// ArchiverProblem is why files that the server archives do not reach this archive; empty if no problem is known.
 	ArchiverProblem string `json:"archiver_problem"`
 	Slots           []Slot `json:"slots"` // replication slots
-	// Advice is what the server could be set to, where its WAL is streamed. Nothing is wrong without it, so check does not mind.
+	// Advice is a possible setting of the server, if its WAL is streamed. It is not a finding.
 	Advice string `json:"advice"`
-	// Awaited says that synchronous_standby_names names walkeep's streams and that none of them is connected.
+	// Awaited reports whether synchronous_standby_names names walkeep's streams and none of them is connected.
 	Awaited bool `json:"awaits_stream"`
-	// Ready is how many files wait to be archived; null if it is not known, or archive_mode is off.
+	// Ready is how many files wait to be archived; null if unknown, or if archive_mode is off.
 	Ready *int64 `json:"ready"`
 
 	succeeded string // that it is an old primary; empty if that is not known
@@ -49,16 +49,16 @@ type Server struct {
 type Lag struct {
 	Bytes    int64 `json:"bytes"`    // with those of the segment that is being written
 	Segments int64 `json:"segments"` // complete ones
-	// Seconds are those for which complete ones wait: since the oldest of them was first seen missing or, if that is longer,
-	// since the server archived its last one, or finished that oldest one later; 0 if none waits.
+	// Seconds is how long complete segments have waited: since the oldest of them was first seen missing or, if that
+	// is longer, since the server archived its last one, or finished that oldest one later; 0 if none waits.
 	Seconds float64 `json:"seconds"`
-	First   string  `json:"first"` // the oldest complete segment that is missing; empty if none is
+	First   string  `json:"first"` // the oldest missing complete segment; empty if there is none
 }
 
-// errForeign says that the server has nothing to do with the archive, which therefore holds nothing of it.
+// errForeign reports that the server belongs to another cluster, so that the archive has nothing of it.
 var errForeign = errors.New("the server is another cluster than the archive's")
 
-// askTimeout is how long the server has to answer.
+// askTimeout is how long the server may take to answer.
 const askTimeout = 10 * time.Second
 
 func ask(ctx context.Context, a *archive.Archive, inv *archive.Inventory, windows []Window, o Options) (*Server, error) {
@@ -88,7 +88,7 @@ func ask(ctx context.Context, a *archive.Archive, inv *archive.Inventory, window
 		Failing: info.ArchiveMode != "off" && stat.LastFailedTime.After(stat.LastArchivedTime),
 	}
 	if s.Standby {
-		if err := s.takeReplay(ctx, conn, info.Major, inv, windows); err != nil && !errors.Is(err, pgserver.ErrNoRecovery) {
+		if err := s.readReplay(ctx, conn, info.Major, inv, windows); err != nil && !errors.Is(err, pgserver.ErrNoRecovery) {
 			return nil, err
 		}
 	} else if err := s.takeLag(ctx, conn, a, inv, stat.LastArchivedTime); err != nil {
@@ -100,16 +100,16 @@ func ask(ctx context.Context, a *archive.Archive, inv *archive.Inventory, window
 		}
 	} else if at, err := wal.ParseLSN(s.LSN); err == nil {
 		inv.Server = &archive.Server{SystemID: inv.SystemID, Timeline: wal.Timeline(s.Timeline), LSN: at, Newest: inv.Newest()}
-		_ = a.NoteServer(ctx, *inv.Server) // an archive that can only be read is judged all the same
+		_ = a.NoteServer(ctx, *inv.Server) // a read-only archive is reported on, too
 	}
-	if err := s.takeSlots(ctx, conn, o); err != nil {
+	if err := s.readSlots(ctx, conn, o); err != nil {
 		return nil, err
 	}
-	if err := s.takeArchiver(ctx, conn, a, inv); err != nil {
+	if err := s.checkArchiver(ctx, conn, a, inv); err != nil {
 		return nil, err
 	}
-	if info.ArchiveMode != "off" { // else nothing waits for anybody
-		s.takeReady(ctx, conn, o.PGData)
+	if info.ArchiveMode != "off" { // otherwise no file waits
+		s.countReady(ctx, conn, o.PGData)
 	}
 	if slices.ContainsFunc(inv.Streams, func(one archive.Stream) bool { return !one.Ended }) {
 		if s.Advice, err = conn.ShutdownAdvice(ctx); err != nil {
@@ -137,7 +137,7 @@ func (s *Server) takeLag(ctx context.Context, conn *pgserver.Conn, a *archive.Ar
 	if err != nil {
 		return err
 	}
-	s.LSN = at.String() // 19 writes it otherwise
+	s.LSN = at.String() // 19 writes it in another form
 	n, err := wal.ParseName(file)
 	if err != nil {
 		return err
@@ -162,7 +162,7 @@ func (s *Server) takeLag(ctx context.Context, conn *pgserver.Conn, a *archive.Ar
 	if s.Lag.Segments > 0 {
 		if archived = waits(ctx, conn, first, archived); !archived.IsZero() {
 			if there, err := a.HasName(ctx, first); err == nil && there {
-				archived = time.Time{} // it has come since the archive was listed
+				archived = time.Time{} // it was archived after the listing
 			}
 		}
 	}
@@ -171,7 +171,8 @@ func (s *Server) takeLag(ctx context.Context, conn *pgserver.Conn, a *archive.Ar
 		return ctx.Err()
 	}
 	if s.Lag.Segments > 0 {
-		if !archived.IsZero() && archived.Before(since) || err != nil && !archived.IsZero() { // an archive that can only be read keeps no note
+		// A read-only archive keeps no note.
+		if !archived.IsZero() && archived.Before(since) || err != nil && !archived.IsZero() {
 			since = archived
 		}
 		s.Lag.Seconds = max(0, now.Sub(since).Seconds())
@@ -179,8 +180,9 @@ func (s *Server) takeLag(ctx context.Context, conn *pgserver.Conn, a *archive.Ar
 	return nil
 }
 
-// waits gives since when a segment can have waited at most, if the server archived its last one at this time: a server that
-// wrote little before has just finished it. Servers from 12 on know when that was, and tell those who may monitor them.
+// waits returns the earliest time since which a segment can have waited, if the server archived its last one at the
+// given time: a server that wrote little may have finished the segment only just now. From 12 on servers report when
+// that was to roles that may monitor them.
 func waits(ctx context.Context, conn *pgserver.Conn, segment wal.Name, archived time.Time) time.Time {
 	var ready time.Time
 	err := conn.QueryRow(ctx, `SELECT modification FROM pg_ls_archive_statusdir() WHERE name = $1`, segment.String()+".ready").Scan(&ready)
@@ -190,9 +192,9 @@ func waits(ctx context.Context, conn *pgserver.Conn, segment wal.Name, archived 
 	return archived
 }
 
-// takeReady counts the files that wait, in the data directory or by asking the server, which knows from 12 on and tells
-// those who may monitor it.
-func (s *Server) takeReady(ctx context.Context, conn *pgserver.Conn, pgData string) {
+// countReady counts the waiting files, in the data directory or by asking the server, which reports them from 12 on
+// to roles that may monitor it.
+func (s *Server) countReady(ctx context.Context, conn *pgserver.Conn, pgData string) {
 	if pgData != "" {
 		if ready, err := pgdata.Ready(filepath.Join(pgData, "pg_wal")); err == nil {
 			n := int64(len(ready))

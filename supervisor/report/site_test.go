@@ -23,7 +23,8 @@ import (
 
 const site = "../../testdata/site"
 
-// openSite opens the archive in testdata/site. Where there is none it is made, for ever: later versions must read it.
+// openSite opens the archive in testdata/site. It makes a missing one, which must then be kept: later versions must
+// read it.
 func openSite(t *testing.T) *archive.Archive {
 	t.Helper()
 	if _, err := os.Stat(site); errors.Is(err, fs.ErrNotExist) {
@@ -92,7 +93,7 @@ func makeSite(t *testing.T) {
 	must(os.RemoveAll(filepath.Join(site, "leases")))
 }
 
-// files are a backup's source: each holds its own name.
+// files are a backup's source: each contains its own name.
 type files struct {
 	at   time.Time
 	left []string

@@ -13,21 +13,21 @@ import (
 	"walkeep/supervisor/progress"
 )
 
-// A Slot is a replication slot of the server, and what it costs.
+// A Slot is a replication slot of the server, and the WAL that it keeps.
 type Slot struct {
 	Name      string `json:"name"`
 	Physical  bool   `json:"physical"`
 	Active    bool   `json:"active"`
 	Held      int64  `json:"held_bytes"`  // WAL that the server keeps for it
-	WALStatus string `json:"wal_status"`  // as pg_replication_slots says; empty before 13
-	Lost      bool   `json:"lost"`        // the server has given it up
-	Reason    string `json:"lost_reason"` // as far as the server says, from 17 on
-	// Room is how many more bytes there is room for on the file system of pg_wal; null if that is not known.
+	WALStatus string `json:"wal_status"`  // as in pg_replication_slots; empty before 13
+	Lost      bool   `json:"lost"`        // the server has invalidated it
+	Reason    string `json:"lost_reason"` // the server's reason, from 17 on
+	// Room is the free space on the file system of pg_wal, in bytes; null if unknown.
 	Room *int64 `json:"room_bytes"`
 }
 
-// takeSlots asks for the slots, and whether a commit waits for a stream that is not there.
-func (s *Server) takeSlots(ctx context.Context, conn *pgserver.Conn, o Options) error {
+// readSlots reads the slots, and whether a commit waits for a stream that is not connected.
+func (s *Server) readSlots(ctx context.Context, conn *pgserver.Conn, o Options) error {
 	slots, err := conn.Slots(ctx)
 	if err != nil {
 		return err
@@ -42,7 +42,7 @@ func (s *Server) takeSlots(ctx context.Context, conn *pgserver.Conn, o Options) 
 	if s.Replay != nil && s.Replay.Received != "" {
 		at = s.Replay.Received
 	}
-	now, _ := wal.ParseLSN(at) // 0 where it is not known
+	now, _ := wal.ParseLSN(at) // 0 if unknown
 	s.Slots = []Slot{}
 	for _, one := range slots {
 		if one.Temporary {
@@ -68,8 +68,8 @@ func (s *Server) takeSlots(ctx context.Context, conn *pgserver.Conn, o Options) 
 	return nil
 }
 
-// takeArchiver finds out whether what the server archives comes here.
-func (s *Server) takeArchiver(ctx context.Context, conn *pgserver.Conn, a *archive.Archive, inv *archive.Inventory) error {
+// checkArchiver determines whether files that the server archives reach this archive.
+func (s *Server) checkArchiver(ctx context.Context, conn *pgserver.Conn, a *archive.Archive, inv *archive.Inventory) error {
 	if s.ArchiveMode == "off" || s.Standby {
 		return nil
 	}
@@ -88,13 +88,13 @@ func (s *Server) takeArchiver(ctx context.Context, conn *pgserver.Conn, a *archi
 		return nil
 	}
 	if n, err := wal.ParseName(s.LastArchived); err == nil {
-		// It may have come after the archive was listed.
+		// It may have been archived after the listing.
 		if there, err := a.HasName(ctx, n); err == nil && !there {
-			s.ArchiverProblem = fmt.Sprintf("the server says that it has archived %s, and the archive does not have it: it archives by %s", n, by)
+			s.ArchiverProblem = fmt.Sprintf("the server has reported %s as archived, and the archive does not have it: it archives by %s", n, by)
 		}
 		return nil
 	}
-	// The statistics begin anew after a crash. What the archive holds has come nevertheless.
+	// The statistics are reset by a crash, although the archive has earlier files.
 	line := inv.Line(wal.Timeline(s.Timeline))
 	come := line != nil && len(line.Segments) > 0 && s.Lag != nil && s.Lag.Segments == 0
 	if !come && (library != "" || !strings.Contains(command, "archive-cmd")) {
@@ -129,7 +129,7 @@ func (f *findings) slots(l Limits) {
 	}
 }
 
-// hint says what to do about the slot of a stream that does not run.
+// hint returns what to do about the slot of a stream that does not run.
 func (s *Stream) hint() string {
 	if s == nil || s.Running {
 		return ""

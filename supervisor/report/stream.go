@@ -9,32 +9,32 @@ import (
 	"walkeep/supervisor/progress"
 )
 
-// A Stream is how the streaming of the segment that is being written goes, as it last said itself.
+// A Stream is the state of a stream of the segment that is being written, by the stream's own last note.
 type Stream struct {
 	Slot        string    `json:"slot"`
-	Host        string    `json:"host"` // on which it runs
+	Host        string    `json:"host"` // of the stream
 	Timeline    uint32    `json:"timeline"`
 	FlushedLSN  string    `json:"flushed_lsn"` // durable in the archive up to here
 	SentLSN     string    `json:"server_lsn"`  // the server had written up to here
 	Behind      int64     `json:"behind_bytes"`
-	Heard       time.Time `json:"heard"` // when the server was heard last
+	Heard       time.Time `json:"heard"` // when the server last answered
 	Synchronous bool      `json:"synchronous"`
-	Running     bool      `json:"running"` // it was not ended, and has heard its server just now
-	Ended       bool      `json:"ended"`   // it was ended in order
-	Trouble     string    `json:"trouble"` // what keeps it from doing its work; empty if nothing does
-	// Gone says why it is gone for good, and is missed by nobody: another stream has taken its place, or its slot does not
-	// exist any more. Empty if that is not so.
+	Running     bool      `json:"running"` // it was not ended, and its server has just answered
+	Ended       bool      `json:"ended"`   // it was ended by a command
+	Trouble     string    `json:"trouble"` // the stream's current problem; empty if there is none
+	// Gone is why the stream will not come back and needs no attention: another stream has replaced it, or its slot
+	// does not exist any more. Otherwise it is empty.
 	Gone string `json:"gone"`
 
-	// Skipped says which WAL was gone from the server before it was streamed, as long as the archive lacks it and no backup
-	// begins behind it.
+	// Skipped lists the WAL that the server had removed before it was streamed, as long as the archive lacks it and
+	// no backup begins behind it.
 	Skipped []string `json:"skipped"`
 
 	fromStandby bool
 }
 
-// silence is after how long a stream that has not heard its server counts as broken. The server is asked for a sign of
-// life every few seconds.
+// silence is the time after which a stream whose server does not answer counts as broken. The stream requests an
+// answer every few seconds.
 const silence = 30 * time.Second
 
 func (r *Report) takeStreams(inv *archive.Inventory) {
@@ -53,7 +53,7 @@ func (r *Report) takeStreams(inv *archive.Inventory) {
 	}
 }
 
-// settleStreams finds the streams that are gone for good. One archive is streamed into by one stream at a time.
+// settleStreams finds the streams that will not come back. Only one stream at a time can stream into an archive.
 func (r *Report) settleStreams() {
 	running := slices.IndexFunc(r.Streams, func(s Stream) bool { return s.Running })
 	for i := range r.Streams {
@@ -71,7 +71,7 @@ func (r *Report) settleStreams() {
 	}
 }
 
-// stream finds a stream by its slot; nil if there is none.
+// stream returns a stream by its slot; nil if there is none.
 func (r *Report) stream(slot string) *Stream {
 	for i := range r.Streams {
 		if r.Streams[i].Slot == slot {
@@ -81,7 +81,7 @@ func (r *Report) stream(slot string) *Stream {
 	return nil
 }
 
-// streams tells whether the server's WAL is streamed.
+// streams reports whether the server's WAL is streamed.
 func (r *Report) streams() bool {
 	for _, s := range r.Streams {
 		if s.Running {
@@ -105,14 +105,14 @@ func (f *findings) streams() {
 		case !s.Running && s.Synchronous && (f.r.Server == nil || f.r.Server.Standby || f.r.Server.Awaited):
 			f.add(Critical, "stream %s has not heard its server for %s, so commits that wait for it do not return%s", s.Slot, round(f.r.Time.Sub(s.Heard)), why)
 		case !s.Running:
-			f.add(Warning, "stream %s has not heard its server for %s%s (if it is gone for good, cleanup --forget-stream %s lets go of it)", s.Slot, round(f.r.Time.Sub(s.Heard)), why, s.Slot)
+			f.add(Warning, "stream %s has not heard its server for %s%s (if it will not come back, cleanup --forget-stream %s removes its note)", s.Slot, round(f.r.Time.Sub(s.Heard)), why, s.Slot)
 		case s.Trouble != "":
 			f.add(Warning, "stream %s is in trouble%s", s.Slot, why)
 		}
 	}
 }
 
-// text says it in a line.
+// text describes the stream in one line.
 func (s Stream) text() string {
 	state := "heard " + s.Heard.Format(second)
 	switch {

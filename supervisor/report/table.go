@@ -11,7 +11,7 @@ import (
 	"walkeep/supervisor/progress"
 )
 
-// A page is text for people. Its sections are separated by blank lines.
+// A page is text for people. Blank lines separate its sections.
 type page struct {
 	strings.Builder
 }
@@ -25,7 +25,7 @@ func (p *page) section(title string) {
 	p.line("%s", title)
 }
 
-// table aligns the columns of what fill writes, with tabs between them.
+// table aligns the columns of the rows that fill writes, with tabs between them.
 func (p *page) table(fill func(row func(columns ...any))) {
 	t := tabwriter.NewWriter(p, 0, 0, 2, ' ', 0)
 	fill(func(columns ...any) {
@@ -40,7 +40,7 @@ func (p *page) table(fill func(row func(columns ...any))) {
 	t.Flush()
 }
 
-// write ends the page. Spaces at the ends of lines, which aligning leaves, are not worth printing.
+// write writes the page, without the spaces at the ends of lines that aligning leaves.
 func (p *page) write(to io.Writer) error {
 	var b strings.Builder
 	for line := range strings.Lines(p.String()) {
@@ -52,7 +52,7 @@ func (p *page) write(to io.Writer) error {
 
 const minute, second = "2006-01-02 15:04", "2006-01-02 15:04:05 MST"
 
-// List writes what there is and what can be recovered, newest last.
+// List writes the contents of the archive and what can be recovered, the newest last.
 func (r *Report) List(to io.Writer) error {
 	var p page
 	p.section(fmt.Sprintf("CLUSTER %s, segments of %s, %s stored", r.SystemID, wal.SegmentSize(r.SegmentSize), progress.Bytes(r.StoredBytes)))
@@ -145,12 +145,12 @@ func count(n int, noun string) string {
 	return fmt.Sprintf("%d %ss", n, noun)
 }
 
-// listOthers are what is there only now and then.
+// listOthers writes the sections that are usually empty.
 func (r *Report) listOthers(p *page) {
 	if len(r.Unfinished) > 0 {
 		p.section("UNFINISHED BACKUPS")
 		for _, u := range r.Unfinished {
-			state := "nobody is at work on it"
+			state := "no process works on it"
 			if u.Running {
 				state = "running"
 			}
@@ -193,7 +193,7 @@ func (r *Report) listOthers(p *page) {
 	}
 }
 
-// text says what a standby needs.
+// text describes what a standby needs.
 func (s Standby) text() string {
 	far := ""
 	if s.Behind != nil {
@@ -202,7 +202,7 @@ func (s Standby) text() string {
 	return fmt.Sprintf("%s on %s needs WAL from %s on%s (%s)", s.DataDirectory, s.Host, s.Restartpoint, far, s.Noted.Format(second))
 }
 
-// Status writes all of it in short, with what is not well first.
+// Status writes a summary, with the findings first.
 func (r *Report) Status(to io.Writer, l Limits) error {
 	var p page
 	found := r.Findings(l)
