@@ -83,7 +83,7 @@ func (r *rig) missing(t *testing.T, id string) {
 	name := strings.TrimSuffix(filepath.Base(gone), ".zst")
 	for _, args := range [][]string{{"verify"}, {"verify", "--deep"}} {
 		r.fails(1, []string{
-			"damaged: backups/" + id + "/data-0001.tar.zst: ", "missing: " + name + ": missing, although WAL went on behind it",
+			"damaged: backups/" + id + "/data-0001.tar.zst: ", "missing: " + name + ": missing, although there is later WAL",
 			"missing: backups/" + id + "/: backup " + id + " cannot be restored: ", "3 problems found", "hint: ",
 		}, args...)
 	}

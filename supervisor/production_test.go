@@ -77,7 +77,7 @@ func TestProductionTimelineIsFollowed(t *testing.T) {
 	if out := r.run("cleanup", "--drop-timeline", "2"); !strings.Contains(out, "removed of timeline 2:") {
 		t.Errorf("cleanup --drop-timeline:\n%s", out)
 	}
-	r.fails(1, []string{"there is nothing of this timeline"}, "cleanup", "--drop-timeline", "2")
+	r.fails(1, []string{"the archive has nothing of this timeline"}, "cleanup", "--drop-timeline", "2")
 	if said := r.says("restore", "--target-dir", filepath.Join(r.dir, "after")); strings.Contains(said, "timeline 2") {
 		t.Errorf("restore after the timeline was dropped:\n%s", said)
 	}

@@ -66,7 +66,7 @@ func (s *source) Next() (backup.File, io.Reader, error) {
 	}
 }
 
-// begin begins the next archive. It returns a file for a tablespace's directory, of which the server only sends the
+// begin begins the next archive. It returns a file for a tablespace's directory, because the server only sends its
 // content, and for the server's manifest.
 func (s *source) begin() (f backup.File, r io.Reader, err error) {
 	a, err := s.s.Next()

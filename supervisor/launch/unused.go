@@ -52,8 +52,8 @@ func runsElsewhere(pid int, dir string) bool {
 	return err == nil && cwd != dir
 }
 
-// listens reports whether the server listens at its socket: somebody does, and the socket's lock file says that it is the
-// process of postmaster.pid. That holds also where the process cannot be seen, because it is another container's.
+// listens reports whether the server listens at its socket: a process accepts connections there, and the socket's lock
+// file names the process of postmaster.pid. It works even if the process is in another container, and cannot be seen.
 func listens(p pgdata.Postmaster) bool {
 	if !filepath.IsAbs(p.Host) || p.PID <= 0 {
 		return false

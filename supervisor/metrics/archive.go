@@ -44,14 +44,14 @@ func newSnapshots() *snapshots {
 		return prometheus.NewDesc("walkeep_"+name, help, labels, nil)
 	}
 	return &snapshots{
-		up:   d("archive_up", "Whether the archive could be read when it was last looked at."),
-		at:   d("archive_look_timestamp_seconds", "When the archive was last looked at."),
-		took: d("archive_look_duration_seconds", "How long that took."),
+		up:   d("archive_up", "Whether the archive could be read the last time."),
+		at:   d("archive_look_timestamp_seconds", "When the archive was last read."),
+		took: d("archive_look_duration_seconds", "How long reading the archive took."),
 
-		check: d("check_status", "What the command check says: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN."),
+		check: d("check_status", "Result of the command check: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN."),
 
 		backups:      d("backups", "Backups in the archive."),
-		restorable:   d("backups_restorable", "Backups that can be restored: all WAL that they need is there, and what is stored of them is whole as far as is known."),
+		restorable:   d("backups_restorable", "Backups that can be restored: the archive has all WAL that they need, and their objects are whole as far as is known."),
 		unfinished:   d("backups_unfinished", "Directories of backups without a manifest: being taken, or left over."),
 		lastEnd:      d("backup_last_end_timestamp_seconds", "When the newest backup that can be restored ended."),
 		lastDuration: d("backup_last_duration_seconds", "How long that backup took."),
@@ -65,28 +65,28 @@ func newSnapshots() *snapshots {
 		windowFrom:   d("window_begin_timestamp_seconds", "Earliest time to which the cluster can be recovered, in the newest window of a timeline.", "timeline"),
 		windowTo:     d("window_end_timestamp_seconds", "Time of the last transaction to which it can be recovered.", "timeline"),
 		windowBegin:  d("window_begin_lsn_bytes", "The same beginning as a position in the WAL.", "timeline"),
-		windowEnd:    d("window_end_lsn_bytes", "Up to where in the WAL it can be recovered.", "timeline"),
-		windowBroken: d("window_broken", "Whether the window is ended by a hole or by broken records, although WAL went on.", "timeline"),
+		windowEnd:    d("window_end_lsn_bytes", "Position in the WAL up to which it can be recovered.", "timeline"),
+		windowBroken: d("window_broken", "Whether a hole or broken records end the window, although there is later WAL.", "timeline"),
 
 		damaged: d("damaged_segments", "Segments that were archived with broken records."),
-		faults:  d("faults", "Objects of the archive that cannot be read, or are not what they should be."),
-		leases:  d("leases", "Running backups, restores and drills that hold something of the archive."),
+		faults:  d("faults", "Objects of the archive that cannot be read, or are not of the expected form."),
+		leases:  d("leases", "Leases of running backups, restores and drills."),
 
 		restartpoint: d("standby_restartpoint_segments", "How many segments the restartpoint of a standby is behind the end of the WAL.", "standby", "host"),
 
 		streamUp:      d("stream_up", "Whether the segment that is being written is streamed.", "slot", "host"),
 		streamBehind:  d("stream_behind_bytes", "WAL that the server had written and that was not durable in the archive.", "slot", "host"),
-		streamFlushed: d("stream_flushed_lsn_bytes", "Up to where what was streamed is durable in the archive.", "slot", "host"),
-		streamHeard:   d("stream_heard_timestamp_seconds", "When the streaming server was heard last.", "slot", "host"),
+		streamFlushed: d("stream_flushed_lsn_bytes", "Position up to which streamed WAL is durable in the archive.", "slot", "host"),
+		streamHeard:   d("stream_heard_timestamp_seconds", "When the streaming server last answered.", "slot", "host"),
 
 		paused:         d("standby_replay_paused", "Whether the server, which is a standby, has paused its replay."),
 		streaming:      d("standby_streaming", "Whether it streams from its primary."),
-		received:       d("standby_received_lsn_bytes", "Up to where it has received WAL by streaming."),
-		replayed:       d("standby_replayed_lsn_bytes", "Up to where it has replayed."),
+		received:       d("standby_received_lsn_bytes", "Position up to which it has received WAL by streaming."),
+		replayed:       d("standby_replayed_lsn_bytes", "Position up to which it has replayed."),
 		standbyBytes:   d("standby_lag_bytes", "WAL that the archive holds and the standby has not replayed."),
-		standbySeconds: d("standby_lag_seconds", "Time since the last transaction ended that it has replayed, while there is more to replay; else 0."),
+		standbySeconds: d("standby_lag_seconds", "Time since the end of the last transaction that it has replayed, while there is more to replay; else 0."),
 
-		serverUp:     d("server_up", "Whether the server could be asked."),
+		serverUp:     d("server_up", "Whether the server answered."),
 		archived:     d("archiver_archived_total", "Files that the server has archived."),
 		failed:       d("archiver_failed_total", "Attempts of the server to archive that failed."),
 		lastArchived: d("archiver_last_archived_timestamp_seconds", "When the server last archived a file."),

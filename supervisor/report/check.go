@@ -155,7 +155,7 @@ func (f *findings) windows() {
 	}
 	for _, b := range f.r.Branches {
 		if !f.r.ProductionSaid && b.further {
-			f.add(Warning, "timeline %d goes further, to %s, than timeline %d, the newest, and no server has said which one is production's", b.Timeline, b.EndLSN, tli)
+			f.add(Warning, "timeline %d goes further, to %s, than timeline %d, the newest, and no server has reported which one is production's", b.Timeline, b.EndLSN, tli)
 		}
 	}
 	for i, w := range on {
@@ -225,7 +225,7 @@ func (f *findings) server(l Limits) {
 		f.add(Critical, "the archive is %d segments behind, for %s", s.Lag.Segments, round(time.Duration(s.Lag.Seconds*float64(time.Second))))
 	}
 	if s.Lag != nil && s.Lag.Seconds <= l.Lag.Seconds() && s.Lag.Segments*f.r.SegmentSize > f.lagSize(l) {
-		f.add(Warning, "the archive is %d segments behind: it lacks %s and what follows, %s in all", s.Lag.Segments, s.Lag.First, progress.Bytes(s.Lag.Bytes))
+		f.add(Warning, "the archive is %d segments behind: it lacks all WAL from %s on, %s in all", s.Lag.Segments, s.Lag.First, progress.Bytes(s.Lag.Bytes))
 	}
 	if s.Ready != nil && *s.Ready > l.Ready {
 		f.add(Warning, "%d files wait to be archived, more than %d", *s.Ready, l.Ready)

@@ -56,7 +56,7 @@ func TestFindings(t *testing.T) {
 		{"a drill that failed", func(r *report.Report) { r.Backups[1].DrillError = "at read: x" }, report.Warning, "the last drill of backup two failed"},
 		{"no time has passed, but much is missing", func(r *report.Report) {
 			r.Server.Lag = &report.Lag{Bytes: 320 * mb, Segments: 20, First: "000000010000000000000009"}
-		}, report.Warning, "20 segments behind: it lacks 000000010000000000000009"},
+		}, report.Warning, "20 segments behind: it lacks all WAL from 000000010000000000000009"},
 		{"some are on their way", func(r *report.Report) { r.Server.Lag = &report.Lag{Bytes: 100 * mb, Segments: 6} }, report.OK, ""},
 		{"archived elsewhere", func(r *report.Report) { r.Server.ArchiverProblem = "the server has reported X as archived" }, report.Critical, "has reported X"},
 		{"archived elsewhere, beside a stream", func(r *report.Report) {

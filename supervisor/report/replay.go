@@ -155,7 +155,7 @@ func (r *Replay) rows(row func(...any)) {
 	if r == nil {
 		return
 	}
-	how := "not known whether it streams"
+	how := "unknown whether it streams"
 	if r.Streaming != nil {
 		how = map[bool]string{true: "streaming", false: "not streaming"}[*r.Streaming]
 	}

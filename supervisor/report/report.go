@@ -76,7 +76,7 @@ type Branch struct {
 	Timeline uint32 `json:"timeline"`
 	LeftLSN  string `json:"left_lsn"` // where it parts from that path
 	EndLSN   string `json:"end_lsn"`
-	Copy     bool   `json:"copy"` // it belongs to a copy or to another server; the production server was never on it
+	Copy     bool   `json:"copy"` // it does not lead to the production server's: it is that of a copy or of another server
 
 	further bool // it ends behind the production server's
 }
@@ -178,7 +178,7 @@ type Options struct {
 	Config   []string // faults of the configuration, to be reported
 }
 
-// Collect collects a report on an archive, and queries its server. Objects that cannot be read are part of the report.
+// Collect reads an archive, queries its server, and returns a report on both. Objects that cannot be read are part of the report.
 // An error means that there is no report.
 func Collect(ctx context.Context, a *archive.Archive, o Options) (*Report, error) {
 	inv, err := a.Inventory(ctx)

@@ -49,7 +49,7 @@ type chunkEdge struct {
 	chunk  int64
 }
 
-// A splitBlock is a block of which one part has been read.
+// A splitBlock is a block whose other part has not been read yet.
 type splitBlock struct{ block []byte }
 
 // extract writes all needed blocks of all files.
@@ -327,7 +327,7 @@ func (x *extraction) join(s chunkEdge, part []byte, at, size int) []byte {
 
 func (w *worker) verify(v *volume, it *entry, block int, plain []byte) error {
 	if xxh3.Hash128(plain).Bytes() != it.Hash(block) {
-		return fmt.Errorf("%s: %w: %q is not what was backed up, at byte %d", v.name, codec.ErrDamaged, it.Path, block*backup.BlockSize)
+		return fmt.Errorf("%s: %w: %q differs from the backed up file, at byte %d", v.name, codec.ErrDamaged, it.Path, block*backup.BlockSize)
 	}
 	return nil
 }

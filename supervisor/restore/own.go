@@ -56,7 +56,7 @@ func (r *restorer) listOwn() []string {
 	c := pgdata.Conf{Settings: map[string]string{"log_directory": "log"}}
 	for _, name := range []string{"postgresql.conf", pgconf.AutoConf} {
 		if err := c.Read(filepath.Join(r.Dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) && r.Keep {
-			r.Notice("compare it with what was backed up", fmt.Sprintf("the server's configuration was not read to its end, and files that it includes may not have been kept: %v", err))
+			r.Notice("compare it with the backup's configuration", fmt.Sprintf("the server's configuration was not read to its end, and files that it includes may not have been kept: %v", err))
 		}
 	}
 	for _, name := range ownSettings {

@@ -37,7 +37,7 @@ func (c Recovery) check() error {
 	return nil
 }
 
-// targetNames are the settings of which only one may have a value.
+// targetNames are settings; only one of them may have a value.
 var targetNames = []string{"recovery_target", "recovery_target_lsn", "recovery_target_name", "recovery_target_time", "recovery_target_xid"}
 
 // timeForm is unambiguous for all time zones and date styles of the server.

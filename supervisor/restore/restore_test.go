@@ -448,7 +448,7 @@ func TestTablespaces(t *testing.T) {
 // A data directory that was copied with its links leads to directories of the original server.
 func TestCopiedLinks(t *testing.T) {
 	if _, err := os.Stat("/proc/self/cwd"); err != nil {
-		t.Skip("this system does not tell where servers run")
+		t.Skip("this system does not show where servers run")
 	}
 	for _, link := range []string{"pg_wal", "pg_tblspc/16384"} {
 		t.Run(link, func(t *testing.T) {

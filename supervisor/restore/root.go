@@ -259,7 +259,7 @@ func (r *restorer) examineTablespaces(left *note) error {
 			to = ts.Location
 		}
 		if !filepath.IsAbs(to) || strings.ContainsAny(to, "\n\r") {
-			return fmt.Errorf("%q %w: an absolute path is wanted", to, ErrPlace)
+			return fmt.Errorf("%q %w: the path must be absolute", to, ErrPlace)
 		}
 		dir, err := resolve(to)
 		if err != nil {

@@ -153,7 +153,7 @@ func (it *entry) perm() fs.FileMode {
 	return 0o600
 }
 
-// adjust completes a file of which nothing has to be written.
+// adjust completes a file whose content is already right.
 func (r *restorer) adjust(it *entry) error {
 	root := it.root.handle
 	resize := it.old == nil || it.old.Size() != it.Size

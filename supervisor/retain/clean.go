@@ -297,7 +297,7 @@ func (c *cleaner) prune(ctx context.Context) error {
 	return c.a.Prune(ctx, dirs...)
 }
 
-// cleanWAL removes the WAL that nobody needs. It reads leases, standbys and backups again: whoever has come to need
+// cleanWAL removes the WAL that nobody needs. It reads leases, standbys and backups again: a command that needs
 // WAL meanwhile has a lease, or has left a backup when it gave the lease back. WAL that was archived since the first
 // inventory stays.
 func (c *cleaner) cleanWAL(ctx context.Context, inv *archive.Inventory, first *Decision) error {

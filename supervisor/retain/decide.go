@@ -207,7 +207,7 @@ func (j *judge) verdict(b *backup.Manifest, p Policy, keepAll string) []string {
 	switch {
 	case len(why) > 0 || j.isSound(b):
 	case j.doubtful[b.ID]:
-		why = append(why, "whether it can be restored is not known")
+		why = append(why, "walkeep cannot determine whether it can be restored")
 	case !j.newerKept(b):
 		why = append(why, j.unsound(b)+", but no newer one that can is kept")
 	}

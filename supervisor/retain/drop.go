@@ -18,7 +18,7 @@ var (
 	// ErrNeeded reports that somebody needs the timeline. It is final until the named user of the timeline is gone.
 	ErrNeeded = errors.New("is needed")
 	// ErrNoTimeline reports that the archive has no object of the timeline. It is final.
-	ErrNoTimeline = errors.New("there is nothing of this timeline in the archive")
+	ErrNoTimeline = errors.New("the archive has nothing of this timeline")
 )
 
 // A Dropped reports what was removed of a timeline.
@@ -26,7 +26,7 @@ type Dropped struct {
 	DryRun   bool         `json:"dry_run"`
 	Timeline wal.Timeline `json:"timeline"`
 	Removed  Sum          `json:"removed"`
-	// HistoryStays is the timeline because of which the history stays: PostgreSQL finds the newest timeline by
+	// HistoryStays is the timeline that makes the history stay: PostgreSQL finds the newest timeline by
 	// counting up to the first number without a history, so that it would miss this higher one. 0: the history was
 	// removed, too.
 	HistoryStays wal.Timeline `json:"history_stays_for,omitempty"`
@@ -82,7 +82,7 @@ func (c *cleaner) mayDrop(inv *archive.Inventory, tli wal.Timeline) error {
 		switch {
 		case l.Timeline == tli:
 		case l.HistoryErr != nil:
-			return needed("whether timeline %d comes from it is not known: %v", l.Timeline, l.HistoryErr)
+			return needed("timeline %d may come from it: its history cannot be read: %v", l.Timeline, l.HistoryErr)
 		case leads(l.History, tli):
 			return needed("timeline %d comes from it", l.Timeline)
 		}

@@ -220,7 +220,7 @@ func TestMissed(t *testing.T) {
 		"done":           {"1999-12-31 02:00:10", 0, []string{"01 02:00:00 x"}},
 		"done otherwise": {"1999-12-31 23:59:00", 0, []string{"01 02:00:00 x"}},
 		"in the future":  {"2000-01-03 00:00:00", 0, []string{"01 02:00:00 x"}},
-		"cannot tell":    {"", 1000, []string{"01 02:00:00 x"}},
+		"unknown":        {"", 1000, []string{"01 02:00:00 x"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -110,7 +110,7 @@ func (s *setup) makeRole(ctx context.Context) error {
 		if err := s.conn.Grant(ctx, s.Role, s.plan.grants); err != nil {
 			return err
 		}
-		s.say("done: gave the role %s what it lacked", s.Role)
+		s.say("done: gave the role %s the rights that it lacked", s.Role)
 	}
 	return nil
 }

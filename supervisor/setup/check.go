@@ -302,7 +302,7 @@ func (s *setup) checkRestart(ctx context.Context) error {
 		s.refuse("leave --restart out, and call "+cli.Line("systemctl", "restart", unit),
 			"the server belongs to the service manager, from which pg_ctl would take it away")
 	} else if _, err := launch.Bindir(ctx, s.Bindir, s.info.Major); err != nil {
-		s.refuse("say where PostgreSQL's programs are with --bindir, or restart the server by hand",
+		s.refuse("give the directory of PostgreSQL's programs with --bindir, or restart the server by hand",
 			"the server cannot be restarted: %v", err)
 	}
 	return nil

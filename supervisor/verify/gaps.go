@@ -59,9 +59,9 @@ func segment(inv *archive.Inventory, tli wal.Timeline, number uint64) wal.Name {
 
 func gapText(first, last wal.Name) string {
 	if first == last {
-		return "missing, although WAL went on behind it"
+		return "missing, although there is later WAL"
 	}
-	return fmt.Sprintf("missing up to %s, although WAL went on behind it", last)
+	return fmt.Sprintf("missing up to %s, although there is later WAL", last)
 }
 
 // sameLine reports whether a timeline's own history and that of a later one, which left it at the given position,

@@ -88,7 +88,7 @@ func (r *reader) object(ctx context.Context, o archive.Object) error {
 	sum := hash.Sum128().Bytes()
 	if again {
 		if sum != r.sum {
-			r.problem(Problem{Severity: Damage, Object: o.Name, Text: "it does not hold what " + r.last.Name + " holds", listed: true, segment: segmentOf(o)})
+			r.problem(Problem{Severity: Damage, Object: o.Name, Text: "its content is not that of " + r.last.Name, listed: true, segment: segmentOf(o)})
 		}
 		return nil
 	}

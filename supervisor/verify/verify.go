@@ -249,7 +249,7 @@ func (v *verifier) identity(ctx context.Context) error {
 	}
 	want, err := json.Marshal(v.inv.Identity)
 	if err == nil && string(content) != string(want)+"\n" {
-		v.problem(Problem{Severity: Damage, Object: name, Text: "it can be read, but is not what walkeep writes"})
+		v.problem(Problem{Severity: Damage, Object: name, Text: "it can be read, but was not written by walkeep"})
 	}
 	v.read(int64(len(content)))
 	return err

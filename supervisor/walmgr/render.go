@@ -19,10 +19,10 @@ func (im *importer) render() []byte {
 	if im.Primary {
 		role = "the primary's"
 	}
-	comment(&b, fmt.Sprintf("walkeep's configuration for %s host, made by `supervisor import-walmgr` from %s, section [%s]. docs/from-walmgr.md tells what became of walmgr's commands, parameters, files and habits.",
+	comment(&b, fmt.Sprintf("walkeep's configuration for %s host, made by `supervisor import-walmgr` from %s, section [%s]. docs/from-walmgr.md lists what replaces walmgr's commands, parameters, files and habits.",
 		role, im.o.File, im.main))
 	comment(&b, "Lines without # are walkeep's.")
-	heading(&b, "what walkeep takes over")
+	heading(&b, "kept as keys of walkeep")
 	for _, k := range im.keys {
 		b.WriteByte('\n')
 		for _, it := range k.from {
@@ -34,9 +34,9 @@ func (im *importer) render() []byte {
 	if len(im.keys) == 0 {
 		comment(&b, "Nothing.")
 	}
-	im.list(&b, "what walkeep does in another way", func(it *item) bool { return it.ours && isKnown(it) })
-	im.list(&b, "what walkeep does not know", func(it *item) bool { return it.ours && !isKnown(it) })
-	im.list(&b, "what was not walmgr's", func(it *item) bool { return !it.ours })
+	im.list(&b, "done in another way by walkeep", func(it *item) bool { return it.ours && isKnown(it) })
+	im.list(&b, "unknown to walkeep", func(it *item) bool { return it.ours && !isKnown(it) })
+	im.list(&b, "not walmgr's", func(it *item) bool { return !it.ours })
 	return b.Bytes()
 }
 
@@ -67,11 +67,11 @@ func (im *importer) instead(it *item) string {
 	why := im.why[it]
 	switch {
 	case !it.ours:
-		return "It is in a section that walmgr does not read, and walkeep does not know what this is."
+		return "It is in a section that walmgr does not read, and walkeep does not know this parameter."
 	case !ok:
-		return "walkeep does not know what this is. walmgr did not, either, unless another parameter referred to it."
+		return "walkeep does not know this parameter. walmgr did not use it, either, unless another parameter referred to it."
 	case im.countsElsewhere(it):
-		return "The one above counts."
+		return "The one above is used."
 	case it.err == nil && trim(it.value) == "":
 		return "It is empty, so there is nothing to do."
 	case it.err != nil:
@@ -104,7 +104,7 @@ func (im *importer) was(b *bytes.Buffer, it *item) {
 	value := strings.Join(lines, "\n#"+strings.Repeat(" ", 8))
 	fmt.Fprintf(b, "# walmgr: %s%s\n", where, strings.TrimRight(visible(it.name)+" = "+value, " "))
 	for _, line := range it.dropped {
-		comment(b, fmt.Sprintf("(It is in line %d as well, where it does not count: the last does, that of line %d.)", line, it.line))
+		comment(b, fmt.Sprintf("(It is in line %d as well, but the last one is used, that of line %d.)", line, it.line))
 	}
 }
 

@@ -74,15 +74,15 @@ func (im *importer) takeSpool() {
 		}
 	}
 	if found == "" {
-		im.warn("the file does not say by an absolute path where WAL was kept, so the result has no spool: add one")
+		im.warn("the file has no absolute path for walmgr's WAL, so the result has no spool: add one")
 		for _, it := range []*item{data, to, complete} {
 			if it != nil {
-				im.why[it] = "it names no directory by an absolute path; say where the archive is with spool = DIR"
+				im.why[it] = "it has no absolute path; set the archive's directory with spool = DIR"
 			}
 		}
 		return
 	}
-	note := "The archive: one directory for WAL and backups, beside walmgr's and not in it, because walmgr's cleanup deletes all that is there. It must exist: `supervisor setup` makes it."
+	note := "The archive: one directory for WAL and backups, beside walmgr's and not in it, because walmgr's cleanup deletes everything there. It must exist: `supervisor setup` makes it."
 	if im.Primary && host != "" {
 		note += " walmgr copied to " + host + " by ssh and rsync; archive-cmd writes to a directory. For the archive to survive this host, that directory must be on another one's disk: mount it, and keep the spool in a directory below the mount point. Or let `supervisor run` on " + host + " stream into a spool there."
 	}
@@ -133,7 +133,7 @@ func (im *importer) takeDir(name, parameter, note string) {
 // oldMajor matches a version before 10 in a path.
 var oldMajor = regexp.MustCompile(`\b[789]\.[0-9]\b`)
 
-const password = " A password belongs into the password file (~/.pgpass) of the user who runs walkeep, and is not copied here."
+const password = " Put a password into the password file (~/.pgpass) of the user who runs walkeep; it is not copied here."
 
 // takeStream converts syncdaemon's parameters. It ran on the primary if they are there.
 func (im *importer) takeStream() {
@@ -142,8 +142,8 @@ func (im *importer) takeStream() {
 		return
 	}
 	im.set("stream", "true", "As syncdaemon did: `supervisor run` streams the segment that is being written.", pid, xlog)
-	im.set("slot", "walkeep", "New: the server keeps WAL until it has been streamed. `setup` makes the slot; drop it when walkeep goes.")
-	im.set("synchronous", "false", "Commits do not wait. With true, and walkeep in synchronous_standby_names, none is lost with the primary.")
+	im.set("slot", "walkeep", "New: the server keeps WAL until it has been streamed. `setup` makes the slot; drop it if you remove walkeep.")
+	im.set("synchronous", "false", "Commits do not wait. With true, and walkeep in synchronous_standby_names, no confirmed commit is lost with the primary.")
 	if delay == nil {
 		return
 	}
@@ -152,7 +152,7 @@ func (im *importer) takeStream() {
 		im.refuse(delay, "flush-interval is a time above 0, in seconds here")
 		return
 	}
-	note := "What can be lost with the primary. Streaming costs little: without this line it is 50ms."
+	note := "The time of commits that can be lost with the primary. Streaming costs little: the default is 50ms."
 	interval := time.Minute
 	if seconds > interval.Seconds() {
 		note += " It is at most one minute."
@@ -165,7 +165,7 @@ func (im *importer) takeStream() {
 // takeStandby sets the keys for streaming replication.
 func (im *importer) takeStandby() {
 	if it := im.get("primary_conninfo"); it != nil {
-		im.set("primary-conninfo", it.value, "How the standby reaches its primary: `restore --standby` writes it into the server's settings, and `promote` looks there whether the primary is down."+password, it)
+		im.set("primary-conninfo", it.value, "How the standby reaches its primary: `restore --standby` writes it into the server's settings, and `promote` connects there to check that the primary is down."+password, it)
 	}
 }
 
@@ -181,9 +181,9 @@ func (im *importer) takeRetention() {
 		case err != nil || n < 0:
 			im.refuse(it, "keep-backups is a number of backups")
 		case n == 0:
-			im.set("keep-backups", "1", "walmgr's 0 kept one backup, and deleted WAL as it was replayed; walkeep's 0 would keep all. A single backup is little: think of 2. `supervisor cleanup`, or cleanup-schedule, applies it.", it)
+			im.set("keep-backups", "1", "walmgr's 0 kept one backup, and deleted WAL as it was replayed; walkeep's 0 would keep all. Consider 2: a single backup is little. `supervisor cleanup`, or cleanup-schedule, applies it.", it)
 		default:
-			im.set("keep-backups", strconv.FormatInt(n, 10), "`supervisor cleanup`, or cleanup-schedule, applies it, after a backup and never before one: there is no moment with one fewer.", it)
+			im.set("keep-backups", strconv.FormatInt(n, 10), "`supervisor cleanup`, or cleanup-schedule, applies it, after a backup and never before one, so that there is never one fewer.", it)
 		}
 	}
 	command := im.get("periodic_command")
@@ -203,13 +203,13 @@ func (im *importer) takeRetention() {
 		}
 	}
 	if schedule == "" {
-		im.refuse(command, "its interval is none that a cron expression can have; set backup-schedule and cleanup-schedule as you want them, and put what else it does into cron")
+		im.refuse(command, "a cron expression cannot have its interval; set backup-schedule and cleanup-schedule as you want them, and call the command's other tasks from cron")
 		return
 	}
 	if backs {
-		im.set("backup-schedule", schedule, "walmgr looked at its interval when a segment was archived; `supervisor run` looks at the clock. What else the command does belongs into cron.", command, interval)
+		im.set("backup-schedule", schedule, "walmgr looked at its interval when a segment was archived; `supervisor run` looks at the clock. Call the command's other tasks from cron.", command, interval)
 	}
-	im.set("cleanup-schedule", after, "walmgr deleted what had expired along with each backup.", command, interval)
+	im.set("cleanup-schedule", after, "walmgr deleted expired files along with each backup.", command, interval)
 }
 
 // cron returns the expression for an interval in seconds, and one for half an hour later if the interval is at least an

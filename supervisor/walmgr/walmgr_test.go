@@ -252,7 +252,7 @@ func TestNothingIsLost(t *testing.T) {
 					t.Errorf("[%s], %q: %s is not in the result", section, value, name)
 				}
 			}
-			if n := strings.Count(string(r.Text), "walkeep does not know what this is"); n != 1 {
+			if n := strings.Count(string(r.Text), "walkeep does not know this parameter"); n != 1 {
 				t.Errorf("[%s], %q: %d parameters are not known, want 1", section, value, n)
 			}
 		}
