@@ -197,14 +197,14 @@ func TestSyncSlotLost(t *testing.T) {
 		r.flushed(c)
 		r.settled()
 		sync.stop()
-		sync.start() // a stream that begins again still knows
+		sync.start() // a restarted stream still has the note
 		r.streaming(c)
 		r.flushed(c)
 		r.until("the note is a new one", func() bool { return !r.streamNote().Ended })
 		if got := r.streamNote().Skipped; len(got) != 1 || got[0].Timeline != 1 || got[0].From >= got[0].To {
 			t.Errorf("the note says that the stream has skipped %v", got)
 		}
-		const skipped = "was gone from the server before stream walkeep could have it"
+		const skipped = "before stream walkeep received it: take a new backup"
 		r.check(c, report.Critical, []string{"missing", skipped})
 		sync.stop()
 		if out := r.run("list"); !strings.Contains(out, "gap") && !strings.Contains(out, "missing") {

@@ -1,5 +1,5 @@
-// Package cmdtest runs walkeep's real commands in tests, as PostgreSQL would, and judges what they leave behind without
-// their code: it reads WAL records and expands stored objects by itself.
+// Package cmdtest runs walkeep's real commands in tests, as PostgreSQL would, and checks their results without
+// using their code: it has its own reader of WAL records, and expands stored objects itself.
 //
 // # Environment variables
 //

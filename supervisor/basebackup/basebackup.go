@@ -240,7 +240,7 @@ func (t *taker) receive(ctx context.Context, w *volume.Writer) (*backup.Manifest
 	}
 	switch {
 	case s.End.Timeline != s.Start.Timeline:
-		return nil, fmt.Errorf("the server went from timeline %d to %d meanwhile: take the backup again", s.Start.Timeline, s.End.Timeline)
+		return nil, fmt.Errorf("the server changed from timeline %d to %d during the backup: take the backup again", s.Start.Timeline, s.End.Timeline)
 	case len(files.label) == 0:
 		return nil, fmt.Errorf("the server has sent no %s", labelFile)
 	}

@@ -155,7 +155,7 @@ func (f *findings) windows() {
 	}
 	for _, b := range f.r.Branches {
 		if !f.r.ProductionSaid && b.further {
-			f.add(Warning, "timeline %d goes further, to %s, than timeline %d, the newest, and no server has reported which one is production's", b.Timeline, b.EndLSN, tli)
+			f.add(Warning, "timeline %d reaches %s, further than timeline %d, the newest, and no server has reported which one is production's", b.Timeline, b.EndLSN, tli)
 		}
 	}
 	for i, w := range on {

@@ -94,7 +94,7 @@ func (r *Report) streams() bool {
 func (f *findings) streams() {
 	for _, s := range f.r.Streams {
 		for _, skipped := range s.Skipped {
-			f.add(Warning, "%s was gone from the server before stream %s could have it: take a new backup", skipped, s.Slot)
+			f.add(Warning, "the server had removed %s before stream %s received it: take a new backup", skipped, s.Slot)
 		}
 		why := ""
 		if s.Trouble != "" {

@@ -32,7 +32,7 @@ type need struct {
 	by  holder
 }
 
-// hold determines the needed WAL.
+// hold records which WAL is needed, and why.
 func (d *Decision) hold(inv *archive.Inventory, j *judge) {
 	d.holds = make(map[wal.Timeline][]hold)
 	d.known = make(map[wal.Timeline]uint64)

@@ -107,7 +107,7 @@ func (s *setup) planUndo(ctx context.Context) (*undo, error) {
 	case onlyNote(s.Spool):
 		s.say("plan: remove the spool %s", s.Spool)
 	default:
-		s.say("plan: keep the spool %s, which holds an archive", s.Spool)
+		s.say("plan: keep the spool %s, which contains an archive", s.Spool)
 	}
 	s.say("plan: remove the note of the setup")
 	return u, nil

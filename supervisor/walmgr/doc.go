@@ -4,23 +4,24 @@
 //
 // walmgr read its files with Python 2's ConfigParser.SafeConfigParser, wrapped in skytools.Config, and so does this package:
 //
-//   - Sections are [walmgr] in SkyTools 3, [wal-master] and [wal-slave] before. A [DEFAULT] section holds for all others.
+//   - Sections are [walmgr] in SkyTools 3, [wal-master] and [wal-slave] before. A [DEFAULT] section applies to all others.
 //   - A parameter is `name = value` or `name : value`, whichever sign comes first, from the first column on. Names are
-//     in lower case, however they are written. Where one is given twice, the last counts.
+//     converted to lower case. If a name is given twice, the last value is used.
 //   - An indented line continues the value above it, even across empty lines.
-//   - Lines whose first character is # or ; are comments, and so are those that begin with the word REM. In the first line of
-//     a value ; begins a comment where a space is before it; # does not.
+//   - Lines whose first character is # or ; are comments, and so are those that begin with the word REM. In the first
+//     line of a value, ; after a space begins a comment; # does not.
 //   - The value "" is an empty one.
-//   - %(name)s is the value of another parameter, expanded in turn, at most ten deep; %% is a percent sign. SkyTools provides
-//     job_name, service_name, host_name, config_dir and config_file where the file has none such.
+//   - %(name)s is the value of another parameter, expanded in turn, at most ten deep; %% is a percent sign. SkyTools
+//     provides job_name, service_name, host_name, config_dir and config_file if the file does not set them.
 //   - The value of a file or directory may begin with ~ or ~user.
 //
-// A byte order mark and Windows' line ends are accepted. This package refuses what walmgr refused: a parameter before the first section,
-// an indented one after a section's header, a line that is none of these.
+// A byte order mark and Windows' line ends are accepted. This package refuses what walmgr refused: a parameter before
+// the first section, an indented line after a section's header, a line that is none of these.
 //
-// No library does all of it. go-flags' reader, which reads walkeep's own file, has neither expansion nor continuation lines
-// nor colons, and wants to know all names beforehand. ini.v1 has a Python mode, but takes quotation marks, backslashes and # out
-// of commands such as slave_start_cmd, leaves %% as it is, and does not report line numbers, which the messages contain.
+// No library does all of it. go-flags' reader, which reads walkeep's own file, has neither expansion nor continuation
+// lines nor colons, and must know all names beforehand. ini.v1 has a Python mode, but removes quotation marks,
+// backslashes and # from commands such as slave_start_cmd, does not convert %%, and does not report line numbers, which
+// the messages contain.
 //
 // # What it writes
 //
