@@ -136,7 +136,7 @@ func (t *taker) prepare(ctx context.Context) error {
 	}
 	var lease archive.Fault
 	if err := t.a.SweepBackups(ctx); errors.As(err, &lease) {
-		t.Notice("the files of earlier, failed backups stay, because of a lease that cannot be read:  " + lease.Error())
+		t.Notice("the files of earlier, failed backups stay, because of a lease that cannot be read: " + lease.Error())
 	} else if err != nil {
 		return err
 	}

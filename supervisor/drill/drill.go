@@ -50,7 +50,7 @@ type Step struct {
 	Err     error
 }
 
-// ErrFailed reports that a step has failed. It is final for this backup and target.
+// ErrFailed reports that a step has failed.
 var ErrFailed = errors.New("the drill has failed")
 
 // A drill is one call of Run.

@@ -90,20 +90,20 @@ func (r *restorer) reconcile(ctx context.Context) error {
 
 // eachRoot calls f with each existing root and the entries that belong to it, by their names.
 func (r *restorer) eachRoot(f func(p *rootDir, entries map[string]*entry) error) error {
-	byPlace := make(map[*rootDir]map[string]*entry)
+	byRoot := make(map[*rootDir]map[string]*entry)
 	for _, p := range r.roots {
-		byPlace[p] = make(map[string]*entry)
+		byRoot[p] = make(map[string]*entry)
 	}
 	for _, list := range [][]*entry{r.dirs, r.files} {
 		for _, it := range list {
-			byPlace[it.root][it.name] = it
+			byRoot[it.root][it.name] = it
 		}
 	}
 	for _, p := range r.roots {
 		if p.handle == nil {
 			continue
 		}
-		if err := f(p, byPlace[p]); err != nil {
+		if err := f(p, byRoot[p]); err != nil {
 			return err
 		}
 	}

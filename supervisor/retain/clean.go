@@ -37,7 +37,7 @@ var ErrNoStandby = errors.New("there is no note of this standby")
 var ErrNoStream = errors.New("there is no note of such a stream")
 
 // Clean removes what the archive does not need. The report lists what was removed, also before an error. A cleanup
-// may run concurrently with all other commands, and another cleanup.
+// may run while WAL is archived, and while backups, restores and drills run: it respects their leases.
 func Clean(ctx context.Context, a *archive.Archive, o Options) (*Report, error) {
 	if o.Live == nil {
 		o.Live = archive.Lease.Live
