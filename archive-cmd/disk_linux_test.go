@@ -1,7 +1,6 @@
 package main_test
 
 import (
-	"os"
 	"testing"
 
 	"walkeep/common/cmdtest"
@@ -15,11 +14,11 @@ func TestDiskFull(t *testing.T) {
 	rooms := map[string][]int64{"zstd": {0, 4096, 16384}, "none": {8192, 100_000, 1 << 20, 1<<20 + 12288}}
 	for _, ahead := range []int{0, 24} {
 		for codec, rooms := range rooms {
-			disk := cmdtest.SmallDisk(t, 10<<20)
 			for _, room := range rooms {
+				disk := cmdtest.SmallDisk(t, 10<<20)
 				b := newBench(t, disk, nil)
 				b.data = cmdtest.NewDataDir(t, cmdtest.FastDir(t), files.Only(names...))
-				ballast := cmdtest.FillDisk(t, disk, room)
+				free := cmdtest.FillDisk(t, disk, room)
 				r := b.ahead(t, ahead, names[0], "--codec", codec)
 				stored := b.spool.CheckWhole(t, files)
 				if _, there := stored[names[0]]; r.Code == 0 && !there {
@@ -30,17 +29,12 @@ func TestDiskFull(t *testing.T) {
 				if room == 0 && r.Code == 0 || codec == "none" && room < 1<<20 && r.Code == 0 {
 					t.Errorf("%s found room in %d bytes", names[0], room)
 				}
-				if err := os.Remove(ballast); err != nil {
-					t.Fatal(err)
-				}
+				free()
 				for range 2 {
 					b.ahead(t, 24, names[0], "--codec", codec).Expect(t, 0)
 				}
 				b.ahead(t, 24, names[1], "--codec", codec).Expect(t, 0)
 				b.spool.Check(t, files.Only(names...))
-				if err := os.RemoveAll(string(b.spool)); err != nil {
-					t.Fatal(err)
-				}
 			}
 		}
 	}

@@ -13,10 +13,10 @@ func TestDiskFull(t *testing.T) {
 	files := cmdtest.WAL(t, "15")
 	name := files.Segments()[0]
 	h := newHost(t, files)
-	disk := cmdtest.SmallDisk(t, 4<<20)
-	h.data = cmdtest.NewDataDir(t, disk, nil)
 	for _, room := range []int64{0, 4096, 100_000, 1<<20 - 4096} {
-		ballast := cmdtest.FillDisk(t, disk, room)
+		disk := cmdtest.SmallDisk(t, 4<<20)
+		h.data = cmdtest.NewDataDir(t, disk, nil)
+		free := cmdtest.FillDisk(t, disk, room)
 		for range 3 {
 			cmdtest.Run(t, h.call(name)).Expect(t, 126, "no space left on device")
 			left, err := os.ReadDir(h.data.Path("pg_wal"))
@@ -27,12 +27,7 @@ func TestDiskFull(t *testing.T) {
 		if room == 0 {
 			cmdtest.Run(t, h.call("00000002.history")).Expect(t, 126, "no space left on device")
 		}
-		if err := os.Remove(ballast); err != nil {
-			t.Fatal(err)
-		}
+		free()
 		h.deliver(t, name, files[name])
-		if err := os.Remove(h.data.Path(target)); err != nil {
-			t.Fatal(err)
-		}
 	}
 }

@@ -283,7 +283,7 @@ func TestSyncDiskFull(t *testing.T) {
 	c := r.start("primary", r.keepAll(map[string]string{"archive_mode": "off"}))
 	sync := r.sync(c)
 	r.flushed(c)
-	ballast := cmdtest.FillDisk(t, disk, 1200<<10)
+	free := cmdtest.FillDisk(t, disk, 1200<<10)
 	r.write(c, 4, 500_000)
 	sync.says("no space left on device")
 	time.Sleep(2 * time.Second)
@@ -295,7 +295,7 @@ func TestSyncDiskFull(t *testing.T) {
 	if n := strings.Count(sync.said(), "the stream has ended"); n > 5 {
 		t.Errorf("it says %d times that the disk is full:\n%s", n, sync.said())
 	}
-	r.must(os.Remove(ballast))
+	free()
 	end := r.flushed(c)
 	r.settled()
 	sync.stop()

@@ -30,8 +30,11 @@ func SmallDisk(t testing.TB, bytes int) string {
 	return dir
 }
 
-// FillDisk leaves no more than leave bytes free on the disk of dir, and returns the file that fills the rest.
-func FillDisk(t testing.TB, dir string, leave int64) string {
+// FillDisk leaves no more than leave bytes free on the disk of dir. The function that it returns frees the rest at once.
+//
+// The test must not have removed a file from the disk before. A process that a parallel test starts has copies of all open
+// files until it executes its program. So the space of a removed file can become free later, after FillDisk has measured.
+func FillDisk(t testing.TB, dir string, leave int64) (free func()) {
 	t.Helper()
 	var st syscall.Statfs_t
 	if err := syscall.Statfs(dir, &st); err != nil {
@@ -43,5 +46,10 @@ func FillDisk(t testing.TB, dir string, leave int64) string {
 			t.Fatal(err)
 		}
 	}
-	return ballast
+	return func() {
+		t.Helper()
+		if err := os.Truncate(ballast, 0); err != nil { // unlike a removal, it frees the space of an open file
+			t.Fatal(err)
+		}
+	}
 }

@@ -29,8 +29,8 @@ func TestSpace(t *testing.T) {
 	}
 
 	o = r.options(onDisk(32 << 20))
-	ballast := ""
-	o.Begin = func(string, int64) { ballast = cmdtest.FillDisk(t, filepath.Dir(o.Dir), 1<<20) }
+	var free func()
+	o.Begin = func(string, int64) { free = cmdtest.FillDisk(t, filepath.Dir(o.Dir), 1<<20) }
 	r.fails(syscall.ENOSPC, o)
 	r.cannotStart(o.Dir)
 	o.Begin, o.Delta = nil, true
@@ -38,7 +38,7 @@ func TestSpace(t *testing.T) {
 	if errors.Is(err, syscall.ENOSPC) {
 		t.Error("the full disk is noticed only when it is written to")
 	}
-	r.must(os.Remove(ballast))
+	free()
 	r.run(o)
 	r.check(o.Dir, files)
 }
