@@ -9,23 +9,23 @@
 //	archive-cmd             archive cli codec config durable pgdata storage storage/local wal
 //	restore-cmd             archive cli config durable pgdata storage storage/local wal | cenkalti/backoff
 //	supervisor              * supervisor/*
-//	supervisor/basebackup   archive backup backup/volume codec storage wal supervisor/pgserver supervisor/replication
-//	supervisor/drill        archive backup durable host storage wal supervisor/launch supervisor/pgconf supervisor/pgserver supervisor/restore
+//	supervisor/basebackup   archive backup backup/volume cli codec storage wal supervisor/pgserver supervisor/replication
+//	supervisor/drill        archive backup cli durable host storage wal supervisor/launch supervisor/pgconf supervisor/pgserver supervisor/restore
 //	supervisor/launch       archive cli host pgdata wal supervisor/pgconf supervisor/pgserver
 //	supervisor/pgconf       cli pgdata
-//	supervisor/pgserver     conninfo pgdata wal | jackc/pgx
+//	supervisor/pgserver     cli conninfo pgdata wal | jackc/pgx
 //	supervisor/metrics      wal supervisor/report | prometheus/client_golang
 //	supervisor/progress     | schollz/progressbar x/term
-//	supervisor/promote      archive cli codec pgdata storage wal supervisor/pgserver supervisor/spool
-//	supervisor/receive      archive durable storage wal supervisor/pgserver supervisor/replication supervisor/spool | cenkalti/backoff
+//	supervisor/promote      archive cli codec pgdata storage wal supervisor/pgserver supervisor/spool | x/sys
+//	supervisor/receive      archive cli durable storage wal supervisor/pgserver supervisor/replication supervisor/spool | cenkalti/backoff
 //	supervisor/replication  wal supervisor/pgserver | jackc/pgx
 //	supervisor/replication/replicationtest  wal supervisor/replication | jackc/pgx
 //	supervisor/report       archive backup durable pgdata wal supervisor/pgserver supervisor/progress
 //	supervisor/restore      account archive backup cli codec durable pgdata storage wal supervisor/launch supervisor/pgconf supervisor/pgserver | x/sync x/sys zeebo/xxh3
-//	supervisor/retain       archive backup storage wal
+//	supervisor/retain       archive backup cli storage wal
 //	supervisor/service      cli | kardianos/service cenkalti/backoff robfig/cron x/sys
 //	supervisor/setup        account archive cli config conninfo durable pgdata storage storage/local wal supervisor/launch supervisor/pgconf supervisor/pgserver | x/sys
-//	supervisor/spool        account archive durable host storage storage/local wal
+//	supervisor/spool        account archive cli durable host storage storage/local wal
 //	supervisor/verify       archive backup codec storage wal | x/sync zeebo/xxh3
 //	supervisor/walmgr       cli conninfo
 //	common/account          | x/sys

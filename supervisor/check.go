@@ -35,20 +35,20 @@ func checkCommand() command {
 		Subcommand: config.Subcommand{
 			Name: "check", Short: "say whether all is well, as a monitoring plugin", About: aboutCheck, Options: &o, Tolerant: true,
 		},
-		run: func(ctx context.Context, e *env) error {
+		run: func(ctx context.Context, call *invocation) error {
 			if err := o.validate(); err != nil {
 				return cli.Fail(exitUnknown, err, "")
 			}
-			return check(ctx, e, o.report())
+			return check(ctx, call, o.report())
 		},
 	}
 }
 
-func check(ctx context.Context, e *env, l report.Limits) error {
-	a, err := e.open()
+func check(ctx context.Context, call *invocation, l report.Limits) error {
+	a, err := call.open()
 	var r *report.Report
 	if err == nil {
-		r, err = report.Collect(ctx, a, report.Options{Ask: e.serverNamed(), Conninfo: e.Conninfo, PGData: e.PGData, Config: config.Problems(e.File)})
+		r, err = report.Collect(ctx, a, report.Options{Ask: call.serverNamed(), Conninfo: call.Conninfo, PGData: call.PGData, Config: config.Problems(call.File)})
 	}
 	state, line := report.Unknown, ""
 	switch {
@@ -60,7 +60,7 @@ func check(ctx context.Context, e *env, l report.Limits) error {
 	default:
 		line, state = r.Check(l)
 	}
-	if _, err := fmt.Fprintln(e.out, line); err != nil {
+	if _, err := fmt.Fprintln(call.out, line); err != nil {
 		return cli.Fail(exitUnknown, err, "")
 	}
 	if state == report.OK {
@@ -79,8 +79,8 @@ func usageCode(command string, args []string) int {
 }
 
 // serverNamed tells whether someone said where the server is.
-func (e *env) serverNamed() bool {
-	if e.Conninfo != "" || e.PGData != "" {
+func (call *invocation) serverNamed() bool {
+	if call.Conninfo != "" || call.PGData != "" {
 		return true
 	}
 	for _, name := range []string{"PGHOST", "PGHOSTADDR", "PGPORT", "PGSERVICE", "PGDATABASE"} {

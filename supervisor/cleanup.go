@@ -44,43 +44,40 @@ func cleanupCommand() command {
 			Name: "cleanup", Aliases: []string{"xpurgewals"}, Short: "remove what the retention rules do not keep", About: aboutCleanup,
 			Options: &o, Parts: func(c *config.Config) []any { return []any{&c.Retention} },
 		},
-		run: func(ctx context.Context, e *env) error { return cleanup(ctx, e, o) },
+		run: func(ctx context.Context, call *invocation) error { return cleanup(ctx, call, o) },
 	}
 }
 
-func cleanup(ctx context.Context, e *env, o cleanupOptions) error {
-	a, err := e.open()
+func cleanup(ctx context.Context, call *invocation, o cleanupOptions) error {
+	a, err := call.open()
 	if err != nil {
 		return err
 	}
 	options := retain.Options{
-		Policy: retain.Policy{Backups: e.KeepBackups, Days: e.KeepDays}, Now: time.Now(), DryRun: o.DryRun, Forget: o.Forget, ForgetStream: o.Stream,
+		Policy: retain.Policy{Backups: call.KeepBackups, Days: call.KeepDays}, Now: time.Now(), DryRun: o.DryRun, Forget: o.Forget, ForgetStream: o.Stream,
 	}
-	if e.Verbose && !o.JSON {
-		options.Removed = func(object string, bytes int64) { fmt.Fprintf(e.out, "%s %s\n", removes(o.DryRun), object) }
+	if call.Verbose && !o.JSON {
+		options.Removed = func(object string, bytes int64) { fmt.Fprintf(call.out, "%s %s\n", removes(o.DryRun), object) }
 	}
 	if o.Drop != nil {
-		return e.dropTimeline(ctx, a, wal.Timeline(*o.Drop), o, options)
+		return call.dropTimeline(ctx, a, wal.Timeline(*o.Drop), o, options)
 	}
 	r, err := retain.Clean(ctx, a, options)
-	if errors.Is(err, retain.ErrNoStandby) {
-		return cli.Fail(exitUsage, err, cli.Call("status")+" lists the standbys that are known")
-	}
-	if errors.Is(err, retain.ErrNoStream) {
-		return cli.Fail(exitUsage, err, cli.Call("status")+" lists the streams that are known")
+	if errors.Is(err, retain.ErrNoStandby) || errors.Is(err, retain.ErrNoStream) {
+		return cli.Fail(exitUsage, err, "")
 	}
 	for _, f := range r.Faults {
-		e.msg.Warn("", "%v", f)
+		call.msg.Warn("", "%v", f)
 	}
 	if r.Clock != "" {
-		e.msg.Warn("see whether the clock is right, and whether backups are taken", "%s", r.Clock)
+		call.msg.Warn("see whether the clock is right, and whether backups are taken", "%s", r.Clock)
 	}
 	if o.JSON {
-		if printed := printJSON(e, r); printed != nil {
+		if printed := printJSON(call, r); printed != nil {
 			return printed
 		}
 	} else if failed := err != nil || r.Blocked; !failed || r.Total.Objects > 0 {
-		printCleanup(e, r)
+		printCleanup(call, r)
 	}
 	switch {
 	case err != nil:
@@ -93,7 +90,7 @@ func cleanup(ctx context.Context, e *env, o cleanupOptions) error {
 }
 
 // dropTimeline removes a timeline.
-func (e *env) dropTimeline(ctx context.Context, a *archive.Archive, tli wal.Timeline, o cleanupOptions, options retain.Options) error {
+func (call *invocation) dropTimeline(ctx context.Context, a *archive.Archive, tli wal.Timeline, o cleanupOptions, options retain.Options) error {
 	if tli == 0 {
 		return usage(errors.New("--drop-timeline: timelines are counted from 1"))
 	}
@@ -104,39 +101,35 @@ func (e *env) dropTimeline(ctx context.Context, a *archive.Archive, tli wal.Time
 	if err != nil {
 		return err
 	}
-	if e.serverNamed() {
-		e.askServer(ctx, a, inv, e.Conninfo)
+	if call.serverNamed() {
+		call.askServer(ctx, a, inv, call.Conninfo)
 	}
 	d, err := retain.Drop(ctx, a, tli, options)
-	switch {
-	case errors.Is(err, retain.ErrNoTimeline):
-		return cli.Fail(exitFailed, err, cli.Call("list")+" shows the timelines that are there")
-	case errors.Is(err, retain.ErrNeeded):
-		return cli.Fail(exitFailed, err, "nothing was removed; where the production server has not said which timeline it is on, name it with --conninfo; "+
-			cli.Call("list")+" and "+cli.Call("status")+" show timelines, backups, standbys and streams")
+	if errors.Is(err, retain.ErrNoTimeline) || errors.Is(err, retain.ErrNeeded) {
+		return err
 	}
 	if o.JSON {
-		if printed := printJSON(e, d); printed != nil {
+		if printed := printJSON(call, d); printed != nil {
 			return printed
 		}
 	} else if err == nil || d.Removed.Objects > 0 {
-		fmt.Fprintf(e.out, "%s of timeline %d: %s\n", removes(o.DryRun), d.Timeline, amount(d.Removed))
+		fmt.Fprintf(call.out, "%s of timeline %d: %s\n", removes(o.DryRun), d.Timeline, amount(d.Removed))
 	}
 	if err != nil {
 		return cli.Fail(exitFailed, fmt.Errorf("drop timeline %d: %w", tli, err), "repeat the command: it completes what was begun")
 	}
 	if d.HistoryStays != 0 {
-		e.msg.Warn("", "its history stays while timeline %d is there: PostgreSQL finds the newest timeline by counting up to the first without a history", d.HistoryStays)
+		call.msg.Warn("", "its history stays while timeline %d is there: PostgreSQL finds the newest timeline by counting up to the first without a history", d.HistoryStays)
 	}
 	if d.Next != 0 {
-		e.msg.Warn(cli.Call("cleanup", "--drop-timeline", fmt.Sprint(uint32(d.Next)))+" removes that, too, where it was dropped before",
+		call.msg.Warn(cli.Call("cleanup", "--drop-timeline", fmt.Sprint(uint32(d.Next)))+" removes that, too, where it was dropped before",
 			"timeline %d, of which there is nothing but the history, is the newest now", d.Next)
 	}
 	return nil
 }
 
-func printJSON(e *env, v any) error {
-	out := json.NewEncoder(e.out)
+func printJSON(call *invocation, v any) error {
+	out := json.NewEncoder(call.out)
 	out.SetIndent("", "  ")
 	return out.Encode(v)
 }
@@ -148,10 +141,10 @@ func removes(dryRun bool) string {
 	return "removed"
 }
 
-func printCleanup(e *env, r *retain.Report) {
-	say := func(format string, args ...any) { fmt.Fprintf(e.out, format+"\n", args...) }
+func printCleanup(call *invocation, r *retain.Report) {
+	say := func(format string, args ...any) { fmt.Fprintf(call.out, format+"\n", args...) }
 	verb := removes(r.DryRun)
-	if !e.Quiet {
+	if !call.Quiet {
 		for _, b := range r.Keep {
 			say("keep backup %s: %s", b.ID, b.Why)
 		}
@@ -184,7 +177,7 @@ func printCleanup(e *env, r *retain.Report) {
 		if h.Kind == "standby" {
 			hint = "if it is gone for good, " + cli.Call("cleanup", "--forget-standby", h.ID) + " lets go of it"
 		}
-		e.msg.Warn(hint, "%s holds %d segments that the kept backups do not need", h.Text, h.Segments)
+		call.msg.Warn(hint, "%s holds %d segments that the kept backups do not need", h.Text, h.Segments)
 	}
 }
 

@@ -51,7 +51,7 @@ func drillCommand() command {
 			Name: "drill", Short: "try whether a backup can be recovered", About: aboutDrill, Options: &o,
 			Parts: func(c *config.Config) []any { return []any{&c.Effort} },
 		},
-		run: func(ctx context.Context, e *env) error { return runDrill(ctx, e, &o) },
+		run: func(ctx context.Context, call *invocation) error { return runDrill(ctx, call, &o) },
 	}
 }
 
@@ -77,71 +77,71 @@ type drillStep struct {
 	Error   string  `json:"error,omitempty"`
 }
 
-func runDrill(ctx context.Context, e *env, o *drillOptions) (err error) {
+func runDrill(ctx context.Context, call *invocation, o *drillOptions) (err error) {
 	if err := o.check(); err != nil {
 		return cli.Fail(exitUsage, err, "")
 	}
 	parent := o.Dir
 	if parent == "" {
-		parent = e.DrillDir
+		parent = call.DrillDir
 	}
 	if parent == "" {
 		home, _ := os.UserHomeDir()
 		var private bool
 		if parent, private = drill.Place(home); !private {
-			e.msg.Warn("name a directory of the server's user with drill-dir or --drill-dir", "the cluster is restored below %s, which all users share", parent)
+			call.msg.Warn("name a directory of the server's user with drill-dir or --drill-dir", "the cluster is restored below %s, which all users share", parent)
 		}
 	}
-	spool, err := filepath.Abs(e.Spool)
+	spool, err := filepath.Abs(call.Spool)
 	if err != nil {
 		return err
 	}
-	r := restore.Options{Jobs: e.jobs(), Avoid: []string{spool}, Recovery: restore.Recovery{Command: o.RestoreCommand}}
-	r.Notice = func(hint, message string) { e.msg.Warn(hint, "%s", message) }
+	r := restore.Options{Jobs: call.jobs(), Avoid: []string{spool}, Recovery: restore.Recovery{Command: o.RestoreCommand}}
+	r.Notice = func(hint, message string) { call.msg.Warn(hint, "%s", message) }
 	if parent, err = filepath.Abs(parent); err != nil {
 		return err
 	}
 	if r.Recovery.Command == "" {
-		if r.Recovery.Command, err = e.restoreCommand(spool); err != nil {
+		if r.Recovery.Command, err = call.restoreCommand(spool); err != nil {
 			return cli.Fail(exitUsage, err, "")
 		}
 	}
-	a, err := e.open()
+	a, err := call.open()
 	if err != nil {
 		return err
 	}
-	p, err := e.plan(ctx, a, "drill", &o.targetOptions, o.Args.Backup, func(inv *archive.Inventory) { e.askProduction(ctx, a, inv) })
+	p, err := call.plan(ctx, a, "drill", &o.targetOptions, o.Args.Backup, func(inv *archive.Inventory) { call.askProduction(ctx, a, inv) })
 	if err != nil {
 		return explainRestore(err)
 	}
 	defer func() { err = errors.Join(err, p.held.Release()) }()
-	e.warnPassed(p)
+	call.warnPassed(p)
 	r.Plan = p.plan
-	if r.Changes, err = e.changes(ctx, a, p); err != nil {
+	if r.Changes, err = call.changes(ctx, a, p); err != nil {
 		return explainRestore(err)
 	}
-	e.warnDropped(p.plan, r.Changes)
-	bar := e.showDrill(&r)
+	call.warnDropped(p.plan, r.Changes)
+	bar := call.showDrill(&r)
 	begun := time.Now()
 	steps, failed := drill.Run(ctx, a.Backend(), p.inv, drill.Options{
-		Restore: r, Parent: parent, Bindir: e.Bindir, Conninfo: e.Conninfo, Replayed: bar.replayed,
+		Restore: r, Parent: parent, Bindir: call.Bindir, Conninfo: call.Conninfo, Replayed: bar.replayed,
 		Step: func(s drill.Step) {
 			bar.done()
 			if !o.JSON {
-				fmt.Fprintln(e.out, describeStep(s))
+				fmt.Fprintln(call.out, describeStep(s))
 			}
 		},
 	})
 	bar.done()
-	e.noteDrill(ctx, a, p.plan.Backup.ID, failed)
-	if err := e.reportDrill(o, r, steps, time.Since(begun), failed); err != nil {
+	call.noteDrill(ctx, a, p.plan.Backup.ID, failed)
+	if err := call.reportDrill(o, r, steps, time.Since(begun), failed); err != nil {
 		return err
 	}
 	return explainDrill(failed)
 }
 
 // noteDrill has the archive know how a drill went. What lies with this host says nothing about the backup.
-func (e *env) noteDrill(ctx context.Context, a *archive.Archive, id string, failed error) {
+func (call *invocation) noteDrill(ctx context.Context, a *archive.Archive, id string, failed error) {
 	d := archive.Drilled{At: time.Now().UTC().Truncate(time.Second), OK: failed == nil}
 	if failed != nil {
 		here := slices.ContainsFunc([]error{launch.ErrRoot, restore.ErrSpace, restore.ErrOwner, restore.ErrPlace}, func(e error) bool { return errors.Is(failed, e) })
@@ -151,20 +151,20 @@ func (e *env) noteDrill(ctx context.Context, a *archive.Archive, id string, fail
 		d.Error, d.Damaged = strings.TrimPrefix(wal.ShortLSNs(failed.Error()), drill.ErrFailed.Error()+" "), errors.Is(failed, archive.ErrDamaged)
 	}
 	if err := a.NoteDrill(ctx, id, d); err != nil {
-		e.msg.Warn("", "the archive does not learn of this drill: %v", err)
+		call.msg.Warn("", "the archive does not learn of this drill: %v", err)
 	}
 }
 
 // A drillBar shows how far the step of a drill is.
 type drillBar struct {
-	e   *env
-	bar *progress.Bar
-	at  wal.LSN
+	call *invocation
+	bar  *progress.Bar
+	at   wal.LSN
 }
 
 // showDrill shows the progress of the restore, and later of the replay.
-func (e *env) showDrill(r *restore.Options) *drillBar {
-	d := &drillBar{e: e, at: r.Plan.Backup.Start}
+func (call *invocation) showDrill(r *restore.Options) *drillBar {
+	d := &drillBar{call: call, at: r.Plan.Backup.Start}
 	r.Begin = func(what string, bytes int64) { d.begin(what, bytes) }
 	r.Progress = func(bytes int64) { d.bar.Add(bytes) }
 	return d
@@ -172,7 +172,7 @@ func (e *env) showDrill(r *restore.Options) *drillBar {
 
 func (d *drillBar) begin(what string, bytes int64) {
 	d.done()
-	if !d.e.Quiet {
+	if !d.call.Quiet {
 		d.bar = progress.New(os.Stderr, what, bytes)
 	}
 }
@@ -204,7 +204,7 @@ func describeStep(s drill.Step) string {
 }
 
 // reportDrill says how the drill went.
-func (e *env) reportDrill(o *drillOptions, r restore.Options, steps []drill.Step, took time.Duration, failed error) error {
+func (call *invocation) reportDrill(o *drillOptions, r restore.Options, steps []drill.Step, took time.Duration, failed error) error {
 	r.Recovery.Action = "promote"
 	report := drillReport{OK: failed == nil, Backup: r.Plan.Backup.ID, Target: describeTarget(r), Seconds: took.Seconds(), Steps: []drillStep{}}
 	if failed != nil {
@@ -214,13 +214,13 @@ func (e *env) reportDrill(o *drillOptions, r restore.Options, steps []drill.Step
 		report.UntriedFrom = before.Start.String()
 		report.Untried = fmt.Sprintf("tablespace %d is created there in %s, which a drill must not touch", before.Tablespace.OID, before.Tablespace.Location)
 		report.Target = "the position " + report.UntriedFrom
-		e.msg.Warn("take a new backup, and hold a drill of it", "the WAL from %s on was not tried: %s", report.UntriedFrom, report.Untried)
+		call.msg.Warn("take a new backup, and hold a drill of it", "the WAL from %s on was not tried: %s", report.UntriedFrom, report.Untried)
 	}
 	if !o.JSON {
 		if failed != nil {
 			return nil
 		}
-		_, err := fmt.Fprintf(e.out, "backup %s can be recovered to %s; tried in %s\n", report.Backup, report.Target, took.Round(100*time.Millisecond))
+		_, err := fmt.Fprintf(call.out, "backup %s can be recovered to %s; tried in %s\n", report.Backup, report.Target, took.Round(100*time.Millisecond))
 		return err
 	}
 	for _, s := range steps {
@@ -230,30 +230,29 @@ func (e *env) reportDrill(o *drillOptions, r restore.Options, steps []drill.Step
 		}
 		report.Steps = append(report.Steps, step)
 	}
-	out := json.NewEncoder(e.out)
+	out := json.NewEncoder(call.out)
 	out.SetIndent("", "  ")
 	out.SetEscapeHTML(false)
 	return out.Encode(report)
 }
 
+// drillRemedies replace the hints of the packages: the directory that was restored is gone.
+var drillRemedies = remedies{
+	{launch.ErrRoot, "run the drill as the server's user"},
+	{restore.ErrSpace, "name a directory with room for the cluster with --drill-dir"},
+	{archive.ErrDamaged, "take a new backup now, then find out what has damaged this one"},
+	{restore.ErrLayout, "take a new backup now, then find out what has damaged this one"},
+	{launch.ErrStopped, "something that the server needs to start a copy of the cluster may be missing on this host; {verify --deep} examines the archive alone"},
+	{drill.ErrFailed, "take a new backup, and run a drill of it"},
+}
+
+// explainDrill adds what to do next.
 func explainDrill(err error) error {
 	switch {
-	case err == nil, errors.Is(err, context.Canceled):
+	case errors.Is(err, context.Canceled), errors.Is(err, drill.ErrOutside):
 		return err
-	case errors.Is(err, launch.ErrRoot):
-		return cli.Fail(exitFailed, err, "hold the drill as the server's user")
-	case errors.Is(err, restore.ErrSpace):
-		return cli.Fail(exitFailed, err, "say with --drill-dir where there is room for the cluster")
-	case errors.Is(err, archive.ErrDamaged), errors.Is(err, restore.ErrLayout):
-		return cli.Fail(exitFailed, err, "take a new backup now, then look at what has damaged this one")
-	case errors.Is(err, launch.ErrStopped):
-		return cli.Fail(exitFailed, err, "what the server needs to start a copy of the cluster may be missing on this host; "+cli.Call("verify", "--deep")+" looks at the archive alone")
 	case errors.Is(err, drill.ErrLong):
-		return cli.Fail(exitUsage, err, "say a directory with a shorter name with --drill-dir")
-	case errors.Is(err, drill.ErrOutside):
-		return cli.Fail(exitFailed, err, "take a new backup, and hold a drill of it; no tablespace must be created while it is taken")
-	case errors.Is(err, drill.ErrFailed):
-		return cli.Fail(exitFailed, err, "take a new backup, and hold a drill of it")
+		return cli.Fail(exitUsage, err, "")
 	}
-	return explainStart(err)
+	return drillRemedies.override(err)
 }

@@ -35,11 +35,11 @@ func importWalmgrCommand() command {
 		Subcommand: config.Subcommand{
 			Name: "import-walmgr", Short: "make walkeep.ini out of walmgr's configuration", About: aboutImportWalmgr, Options: &o, NoSpool: true,
 		},
-		run: func(ctx context.Context, e *env) error { return importWalmgr(e, o) },
+		run: func(ctx context.Context, call *invocation) error { return importWalmgr(call, o) },
 	}
 }
 
-func importWalmgr(e *env, o importWalmgrOptions) error {
+func importWalmgr(call *invocation, o importWalmgrOptions) error {
 	file := o.Args.File
 	content, err := os.ReadFile(file)
 	if err != nil {
@@ -53,27 +53,27 @@ func importWalmgr(e *env, o importWalmgrOptions) error {
 	if err != nil {
 		return cli.Fail(exitFailed, fmt.Errorf("%s is not walmgr's configuration: %w", file, err), "name the file that walmgr was called with, such as wal-master.ini or wal-slave.ini")
 	}
-	if err := deliver(e, o.Output, r.Text); err != nil {
+	if err := deliver(call, o.Output, r.Text); err != nil {
 		return err
 	}
 	for _, w := range r.Warnings {
-		e.msg.Warn("", "%s", w)
+		call.msg.Warn("", "%s", w)
 	}
 	if r.Password {
-		e.msg.Warn("put it into the password file (~/.pgpass) of the user who runs walkeep", "%s holds a password, which is not copied", file)
+		call.msg.Warn("put it into the password file (~/.pgpass) of the user who runs walkeep", "%s holds a password, which is not copied", file)
 	}
 	if r.Primary {
-		e.msg.Next("read what was made and put it in its place; then " + cli.Call("setup", "--dry-run") + " shows what will be set on the server, and docs/from-walmgr.md the way from there")
+		call.msg.Next("read what was made and put it in its place; then " + cli.Call("setup", "--dry-run") + " shows what will be set on the server, and docs/from-walmgr.md the way from there")
 	} else {
-		e.msg.Next("read what was made and put it in its place; when the primary has been set up (" + cli.Call("setup") + ") and backed up, " + cli.Call("restore", "--standby") + " makes this host's server, see docs/from-walmgr.md")
+		call.msg.Next("read what was made and put it in its place; when the primary has been set up (" + cli.Call("setup") + ") and backed up, " + cli.Call("restore", "--standby") + " makes this host's server, see docs/from-walmgr.md")
 	}
 	return nil
 }
 
 // deliver writes the result to a new file, or to standard output.
-func deliver(e *env, file string, text []byte) error {
+func deliver(call *invocation, file string, text []byte) error {
 	if file == "" {
-		_, err := e.out.Write(text)
+		_, err := call.out.Write(text)
 		return err
 	}
 	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)

@@ -18,8 +18,8 @@ func listCommand() command {
 		Subcommand: config.Subcommand{
 			Name: "list", Aliases: []string{"listbackups"}, Short: "list backups, WAL and what can be recovered", About: aboutList, Options: &o,
 		},
-		run: func(ctx context.Context, e *env) error {
-			a, err := e.open()
+		run: func(ctx context.Context, call *invocation) error {
+			a, err := call.open()
 			if err != nil {
 				return err
 			}
@@ -28,9 +28,9 @@ func listCommand() command {
 				return err
 			}
 			if o.JSON {
-				return printJSON(e, r)
+				return printJSON(call, r)
 			}
-			return r.List(e.out)
+			return r.List(call.out)
 		},
 	}
 }

@@ -30,8 +30,8 @@ func pauseCommand() command {
 	var o pauseOptions
 	return command{
 		Subcommand: config.Subcommand{Name: "pause", Short: "pause replay on a standby", About: aboutPause, Options: &o},
-		run: func(ctx context.Context, e *env) error {
-			return e.tellReplay(ctx, o, "paused", (*pgserver.Conn).PauseReplay, func(r, before pgserver.Replay) bool {
+		run: func(ctx context.Context, call *invocation) error {
+			return call.tellReplay(ctx, o, "paused", (*pgserver.Conn).PauseReplay, func(r, before pgserver.Replay) bool {
 				return r.Paused && r.Replayed == before.Replayed
 			})
 		},
@@ -42,8 +42,8 @@ func continueCommand() command {
 	var o pauseOptions
 	return command{
 		Subcommand: config.Subcommand{Name: "continue", Short: "go on with replay on a standby", About: aboutContinue, Options: &o},
-		run: func(ctx context.Context, e *env) error {
-			return e.tellReplay(ctx, o, goingOn, (*pgserver.Conn).ContinueReplay, func(r, _ pgserver.Replay) bool { return !r.Pausing })
+		run: func(ctx context.Context, call *invocation) error {
+			return call.tellReplay(ctx, o, goingOn, (*pgserver.Conn).ContinueReplay, func(r, _ pgserver.Replay) bool { return !r.Pausing })
 		},
 	}
 }
@@ -54,16 +54,16 @@ const goingOn = "going on"
 const replayPoll = 100 * time.Millisecond
 
 // tellReplay tells a standby something, and waits until it is done, as two looks, one after the other, judge.
-func (e *env) tellReplay(ctx context.Context, o pauseOptions, state string, tell func(*pgserver.Conn, context.Context) error,
+func (call *invocation) tellReplay(ctx context.Context, o pauseOptions, state string, tell func(*pgserver.Conn, context.Context) error,
 	done func(now, before pgserver.Replay) bool) error {
 	if o.Wait <= 0 {
 		return usage(fmt.Errorf("--wait is a time such as 1m, not %s", o.Wait))
 	}
 	limited, cancel := context.WithTimeout(ctx, o.Wait)
 	defer cancel()
-	c, err := pgserver.ConnectStandby(limited, e.Conninfo, e.PGData)
+	c, err := pgserver.ConnectStandby(limited, call.Conninfo, call.PGData)
 	if err != nil {
-		return explainReplay(err)
+		return replayRemedies.explain(err)
 	}
 	defer c.Close(context.WithoutCancel(ctx))
 	info, err := c.Info(limited)
@@ -71,20 +71,20 @@ func (e *env) tellReplay(ctx context.Context, o pauseOptions, state string, tell
 		return err
 	}
 	if !info.InRecovery {
-		return explainReplay(pgserver.ErrNoRecovery)
+		return replayRemedies.explain(pgserver.ErrNoRecovery)
 	}
 	before, err := c.Replay(limited, info.Major)
 	if err != nil {
-		return explainReplay(err)
+		return replayRemedies.explain(err)
 	}
 	if state == goingOn {
 		if err := before.MayGoOn(); err != nil {
-			return explainReplay(err)
+			return replayRemedies.explain(err)
 		}
 	}
 	told := before.Paused
 	if err := tell(c, limited); err != nil {
-		return explainReplay(err)
+		return replayRemedies.explain(err)
 	}
 	for {
 		select {
@@ -98,14 +98,14 @@ func (e *env) tellReplay(ctx context.Context, o pauseOptions, state string, tell
 		}
 		now, err := c.Replay(limited, info.Major)
 		if errors.Is(err, pgserver.ErrNoRecovery) && state == goingOn {
-			_, err := fmt.Fprintln(e.out, "recovery has gone on to its end, and the database is open")
+			_, err := fmt.Fprintln(call.out, "recovery has gone on to its end, and the database is open")
 			return err
 		}
 		if err != nil && limited.Err() == nil {
-			return explainReplay(err)
+			return replayRemedies.explain(err)
 		}
 		if err == nil && done(now, before) {
-			return e.reportReplay(state, told == now.Paused, now.Replayed)
+			return call.reportReplay(state, told == now.Paused, now.Replayed)
 		}
 		if err == nil {
 			before = now
@@ -113,27 +113,15 @@ func (e *env) tellReplay(ctx context.Context, o pauseOptions, state string, tell
 	}
 }
 
-func (e *env) reportReplay(state string, already bool, at wal.LSN) error {
+func (call *invocation) reportReplay(state string, already bool, at wal.LSN) error {
 	if already {
 		state = "already " + state
 	}
-	_, err := fmt.Fprintf(e.out, "replay is %s, at %s\n", state, at)
+	_, err := fmt.Fprintf(call.out, "replay is %s, at %s\n", state, at)
 	return err
 }
 
-// hintDemand says what to do where replay has stopped at a setting.
-const hintDemand = "set it in the standby's configuration and restart the standby, which loses nothing; then repeat this"
-
-// explainReplay adds what to do next.
-func explainReplay(err error) error {
-	var right *pgserver.MissingRight
-	switch {
-	case errors.As(err, &right):
-		return cli.Fail(exitFailed, err, "as a superuser, on the primary: "+right.Grant())
-	case errors.Is(err, pgserver.ErrDemand):
-		return cli.Fail(exitFailed, err, hintDemand)
-	case errors.Is(err, pgserver.ErrNoRecovery), errors.Is(err, pgserver.ErrNoStandby), errors.Is(err, pgserver.ErrWhichStandby):
-		return cli.Fail(exitFailed, err, "--conninfo says which server is meant; only a standby, or one that is recovering, replays")
-	}
-	return err
+// replayRemedies are for what only these two commands know.
+var replayRemedies = remedies{
+	{pgserver.ErrNoRecovery, "name the server with --conninfo; only a standby, or a server that is recovering, replays"},
 }

@@ -17,24 +17,24 @@ const productionTimeout = 5 * time.Second
 
 // askProduction asks the server which timeline it is on, if there are several and the archive does not know. For a standby
 // that is to stream, it is the server that it streams from.
-func (e *env) askProduction(ctx context.Context, a *archive.Archive, inv *archive.Inventory) {
-	conninfo := e.Conninfo
+func (call *invocation) askProduction(ctx context.Context, a *archive.Archive, inv *archive.Inventory) {
+	conninfo := call.Conninfo
 	switch {
-	case e.given("primary-conninfo"):
-		conninfo = e.PrimaryConninfo
-	case !e.serverNamed(), inv.Production().Said, len(inv.Branches(inv.Newest())) == 0:
+	case call.Given("primary-conninfo"):
+		conninfo = call.PrimaryConninfo
+	case !call.serverNamed(), inv.Production().Said, len(inv.Branches(inv.Newest())) == 0:
 		return
 	}
-	e.askServer(ctx, a, inv, conninfo)
+	call.askServer(ctx, a, inv, conninfo)
 }
 
 // askServer asks a server which timeline it is on, and has the archive know.
-func (e *env) askServer(ctx context.Context, a *archive.Archive, inv *archive.Inventory, conninfo string) {
+func (call *invocation) askServer(ctx context.Context, a *archive.Archive, inv *archive.Inventory, conninfo string) {
 	ctx, cancel := context.WithTimeout(ctx, productionTimeout)
 	defer cancel()
 	c, err := pgserver.Connect(ctx, conninfo)
 	if err != nil {
-		e.msg.Detail("the server could not be asked which timeline it is on: %v", err)
+		call.msg.Detail("the server could not be asked which timeline it is on: %v", err)
 		return
 	}
 	defer c.Close(context.WithoutCancel(ctx))
@@ -45,14 +45,14 @@ func (e *env) askServer(ctx context.Context, a *archive.Archive, inv *archive.In
 	if tli, at, err := c.WritesTo(ctx); err == nil {
 		inv.Server = &archive.Server{SystemID: info.SystemID, Timeline: tli, LSN: at, Newest: inv.Newest()}
 		if err := a.NoteServer(ctx, *inv.Server); err != nil {
-			e.msg.Detail("what the server said could not be noted: %v", err)
+			call.msg.Detail("what the server said could not be noted: %v", err)
 		}
 	}
 }
 
 // disown leaves out what the server of a data directory said while it was the production server: it is to follow another
 // one now.
-func (e *env) disown(inv *archive.Inventory, dir string) {
+func (call *invocation) disown(inv *archive.Inventory, dir string) {
 	c, err := pgdata.ReadControl(dir)
 	if err == nil && (c.State == pgdata.InProduction || c.State == pgdata.ShutDown) && inv.Server != nil && c.Timeline == inv.Server.Timeline {
 		inv.Server = nil
@@ -60,9 +60,9 @@ func (e *env) disown(inv *archive.Inventory, dir string) {
 }
 
 // warnBranches names the timelines that hold WAL which a recovery along the planned one leaves out.
-func (e *env) warnBranches(ctx context.Context, a *archive.Archive, p *planned) {
+func (call *invocation) warnBranches(ctx context.Context, a *archive.Archive, p *planned) {
 	production := p.inv.Production()
-	own := fmt.Sprintf("recovery goes along timeline %d, %s", p.plan.Timeline, e.endOf(ctx, a, p.inv, p.plan.Timeline))
+	own := fmt.Sprintf("recovery goes along timeline %d, %s", p.plan.Timeline, call.endOf(ctx, a, p.inv, p.plan.Timeline))
 	switch {
 	case production.Said && production.Timeline == p.plan.Timeline:
 		own += ", on which the production server has said to be"
@@ -78,28 +78,28 @@ func (e *env) warnBranches(ctx context.Context, a *archive.Archive, p *planned) 
 		if b.Copy {
 			hint += "; where it is only a copy's, " + cli.Call("cleanup", "--drop-timeline", n) + " removes it"
 		}
-		e.msg.Warn(hint, "%s; timeline %s, which parts from it at %s, is not in it: %s", own, n, b.Left, e.endOf(ctx, a, p.inv, b.Timeline))
+		call.msg.Warn(hint, "%s; timeline %s, which parts from it at %s, is not in it: %s", own, n, b.Left, call.endOf(ctx, a, p.inv, b.Timeline))
 	}
 }
 
 // warnBeside names the timelines on which the time of the target is as well.
-func (e *env) warnBeside(p *planned) {
+func (call *invocation) warnBeside(p *planned) {
 	for _, b := range p.plan.Beside {
-		e.msg.Warn(fmt.Sprintf("--target-timeline %d recovers along that one", uint32(b.Timeline)),
+		call.msg.Warn(fmt.Sprintf("--target-timeline %d recovers along that one", uint32(b.Timeline)),
 			"recovery goes along timeline %d; %s, also has WAL for this time", p.plan.Timeline, b)
 	}
 }
 
 // warnAgain names the restore points of the target's name that recovery does not come to.
-func (e *env) warnAgain(p *planned) {
+func (call *invocation) warnAgain(p *planned) {
 	for _, at := range p.plan.Again {
-		e.msg.Warn("--target-lsn "+at.String()+" recovers to that one",
+		call.msg.Warn("--target-lsn "+at.String()+" recovers to that one",
 			"recovery ends at the first %s, at %s; there is another one of this name at %s", p.plan.Target, p.plan.At, at)
 	}
 }
 
 // endOf says how far a timeline can be recovered.
-func (e *env) endOf(ctx context.Context, a *archive.Archive, inv *archive.Inventory, tli wal.Timeline) string {
+func (call *invocation) endOf(ctx context.Context, a *archive.Archive, inv *archive.Inventory, tli wal.Timeline) string {
 	var last *archive.Window
 	for _, w := range inv.Windows() {
 		if w.Timeline == tli {

@@ -93,6 +93,39 @@ func TestPromoteRefuses(t *testing.T) {
 	}, 11, 13, restoreMajor)
 }
 
+// A role or a user who may not promote the server is refused before anything is done to the standby: its replay stays paused.
+func TestPromoteChecksItsRightsFirst(t *testing.T) {
+	t.Parallel()
+	pgtest.Each(t, func(t *testing.T, major int) {
+		r := newRig(t, major)
+		primary := r.start("primary", nil)
+		r.must(primary.Exec(r.ctx(), "CREATE ROLE watcher LOGIN REPLICATION IN ROLE pg_monitor"))
+		r.must(primary.Exec(r.ctx(), "GRANT EXECUTE ON FUNCTION pg_wal_replay_resume() TO watcher"))
+		r.backup(primary)
+		r.cut(primary)
+		s := r.laid("standby")
+		r.must(s.Start(r.ctx()))
+		r.must(primary.Stop(r.ctx(), pgtest.Fast))
+		r.must(s.Exec(r.ctx(), "SELECT pg_wal_replay_pause()"))
+		as, words := s.ConnString()+" user=watcher", []string{"the role may not promote the server", "hint: connect as a superuser"}
+		if major < 12 { // promoted through its data directory
+			as = s.ConnString()
+			words[0] = "the trigger file cannot be written"
+			r.must(os.Chmod(s.Dir, 0o500))
+		}
+		r.fails(1, words, "promote", "--conninfo", as, "--primary-conninfo", primary.ConnString())
+		r.must(os.Chmod(s.Dir, 0o700))
+		if paused, err := s.QueryString(r.ctx(), "SELECT pg_is_wal_replay_paused()::text"); err != nil || paused != "true" {
+			t.Errorf("is replay still paused: %s, %v", paused, err)
+		}
+		if !r.recovers(s) {
+			t.Error("it was promoted")
+		}
+		r.offersNothing()
+		r.promote(s, "--primary-conninfo", primary.ConnString())
+	}, 11, restoreMajor)
+}
+
 // The wrong cluster's archive.
 func TestPromoteForeign(t *testing.T) {
 	t.Parallel()

@@ -41,7 +41,8 @@ func rejoinCommand() command {
 			Name: "rejoin", Short: "make a promoted or diverged server a standby again", About: aboutRejoin, Options: &o,
 			Parts: func(c *config.Config) []any { return []any{&c.Effort, &c.Standby} },
 		},
-		run: func(ctx context.Context, e *env) error { return rejoin(ctx, e, &o) },
+		run:         func(ctx context.Context, call *invocation) error { return rejoin(ctx, call, &o) },
+		interrupted: "the server does not start as it is; repeat the command, which continues where this one stopped",
 	}
 }
 
@@ -56,41 +57,41 @@ type rejoinOptions struct {
 	} `positional-args:"yes"`
 }
 
-func rejoin(ctx context.Context, e *env, o *rejoinOptions) error {
-	if e.PGData == "" {
+func rejoin(ctx context.Context, call *invocation, o *rejoinOptions) error {
+	if call.PGData == "" {
 		return usage(errors.New("which server is to rejoin is not said: --pgdata names its data directory"))
 	}
 	target := targetOptions{Timeline: o.Timeline, follow: true}
 	if err := target.check(); err != nil {
 		return usage(err)
 	}
-	r := restore.Options{Delta: true, Keep: true, Jobs: e.jobs()}
+	r := restore.Options{Delta: true, Keep: true, Jobs: call.jobs()}
 	var err error
-	if r.Dir, err = filepath.Abs(e.PGData); err != nil {
+	if r.Dir, err = filepath.Abs(call.PGData); err != nil {
 		return err
 	}
-	if err := e.asStandby(&r, o.RestoreCommand, o.Slot); err != nil {
+	if err := call.asStandby(&r, o.RestoreCommand, o.Slot); err != nil {
 		return usage(err)
 	}
 	if entries, err := os.ReadDir(r.Dir); err != nil || len(entries) == 0 {
 		return cli.Fail(exitFailed, fmt.Errorf("%s is no data directory: it is empty, or not there (%v)", r.Dir, err),
 			cli.Call("restore", "--standby", "--target-dir")+" DIR makes a new standby")
 	}
-	return e.restore(ctx, restoring{
+	return call.restore(ctx, restoring{
 		Options: r, target: target, backup: o.Args.Backup, start: o.Start,
-		report: e.reportRejoin, explain: explainRejoin, learn: func(inv *archive.Inventory) { e.disown(inv, r.Dir) },
+		report: call.reportRejoin, explain: explainRejoin, learn: func(inv *archive.Inventory) { call.disown(inv, r.Dir) },
 	})
 }
 
 // reportRejoin says what the server was, and what it is now.
-func (e *env) reportRejoin(r restore.Options, done *restore.Result, standby string) error {
-	fmt.Fprintln(e.out, describeBefore(r, done))
+func (call *invocation) reportRejoin(r restore.Options, done *restore.Result, standby string) error {
+	fmt.Fprintln(call.out, describeBefore(r, done))
 	b := done.Before
 	if b != nil && b.Timeline == r.Plan.Timeline && len(done.Conflicts) == 0 && (b.State == pgdata.ShutDown || b.State == pgdata.InProduction) {
-		e.msg.Warn("once the new primary has archived its timeline (00000002.history and the like), repeat this",
+		call.msg.Warn("once the new primary has archived its timeline (00000002.history and the like), repeat this",
 			"the server was a primary, and the archive knows of no timeline that is newer than its own: as far as it tells, no other server was promoted")
 	}
-	return e.reportRestore(r, done, standby)
+	return call.reportRestore(r, done, standby)
 }
 
 // describeBefore says where the server was, and where the newest timeline parts from that.
@@ -123,26 +124,18 @@ func describeBefore(r restore.Options, done *restore.Result) string {
 	return fmt.Sprintf("%s, and had not diverged: timeline %d, %s, left timeline %d at %s", was, newest, which, f.Timeline, f.LSN)
 }
 
+// rejoinRemedies replace those of restore.
+var rejoinRemedies = remedies{
+	{restore.ErrNotData, "give the right directory; {restore --standby} makes a new standby in an empty one"},
+	{archive.ErrForeign, "check --pgdata and --spool: they are of two different clusters"},
+	{archive.ErrUnreachable, "{list} shows what can be recovered; missing segments may still lie in the pg_wal of this server, or of another one: archive-cmd stores them from there; else take a backup of the new primary"},
+	{restore.ErrNotEmpty, "a tablespace that the server does not have goes where the backup had it: make room there"},
+}
+
 // explainRejoin adds what to do next.
 func explainRejoin(err error) error {
-	hint := ""
-	switch {
-	case errors.Is(err, context.Canceled):
-		err, hint = errors.New("interrupted"), "the server does not start as it is; repeat the command, which goes on where this one was"
-	case errors.Is(err, restore.ErrInUse):
-		hint = hintInUse
-	case errors.Is(err, restore.ErrNotData):
-		hint = "give the right directory; " + cli.Call("restore", "--standby") + " makes a new standby in an empty one"
-	case errors.Is(err, archive.ErrForeign):
-		hint = "check --pgdata and --spool: they are of two different clusters"
-	case errors.Is(err, archive.ErrUnreachable):
-		hint = cli.Call("list") + " shows what can be recovered; missing segments may still lie in the pg_wal of this server, or of another one: archive-cmd stores them from there; else take a backup of the new primary"
-	case errors.Is(err, restore.ErrNotEmpty):
-		hint = "a tablespace that the server does not have goes where the backup had it: make room there"
-	case errors.Is(err, restore.ErrPlace):
-		return cli.Fail(exitUsage, err, "the spool and the data directory must be apart")
-	default:
-		return explainRestore(err)
+	if errors.Is(err, restore.ErrPlace) {
+		return cli.Fail(exitUsage, err, "choose a spool and a data directory of which neither contains the other")
 	}
-	return cli.Fail(exitFailed, err, hint)
+	return explainRestore(rejoinRemedies.explain(err))
 }

@@ -14,7 +14,6 @@ import (
 	"walkeep/common/config"
 	"walkeep/common/storage"
 	"walkeep/supervisor/launch"
-	"walkeep/supervisor/pgconf"
 	"walkeep/supervisor/pgserver"
 	"walkeep/supervisor/progress"
 	"walkeep/supervisor/restore"
@@ -71,7 +70,8 @@ func restoreCommand() command {
 			Name: "restore", Short: "restore a data directory", About: aboutRestore, Options: &o,
 			Parts: func(c *config.Config) []any { return []any{&c.Effort, &c.Standby} },
 		},
-		run: func(ctx context.Context, e *env) error { return runRestore(ctx, e, &o) },
+		run:         func(ctx context.Context, call *invocation) error { return runRestore(ctx, call, &o) },
+		interrupted: "a directory that is not complete does not start; repeat the restore with --delta to complete it",
 	}
 }
 
@@ -84,7 +84,7 @@ type planned struct {
 
 // plan takes a lease and finds the way to a target. An archive that cannot be written to can be read all the same. Learn, if it
 // is given, may complete what the archive knows.
-func (e *env) plan(ctx context.Context, a *archive.Archive, kind string, o *targetOptions, id string, learn func(*archive.Inventory)) (_ *planned, err error) {
+func (call *invocation) plan(ctx context.Context, a *archive.Archive, kind string, o *targetOptions, id string, learn func(*archive.Inventory)) (_ *planned, err error) {
 	if _, err := a.Identity(ctx); err != nil {
 		return nil, err // nothing is written into a directory that is no archive
 	}
@@ -93,7 +93,7 @@ func (e *env) plan(ctx context.Context, a *archive.Archive, kind string, o *targ
 		if ctx.Err() != nil || errors.Is(err, storage.ErrUnavailable) {
 			return nil, err
 		}
-		e.warnUnheld(err)
+		call.warnUnheld(err)
 	}
 	defer func() {
 		if err != nil {
@@ -129,44 +129,44 @@ func (e *env) plan(ctx context.Context, a *archive.Archive, kind string, o *targ
 	}
 	b := p.plan.Backup
 	if err := held.Change(ctx, func(l *archive.Lease) { l.Backup, l.Timeline, l.LSN = b.ID, b.Timeline, b.Start }); err != nil {
-		e.warnUnheld(err) // as far as it could be written, it holds more
+		call.warnUnheld(err) // as far as it could be written, it holds more
 	}
 	return p, nil
 }
 
-func (e *env) warnUnheld(err error) {
-	e.msg.Warn("where another host can write to the archive, let nobody clean it up until this is done",
+func (call *invocation) warnUnheld(err error) {
+	call.msg.Warn("where another host can write to the archive, let nobody clean it up until this is done",
 		"the archive cannot be told what is needed of it, which does no harm to what follows: %v", err)
 }
 
 // warnPassed says which backups the plan has passed over, and what else is known against the one that it has chosen.
-func (e *env) warnPassed(p *planned) {
+func (call *invocation) warnPassed(p *planned) {
 	b := p.plan.Backup
 	for _, f := range p.inv.Faults {
 		if !strings.HasPrefix(f.Object, "wal/") { // what is wrong with WAL, the plan goes by
-			e.msg.Warn("", "%v", f)
+			call.msg.Warn("", "%v", f)
 		}
 	}
 	if newer := pgserver.Newer(b.Major); newer != "" {
-		e.msg.Warn(cli.NewerHint, "backup %s: %s", b.ID, newer)
+		call.msg.Warn(cli.NewerHint, "backup %s: %s", b.ID, newer)
 	}
 	for _, err := range p.plan.Passed {
-		e.msg.Warn("", "%v; the older backup %s is used instead, with the WAL since then", err, b.ID)
+		call.msg.Warn("", "%v; the older backup %s is used instead, with the WAL since then", err, b.ID)
 	}
 	if n := len(b.PageErrors); n > 0 {
-		e.msg.Warn("look at these files once the server runs, and take what else there is of them from an older backup", "backup %s holds pages that were damaged on the server: %s", b.ID, strings.Join(b.PageErrors, "; "))
+		call.msg.Warn("look at these files once the server runs, and take what else there is of them from an older backup", "backup %s holds pages that were damaged on the server: %s", b.ID, strings.Join(b.PageErrors, "; "))
 	}
 	if d := p.inv.Records[b.ID].Drill; d != nil && !d.OK {
-		e.msg.Warn("name an older backup if this one turns out to be of no use", "the last drill of backup %s failed: %s", b.ID, d.Error)
+		call.msg.Warn("name an older backup if this one turns out to be of no use", "the last drill of backup %s failed: %s", b.ID, d.Error)
 	}
 }
 
-func runRestore(ctx context.Context, e *env, o *restoreOptions) error {
-	r, err := o.read(e)
+func runRestore(ctx context.Context, call *invocation, o *restoreOptions) error {
+	r, err := o.read(call)
 	if err != nil {
 		return usage(err)
 	}
-	return e.restore(ctx, restoring{Options: r, target: o.targetOptions, backup: o.Args.Backup, start: o.Start, report: e.reportRestore, explain: explainRestore})
+	return call.restore(ctx, restoring{Options: r, target: o.targetOptions, backup: o.Args.Backup, start: o.Start, report: call.reportRestore, explain: explainRestore})
 }
 
 // A restoring is a restore as the commands restore and rejoin do it.
@@ -182,57 +182,57 @@ type restoring struct {
 }
 
 // restore finds the way to the target, restores, and starts the server if that is wanted.
-func (e *env) restore(ctx context.Context, what restoring) (err error) {
-	a, err := e.open()
+func (call *invocation) restore(ctx context.Context, what restoring) (err error) {
+	a, err := call.open()
 	if err != nil {
 		return err
 	}
-	if what.target.unstored, err = e.storeStreamed(ctx); err != nil {
+	if what.target.unstored, err = call.storeStreamed(ctx); err != nil {
 		return err
 	}
-	p, err := e.plan(ctx, a, "restore", &what.target, what.backup, func(inv *archive.Inventory) {
+	p, err := call.plan(ctx, a, "restore", &what.target, what.backup, func(inv *archive.Inventory) {
 		if what.learn != nil {
 			what.learn(inv)
 		}
-		e.askProduction(ctx, a, inv)
+		call.askProduction(ctx, a, inv)
 	})
 	if err != nil {
 		return what.explain(err)
 	}
-	e.warnPassed(p)
+	call.warnPassed(p)
 	if what.Recovery.Standby == nil {
-		e.warnStreamed(ctx, a, p)
+		call.warnStreamed(ctx, a, p)
 	}
 	if what.target.Timeline == "latest" && p.plan.Target.Kind == archive.ToLatest {
-		e.warnBranches(ctx, a, p)
+		call.warnBranches(ctx, a, p)
 	}
-	e.warnBeside(p)
-	e.warnAgain(p)
+	call.warnBeside(p)
+	call.warnAgain(p)
 	// It is held until the server has recovered, where that is waited for: it reads from the archive.
 	defer func() { err = errors.Join(err, p.held.Release()) }()
 	r := what.Options
 	r.Plan = p.plan
-	if r.Changes, err = e.changes(ctx, a, p); err != nil {
+	if r.Changes, err = call.changes(ctx, a, p); err != nil {
 		return what.explain(err)
 	}
 	if r.Recovery.Standby == nil {
-		e.warnDropped(p.plan, r.Changes)
+		call.warnDropped(p.plan, r.Changes)
 	}
 	if s := r.Recovery.Standby; s != nil && (what.target.Timeline != "latest" || p.plan.Said) {
 		s.Timeline = p.plan.Timeline // what PostgreSQL calls latest is another one
 	}
 	r.Starts = what.start
 	if what.start { // what would be in the way is found before anything is copied
-		if _, err := launch.Check(ctx, e.Bindir, p.plan.Backup.Major); err != nil {
-			return explainStart(err)
+		if _, err := launch.Check(ctx, call.Bindir, p.plan.Backup.Major); err != nil {
+			return err
 		}
 	}
-	done, err := restoreWith(ctx, e, a.Backend(), p, r)
+	done, err := restoreWith(ctx, call, a.Backend(), p, r)
 	if err != nil {
 		return what.explain(err)
 	}
 	r.Dir = done.Dir
-	standby, err := e.register(ctx, a, r)
+	standby, err := call.register(ctx, a, r)
 	if err != nil {
 		return err
 	}
@@ -240,14 +240,14 @@ func (e *env) restore(ctx context.Context, what restoring) (err error) {
 		return err
 	}
 	if what.start {
-		return explainStart(e.startRestored(ctx, r))
+		return call.startRestored(ctx, r)
 	}
-	_, err = fmt.Fprintf(e.out, "start it as the user who owns it: %s\n", startWith(e.Bindir, r))
+	_, err = fmt.Fprintf(call.out, "start it as the user who owns it: %s\n", startWith(call.Bindir, r))
 	return err
 }
 
 // read checks the options and makes them those of the restore.
-func (o *restoreOptions) read(e *env) (r restore.Options, err error) {
+func (o *restoreOptions) read(call *invocation) (r restore.Options, err error) {
 	if err := o.check(); err != nil {
 		return r, err
 	}
@@ -255,14 +255,14 @@ func (o *restoreOptions) read(e *env) (r restore.Options, err error) {
 		if err := o.checkStandby(); err != nil {
 			return r, err
 		}
-	} else if o.Slot != "" || e.given("primary-conninfo") {
+	} else if o.Slot != "" || call.Given("primary-conninfo") {
 		return r, errors.New("--primary-conninfo and --primary-slot are for --standby")
 	}
 	latest := o.Time == "" && o.XID == "" && o.LSN == "" && o.Name == "" && !o.Immediate && !o.Available
 	if latest && (o.Action == "pause" || o.Action == "shutdown") {
 		return r, fmt.Errorf("--target-action %s needs a target: at the end of the WAL the server always opens the database", o.Action)
 	}
-	r = restore.Options{Delta: o.Delta, Keep: o.Standby && o.Delta, Jobs: e.jobs(), Tablespaces: make(map[string]string)}
+	r = restore.Options{Delta: o.Delta, Keep: o.Standby && o.Delta, Jobs: call.jobs(), Tablespaces: make(map[string]string)}
 	if r.Dir, err = filepath.Abs(o.TargetDir); err != nil {
 		return r, err
 	}
@@ -280,14 +280,14 @@ func (o *restoreOptions) read(e *env) (r restore.Options, err error) {
 		r.Tablespaces[from] = to
 	}
 	if o.Standby {
-		err = e.asStandby(&r, o.RestoreCommand, o.Slot)
+		err = call.asStandby(&r, o.RestoreCommand, o.Slot)
 		return r, err
 	}
 	r.Recovery.Action = o.Action
 	if r.Recovery.Action == "" {
 		r.Recovery.Action = "pause"
 	}
-	err = e.fromSpool(&r, o.RestoreCommand)
+	err = call.fromSpool(&r, o.RestoreCommand)
 	return r, err
 }
 
@@ -304,35 +304,35 @@ func cutMapping(m string) (from, to string, ok bool) {
 }
 
 // fromSpool has the server recover from the spool, by the command that is given, or by the restore-cmd beside this program.
-func (e *env) fromSpool(r *restore.Options, command string) error {
-	spool, err := filepath.Abs(e.Spool)
+func (call *invocation) fromSpool(r *restore.Options, command string) error {
+	spool, err := filepath.Abs(call.Spool)
 	if err != nil {
 		return err
 	}
 	r.Avoid = []string{spool}
 	if r.Recovery.Command = command; command == "" {
-		r.Recovery.Command, err = e.restoreCommand(spool)
+		r.Recovery.Command, err = call.restoreCommand(spool)
 		if s := r.Recovery.Standby; s != nil && err == nil {
-			s.Note, err = e.siblingCommand(spool, restore.NoteCommand)
+			s.Note, err = call.siblingCommand(spool, restore.NoteCommand)
 		}
 	}
 	return err
 }
 
 // restoreCommand is the restore_command that calls the restore-cmd beside this program.
-func (e *env) restoreCommand(spool string) (string, error) {
-	return e.siblingCommand(spool, restore.Command)
+func (call *invocation) restoreCommand(spool string) (string, error) {
+	return call.siblingCommand(spool, restore.Command)
 }
 
 // siblingCommand makes a command that calls the restore-cmd beside this program.
-func (e *env) siblingCommand(spool string, command func(program, spool, file string) string) (string, error) {
+func (call *invocation) siblingCommand(spool string, command func(program, spool, file string) string) (string, error) {
 	program, err := sibling("restore-cmd")
 	if err != nil {
 		return "", fmt.Errorf("%w; say with --restore-command what the server is to call", err)
 	}
 	file := ""
-	if e.File != "" {
-		if file, err = filepath.Abs(e.File); err != nil {
+	if call.File != "" {
+		if file, err = filepath.Abs(call.File); err != nil {
 			return "", err
 		}
 	}
@@ -340,43 +340,43 @@ func (e *env) siblingCommand(spool string, command func(program, spool, file str
 }
 
 // restoreWith restores, and shows how far it is.
-func restoreWith(ctx context.Context, e *env, b storage.Backend, p *planned, r restore.Options) (*restore.Result, error) {
+func restoreWith(ctx context.Context, call *invocation, b storage.Backend, p *planned, r restore.Options) (*restore.Result, error) {
 	var bar *progress.Bar
 	r.Begin = func(what string, bytes int64) {
 		bar.Done()
-		if !e.Quiet {
+		if !call.Quiet {
 			bar = progress.New(os.Stderr, what, bytes)
 		}
 	}
 	r.Progress = func(bytes int64) { bar.Add(bytes) }
-	r.Notice = func(hint, message string) { e.msg.Warn(hint, "%s", message) }
+	r.Notice = func(hint, message string) { call.msg.Warn(hint, "%s", message) }
 	result, err := restore.Run(ctx, b, p.inv, r)
 	bar.Done()
 	return result, err
 }
 
 // reportRestore says what was done.
-func (e *env) reportRestore(r restore.Options, done *restore.Result, standby string) error {
+func (call *invocation) reportRestore(r restore.Options, done *restore.Result, standby string) error {
 	m := r.Plan.Backup
-	fmt.Fprintf(e.out, "restored backup %s to %s: %d files, %s, in %s\n", m.ID, r.Dir, done.Files, progress.Bytes(done.Bytes), done.Took.Round(100*time.Millisecond))
+	fmt.Fprintf(call.out, "restored backup %s to %s: %d files, %s, in %s\n", m.ID, r.Dir, done.Files, progress.Bytes(done.Bytes), done.Took.Round(100*time.Millisecond))
 	if r.Delta {
-		fmt.Fprintf(e.out, "delta: compared %s, %s differed, wrote %s, removed %d files and directories\n",
+		fmt.Fprintf(call.out, "delta: compared %s, %s differed, wrote %s, removed %d files and directories\n",
 			progress.Bytes(done.Compared), progress.Bytes(done.Differed), progress.Bytes(done.Written), done.Removed)
 	}
-	e.reportKept(done)
+	call.reportKept(done)
 	if r.Recovery.Standby != nil {
-		return e.reportStandby(r, standby)
+		return call.reportStandby(r, standby)
 	}
-	_, err := fmt.Fprintf(e.out, "it will recover to %s\n", describeTarget(r))
-	e.msg.Warn("start it with pg_ctl -o '-c archive_mode=off' if this is only a copy to look at: postgresql.auto.conf beats a line in postgresql.conf",
+	_, err := fmt.Fprintf(call.out, "it will recover to %s\n", describeTarget(r))
+	call.msg.Warn("start it with pg_ctl -o '-c archive_mode=off' if this is only a copy to look at: postgresql.auto.conf beats a line in postgresql.conf",
 		"where archive_mode and archive_command are set, the restored server archives to the same archive, on a new timeline")
 	return err
 }
 
 // reportKept says what WAL was put aside.
-func (e *env) reportKept(done *restore.Result) {
+func (call *invocation) reportKept(done *restore.Result) {
 	if len(done.Kept) > 0 {
-		e.msg.Warn("archive-cmd can still archive it; remove it when you are sure that it is not needed",
+		call.msg.Warn("archive-cmd can still archive it; remove it when you are sure that it is not needed",
 			"WAL that the archive does not hold was moved to %s (%s): %s", done.KeptDir, progress.Bytes(done.KeptBytes), strings.Join(done.Kept, " "))
 	}
 }
@@ -411,9 +411,9 @@ func describeTarget(r restore.Options) string {
 }
 
 // changes finds out what the WAL of a plan does when it is replayed.
-func (e *env) changes(ctx context.Context, a *archive.Archive, p *planned) (archive.Changes, error) {
+func (call *invocation) changes(ctx context.Context, a *archive.Archive, p *planned) (archive.Changes, error) {
 	var bar *progress.Bar
-	if !e.Quiet {
+	if !call.Quiet {
 		bar = progress.New(os.Stderr, "read WAL", int64(p.plan.To-p.plan.Backup.Start))
 	}
 	found, err := a.Changes(ctx, p.inv, p.plan, bar.Add)
@@ -423,7 +423,7 @@ func (e *env) changes(ctx context.Context, a *archive.Archive, p *planned) (arch
 
 // warnDropped names the databases that a recovery leaves without files, or closed to everybody. A standby goes on to what is
 // archived later.
-func (e *env) warnDropped(p archive.Plan, found archive.Changes) {
+func (call *invocation) warnDropped(p archive.Plan, found archive.Changes) {
 	where := "at the target"
 	if p.Target.Kind == archive.ToLatest {
 		where = "at the end of the WAL that is archived now"
@@ -433,70 +433,34 @@ func (e *env) warnDropped(p archive.Plan, found archive.Changes) {
 		if !d.Marked && p.Backup.Major > 10 {
 			hint += "; where nobody can connect to the database there, only a backup that was taken before DROP DATABASE began has it whole"
 		}
-		e.msg.Warn(hint, "%s the database with OID %d is listed and has no files any more: DROP DATABASE removed them at %s, and its transaction does not end before", where, d.OID, d.At)
+		call.msg.Warn(hint, "%s the database with OID %d is listed and has no files any more: DROP DATABASE removed them at %s, and its transaction does not end before", where, d.OID, d.At)
 	}
 	for _, d := range found.Invalid {
 		name := "a database"
 		if d.Database != "" {
 			name = fmt.Sprintf("the database %q", d.Database)
 		}
-		e.msg.Warn(fmt.Sprintf("--target-lsn %s --target-exclusive ends before that; DROP DATABASE removes what is left of it", d.Before),
+		call.msg.Warn(fmt.Sprintf("--target-lsn %s --target-exclusive ends before that; DROP DATABASE removes what is left of it", d.Before),
 			"%s %s is marked as invalid, and nobody can connect to it: DROP DATABASE began at %s, and does not end before", where, name, d.Before)
 	}
 }
 
-// explainOutside says what to do about a tablespace that cannot go where the replay puts it.
-func explainOutside(e *restore.OutsideError) string {
-	before := "--target-lsn " + e.Start.String() + " --target-exclusive ends before it, and a backup that was taken after it can be restored with --tablespace-map"
-	switch c := e.Tablespace; {
-	case e.Missing:
-		return "make the directory (" + cli.Line("mkdir", "-p", "-m", "700", c.Location) + ", as the server's user) where this restore is to replace the server that was there; " + before
-	default:
-		return before + "; where this restore is to replace the server that was there, stop that server, and empty the directory"
-	}
+// restoreRemedies are for errors of other packages than restore and launch, and those whose remedy is an option.
+var restoreRemedies = remedies{
+	{archive.ErrUnreachable, "{list} shows what can be recovered; --target-available recovers to the last record before a hole; --target-timeline goes along another timeline; what a server that runs has just written is archived after SELECT pg_switch_wal()"},
+	{restore.ErrNotEmpty, "empty it; or add --delta if it is an older state of this cluster; --tablespace-map OLD=NEW puts a tablespace elsewhere"},
+	{restore.ErrNotData, "give the right directory, or an empty one"},
+	{archive.ErrForeign, "check --target-dir and --spool: they are of two different clusters"},
+	{archive.ErrDamaged, "this backup cannot be restored: choose another one ({list}), and keep this one to find out what happened"},
 }
-
-// hintInUse says what to do about a directory that is in use. Nobody is told to remove postmaster.pid: without it a second server
-// could start beside one that runs.
-const hintInUse = "stop the server (pg_ctl stop) or the restore that uses it; where neither seems to run, leave postmaster.pid alone: see which process has the id in it (ps -fp PID), or start the server and stop it (pg_ctl start, pg_ctl stop), which removes a file that was left over"
 
 // explainRestore adds what to do next.
 func explainRestore(err error) error {
-	code, hint := exitFailed, ""
-	var outside *restore.OutsideError
 	switch {
-	case errors.As(err, &outside):
-		hint = explainOutside(outside)
-	case errors.Is(err, context.Canceled):
-		err, hint = errors.New("interrupted"), "a directory that is not complete does not start; repeat the restore with --delta to complete it"
 	case errors.Is(err, archive.ErrUnreachable) && errors.Is(err, archive.ErrUnsound):
-		hint = cli.Call("list") + " shows what can be recovered; " + cli.Call("verify", "--deep") + " says whether a backup that was repaired is whole again"
-	case errors.Is(err, archive.ErrUnreachable):
-		hint = cli.Call("list") + " shows what can be recovered; --target-available recovers to the last record before a hole; --target-timeline goes along another timeline; what a server that runs has just written is archived after SELECT pg_switch_wal()"
-	case errors.Is(err, restore.ErrInUse):
-		hint = hintInUse
-	case errors.Is(err, restore.ErrInterrupted):
-		hint = "repeat the restore with --delta, which completes it"
-	case errors.Is(err, restore.ErrNotEmpty):
-		hint = "empty it; or add --delta where it is an older state of this cluster; --tablespace-map OLD=NEW puts a tablespace elsewhere"
-	case errors.Is(err, restore.ErrNotData):
-		hint = "give the right directory, or an empty one"
-	case errors.Is(err, archive.ErrForeign):
-		hint = "check --target-dir and --spool: they are of two different clusters"
+		return cli.Hinted(err, cli.Call("list")+" shows what can be recovered; "+cli.Call("verify", "--deep")+" reports whether a backup that was repaired is whole again")
 	case errors.Is(err, restore.ErrPlace):
-		code, hint = exitUsage, "choose other directories with --target-dir and --tablespace-map OLD=NEW"
-	case errors.Is(err, restore.ErrOwner):
-		hint = "make the directory and give it to the server's user (install -d -m 700 -o postgres -g postgres DIR), or run this as that user"
-	case errors.Is(err, restore.ErrSpace):
-		hint = "free some, or restore to another file system"
-	case errors.Is(err, archive.ErrDamaged):
-		hint = "this backup cannot be restored: choose another one (" + cli.Call("list") + "), and keep this one for a look at what happened"
-	case errors.Is(err, restore.ErrLayout):
-		hint = "nothing was written: the backup was not made by walkeep, or was tampered with"
-	case errors.Is(err, pgconf.ErrNone):
-		return explainStart(err)
-	default:
-		return err
+		return cli.Fail(exitUsage, err, "choose other directories with --target-dir and --tablespace-map OLD=NEW")
 	}
-	return cli.Fail(code, err, hint)
+	return restoreRemedies.explain(err)
 }

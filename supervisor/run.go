@@ -9,7 +9,6 @@ import (
 	"net"
 	"os"
 	"os/signal"
-	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -36,20 +35,33 @@ again; verification and drills are not, because their failure is a finding.
 SIGHUP reads the configuration anew, SIGTERM ends it. One supervisor of a host
 runs with a spool. The command service install makes it a service.`
 
-// What run does at scheduled times is what these commands do when a person calls them.
-var scheduled = []struct {
+// A scheduled command is one that run calls at the times of a schedule.
+type scheduled struct {
 	name     string
 	key      string // of the configuration
-	schedule func(c *config.Config) string
-	args     []string
+	schedule string
 	group    string
 	final    bool
-}{
-	{"backup", "backup-schedule", func(c *config.Config) string { return c.BackupSchedule }, []string{"backup"}, "", false},
-	{"cleanup", "cleanup-schedule", func(c *config.Config) string { return c.CleanupSchedule }, []string{"cleanup"}, "", false},
-	{"verify", "verify-schedule", func(c *config.Config) string { return c.VerifySchedule }, []string{"verify"}, reading, true},
-	{"deep-verify", "deep-verify-schedule", func(c *config.Config) string { return c.DeepVerifySchedule }, []string{"verify", "--deep"}, reading, true},
-	{"drill", "drill-schedule", func(c *config.Config) string { return c.DrillSchedule }, []string{"drill"}, reading, true},
+	run      func(ctx context.Context, call *invocation) error
+}
+
+// scheduled returns the commands that the configuration can schedule.
+func (r *runner) scheduled(c *config.Config) []scheduled {
+	return []scheduled{
+		{"backup", "backup-schedule", c.BackupSchedule, "", false, r.backUp},
+		{"cleanup", "cleanup-schedule", c.CleanupSchedule, "", false, func(ctx context.Context, call *invocation) error {
+			return cleanup(ctx, call, cleanupOptions{})
+		}},
+		{"verify", "verify-schedule", c.VerifySchedule, reading, true, func(ctx context.Context, call *invocation) error {
+			return verifyArchive(ctx, call, verifyOptions{})
+		}},
+		{"deep-verify", "deep-verify-schedule", c.DeepVerifySchedule, reading, true, func(ctx context.Context, call *invocation) error {
+			return verifyArchive(ctx, call, verifyOptions{Deep: true})
+		}},
+		{"drill", "drill-schedule", c.DrillSchedule, reading, true, func(ctx context.Context, call *invocation) error {
+			return runDrill(ctx, call, &drillOptions{})
+		}},
+	}
 }
 
 // reading is the group of the tasks that read much of the archive.
@@ -63,22 +75,22 @@ func runCommand() command {
 				return []any{&c.Schedule, &c.Stream, &c.Backup, &c.Compression, &c.Effort, &c.Retention}
 			},
 		},
-		run: func(ctx context.Context, e *env) error { return keepRunning(ctx, e, os.Stderr, nil) },
+		run: func(ctx context.Context, call *invocation) error { return keepRunning(ctx, call, os.Stderr, nil) },
 	}
 }
 
-// keepRunning does what is scheduled until ctx ends. It reads the configuration anew on SIGHUP and when reload asks for it.
-func keepRunning(ctx context.Context, e *env, log io.Writer, reload chan os.Signal) error {
-	r := &runner{env: e, log: newLog(e.Config, log), metrics: metrics.New(cli.Version)}
-	plan, err := r.plan(e.Config)
+// keepRunning does what is scheduled until ctx ends. It reads the configuration again on SIGHUP and on a signal from reload.
+func keepRunning(ctx context.Context, call *invocation, log io.Writer, reload chan os.Signal) error {
+	r := &runner{args: call.args, spool: call.Spool, log: newLog(call.Config, log), metrics: metrics.New(cli.Version)}
+	plan, err := r.plan(call.Config)
 	if err != nil {
 		return err
 	}
-	here := spool.Spool{Dir: e.Spool} // which may not be there yet
+	here := spool.Spool{Dir: call.Spool} // which may not be there yet
 	lock, err := here.Lock()
 	switch {
 	case errors.Is(err, spool.ErrLocked):
-		return cli.Fail(exitFailed, err, "stop that one first, or give each cluster a spool of its own")
+		return err
 	case err != nil:
 		r.log.Warn("cannot make sure that no other supervisor runs with this spool", "error", err.Error())
 	default:
@@ -115,9 +127,10 @@ func (s shortLSNs) Write(line []byte) (int, error) {
 	return len(line), err
 }
 
-// A runner knows what the loop is to do.
+// A runner gives the loop its tasks and parts.
 type runner struct {
-	env     *env
+	args    []string // of the program
+	spool   string
 	log     *slog.Logger
 	loop    *service.Loop
 	metrics *metrics.Metrics
@@ -134,11 +147,11 @@ func (r *runner) done(x service.Result) { r.metrics.Done(x.Task, x.Began.Add(x.T
 
 // load reads the configuration anew.
 func (r *runner) load(context.Context) (service.Plan, error) {
-	c, _, err := program(commands()).ParseCommand(r.env.args, io.Discard)
+	c, _, err := program(commands()).ParseCommand(r.args, io.Discard)
 	if err != nil {
 		return service.Plan{}, err
 	}
-	if c.Spool != r.env.Spool {
+	if c.Spool != r.spool {
 		return service.Plan{}, cli.Fail(exitUsage, fmt.Errorf("spool is now %s", c.Spool), "restart the service for that")
 	}
 	return r.plan(c)
@@ -148,19 +161,21 @@ func (r *runner) load(context.Context) (service.Plan, error) {
 func (r *runner) plan(c config.Config) (service.Plan, error) {
 	var p service.Plan
 	var keys []string
-	for _, s := range scheduled {
+	for _, s := range r.scheduled(&c) {
 		keys = append(keys, s.key)
-		schedule := s.schedule(&c)
-		if schedule == "" {
+		if s.schedule == "" {
 			continue
 		}
-		if _, err := service.ParseSchedule(schedule); err != nil {
+		if _, err := service.ParseSchedule(s.schedule); err != nil {
 			return p, cli.Fail(exitUsage, fmt.Errorf("%s: %w", s.key, err), "five fields, for minute, hour, day, month and weekday, as in '0 2 * * *'; or @daily and the like")
 		}
-		t := service.Task{Name: s.name, Schedule: schedule, Group: s.group, Final: s.final, Run: call(c, s.args)}
+		t := service.Task{Name: s.name, Schedule: s.schedule, Group: s.group, Final: s.final, Run: func(ctx context.Context, log *slog.Logger) error {
+			call, flush := logged(c, log)
+			defer flush()
+			return explain(ctx, s.run(ctx, call), "")
+		}}
 		if s.name == "backup" {
-			t.Run = r.backUp(c, t.Run)
-			t.Last = func(ctx context.Context) (time.Time, error) { return lastBackup(ctx, c) }
+			t.Last = func(ctx context.Context) (time.Time, error) { return r.lastBackup(ctx, c) }
 		}
 		p.Tasks = append(p.Tasks, t)
 	}
@@ -177,8 +192,9 @@ func (r *runner) plan(c config.Config) (service.Plan, error) {
 	}
 	if c.Streaming {
 		p.Parts = append(p.Parts, service.Part{Name: "stream", Settings: fmt.Sprint(c.Server, c.Stream, c.Compression), Run: func(ctx context.Context, log *slog.Logger) error {
-			e := &env{Config: c}
-			return explain(ctx, explainStream(e.stream(ctx, log)))
+			call, flush := logged(c, log)
+			defer flush()
+			return explain(ctx, call.stream(ctx, log), "")
 		}})
 	}
 	if len(p.Tasks)+len(p.Parts) == 0 {
@@ -188,56 +204,34 @@ func (r *runner) plan(c config.Config) (service.Plan, error) {
 	return p, nil
 }
 
-// call makes a run of a command that a person could have called, with this configuration.
-func call(with config.Config, args []string) func(context.Context, *slog.Logger) error {
-	return func(ctx context.Context, log *slog.Logger) error {
-		c, all := with, commands()
-		name, err := program(all).ParseInto(&c, args)
-		if err != nil {
-			return err
-		}
-		i := slices.IndexFunc(all, func(one command) bool { return one.Name == name })
-		out := &service.LogWriter{Log: log}
-		messages := &service.LogWriter{Log: log}
-		defer out.Close()
-		defer messages.Close()
-		e := &env{Config: c, out: out, msg: cli.NewMessages(messages), args: args}
-		e.msg.Verbose, e.msg.Quiet = c.Verbose, c.Quiet
-		e.Quiet = true // progress is for a person who waits
-		return explain(ctx, all[i].run(ctx, e))
+// backUp takes a backup unless the server reports that it cannot archive: all files would be copied for nothing.
+func (r *runner) backUp(ctx context.Context, call *invocation) error {
+	a, err := call.open()
+	if err == nil {
+		err = basebackup.CheckArchiving(ctx, a, call.Conninfo, r.unarchived.Load())
 	}
-}
-
-// backUp takes a backup unless the server says beforehand that it cannot archive: all files would be copied for nothing.
-func (r *runner) backUp(c config.Config, take func(context.Context, *slog.Logger) error) func(context.Context, *slog.Logger) error {
-	return func(ctx context.Context, log *slog.Logger) error {
-		e := &env{Config: c}
-		a, err := e.open()
-		if err == nil {
-			err = basebackup.CheckArchiving(ctx, a, c.Conninfo, r.unarchived.Load())
-		}
-		if err != nil {
-			return explain(ctx, explainBackup(err))
-		}
-		err = take(ctx, log)
-		r.unarchived.Store(errors.Is(err, basebackup.ErrNotArchived))
-		return err
-	}
-}
-
-// lastBackup is when the newest backup ended, as far as that is not in the future.
-func lastBackup(ctx context.Context, c config.Config) (time.Time, error) {
-	e := &env{Config: c}
-	a, err := e.open()
 	if err != nil {
-		return time.Time{}, explain(ctx, err)
+		return backupRemedies.explain(err)
+	}
+	err = takeBackup(ctx, call)
+	r.unarchived.Store(errors.Is(err, basebackup.ErrNotArchived))
+	return err
+}
+
+// lastBackup returns the time at which the newest backup ended, as far as that is not in the future; the zero time without one.
+func (r *runner) lastBackup(ctx context.Context, c config.Config) (time.Time, error) {
+	call, flush := logged(c, r.log)
+	defer flush()
+	a, err := call.open()
+	if err != nil {
+		return time.Time{}, explain(ctx, err, "")
 	}
 	inv, err := a.Inventory(ctx)
 	if errors.Is(err, archive.ErrUnbound) {
 		return time.Time{}, nil
 	}
 	if err != nil {
-		return time.Time{}, explain(ctx, err)
+		return time.Time{}, explain(ctx, err, "")
 	}
 	var last time.Time
 	for _, b := range inv.Backups {

@@ -39,11 +39,11 @@ func serviceCommand() command {
 		Subcommand: config.Subcommand{
 			Name: "service", Short: "make run a service of the operating system", About: aboutService, Options: &o, NoSpool: true,
 		},
-		run: func(ctx context.Context, e *env) error { return o.run(ctx, e) },
+		run: func(ctx context.Context, call *invocation) error { return o.run(ctx, call) },
 	}
 }
 
-func (o *serviceOptions) run(ctx context.Context, e *env) error {
+func (o *serviceOptions) run(ctx context.Context, call *invocation) error {
 	setup := service.Installation{Name: service.Name}
 	action := o.Args.Action
 	if o.DryRun && action != "install" {
@@ -51,7 +51,7 @@ func (o *serviceOptions) run(ctx context.Context, e *env) error {
 	}
 	switch action {
 	case "install":
-		return o.install(e)
+		return o.install(call)
 	case "uninstall", "start", "stop", "restart":
 		return explainService(setup.Control(action))
 	case "status":
@@ -59,7 +59,7 @@ func (o *serviceOptions) run(ctx context.Context, e *env) error {
 		if err != nil {
 			return explainService(err)
 		}
-		fmt.Fprintln(e.out, state)
+		fmt.Fprintln(call.out, state)
 		if state != service.Running {
 			return cli.Fail(exitFailed, fmt.Errorf("the service is not running: it is %s", state), "")
 		}
@@ -67,11 +67,11 @@ func (o *serviceOptions) run(ctx context.Context, e *env) error {
 	case "run":
 		if service.HasManager { // what the service manager of Windows calls
 			return service.UnderManager(setup.Name, func(ctx context.Context, log io.Writer, reload chan os.Signal) error {
-				c, _, err := program(commands()).ParseCommand(runArgs(e.File), io.Discard)
+				c, called, err := program(commands()).ParseCommand(runArgs(call.File), io.Discard)
 				if err != nil {
 					return err
 				}
-				return explain(ctx, keepRunning(ctx, &env{Config: c, out: io.Discard, msg: e.msg, args: runArgs(e.File)}, log, reload))
+				return explain(ctx, keepRunning(ctx, newInvocation(c, called, runArgs(call.File), io.Discard, call.msg), log, reload), "")
 			})
 		}
 	}
@@ -80,8 +80,8 @@ func (o *serviceOptions) run(ctx context.Context, e *env) error {
 
 func runArgs(file string) []string { return []string{"--config", file, "run"} }
 
-func (o *serviceOptions) install(e *env) error {
-	file, _ := config.Find(e.File)
+func (o *serviceOptions) install(call *invocation) error {
+	file, _ := config.Find(call.File)
 	file, err := filepath.Abs(file)
 	if err != nil {
 		return err
@@ -112,26 +112,26 @@ func (o *serviceOptions) install(e *env) error {
 	}
 	if o.DryRun {
 		for _, p := range problems {
-			e.msg.Warn("", "%s", p)
+			call.msg.Warn("", "%s", p)
 		}
-		_, err := io.WriteString(e.out, setup.Unit())
+		_, err := io.WriteString(call.out, setup.Unit())
 		return err
 	}
 	if len(problems) > 0 {
 		return cli.Fail(exitFailed, errors.New(strings.Join(problems, "; ")), "")
 	}
 	if service.Temporary(self) {
-		e.msg.Warn("make install puts it in place", "%s is no good place for a service's program", self)
+		call.msg.Warn("make install puts it in place", "%s is no good place for a service's program", self)
 	}
 	for _, v := range os.Environ() {
 		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "WALKEEP_") && name != "WALKEEP_CONFIG" {
-			e.msg.Warn("put it into "+file, "%s is set in this environment, but will not be in that of the service", name)
+			call.msg.Warn("put it into "+file, "%s is set in this environment, but will not be in that of the service", name)
 		}
 	}
 	if err := setup.Control("install"); err != nil {
 		return explainService(err)
 	}
-	_, err = fmt.Fprintf(e.out, "installed the service %s for %s; start it with: %s\n", setup.Name, file, cli.Call("service", "start"))
+	_, err = fmt.Fprintf(call.out, "installed the service %s for %s; start it with: %s\n", setup.Name, file, cli.Call("service", "start"))
 	return err
 }
 
@@ -183,18 +183,16 @@ func socketInTmp(conninfo string) bool {
 	return err != nil
 }
 
+// serviceRemedies are for errors of the operating system's service manager.
+var serviceRemedies = remedies{
+	{service.ErrNotInstalled, "{--config FILE service install} installs it"},
+	{os.ErrPermission, "only the system's administrator controls services"},
+}
+
+// explainService adds what to do about an error of the service manager, some of which have no value to compare with.
 func explainService(err error) error {
-	switch {
-	case err == nil:
-		return nil
-	case errors.Is(err, service.ErrNoManager):
-		return cli.Fail(exitFailed, err, "have your own service manager call: "+cli.Call("--config")+" FILE run")
-	case errors.Is(err, service.ErrNotInstalled):
-		return cli.Fail(exitFailed, err, cli.Call("--config")+" FILE service install installs it")
-	case errors.Is(err, os.ErrPermission):
-		return cli.Fail(exitFailed, err, "only the system's administrator controls services")
-	case strings.Contains(err.Error(), "already exists"):
-		return cli.Fail(exitFailed, err, cli.Call("service", "uninstall")+" removes it")
+	if err != nil && strings.Contains(err.Error(), "already exists") {
+		return cli.Hinted(err, cli.Call("service", "uninstall")+" removes it")
 	}
-	return cli.Fail(exitFailed, err, "")
+	return serviceRemedies.explain(err)
 }

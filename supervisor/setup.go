@@ -8,7 +8,6 @@ import (
 	"walkeep/common/archive"
 	"walkeep/common/cli"
 	"walkeep/common/config"
-	"walkeep/supervisor/launch"
 	"walkeep/supervisor/pgserver"
 	"walkeep/supervisor/setup"
 )
@@ -49,30 +48,31 @@ func setupCommand() command {
 			Name: "setup", Short: "make a server archive into the spool, or undo that", About: aboutSetup, Options: &o, NoFile: true,
 			Parts: func(c *config.Config) []any { return []any{&c.Stream} },
 		},
-		run: func(ctx context.Context, e *env) error { return runSetup(ctx, e, &o) },
+		run:         func(ctx context.Context, call *invocation) error { return runSetup(ctx, call, &o) },
+		interrupted: "call it again to complete it, or setup --undo to take back what was done",
 	}
 }
 
-func runSetup(ctx context.Context, e *env, o *setupOptions) error {
+func runSetup(ctx context.Context, call *invocation, o *setupOptions) error {
 	if o.Undo && (o.Role != "" || o.Replace) {
 		return cli.Fail(exitUsage, errors.New("--undo goes with none of --role and --replace"), "what setup has made is in its note")
 	}
 	s := setup.Options{
-		Conninfo: e.Conninfo, Spool: e.Spool, PGData: e.PGData, Bindir: e.Bindir, Slot: e.Slot, Role: o.Role, Synchronous: e.Synchronous, FlushInterval: e.FlushInterval,
-		Replace: o.Replace, DryRun: o.DryRun, Restart: o.Restart, Out: e.out,
-		Notice: func(hint, message string) { e.msg.Warn(hint, "%s", message) },
+		Conninfo: call.Conninfo, Spool: call.Spool, PGData: call.PGData, Bindir: call.Bindir, Slot: call.Slot, Role: o.Role, Synchronous: call.Synchronous, FlushInterval: call.FlushInterval,
+		Replace: o.Replace, DryRun: o.DryRun, Restart: o.Restart, Out: call.out,
+		Notice: func(hint, message string) { call.msg.Warn(hint, "%s", message) },
 	}
 	s.Histories = func(ctx context.Context, server pgserver.Info, conninfo string) error {
-		a, err := e.open()
+		a, err := call.open()
 		if err != nil {
 			return err
 		}
 		if err := a.Bind(ctx, archive.Identity{SystemID: server.SystemID, SegmentSize: server.SegmentSize}); err != nil {
 			return err
 		}
-		return e.storeHistories(ctx, conninfo)
+		return call.storeHistories(ctx, conninfo)
 	}
-	s.File, s.FileArg = config.Find(e.File)
+	s.File, s.FileArg = config.Find(call.File)
 	var err error
 	for _, path := range []*string{&s.Spool, &s.PGData, &s.File} {
 		if *path == "" {
@@ -86,23 +86,13 @@ func runSetup(ctx context.Context, e *env, o *setupOptions) error {
 		return cli.Fail(exitFailed, err, "install the three programs in one directory")
 	}
 	if o.Undo {
-		return explainSetup(setup.Undo(ctx, s))
+		return setupRemedies.explain(setup.Undo(ctx, s))
 	}
-	return explainSetup(setup.Run(ctx, s))
+	return setupRemedies.explain(setup.Run(ctx, s))
 }
 
-// explainSetup adds what to do next.
-func explainSetup(err error) error {
-	var p *setup.Problem
-	switch {
-	case errors.As(err, &p):
-		return cli.Fail(exitFailed, err, p.Hint)
-	case errors.Is(err, context.Canceled):
-		return cli.Fail(exitFailed, errors.New("interrupted"), "call it again to complete it, or setup --undo to take back what was done")
-	case errors.Is(err, launch.ErrNoProgram):
-		return cli.Fail(exitFailed, err, "say where they are with --bindir")
-	case errors.Is(err, archive.ErrDamaged), errors.Is(err, archive.ErrNoFormat):
-		return cli.Fail(exitFailed, err, "it is the note of an earlier setup: look what it says, and move it away to give up undoing that")
-	}
-	return err
+// setupRemedies are for errors of other packages than setup.
+var setupRemedies = remedies{
+	{archive.ErrDamaged, "setup.json is the record of an earlier setup; move it aside if you no longer need setup --undo"},
+	{archive.ErrNoFormat, "setup.json is the record of an earlier setup; move it aside if you no longer need setup --undo"},
 }

@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"slices"
-	"strings"
 	"time"
 
 	"walkeep/common/archive"
@@ -31,8 +29,8 @@ func (o *restoreOptions) checkStandby() error {
 }
 
 // asStandby makes a restore one of a standby that is fed from the spool, and from its primary if there is one.
-func (e *env) asStandby(r *restore.Options, command, slot string) error {
-	switch err := conninfo.CheckPrimary(e.PrimaryConninfo); {
+func (call *invocation) asStandby(r *restore.Options, command, slot string) error {
+	switch err := conninfo.CheckPrimary(call.PrimaryConninfo); {
 	case errors.Is(err, conninfo.ErrSecret):
 		return cli.Fail(exitUsage, fmt.Errorf("primary-conninfo is refused: %w, and the standby's configuration would show it", err),
 			"put the password into the password file of the server's user (~/.pgpass), or into another one that passfile=FILE in primary-conninfo names")
@@ -40,20 +38,15 @@ func (e *env) asStandby(r *restore.Options, command, slot string) error {
 		return fmt.Errorf("primary-conninfo: %w", err)
 	case slot != "" && !config.IsSlot(slot):
 		return fmt.Errorf("--primary-slot: %q is not the name of a replication slot", slot)
-	case slot != "" && e.PrimaryConninfo == "":
+	case slot != "" && call.PrimaryConninfo == "":
 		return errors.New("--primary-slot needs --primary-conninfo")
 	}
-	s := &restore.Standby{Primary: e.PrimaryConninfo, Slot: slot}
+	s := &restore.Standby{Primary: call.PrimaryConninfo, Slot: slot}
 	if host, err := os.Hostname(); err == nil && s.Primary != "" {
 		s.Primary = conninfo.WithApplication(s.Primary, host)
 	}
 	r.Recovery.Standby = s
-	return e.fromSpool(r, command)
-}
-
-// given tells whether an option stands on the command line, not only in the configuration.
-func (e *env) given(option string) bool {
-	return slices.ContainsFunc(e.args, func(arg string) bool { return arg == "--"+option || strings.HasPrefix(arg, "--"+option+"=") })
+	return call.fromSpool(r, command)
 }
 
 // usage is the failure of wrong options.
@@ -67,7 +60,7 @@ func usage(err error) error {
 
 // register has the archive keep the WAL that a restored standby needs, until restore-cmd says how far it has come, and
 // returns the ID of the note. A server that is no standby may have been one before, whose note goes.
-func (e *env) register(ctx context.Context, a *archive.Archive, r restore.Options) (string, error) {
+func (call *invocation) register(ctx context.Context, a *archive.Archive, r restore.Options) (string, error) {
 	id, err := a.StandbyHere(ctx, r.Dir)
 	if err != nil {
 		return "", err
@@ -77,7 +70,7 @@ func (e *env) register(ctx context.Context, a *archive.Archive, r restore.Option
 	}
 	if r.Recovery.Standby == nil {
 		if err := a.ForgetStandby(ctx, id); err != nil && !errors.Is(err, archive.ErrAbsent) {
-			e.msg.Warn(cli.Call("cleanup", "--forget-standby", id)+" removes it", "the note of the standby that %s was could not be removed: %v", r.Dir, err)
+			call.msg.Warn(cli.Call("cleanup", "--forget-standby", id)+" removes it", "the note of the standby that %s was could not be removed: %v", r.Dir, err)
 		}
 		return "", nil
 	}
@@ -87,14 +80,14 @@ func (e *env) register(ctx context.Context, a *archive.Archive, r restore.Option
 	}
 	err = a.NoteStandby(ctx, archive.Standby{Host: host, Data: r.Dir, Restartpoint: r.Plan.Backup.FirstSegment().String(), Noted: time.Now().UTC()})
 	if err != nil { // restore-cmd tries again with each segment
-		e.msg.Warn("where another host cleans the archive up, see that it keeps the WAL from "+r.Plan.Backup.FirstSegment().String()+" on",
+		call.msg.Warn("where another host cleans the archive up, see that it keeps the WAL from "+r.Plan.Backup.FirstSegment().String()+" on",
 			"the archive cannot be told what the standby needs: %v", err)
 	}
 	return id, nil
 }
 
 // reportStandby says what a restored standby will do.
-func (e *env) reportStandby(r restore.Options, id string) error {
+func (call *invocation) reportStandby(r restore.Options, id string) error {
 	s := r.Recovery.Standby
 	along := "the newest timeline"
 	if s.Timeline != 0 {
@@ -104,7 +97,7 @@ func (e *env) reportStandby(r restore.Options, id string) error {
 	if s.Primary != "" {
 		from += ", and streams from its primary"
 	}
-	_, err := fmt.Fprintf(e.out, "it is a standby, follows %s from %s, and needs WAL from %s on (%s when it is gone for good)\n",
+	_, err := fmt.Fprintf(call.out, "it is a standby, follows %s from %s, and needs WAL from %s on (%s when it is gone for good)\n",
 		along, from, r.Plan.Backup.FirstSegment(), cli.Call("cleanup", "--forget-standby", id))
 	return err
 }

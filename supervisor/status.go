@@ -21,25 +21,25 @@ func statusCommand() command {
 	}
 	return command{
 		Subcommand: config.Subcommand{Name: "status", Short: "say how it is", About: aboutStatus, Options: &o},
-		run: func(ctx context.Context, e *env) error {
+		run: func(ctx context.Context, call *invocation) error {
 			if err := o.validate(); err != nil {
 				return cli.Fail(exitUsage, err, "")
 			}
-			a, err := e.open()
+			a, err := call.open()
 			if err != nil {
 				return err
 			}
-			r, err := report.Collect(ctx, a, report.Options{Ask: true, Conninfo: e.Conninfo, PGData: e.PGData, Config: config.Problems(e.File)})
+			r, err := report.Collect(ctx, a, report.Options{Ask: true, Conninfo: call.Conninfo, PGData: call.PGData, Config: config.Problems(call.File)})
 			if err != nil {
 				return err
 			}
-			if !e.serverNamed() && r.Server == nil {
+			if !call.serverNamed() && r.Server == nil {
 				r.ServerError = "" // nobody said that there is one here
 			}
 			if o.JSON {
-				return printJSON(e, r)
+				return printJSON(call, r)
 			}
-			return r.Status(e.out, o.limits.report())
+			return r.Status(call.out, o.limits.report())
 		},
 	}
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"os"
 
@@ -33,35 +32,38 @@ func syncCommand() command {
 			Name: "sync", Aliases: []string{"syncdaemon"}, Short: "stream the segment that is being written", About: aboutSync,
 			Parts: func(c *config.Config) []any { return []any{&c.Stream, &c.Compression} },
 		},
-		run: func(ctx context.Context, e *env) error {
-			if _, err := e.open(); err != nil { // before the log begins
+		run: func(ctx context.Context, call *invocation) error {
+			if _, err := call.open(); err != nil { // before the log begins
 				return err
 			}
-			return explainStream(e.stream(ctx, newLog(e.Config, os.Stderr)))
+			return call.stream(ctx, newLog(call.Config, os.Stderr))
 		},
 	}
 }
 
 // stream streams until ctx ends.
-func (e *env) stream(ctx context.Context, log *slog.Logger) error {
-	s, err := e.openSpool()
+func (call *invocation) stream(ctx context.Context, log *slog.Logger) error {
+	s, err := call.openSpool()
 	if err != nil {
 		return err
 	}
-	return receive.Run(ctx, receive.Options{
-		Conninfo: e.Conninfo, Slot: e.Slot, Spool: s, FlushInterval: e.FlushInterval, Synchronous: e.Synchronous, Log: log,
-	})
+	return streamRemedies.explain(receive.Run(ctx, receive.Options{
+		Conninfo: call.Conninfo, Slot: call.Slot, Spool: s, FlushInterval: call.FlushInterval, Synchronous: call.Synchronous, Log: log,
+	}))
 }
+
+// streamRemedies are for errors of other packages than receive and spool.
+var streamRemedies = remedies{{archive.ErrForeign, "check --spool and --conninfo: they are of two different clusters"}}
 
 // storeStreamed brings segments to the archive that were streamed to their ends: nothing else may be at it. It warns of one
 // that cannot be stored, and reports that there is one; whether it is needed is for the plan to find out.
-func (e *env) storeStreamed(ctx context.Context) (failed bool, err error) {
-	s, err := spool.Open(e.Spool)
+func (call *invocation) storeStreamed(ctx context.Context) (failed bool, err error) {
+	s, err := spool.Open(call.Spool)
 	if err != nil {
 		return false, err
 	}
 	s.Store = func(ctx context.Context, path string) error {
-		store, err := e.storer(s) // archive-cmd is needed only where there is something to archive
+		store, err := call.storer(s) // archive-cmd is needed only where there is something to archive
 		if err != nil {
 			return err
 		}
@@ -69,35 +71,20 @@ func (e *env) storeStreamed(ctx context.Context) (failed bool, err error) {
 	}
 	err = s.StoreComplete(ctx, nil)
 	if err != nil && ctx.Err() == nil {
-		e.msg.Warn(cli.Call("verify")+" and the messages of "+cli.Call("run")+" say more", "a streamed segment cannot be archived, and is not used: %v", err)
+		call.msg.Warn(cli.Call("verify")+" and the messages of "+cli.Call("run")+" say more", "a streamed segment cannot be archived, and is not used: %v", err)
 		return true, nil
 	}
 	return false, ctx.Err()
 }
 
 // warnStreamed says what a recovery to the end of the archive leaves out.
-func (e *env) warnStreamed(ctx context.Context, a *archive.Archive, p *planned) {
+func (call *invocation) warnStreamed(ctx context.Context, a *archive.Archive, p *planned) {
 	if p.plan.Target.Kind != archive.ToLatest {
 		return
 	}
 	next := wal.SegmentAt(p.plan.Timeline, p.plan.To, p.inv.SegmentSize)
 	if found, err := a.StreamedOn(ctx, p.inv, p.plan.Timeline, uint64(p.plan.To)/uint64(p.inv.SegmentSize)); err == nil && found.End > p.plan.To {
-		e.msg.Warn("restore with --standby instead, and promote it with "+cli.Call("promote")+", which hands it out",
+		call.msg.Warn("restore with --standby instead, and promote it with "+cli.Call("promote")+", which hands it out",
 			"the archive also holds what was streamed of %s, up to %s; recovery alone does not use that", next, found.End)
 	}
-}
-
-func explainStream(err error) error {
-	hint := ""
-	switch {
-	case errors.Is(err, spool.ErrStreaming):
-		hint = "stop that one first, or give each cluster a spool of its own"
-	case errors.Is(err, receive.ErrSlot):
-		hint = "name another one with --slot; it is made where it is missing"
-	case errors.Is(err, archive.ErrForeign):
-		hint = "check --spool and --conninfo: they are of two different clusters"
-	default:
-		return err
-	}
-	return cli.Fail(exitFailed, err, hint)
 }

@@ -34,20 +34,20 @@ func verifyCommand() command {
 			Name: "verify", Short: "re-read the archive and say what is wrong", About: aboutVerify,
 			Options: &o, Parts: func(c *config.Config) []any { return []any{&c.Effort} },
 		},
-		run: func(ctx context.Context, e *env) error { return verifyArchive(ctx, e, o) },
+		run: func(ctx context.Context, call *invocation) error { return verifyArchive(ctx, call, o) },
 	}
 }
 
-func verifyArchive(ctx context.Context, e *env, o verifyOptions) error {
-	a, err := e.open()
+func verifyArchive(ctx context.Context, call *invocation, o verifyOptions) error {
+	a, err := call.open()
 	if err != nil {
 		return err
 	}
 	var bar *progress.Bar
 	r, err := verify.Run(ctx, a, verify.Options{
-		Deep: o.Deep, Jobs: e.jobs(),
+		Deep: o.Deep, Jobs: call.jobs(),
 		Begin: func(bytes int64) {
-			if !e.Quiet {
+			if !call.Quiet {
 				bar = progress.New(os.Stderr, "verify", bytes)
 			}
 		},
@@ -58,12 +58,12 @@ func verifyArchive(ctx context.Context, e *env, o verifyOptions) error {
 		return fmt.Errorf("verify: %w", err)
 	}
 	if r.Unkept != nil {
-		e.msg.Warn("check, list, cleanup and restore know nothing of it", "the archive does not keep what was found: %v", r.Unkept)
+		call.msg.Warn("check, list, cleanup and restore know nothing of it", "the archive does not keep what was found: %v", r.Unkept)
 	}
 	if o.JSON {
-		err = printJSON(e, r)
+		err = printJSON(call, r)
 	} else {
-		err = printVerified(e, r)
+		err = printVerified(call, r)
 	}
 	if n := r.Wrong(); err == nil && n > 0 {
 		err = cli.Fail(exitFailed, errors.New(count(n, "problem")+" found"), verifyHint(r))
@@ -71,20 +71,20 @@ func verifyArchive(ctx context.Context, e *env, o verifyOptions) error {
 	return err
 }
 
-func printVerified(e *env, r *verify.Result) error {
+func printVerified(call *invocation, r *verify.Result) error {
 	for _, p := range r.Problems {
-		fmt.Fprintf(e.out, "%s: %s\n", p.Severity, p)
+		fmt.Fprintf(call.out, "%s: %s\n", p.Severity, p)
 	}
 	took := time.Duration(r.Seconds * float64(time.Second))
 	read := "looked at"
 	if r.Deep {
 		read = fmt.Sprintf("read %s of", progress.Bytes(r.Bytes))
 	}
-	_, err := fmt.Fprintf(e.out, "%s %s in %s", read, count(r.Objects, "object"), took.Round(time.Millisecond))
+	_, err := fmt.Fprintf(call.out, "%s %s in %s", read, count(r.Objects, "object"), took.Round(time.Millisecond))
 	if r.Deep && r.Seconds > 0 {
-		fmt.Fprintf(e.out, " (%s/s)", progress.Bytes(int64(float64(r.Bytes)/r.Seconds)))
+		fmt.Fprintf(call.out, " (%s/s)", progress.Bytes(int64(float64(r.Bytes)/r.Seconds)))
 	}
-	fmt.Fprintf(e.out, ": %s\n", outcome(r))
+	fmt.Fprintf(call.out, ": %s\n", outcome(r))
 	return err
 }
 

@@ -30,10 +30,12 @@ const (
 func (r *runner) watch(c config.Config) service.Part {
 	// With other settings it begins anew.
 	return service.Part{Name: "watch", Settings: fmt.Sprint(c), Run: func(ctx context.Context, log *slog.Logger) error {
+		call, flush := logged(c, log)
+		defer flush()
 		for {
 			began := time.Now()
-			if err := r.look(ctx, c, log); err != nil {
-				return explain(ctx, err)
+			if err := r.look(ctx, call, log); err != nil {
+				return explain(ctx, err, "")
 			}
 			select {
 			case <-time.After(max(lookInterval, 10*time.Since(began))):
@@ -45,13 +47,12 @@ func (r *runner) watch(c config.Config) service.Part {
 }
 
 // look looks once.
-func (r *runner) look(ctx context.Context, c config.Config, log *slog.Logger) error {
+func (r *runner) look(ctx context.Context, call *invocation, log *slog.Logger) error {
 	found := metrics.Snapshot{At: time.Now(), Check: report.Critical}
-	e := &env{Config: c}
-	a, err := e.open()
+	a, err := call.open()
 	if err == nil {
-		ask := c.MetricsListen != "" && (e.serverNamed() || c.BackupSchedule != "")
-		found.Report, err = report.Collect(ctx, a, report.Options{Ask: ask, Conninfo: c.Conninfo, PGData: c.PGData})
+		ask := call.MetricsListen != "" && (call.serverNamed() || call.BackupSchedule != "")
+		found.Report, err = report.Collect(ctx, a, report.Options{Ask: ask, Conninfo: call.Conninfo, PGData: call.PGData})
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -63,7 +64,7 @@ func (r *runner) look(ctx context.Context, c config.Config, log *slog.Logger) er
 			return err
 		}
 		_, found.Check = found.Report.Check(limits)
-		if c.BackupSchedule != "" {
+		if call.BackupSchedule != "" {
 			r.repair(ctx, found.Report)
 		}
 	}

@@ -16,11 +16,11 @@ import (
 // Version is walkeep's version; it stands in every object that is stored.
 const Version = "0.1.0"
 
-// A Failure is an error that says how the program ends and what to do next.
+// A Failure is an error that decides the program's exit code.
 type Failure struct {
-	Code int    // exit code
-	Err  error  // nil if all was said already
-	Hint string // what to do about it; may be empty
+	Code int   // exit code
+	Err  error // nil if nothing more is to be printed
+	hint string
 }
 
 func (f *Failure) Error() string {
@@ -32,7 +32,10 @@ func (f *Failure) Error() string {
 
 func (f *Failure) Unwrap() error { return f.Err }
 
-// Fail makes a Failure.
+// Hint returns what the user can do about the failure; empty leaves that to Err.
+func (f *Failure) Hint() string { return f.hint }
+
+// Fail makes a Failure. Its hint is printed instead of one that err has; err's is printed where it is empty.
 func Fail(code int, err error, hint string) error { return &Failure{code, err, hint} }
 
 // NewerHint is what to do about a version of PostgreSQL that is newer than those that are known.
@@ -65,7 +68,7 @@ func (p Program) code(msg *Messages, err error) int {
 	}
 	if f.Err != nil {
 		msg.print(f.Err.Error())
-		msg.hint(f.Hint)
+		msg.hint(Hint(err))
 	}
 	return f.Code
 }
@@ -105,7 +108,7 @@ type Messages struct {
 // NewMessages makes messages that go elsewhere than to standard error, and do not name the program.
 func NewMessages(w io.Writer) *Messages { return &Messages{w: w} }
 
-// Warn says what the person who reads the log should know although the program succeeds.
+// Warn prints a warning, with a hint unless that is empty.
 func (m *Messages) Warn(hint, format string, args ...any) {
 	if !m.Quiet {
 		m.print("warning: " + fmt.Sprintf(format, args...))
@@ -125,14 +128,14 @@ func (m *Messages) Problems(problems []string) {
 	}
 }
 
-// Detail says what only those want to know who asked for it.
+// Detail prints a message under --verbose only.
 func (m *Messages) Detail(format string, args ...any) {
 	if m.Verbose && !m.Quiet {
 		m.print(fmt.Sprintf(format, args...))
 	}
 }
 
-// Next says what the person can do now that the program has succeeded.
+// Next prints what the user can do now that the program has succeeded.
 func (m *Messages) Next(hint string) {
 	if !m.Quiet {
 		m.hint(hint)

@@ -53,39 +53,48 @@ func (cmd Command) Parse(args []string, help io.Writer) (Config, error) {
 	return c, err
 }
 
-// ParseCommand is Parse for a program with commands. It also gives the name of the one that was called, with an error as
-// well where it is known then. With an error of the file or the environment the configuration is what the arguments say.
-func (cmd Command) ParseCommand(args []string, help io.Writer) (Config, string, error) {
+// Called is what the arguments of a call are, beside values.
+type Called struct {
+	Name  string // of the command; empty if there is none
+	given map[string]bool
+}
+
+// Given reports whether an option, by its long name, stands on the command line. The file and the environment do not count.
+func (c Called) Given(option string) bool { return c.given[option] }
+
+// ParseCommand is Parse for a program with commands. It also returns what the arguments are, as far as they could be read, with an
+// error, too. With an error of the file or the environment the configuration is what the arguments say.
+func (cmd Command) ParseCommand(args []string, help io.Writer) (Config, Called, error) {
 	// The first reading finds the file's name and checks the arguments, the second lets them beat the file.
 	first := Default()
-	name, err := cmd.parse(&first, args, help)
+	called, err := cmd.parse(&first, args, help)
 	if err == ErrHelp || err == nil && first.Version {
-		return first, name, err
+		return first, called, err
 	}
 	if err != nil {
-		return first, name, &ArgumentError{err}
+		return first, called, &ArgumentError{err}
 	}
 	if !configured(first.File) {
 		// A server starts archive-cmd for every segment, most often with all that it needs in the arguments.
-		return first, name, cmd.check(&first, name, &loader{})
+		return first, called, cmd.check(&first, called.Name, &loader{})
 	}
 	c := Default()
-	sub := cmd.command(name)
+	sub := cmd.command(called.Name)
 	l := &loader{own: cmd.own(&c, sub), tolerant: cmd.Tolerant || sub.Tolerant, missing: sub.NoFile}
 	if err := l.readFile(&c, first.File); err != nil {
 		cmd.warn(l)
-		return first, name, err
+		return first, called, err
 	}
 	if err := l.readEnvironment(&c); err != nil {
 		cmd.warn(l)
-		return first, name, err
+		return first, called, err
 	}
 	if _, err := cmd.parse(&c, args, help); err != nil {
-		return first, name, err
+		return first, called, err
 	}
-	err = cmd.check(&c, name, l)
+	err = cmd.check(&c, called.Name, l)
 	cmd.warn(l)
-	return c, name, err
+	return c, called, err
 }
 
 func (cmd Command) warn(l *loader) {
@@ -95,15 +104,6 @@ func (cmd Command) warn(l *loader) {
 	for _, problem := range l.problems {
 		cmd.Warn(problem)
 	}
-}
-
-// ParseInto reads arguments into a configuration that is there already, in place of the environment and the file.
-func (cmd Command) ParseInto(c *Config, args []string) (string, error) {
-	name, err := cmd.parse(c, args, io.Discard)
-	if err != nil {
-		return name, err
-	}
-	return name, cmd.check(c, name, &loader{})
 }
 
 // command finds one of the things that the program does; an empty one if it does one thing.
@@ -137,31 +137,43 @@ func (cmd Command) check(c *Config, name string, l *loader) error {
 	return err
 }
 
-func (cmd Command) parse(c *Config, args []string, help io.Writer) (string, error) {
+func (cmd Command) parse(c *Config, args []string, help io.Writer) (Called, error) {
 	p, err := cmd.parser(c)
 	if err != nil {
-		return "", err
+		return Called{}, err
 	}
 	rest, err := p.ParseArgs(args)
-	name := ""
+	called := Called{given: make(map[string]bool)}
+	called.note(p.Groups())
 	if p.Active != nil {
-		name = p.Active.Name
+		called.Name = p.Active.Name
+		called.note(p.Active.Groups())
 	}
 	var e *flags.Error
 	switch {
 	case errors.As(err, &e) && e.Type == flags.ErrHelp:
 		fmt.Fprintln(help, e.Message)
-		return name, ErrHelp
+		return called, ErrHelp
 	case c.Version:
-		return name, nil
+		return called, nil
 	case errors.As(err, &e) && e.Type == flags.ErrCommandRequired:
-		return name, errors.New("no command is given")
+		return called, errors.New("no command is given")
 	case err != nil:
-		return name, err
+		return called, err
 	case len(rest) > 0:
-		return name, fmt.Errorf("too many arguments: %q", rest)
+		return called, fmt.Errorf("too many arguments: %q", rest)
 	}
-	return name, nil
+	return called, nil
+}
+
+// note notes the options that stand on the command line.
+func (c Called) note(groups []*flags.Group) {
+	for _, g := range groups {
+		for _, option := range g.Options() {
+			c.given[option.LongName] = option.IsSet() && !option.IsSetDefault()
+		}
+		c.note(g.Groups())
+	}
 }
 
 func (cmd Command) parser(c *Config) (*flags.Parser, error) {

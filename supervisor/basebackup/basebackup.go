@@ -13,6 +13,7 @@ import (
 	"walkeep/common/archive"
 	"walkeep/common/backup"
 	"walkeep/common/backup/volume"
+	"walkeep/common/cli"
 	"walkeep/common/codec"
 	"walkeep/common/storage"
 	"walkeep/common/wal"
@@ -25,13 +26,17 @@ import (
 var (
 	// ErrArchivingOff reports that the server does not archive and no supervisor streams, so that a backup could not
 	// be restored.
-	ErrArchivingOff = errors.New("archive_mode is off on the server and no supervisor streams from it, so the WAL that a backup needs would never be archived")
+	ErrArchivingOff = cli.NewError("archive_mode is off on the server and no supervisor streams from it, so the WAL that a backup needs would never be archived",
+		"set archive_mode = on and an archive_command that calls archive-cmd with this spool, and restart the server; or run {sync}")
 	// ErrNotArchived reports that the WAL that the backup needs was not archived in time.
-	ErrNotArchived = errors.New("the WAL that the backup needs is not in the archive")
+	ErrNotArchived = cli.NewError("the WAL that the backup needs is not in the archive",
+		"check that the server's archive_command calls archive-cmd with this spool, and read what the server's log reports about it; or raise --archive-timeout")
 	// ErrName reports that a file in the server's data directory has a name that a backup cannot contain.
-	ErrName = errors.New("a file in the server's data directory has a name that cannot be backed up, with a backslash or too long")
+	ErrName = cli.NewError("a file in the server's data directory has a name that cannot be backed up, with a backslash or too long",
+		"move it out of the data directory, or rename it: no file of PostgreSQL's own has such a name")
 	// ErrChecksum reports that pages are damaged on the server.
-	ErrChecksum = errors.New("page checksums are wrong on the server")
+	ErrChecksum = cli.NewError("page checksums are wrong on the server",
+		"the database is damaged: keep the older backups, and look for the cause before it spreads; --page-errors warn takes a backup that is marked")
 )
 
 // Options describe how to take a backup.

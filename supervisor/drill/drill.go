@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"walkeep/common/archive"
+	"walkeep/common/cli"
 	"walkeep/common/storage"
 	"walkeep/common/wal"
 	"walkeep/supervisor/launch"
@@ -66,11 +67,13 @@ type drill struct {
 }
 
 // ErrLong reports that a server could not listen in the scratch directory.
-var ErrLong = errors.New("the name of the scratch directory is too long for the server's socket")
+var ErrLong = cli.NewError("the name of the scratch directory is too long for the server's socket",
+	"name a directory with a shorter name with --drill-dir")
 
 // ErrOutside reports that the backup cannot be tested: its own WAL creates a tablespace outside of the scratch
 // directory.
-var ErrOutside = errors.New("the drill cannot be done: the server would write outside of its directory")
+var ErrOutside = cli.NewError("the drill cannot be done: the server would write outside of its directory",
+	"take a new backup, and run a drill of it; create no tablespace while it is taken")
 
 // Until returns the target of replay in a drill: the end of the WAL that was examined, or the position before the
 // record c, which creates a tablespace outside of the scratch directory; c is nil if there is none. Replay puts such

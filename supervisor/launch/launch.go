@@ -25,10 +25,14 @@ import (
 
 // Errors of Start, to be found with errors.Is.
 var (
-	ErrRoot     = errors.New("PostgreSQL does not run as root")
-	ErrStopped  = errors.New("the server stopped before it had recovered")
-	ErrNoAnswer = errors.New("the server runs, but could not be asked whether it has recovered")
-	ErrPaused   = errors.New("replay paused before it reached its target")
+	ErrRoot = cli.NewError("PostgreSQL does not run as root",
+		"restore as the server's user, or start the server by hand as that user")
+	ErrStopped = cli.NewError("the server stopped before it had recovered",
+		"the directory is restored; the server's log is in it, "+LogName+", or where the server is set to log; if another server uses its port, set another one in its postgresql.conf and start it with pg_ctl")
+	ErrNoAnswer = cli.NewError("the server runs, but could not be asked whether it has recovered",
+		"name the role to connect as with --conninfo, such as user=postgres")
+	ErrPaused = cli.NewError("replay paused before it reached its target",
+		"raise the setting that is too low in the restored server's postgresql.auto.conf, and restart the server: it continues from there; if somebody has paused replay, SELECT pg_wal_replay_resume() continues it")
 )
 
 // A Server describes a restored data directory and how to start its server.

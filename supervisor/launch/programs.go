@@ -2,17 +2,18 @@ package launch
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os/exec"
 	"path/filepath"
 	"regexp"
 	"runtime"
 	"strconv"
+
+	"walkeep/common/cli"
 )
 
 // ErrNoProgram reports that PostgreSQL's programs of a major version were not found.
-var ErrNoProgram = errors.New("PostgreSQL's programs were not found")
+var ErrNoProgram = cli.NewError("PostgreSQL's programs were not found", "name their directory with --bindir")
 
 // Bindir returns the directory of PostgreSQL's programs of a major version: the given one, or one of the places where
 // systems install them, or that of the pg_ctl on the PATH.

@@ -11,12 +11,14 @@ import (
 	"strings"
 	"time"
 
+	"walkeep/common/cli"
 	"walkeep/common/host"
 	"walkeep/common/pgdata"
 )
 
 // ErrInUse reports that a server runs, or may run, on the data directory.
-var ErrInUse = errors.New("is in use")
+var ErrInUse = cli.NewError("is in use",
+	"stop the server (pg_ctl stop) or the restore that uses it; where neither seems to run, leave postmaster.pid alone: see which process has the id in it (ps -fp PID), or start the server and stop it (pg_ctl start, pg_ctl stop), which removes a file that was left over")
 
 // CheckUnused fails with [ErrInUse] if a server runs, or may run, on the data directory.
 func CheckUnused(dir string) error {

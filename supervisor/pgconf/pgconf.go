@@ -9,16 +9,17 @@
 package pgconf
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 	"strconv"
 
+	"walkeep/common/cli"
 	"walkeep/common/pgdata"
 )
 
 // ErrNone reports that no configuration was found. A server cannot be started without one.
-var ErrNone = errors.New("the backup has no postgresql.conf, and none was found for it")
+var ErrNone = cli.NewError("the backup has no postgresql.conf, and none was found for it",
+	"create a cluster for the directory, whose configuration is then used (pg_createcluster), or restore without --start, put a postgresql.conf into the directory, and start the server by hand")
 
 // A Config is the configuration of a data directory's server: its postgresql.conf and the files that this includes.
 type Config struct {

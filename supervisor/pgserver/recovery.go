@@ -91,6 +91,12 @@ func (c *Conn) Nudge(ctx context.Context) error {
 	return err
 }
 
+// MayPromote reports whether the role may call pg_promote, which servers of version 12 and later have.
+func (c *Conn) MayPromote(ctx context.Context) (may bool, err error) {
+	err = c.QueryRow(ctx, `SELECT has_function_privilege('pg_promote(boolean, integer)', 'EXECUTE')`).Scan(&may)
+	return may, err
+}
+
 // Promote asks a standby of version 12 or later to end its recovery, and does not wait for it.
 func (c *Conn) Promote(ctx context.Context) error {
 	if _, err := c.Exec(ctx, `SELECT pg_promote(false)`); err != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"walkeep/common/cli"
 	"walkeep/common/pgdata"
 	"walkeep/common/wal"
 )
@@ -131,10 +132,12 @@ func (m *MissingRight) Error() string {
 	return fmt.Sprintf("role %q may not call %s: %v", m.Role, m.Function, m.err)
 }
 
-// Grant is the command that gives the right.
-func (m *MissingRight) Grant() string {
+func (m *MissingRight) grant() string {
 	return "GRANT EXECUTE ON FUNCTION " + m.Function + " TO " + pgx.Identifier{m.Role}.Sanitize()
 }
+
+// Hint returns how to give the right.
+func (m *MissingRight) Hint() string { return "as a superuser, on the primary: " + m.grant() }
 
 func (m *MissingRight) Unwrap() error { return m.err }
 
@@ -148,7 +151,8 @@ func (c *Conn) tellReplay(ctx context.Context, function string) error {
 }
 
 // ErrDemand says that the replay has stopped at a setting that is too low.
-var ErrDemand = errors.New("replay has stopped, and would shut the server down if it went on")
+var ErrDemand = cli.NewError("replay has stopped, and would shut the server down if it went on",
+	"set it in the standby's configuration and restart the standby, which loses nothing; then repeat this")
 
 // MayGoOn fails for a replay that has stopped at a setting.
 func (r Replay) MayGoOn() error {

@@ -10,15 +10,18 @@ import (
 	"strings"
 	"time"
 
+	"walkeep/common/cli"
 	"walkeep/common/pgdata"
 )
 
 // Errors of ConnectStandby.
 var (
 	// ErrNoStandby says that none of several servers is a standby, or the server of this host.
-	ErrNoStandby = errors.New("none of the servers in conninfo is a standby that answers")
+	ErrNoStandby = cli.NewError("none of the servers in conninfo is a standby that answers",
+		"name the server with --conninfo, and the data directory of the standby on this host with --pgdata")
 	// ErrWhichStandby says that several are standbys.
-	ErrWhichStandby = errors.New("several of the servers in conninfo are standbys, and which one runs on this host is not known")
+	ErrWhichStandby = cli.NewError("several of the servers in conninfo are standbys, and which one runs on this host is not known",
+		"name the server with --conninfo, and the data directory of the standby on this host with --pgdata")
 )
 
 // answerTimeout is how long each of several servers has to answer.

@@ -23,25 +23,35 @@ import (
 // Errors of Run, to be found with errors.Is. All but ErrNotOpen come before the server was told to open.
 var (
 	// ErrPrimaryLives says that the old primary answers. To promote beside it would make two primaries.
-	ErrPrimaryLives = errors.New("the old primary still answers")
+	ErrPrimaryLives = cli.NewError("the old primary still answers",
+		"stop it, and make sure that it stays down; --force promotes beside it, and makes two primaries")
 	// ErrUnchecked says that nobody could look whether the old primary answers.
-	ErrUnchecked = errors.New("whether the old primary still runs cannot be checked")
+	ErrUnchecked = cli.NewError("whether the old primary still runs cannot be checked",
+		"name its address with --primary-conninfo, or make sure that it is down, and repeat this; --force promotes without this check")
 	// ErrWarm says that nobody can ask the standby how far it is.
-	ErrWarm = errors.New("the standby lets nobody connect before it is promoted (hot_standby = off)")
+	ErrWarm = cli.NewError("the standby lets nobody connect before it is promoted (hot_standby = off)",
+		"set hot_standby = on and restart the standby, which loses nothing, or promote it with pg_ctl promote, without what was streamed")
 	// ErrNotConsistent says that the standby has not accepted a connection in time.
-	ErrNotConsistent = errors.New("the standby has not accepted connections in time")
+	ErrNotConsistent = cli.NewError("the standby has not accepted connections in time",
+		"see its log: it may need WAL that is missing, or more time (--timeout), or let nobody connect (hot_standby = off)")
 	// ErrBehind says that the standby does not come to the end of the WAL that is there for it.
-	ErrBehind = errors.New("the standby has not replayed all WAL that is there for it")
+	ErrBehind = cli.NewError("the standby has not replayed all WAL that is there for it",
+		"see the standby's log for what stops it; --force promotes it without that WAL, --timeout gives it longer")
 	// ErrDelayed says that the standby waits on purpose before it replays what it has. It is an ErrBehind.
-	ErrDelayed = fmt.Errorf("%w, and waits before it does (recovery_min_apply_delay)", ErrBehind)
+	ErrDelayed = cli.Hinted(fmt.Errorf("%w, and waits before it does (recovery_min_apply_delay)", ErrBehind),
+		"to let it replay everything first, set recovery_min_apply_delay = 0 there and reload it (up to version 11: remove it from recovery.conf, and restart it); --force opens it now, and it replays what it has received while it opens")
 	// ErrNoOffer says that the standby cannot be given what was streamed.
-	ErrNoOffer = errors.New("the standby cannot be given what was streamed")
+	ErrNoOffer = cli.NewError("the standby cannot be given what was streamed",
+		"let its restore_command call restore-cmd with this spool (restart it up to version 13), and set archive_mode to another value than always (restart it), or promote with --force, without what was streamed")
 	// ErrNotStored says that WAL that only the standby has cannot be archived.
-	ErrNotStored = errors.New("what only the standby has received cannot be archived, and would be missing from the archive for ever")
+	ErrNotStored = cli.NewError("what only the standby has received cannot be archived, and would be missing from the archive for ever",
+		"check that the spool can be written to and has room, and repeat this; --force promotes without it, and the archive cannot be recovered past that until a new base backup is taken")
 	// ErrRights says that the role may not do what a promotion takes.
-	ErrRights = errors.New("the role may not promote the server")
+	ErrRights = cli.NewError("the role may not promote the server",
+		"connect as a superuser: repeat this on the standby's host, as the server's user, with --conninfo 'user=postgres' (and its port, if that is not 5432)")
 	// ErrNotOpen says that the server was told to open, and has not in time.
-	ErrNotOpen = errors.New("the server has not opened for writing in time")
+	ErrNotOpen = cli.NewError("the server has not opened for writing in time",
+		"the server was told to open: see its log, and repeat the promotion")
 )
 
 // Options say what is promoted.
@@ -139,6 +149,9 @@ func (p *promoter) run(ctx context.Context) (err error) {
 		return err
 	}
 	if standby {
+		if err := p.mayTrigger(limited); err != nil {
+			return err
+		}
 		if err = p.prepare(limited); err == nil {
 			err = p.open(ctx)
 		}
@@ -164,6 +177,15 @@ func (p *promoter) replayed(ctx context.Context) (pgserver.Replay, error) {
 		err = r.MayGoOn()
 	}
 	return r, err
+}
+
+// mayCall fails with ErrRights unless the role may call pg_promote.
+func (p *promoter) mayCall(ctx context.Context) error {
+	may, err := p.c.MayPromote(ctx)
+	if err == nil && !may {
+		err = fmt.Errorf("%w: role %q may not call pg_promote", ErrRights, p.c.Config().User)
+	}
+	return err
 }
 
 // prepare does all that comes before the server is told to open.
@@ -240,7 +262,7 @@ func (p *promoter) open(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return fmt.Errorf("%w (%s)", ErrNotOpen, p.Timeout)
 		case err != nil:
-			return fmt.Errorf("%w: %w", ErrNotOpen, err)
+			return cli.Hinted(fmt.Errorf("%w: %w", ErrNotOpen, err), cli.Hint(err))
 		}
 		if err := sleep(ctx); err != nil {
 			return fmt.Errorf("%w (%s)", ErrNotOpen, p.Timeout)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"walkeep/common/archive"
+	"walkeep/common/cli"
 	"walkeep/common/storage"
 	"walkeep/common/wal"
 	"walkeep/supervisor/replication"
@@ -13,7 +14,8 @@ import (
 )
 
 // ErrHistory says that the history of a timeline can be had neither from the archive nor from the server.
-var ErrHistory = errors.New("the history of a timeline is missing")
+var ErrHistory = cli.NewError("the history of a timeline is missing",
+	"the server's timeline cannot be traced back without it: look for the file in pg_wal of every server of the cluster, and in older archives, and let archive-cmd store it (archive-cmd --spool SPOOL PATH)")
 
 // connect opens a connection for replication commands, which must succeed within [replication.Timeout].
 func connect(ctx context.Context, conninfo string) (*replication.Conn, error) {

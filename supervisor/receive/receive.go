@@ -34,6 +34,7 @@ import (
 	"github.com/cenkalti/backoff/v4"
 
 	"walkeep/common/archive"
+	"walkeep/common/cli"
 	"walkeep/common/durable"
 	"walkeep/common/storage"
 	"walkeep/common/wal"
@@ -43,7 +44,8 @@ import (
 )
 
 // ErrSlot says that the slot is there, and is of no use.
-var ErrSlot = errors.New("the replication slot cannot be used")
+var ErrSlot = cli.NewError("the replication slot cannot be used",
+	"name another one with --slot; a slot that does not exist is created")
 
 // Options say what is streamed.
 type Options struct {

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"walkeep/common/archive"
+	"walkeep/common/cli"
 	"walkeep/common/wal"
 )
 
@@ -26,6 +27,15 @@ type OutsideError struct {
 
 func (e *OutsideError) Error() string {
 	return fmt.Sprintf("the WAL creates tablespace %d at %s in %s, %s", e.Tablespace.OID, e.Start, e.Tablespace.Location, e.Reason)
+}
+
+// Hint returns how to recover without the tablespace, or with it.
+func (e *OutsideError) Hint() string {
+	before := "--target-lsn " + e.Start.String() + " --target-exclusive ends before it, and a backup that was taken after it can be restored with --tablespace-map"
+	if e.Missing {
+		return "make the directory (" + cli.Line("mkdir", "-p", "-m", "700", e.Tablespace.Location) + ", as the server's user) if this restore replaces the server that was there; " + before
+	}
+	return before + "; if this restore replaces the server that was there, stop that server, and empty the directory"
 }
 
 // examineCreated checks that the locations of tablespaces that the replay creates are free, or the directory's own.

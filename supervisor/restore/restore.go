@@ -35,6 +35,7 @@ import (
 	"walkeep/common/account"
 	"walkeep/common/archive"
 	"walkeep/common/backup"
+	"walkeep/common/cli"
 	"walkeep/common/storage"
 	"walkeep/supervisor/launch"
 )
@@ -44,12 +45,16 @@ import (
 var (
 	ErrInUse       = launch.ErrInUse
 	ErrNotEmpty    = errors.New("is not empty")
-	ErrInterrupted = errors.New("has the files of an interrupted restore")
-	ErrNotData     = errors.New("is not a data directory")
-	ErrPlace       = errors.New("cannot be used")
-	ErrSpace       = errors.New("not enough space")
-	ErrOwner       = errors.New("PostgreSQL does not run as root, and the future owner of the files is unknown")
-	ErrLayout      = errors.New("cannot be restored: its index is not that of a cluster")
+	ErrInterrupted = cli.NewError("has the files of an interrupted restore",
+		"repeat the restore with --delta, which completes it")
+	ErrNotData = errors.New("is not a data directory")
+	ErrPlace   = errors.New("cannot be used")
+	ErrSpace   = cli.NewError("not enough space",
+		"free some, or restore to another file system")
+	ErrOwner = cli.NewError("PostgreSQL does not run as root, and the future owner of the files is unknown",
+		"make the directory and give it to the server's user (install -d -m 700 -o postgres -g postgres DIR), or run this as that user")
+	ErrLayout = cli.NewError("cannot be restored: its index is not that of a cluster",
+		"nothing was written: the backup was not made by walkeep, or was tampered with")
 )
 
 // Options describe what is restored, and where.

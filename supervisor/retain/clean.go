@@ -12,6 +12,7 @@ import (
 
 	"walkeep/common/archive"
 	"walkeep/common/backup"
+	"walkeep/common/cli"
 	"walkeep/common/storage"
 	"walkeep/common/wal"
 )
@@ -31,10 +32,12 @@ type Options struct {
 }
 
 // ErrNoStandby reports that the archive has no note of the standby to be forgotten.
-var ErrNoStandby = errors.New("there is no note of this standby")
+var ErrNoStandby = cli.NewError("there is no note of this standby",
+	"{status} lists the known standbys")
 
 // ErrNoStream reports that the archive has no note of the stream to be forgotten.
-var ErrNoStream = errors.New("there is no note of such a stream")
+var ErrNoStream = cli.NewError("there is no note of such a stream",
+	"{status} lists the known streams")
 
 // Clean removes what the archive does not need. The report lists what was removed, also before an error. A cleanup
 // may run while WAL is archived, and while backups, restores and drills run: it respects their leases.

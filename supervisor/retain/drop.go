@@ -2,13 +2,13 @@ package retain
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"path"
 	"slices"
 	"time"
 
 	"walkeep/common/archive"
+	"walkeep/common/cli"
 	"walkeep/common/storage"
 	"walkeep/common/wal"
 )
@@ -16,9 +16,11 @@ import (
 // Errors of Drop, to be found with errors.Is.
 var (
 	// ErrNeeded reports that somebody needs the timeline. It is final until the named user of the timeline is gone.
-	ErrNeeded = errors.New("is needed")
+	ErrNeeded = cli.NewError("is needed",
+		"nothing was removed; if the production server has not reported its timeline, name it with --conninfo; {list} and {status} show timelines, backups, standbys and streams")
 	// ErrNoTimeline reports that the archive has no object of the timeline. It is final.
-	ErrNoTimeline = errors.New("the archive has nothing of this timeline")
+	ErrNoTimeline = cli.NewError("the archive has nothing of this timeline",
+		"{list} shows the timelines")
 )
 
 // A Dropped reports what was removed of a timeline.

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/kardianos/service"
+
+	"walkeep/common/cli"
 )
 
 // Name is the service's name in the operating system.
@@ -27,7 +29,8 @@ type Installation struct {
 // Errors of a service, to be found with errors.Is. All are final.
 var (
 	ErrNotInstalled = service.ErrNotInstalled
-	ErrNoManager    = errors.New("this host has no service manager that walkeep can write a service for")
+	ErrNoManager    = cli.NewError("this host has no service manager that walkeep can write a service for",
+		"let your own service manager call: {--config FILE run}")
 )
 
 // A State is the state of an installed service.

@@ -170,9 +170,8 @@ func (p *panicked) Error() string { return p.text }
 // logError logs an error with its hint.
 func logError(log *slog.Logger, message string, err error) {
 	attributes := []any{"error", err.Error()}
-	var f *cli.Failure
-	if errors.As(err, &f) && f.Hint != "" {
-		attributes = append(attributes, "hint", f.Hint)
+	if hint := cli.Hint(err); hint != "" {
+		attributes = append(attributes, "hint", hint)
 	}
 	var p *panicked
 	if errors.As(err, &p) {

@@ -42,7 +42,7 @@ func (s *setup) refused() error {
 	}
 	first := s.problems[0]
 	if more := len(s.problems) - 1; more > 0 {
-		return problem(first.Hint, "%w (and %d more)", first.err, more)
+		return problem(first.hint, "%w (and %d more)", first.err, more)
 	}
 	return first
 }

@@ -50,12 +50,15 @@ type Options struct {
 
 // A Problem is an error with a hint about what to do.
 type Problem struct {
-	Hint string
+	hint string
 	err  error
 }
 
 func (p *Problem) Error() string { return p.err.Error() }
 func (p *Problem) Unwrap() error { return p.err }
+
+// Hint returns what the user can do about the error.
+func (p *Problem) Hint() string { return p.hint }
 
 func problem(hint, format string, args ...any) error {
 	return &Problem{hint, fmt.Errorf(format, args...)}

@@ -1,12 +1,12 @@
 package spool
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 
+	"walkeep/common/cli"
 	"walkeep/common/durable"
 	"walkeep/common/host"
 )
@@ -14,9 +14,11 @@ import (
 // Errors of the locks, to be found with errors.Is. They last until the other process ends.
 var (
 	// ErrLocked reports that another supervisor of this host works on the spool.
-	ErrLocked = errors.New("another supervisor runs on this host with this spool")
+	ErrLocked = cli.NewError("another supervisor runs on this host with this spool",
+		"stop that one first, or give each cluster a spool of its own")
 	// ErrStreaming reports that another supervisor streams into the spool.
-	ErrStreaming = errors.New("another supervisor streams into this archive")
+	ErrStreaming = cli.NewError("another supervisor streams into this archive",
+		"stop that one first, or give each cluster a spool of its own")
 )
 
 // Lock makes this process the only supervisor of this host that works on the spool; supervisors of other hosts can

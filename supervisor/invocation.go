@@ -1,0 +1,83 @@
+package main
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"runtime"
+	"strconv"
+
+	"walkeep/common/archive"
+	"walkeep/common/cli"
+	"walkeep/common/config"
+	"walkeep/common/storage/local"
+	"walkeep/supervisor/service"
+	"walkeep/supervisor/spool"
+)
+
+// An invocation is one call of a command: its configuration, and where its results and messages go.
+type invocation struct {
+	config.Config
+	config.Called
+	args []string      // of the program, which run reads again on SIGHUP
+	out  io.Writer     // receives what the user asked for
+	msg  *cli.Messages // receives warnings, hints and details
+}
+
+// newInvocation is the only constructor of an invocation.
+func newInvocation(c config.Config, called config.Called, args []string, out io.Writer, msg *cli.Messages) *invocation {
+	return &invocation{c, called, args, out, msg}
+}
+
+// logged returns the invocation of a command that run starts. Results and messages become records of the log; flush writes the
+// last line where it is not complete.
+func logged(c config.Config, log *slog.Logger) (call *invocation, flush func()) {
+	out, messages := &service.LogWriter{Log: log}, &service.LogWriter{Log: log}
+	msg := cli.NewMessages(messages)
+	msg.Verbose, msg.Quiet = c.Verbose, c.Quiet
+	c.Quiet = true // no progress bars
+	return newInvocation(c, config.Called{}, nil, out, msg), func() { out.Close(); messages.Close() }
+}
+
+// open opens the archive.
+func (call *invocation) open() (*archive.Archive, error) {
+	b, err := local.Open(call.Spool)
+	if err != nil {
+		return nil, err
+	}
+	return archive.New(b), nil
+}
+
+// openSpool opens the spool for a command that stores files in it.
+func (call *invocation) openSpool() (*spool.Spool, error) {
+	s, err := spool.Open(call.Spool)
+	if err != nil {
+		return nil, err
+	}
+	s.Store, err = call.storer(s)
+	return s, err
+}
+
+// storer returns the function that archives a file into the spool, by the archive-cmd beside this program.
+func (call *invocation) storer(s *spool.Spool) (func(context.Context, string) error, error) {
+	program, err := sibling("archive-cmd")
+	if err != nil {
+		return nil, err
+	}
+	args := []string{"--spool", call.Spool, "--lookahead", "0", "--codec", call.Codec}
+	if call.Level != 0 {
+		args = append(args, "--level", strconv.Itoa(call.Level))
+	}
+	if call.File != "" {
+		args = append(args, "--config", call.File)
+	}
+	return s.Command(program, args...), nil
+}
+
+// jobs returns the number of cores to use.
+func (call *invocation) jobs() int {
+	if call.Jobs > 0 {
+		return call.Jobs
+	}
+	return runtime.GOMAXPROCS(0)
+}

@@ -1,0 +1,57 @@
+package main
+
+import (
+	"context"
+	"errors"
+
+	"walkeep/common/archive"
+	"walkeep/common/cli"
+	"walkeep/common/storage"
+)
+
+// A remedy is what the user of a command can do about an error, where the package that returns the error cannot know it. The
+// errors of most packages have hints of their own.
+type remedy struct {
+	err  error
+	hint string // as for cli.NewError
+}
+
+// A remedies table is searched from its first entry on.
+type remedies []remedy
+
+// explain adds the hint of the first remedy for err, unless err has a hint already. It returns nil for nil.
+func (all remedies) explain(err error) error {
+	if err == nil || cli.Hint(err) != "" {
+		return err
+	}
+	return all.override(err)
+}
+
+// override adds the hint of the first remedy for err, whatever hint err has already.
+func (all remedies) override(err error) error {
+	for _, r := range all {
+		if errors.Is(err, r.err) {
+			return cli.Hinted(err, cli.Expand(r.hint))
+		}
+	}
+	return err
+}
+
+// anyCommand has the remedies for errors that every command can return.
+var anyCommand = remedies{
+	{archive.ErrUnbound, "check --spool, and that its file system is mounted; archive-cmd makes the archive when the server archives its first segment"},
+	{archive.ErrNoWAL, "mount the file system of wal/, or bring the directory back"},
+	{storage.ErrUnavailable, "check --spool, mount its file system, and run this as the user who owns it"},
+}
+
+// explain returns the error of a command as it is printed or logged, with a hint. An interrupted command has that of its own.
+func explain(ctx context.Context, err error, interrupted string) error {
+	var f *cli.Failure
+	switch {
+	case errors.As(err, &f):
+		return err
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		return cli.Fail(exitFailed, errors.New("interrupted"), cli.Expand(interrupted))
+	}
+	return anyCommand.explain(err)
+}
