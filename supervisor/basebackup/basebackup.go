@@ -21,8 +21,8 @@ import (
 	"walkeep/supervisor/replication"
 )
 
-// Errors of Take, to be found with errors.Is. ErrNotArchived can pass; the others are final until the server is
-// changed.
+// Errors of Take, to be found with errors.Is. ErrNotArchived can pass by itself; the others
+// recur until the server's state is changed.
 var (
 	// ErrArchivingOff reports that the server does not archive and no supervisor streams, so that a backup could not
 	// be restored.
