@@ -7,8 +7,8 @@ import (
 	"walkeep/common/wal"
 )
 
-// What pgbench writes has small records, and images of pages after a checkpoint: most of the test data's
-// other segments hold longer records and are faster.
+// The segment of pgbench has small records, and images of pages after a checkpoint. Most other segments of the test data
+// have longer records and are faster to walk.
 func BenchmarkWalker(b *testing.B) {
 	all := names(b, "15", wal.KindSegment)
 	n := all[len(all)-1]

@@ -1,29 +1,30 @@
 package wal
 
-// A Change is a record whose replay a target does not undo: it reaches to a place outside of the data directory, asks for a
-// setting of the server, or removes a database's files before the transaction that drops it ends. Each has one of the
-// fields that say what it is.
+// A Change is a record whose effect a recovery target does not undo: its replay writes outside of the data directory, requires
+// a setting of the server, or removes a database's files before the commit of the transaction that drops the database.
+// Records that such a change is judged by (rows of shared tables, ends of transactions) are Changes, too. Exactly one of
+// Tablespace, Limits, Dropped, Row and Ended is set.
 type Change struct {
 	// Start is the record's first byte, End its last, rounded up to the next multiple of 8, and Prev the first byte of the
 	// record before.
 	Start, End, Prev LSN
-	// Tablespace is one that is created; nil for another change.
+	// Tablespace is a tablespace that the record creates; nil for another change.
 	Tablespace *NewTablespace
-	// Limits are what the server was started with; nil for another change.
+	// Limits are the settings with which the server was started; nil for another change.
 	Limits *Limits
-	// Dropped is the OID of a database whose files are removed by a transaction; 0 for another change.
+	// Dropped is the OID of a database whose files the record's transaction removes; 0 for another change.
 	Dropped uint32
-	// Row is a row of a table that all databases share; nil for another change.
+	// Row is a changed row of a table that all databases share; nil for another change.
 	Row *SharedRow
-	// Ended is a transaction that commits (Committed) or is rolled back; 0 for another change.
+	// Ended is a transaction that commits (Committed is true) or is rolled back; 0 for another change.
 	Ended     uint32
 	Committed bool
 	// XID is the transaction that writes the record; 0 if it has none.
 	XID uint32
 }
 
-// A NewTablespace is made by CREATE TABLESPACE. Replay makes its directory and the link to it again, whatever is there:
-// what the link pg_tblspc/OID says before does not matter.
+// A NewTablespace is a tablespace that CREATE TABLESPACE created. Replay creates its directory and the link pg_tblspc/OID
+// again, and overwrites a link that leads elsewhere.
 //
 // Source: create_tablespace_directories in src/backend/commands/tablespace.c.
 type NewTablespace struct {
@@ -31,7 +32,7 @@ type NewTablespace struct {
 	Location string // empty for one in the data directory
 }
 
-// Limits are settings of which a server that lets people connect during recovery must have at least what the primary had.
+// Limits are settings that may not be lower than the primary's on a server that accepts connections during recovery.
 //
 // Source: CheckRequiredParameterValues in src/backend/access/transam/xlogrecovery.c (xlog.c up to 14).
 type Limits struct {
@@ -42,7 +43,7 @@ type Limits struct {
 	LocksPerTransaction  int // max_locks_per_transaction
 }
 
-// Max is the larger of each.
+// Max returns the larger value of each setting.
 func (l Limits) Max(other Limits) Limits {
 	return Limits{
 		max(l.Connections, other.Connections), max(l.WorkerProcesses, other.WorkerProcesses), max(l.WALSenders, other.WALSenders),
@@ -60,7 +61,7 @@ const (
 	xlogParameterChange = 0x60
 )
 
-// changing reports whether a record with this header is a Change.
+// changing reports whether a record with this resource manager and info byte can be a Change.
 func changing(rmgr, info byte) bool {
 	switch rmgr {
 	case rmgrXLog:
@@ -78,7 +79,7 @@ func changing(rmgr, info byte) bool {
 	return false
 }
 
-// change hands a record to Changes, if it is one. data is what follows its header.
+// change calls Changes if the record is a [Change]. data is the record's content behind its header.
 func (w *Walker) change(header, data []byte, start, end LSN) {
 	if w.Changes == nil || !changing(header[recordRmgr], header[recordInfo]) {
 		return
@@ -90,12 +91,12 @@ func (w *Walker) change(header, data []byte, start, end LSN) {
 	switch header[recordRmgr] {
 	case rmgrTablespace:
 		data = mainData(data)
-		if known = len(data) >= 5; known { // else no server writes such a record, and recovery would not get past it
+		if known = len(data) >= 5; known { // no server writes a shorter record, and recovery would fail at it
 			c.Tablespace = &NewTablespace{OID: le32(data), Location: text(data[4:])}
 		}
 	case rmgrDatabase:
 		c.Dropped = droppedDatabase(mainData(data), header[recordInfo]&infoRmgr, major)
-		known = c.Dropped != 0 && c.XID != 0 // without a transaction, files were moved to another tablespace
+		known = c.Dropped != 0 && c.XID != 0 // a record without a transaction moves the files to another tablespace
 	case rmgrHeap:
 		what, _ := rowChange(header[recordInfo])
 		c.Row = sharedRow(data, what, major)
@@ -111,7 +112,7 @@ func (w *Walker) change(header, data []byte, start, end LSN) {
 	}
 }
 
-// parameters reads xl_parameter_change (src/include/access/xlog_internal.h).
+// parameters reads xl_parameter_change (src/include/access/xlog_internal.h); nil if it is cut off.
 func parameters(data []byte, major int) *Limits {
 	var l Limits
 	all := []*int{&l.Connections, &l.WorkerProcesses, &l.WALSenders, &l.PreparedTransactions, &l.LocksPerTransaction}

@@ -9,10 +9,10 @@ import (
 	"walkeep/common/wal"
 )
 
-// Faults that a server would not write, each in a segment that is right otherwise.
+// Faults that no server writes, each in an otherwise correct segment.
 func TestWalkerDamage(t *testing.T) {
 	n := mustName(t, "000000020000000000000005")
-	const page = 8192 // the second page, where edit finds a record that goes on
+	const page = 8192 // the second page, which begins with the rest of a record
 	base := wal.LSN(5 << 20)
 	whole := func(s *stream) {
 		s.record(10, 0, make([]byte, 100))
@@ -104,10 +104,10 @@ func TestWalkerDamage(t *testing.T) {
 	}
 }
 
-// A record that a crash cut off, and what the server writes after its recovery.
+// A crash cuts a record off, and the server overwrites its rest after the recovery.
 func TestWalkerOverwrite(t *testing.T) {
 	n := mustName(t, "000000010000000000000005")
-	lose := func(s *stream) { // the pending record, at the next page
+	lose := func(s *stream) { // drops the pending record at the next page
 		s.rem = 0
 		s.info = 8
 	}

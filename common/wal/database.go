@@ -9,7 +9,7 @@ const (
 	databaseDrop14 = 0x10 // up to 14
 
 	rmgrHeap      = 10
-	heapOperation = 0x70 // the bits of xl_info that say what is done
+	heapOperation = 0x70 // the bits of xl_info that name the operation
 	heapInsert    = 0x00
 	heapDelete    = 0x10
 	heapInPlace   = 0x70
@@ -23,31 +23,31 @@ const (
 	imageCompressed14 = 0x02 // up to 14
 )
 
-// A SharedRow is a row of a table that all databases share. In place, the servers change only those of pg_database: VACUUM
-// does, and DROP DATABASE begins with it, so that nobody can connect any more.
+// A SharedRow is a change of a row of a table that all databases share. Servers change only rows of pg_database in place:
+// VACUUM does so, and DROP DATABASE does so first, to prevent new connections.
 //
 // Source: dropdb in src/backend/commands/dbcommands.c: since 16, and since 11.21, 12.16, 13.12, 14.9 and 15.4.
 type SharedRow struct {
 	Place RowPlace
 	What  RowChange
-	// Database is the name in a row that was changed in place; empty where it cannot be read, because the record has it only
-	// in a compressed image of the page.
+	// Database is the name in a row that was changed in place. It is empty if the record contains the row only in a
+	// compressed image of the page.
 	Database string
-	// Invalid says that DROP DATABASE has marked the database as one that nobody can connect to.
+	// Invalid reports whether DROP DATABASE has marked the database as one that accepts no connections.
 	Invalid bool
 }
 
-// A RowChange is what is done to a row.
+// A RowChange is an operation on a row.
 type RowChange int
 
-// What is done to a row.
+// The operations on a row.
 const (
 	RowInserted RowChange = iota
 	RowDeleted
 	RowInPlace
 )
 
-// rowChange says what a record of the resource manager Heap does, and whether that is one of these.
+// rowChange returns the operation of a record of the resource manager Heap; false if it is none of RowChange's.
 func rowChange(info byte) (RowChange, bool) {
 	switch info & heapOperation {
 	case heapInsert:
@@ -60,13 +60,13 @@ func rowChange(info byte) (RowChange, bool) {
 	return 0, false
 }
 
-// A RowPlace is where a row is. VACUUM FULL moves rows to another file.
+// A RowPlace is the position of a row in its table's file. VACUUM FULL moves rows to another file.
 type RowPlace struct {
 	File, Block uint32
 	Item        uint16 // from 1
 }
 
-// droppedDatabase reads the OID of a database whose files are removed; 0 if a record does something else.
+// droppedDatabase returns the OID of the database whose files a record removes; 0 if the record does something else.
 func droppedDatabase(main []byte, what byte, major int) uint32 {
 	drop := byte(databaseDrop)
 	if major != 0 && major <= 14 {
@@ -78,17 +78,17 @@ func droppedDatabase(main []byte, what byte, major int) uint32 {
 	return le32(main)
 }
 
-// sharedRow reads a record that inserts a row, deletes it or changes it in place; nil if it is not of a table that all
-// databases share.
+// sharedRow reads a record that inserts a row, deletes it or changes it in place. It returns nil if the row's table belongs to
+// one database.
 func sharedRow(b []byte, what RowChange, major int) *SharedRow {
 	const global = 1664 // the tablespace
 	block, data, main, ok := firstBlock(b, major)
 	if !ok || block.tablespace != global || block.fork != 0 {
 		return nil
 	}
-	at := 0 // of the item's number
+	at := 0 // offset of the item's number
 	if what == RowDeleted {
-		at = 4 // behind the transaction
+		at = 4 // the transaction precedes it
 	}
 	if len(main) < at+2 {
 		return nil
@@ -111,8 +111,8 @@ type blockRef struct {
 	stored, data             int // bytes of the page's image and of other data
 }
 
-// firstBlock reads the first of a record's references to pages, its data, and the record's main data. Newer servers refer to a
-// page of the visibility map behind it.
+// firstBlock returns the first of a record's references to pages, that reference's data, and the record's main data. A newer
+// server's record can refer to a page of the visibility map, too, behind the first.
 //
 // Source: DecodeXLogRecord in src/backend/access/transam/xlogreader.c.
 func firstBlock(b []byte, major int) (first blockRef, data, main []byte, ok bool) {
@@ -137,8 +137,8 @@ func firstBlock(b []byte, major int) (first blockRef, data, main []byte, ok bool
 	return first, b[first.stored : first.stored+first.data], b[all:], true
 }
 
-// readBlock reads a reference to a page, and gives its size in bytes; 0 where it is cut off. That of a page of the same table as
-// the one before names no table.
+// readBlock reads a reference to a page and returns its size in bytes, 0 if it is cut off. A reference to a page of the same
+// table as the previous one names no table.
 func readBlock(b []byte, major int) (r blockRef, size int) {
 	if len(b) < 9 {
 		return r, 0
@@ -170,8 +170,8 @@ func readBlock(b []byte, major int) (r blockRef, size int) {
 	return r, size + 4
 }
 
-// mainLength reads what precedes a record's main data behind the references to pages, and gives what follows, and the length of
-// the main data in bytes; -1 if there is something else.
+// mainLength reads the headers between a record's references to pages and its data. It returns the bytes behind them and the
+// length of the main data in bytes, -1 if there is an unknown header or no main data.
 func mainLength(b []byte) (rest []byte, length int) {
 	for len(b) >= 5 {
 		switch b[0] {
@@ -181,7 +181,7 @@ func mainLength(b []byte) (rest []byte, length int) {
 			return b[5:], int(min(le32(b[1:]), 1<<30))
 		case 0xFD: // origin
 			b = b[3:]
-		case 0xFC: // transaction at the top, since 14
+		case 0xFC: // top-level transaction, since 14
 			b = b[5:]
 		default:
 			return nil, -1
@@ -190,13 +190,13 @@ func mainLength(b []byte) (rest []byte, length int) {
 	return nil, -1
 }
 
-// A pageImage is what a record has of a page: all but the unused bytes in its middle, the hole.
+// A pageImage is a record's copy of a page, without the hole: the unused bytes in the page's middle.
 type pageImage struct {
 	stored           []byte
 	hole, compressed bool
 }
 
-// row gives an item's columns; nil where they cannot be read.
+// row returns an item's columns; nil if they cannot be read.
 //
 // Source: src/include/storage/bufpage.h, src/include/storage/itemid.h and src/include/access/htup_details.h.
 func (p pageImage) row(item uint16) []byte {
@@ -218,14 +218,14 @@ func (p pageImage) row(item uint16) []byte {
 	return tuple[min(int(tuple[tupleHeader-1]), length):]
 }
 
-// databaseRow reads the columns of a row of pg_database; an empty name where they cannot be read.
+// databaseRow reads the columns of a row of pg_database; the name is empty if they cannot be read.
 //
 // Source: src/include/catalog/pg_database.h.
 func databaseRow(row []byte, major int) (name string, invalid bool) {
 	const nameLength = 64
 	begin, limit := 4, 80 // of datname and datconnlimit
 	switch {
-	case major != 0 && major <= 11: // the OID is no column
+	case major != 0 && major <= 11: // the OID is not a column
 		begin, limit = 0, 204
 	case major != 0 && major <= 14:
 		limit = 208

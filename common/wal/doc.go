@@ -1,8 +1,8 @@
-// Package wal knows PostgreSQL's write-ahead log as files: log sequence numbers, timelines, the names of
+// Package wal parses and checks PostgreSQL's write-ahead log: log sequence numbers, timelines, the names of
 // the files that a server archives, timeline history files, and the pages and records in a segment.
 // It covers PostgreSQL 10 to 19 on little-endian machines, and every segment and block size.
 //
-// Nothing here reads a file or keeps state beyond its values: bytes come in, judgements go out.
+// The package does no I/O and has no global state. Functions may be called concurrently; a [Walker] may not.
 //
 // # Names
 //
@@ -35,14 +35,14 @@
 //	    16     4  with info bit 1: bytes that remain of the record; else 0
 //	    20     4  unused
 //
-// The first page of a segment, and no other, has a long header, which goes on with:
+// The first page of a segment, and no other, has a long header. These fields follow in it:
 //
 //	24     8  system identifier
 //	32     4  segment size in bytes
 //	36     4  block size in bytes
 //
-// Records begin at multiples of 8 and go on behind the header of the next page where one page, or
-// one segment, does not hold them:
+// Records begin at multiples of 8. A record that does not fit on a page, or in a segment, continues behind the header of
+// the next page:
 //
 //	 0     4  length in bytes, with this header
 //	 4     4  transaction
@@ -55,39 +55,39 @@
 //
 // # What the Walker checks
 //
-// The header of the first page tells whether the file is what its name says; a fault is [Result].HeaderErr:
-// known magic, the long form, no unknown bits, the address that the name says, a timeline not later
-// than the name's, sizes that PostgreSQL can use, and as many bytes as a segment has.
+// The header of the first page must match the file's name; a fault is [Result].HeaderErr. The Walker requires a known
+// magic, the long form, no unknown bits, the address that the name implies, a timeline not later than the name's, sizes
+// that PostgreSQL can use, and as many bytes as a segment has.
 //
-// All else is damage ([Result].Damage), a place at which recovery would stop. For a page: the first page's
-// magic, the right bits, its own address, a timeline not earlier than that of the page before and not later
-// than the name's, and exactly the continuation that the record before it needs. For a record: at least 24
-// bytes, and at most 1020 MB (from 16 on) or 1 GB; the link to the record before; a resource manager of
-// the version (0 to 21, and from 15 on 128 to 255); the checksum.
+// Every other fault is damage ([Result].Damage), a position at which recovery would stop. A page must have the first
+// page's magic, valid bits, its own address, a timeline not earlier than that of the page before and not later than the
+// name's, and exactly the continuation that the record before it needs. A record must have at least 24 bytes and at most
+// 1020 MB (from 16 on) or 1 GB, the link to the record before, a resource manager of the version (0 to 21, and from 15 on
+// 128 to 255), and the right checksum.
 //
-// A switch record ends the segment, whatever follows it. A page with the bit for that (8, since 19 4) discards the record that
-// it should continue; an OVERWRITE_CONTRECORD record must come first on it, and its link leads to
-// the last record before the discarded one. In a complete segment records must reach the end; a partial
-// one may stop anywhere, so it has no damage, and [Result].End tells how far it is good.
+// A switch record ends the segment; the bytes behind it are not checked. A page with the bit for a lost continuation (8,
+// since 19 4) discards the record that it should continue; its first record must be an OVERWRITE_CONTRECORD, whose link
+// leads to the last record before the discarded one. In a complete segment records must reach the end. Those of a partial
+// segment may stop anywhere, so it has no damage, and [Result].End is the end of its records.
 //
 // # Versions to come
 //
-// A magic above that of the release before the newest known one, up to D2FF, that is not known is that of a version to
-// come, or of a beta ([Header.Newer]). Headers are checked as ever, but for the info bits that are not known. Records are
-// walked by the rules of the newest known version. What is unknown (info bits, resource managers, or what does not hold of
-// the first record or behind something unknown) is [Result].Unchecked and no damage; where the records cannot be walked any
-// more, only the headers of pages are checked from there on ([Result].Blind). A record that does not hold among known ones
-// that do is damage.
+// An unknown magic that is above that of the release before the newest known one, and at most D2FF, belongs to a version
+// to come, or to a beta ([Header.Newer]). Headers are checked as usual, except for unknown info bits. Records are walked by
+// the rules of the newest known version. Unknown info bits, unknown resource managers, and a faulty record that is the
+// segment's first or lies behind something unknown are [Result].Unchecked and no damage; behind a record that cannot be
+// walked, only the headers of pages are checked ([Result].Blind). A faulty record that follows only known, correct ones is
+// damage.
 //
 // # What it cannot know
 //
-// Nothing in the file tells whether these are right: the system identifier; info bit 4 up to 18; the unused bytes
-// in headers of pages and behind records; a page's timeline between those of the page before and the
-// page after; all that follows a switch record, and so the magic if that leaves but one page. After
-// [Walker.Reset] also the rest of a record that began in the segment before, and its length up to
-// the same multiple of 8. [Walker.Continue] knows that.
+// The file's content does not verify these: the system identifier; info bit 4 up to 18; the unused bytes in headers of
+// pages and behind records; a page's timeline between those of the page before and the page after; the bytes behind a
+// switch record, and so the magic if the record is on the first page. After [Walker.Reset] the rest of a record that began
+// in the segment before, and its length up to the same multiple of 8, are not verified, either; after [Walker.Continue]
+// they are.
 //
-// A record that goes on in the next segment is checked there, if that is walked by Continue. Alone, only its link,
-// its resource manager and, if it began before the last page, its length are checked; and a wrong
-// length of a record on the last page is not noticed if it makes the record seem to go on.
+// A record that continues in the next segment is checked there, if Continue begins that segment. Otherwise only its link,
+// its resource manager and, if it began before the last page, its length are checked; and a wrong length of a record on
+// the last page is not noticed if with it the record would continue in the next segment.
 package wal

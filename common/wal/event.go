@@ -2,7 +2,7 @@ package wal
 
 import "time"
 
-// EventKind is what a record does that a recovery target can name.
+// EventKind is the kind of an [Event].
 type EventKind uint8
 
 // The kinds of [Event].
@@ -12,7 +12,7 @@ const (
 	RestorePoint                  // pg_create_restore_point
 )
 
-// String returns words for messages.
+// String returns the kind in words, for messages.
 func (k EventKind) String() string {
 	switch k {
 	case Commit:
@@ -23,7 +23,7 @@ func (k EventKind) String() string {
 	return "restore point"
 }
 
-// An Event is a record that recovery compares with its target.
+// An Event is a record that recovery compares with its target: the end of a transaction, or a restore point.
 //
 // Source: recoveryStopsBefore and recoveryStopsAfter in [xlogrecovery.c].
 //
@@ -32,20 +32,20 @@ type Event struct {
 	Kind EventKind
 	// Start is the record's first byte, End its last, rounded up to the next multiple of 8.
 	Start, End LSN
-	Time       time.Time // of the server's clock, UTC; a restore point's does not stop a recovery to a time
-	// XID is the transaction that ended; for a prepared one that which was prepared. It is zero for a restore point.
+	Time       time.Time // of the server's clock, UTC; recovery to a time ignores that of a restore point
+	// XID is the transaction that ended, or the prepared transaction; zero for a restore point, and if it cannot be read.
 	XID  uint32
-	Name string // of the restore point
+	Name string // the restore point's name
 }
 
-// Records of the resource managers XLOG (0) and Transaction (1) that recovery targets are about.
+// Records of the resource managers XLOG (0) and Transaction (1) that recovery compares with its target.
 //
 // Source: src/include/catalog/pg_control.h and src/include/access/xact.h, the same in all of 10 to 19.
 const (
 	rmgrXact         = 1
 	xlogRestorePoint = 0x70
 
-	infoXact           = 0x70 // the bits of xl_info that say what happened to the transaction
+	infoXact           = 0x70 // the bits of xl_info that name the operation
 	xactCommit         = 0x00
 	xactAbort          = 0x20
 	xactCommitPrepared = 0x30
@@ -53,8 +53,8 @@ const (
 	xactHasInfo        = 0x80 // in xl_info: 4 bytes with the bits below follow the time
 )
 
-// What a record of a transaction's end can hold behind its time, in the order of the record, up to the prepared
-// transaction. Items have their number, of 4 bytes, before them.
+// xactParts are the optional parts of a record of a transaction's end, between its time and the prepared transaction, in
+// the record's order. Counted items are preceded by their number, in 4 bytes.
 //
 // Source: ParseCommitRecord and ParseAbortRecord in src/backend/access/rmgrdesc/xactdesc.c.
 var xactParts = []struct {
@@ -74,7 +74,7 @@ const (
 	xactTwophase = 1 << 4 // 4 bytes, behind the above: the prepared transaction
 )
 
-// eventful tells whether a record with this header is an Event.
+// eventful reports whether a record with this resource manager and info byte is an Event.
 func eventful(rmgr, info byte) bool {
 	if rmgr == rmgrXLog {
 		return info&infoRmgr == xlogRestorePoint
@@ -89,7 +89,7 @@ func eventful(rmgr, info byte) bool {
 	return false
 }
 
-// keep collects the data of a record that goes on on other pages, if it is an Event or a Change.
+// keep appends part to w.data if the pending record can be an Event or a Change.
 func (w *Walker) keep(part []byte) {
 	p := &w.pending
 	rmgr, info := p.header[recordRmgr], p.header[recordInfo]
@@ -98,7 +98,7 @@ func (w *Walker) keep(part []byte) {
 	}
 }
 
-// report hands a record to Events or Changes, if it is one. data is what follows its header.
+// report calls Events or Changes for the record if it is one. data is the record's content behind its header.
 func (w *Walker) report(header, data []byte, start, end LSN) {
 	w.change(header, data, start, end)
 	if w.Events == nil || !eventful(header[recordRmgr], header[recordInfo]) {
@@ -107,7 +107,7 @@ func (w *Walker) report(header, data []byte, start, end LSN) {
 	e := Event{Start: start, End: end}
 	data = mainData(data)
 	if len(data) < 8 {
-		return // no server writes such a record, and recovery would not get past it
+		return // no server writes such a record, and recovery would fail at it
 	}
 	e.Time = timestamp(int64(le64(data)))
 	info := header[recordInfo]
@@ -130,8 +130,8 @@ func (w *Walker) report(header, data []byte, start, end LSN) {
 	w.Events(e)
 }
 
-// mainData finds the part of a record that is its resource manager's own. Records of transactions and of XLOG refer to
-// no blocks; before the main data there may be the origin and the transaction at the top.
+// mainData returns the main data of a record that refers to no blocks, as those of transactions and of XLOG; nil if it
+// cannot be read. The origin and the top-level transaction may precede it.
 //
 // Source: DecodeXLogRecord in src/backend/access/transam/xlogreader.c.
 func mainData(b []byte) []byte {
@@ -149,7 +149,7 @@ func mainData(b []byte) []byte {
 		case 0xFD: // origin
 			b = b[min(3, len(b)):]
 			continue
-		case 0xFC: // transaction at the top, since 14
+		case 0xFC: // top-level transaction, since 14
 			b = b[min(5, len(b)):]
 			continue
 		}
@@ -161,7 +161,7 @@ func mainData(b []byte) []byte {
 	return nil
 }
 
-// prepared reads the prepared transaction that ended, out of what follows the time; zero if it is not there.
+// prepared returns the prepared transaction that ended, from the bytes b behind the record's time; zero if there is none.
 func prepared(b []byte, stats int) uint32 {
 	if len(b) < 4 {
 		return 0
@@ -196,12 +196,12 @@ func prepared(b []byte, stats int) uint32 {
 
 // timestamp converts a TimestampTz: microseconds since 2000-01-01 00:00:00 UTC.
 func timestamp(micros int64) time.Time {
-	const epoch = 946_684_800 // seconds after that of Unix
+	const epoch = 946_684_800 // seconds since 1970
 	seconds, rest := micros/1_000_000, micros%1_000_000
 	return time.Unix(epoch+seconds, rest*1000).UTC()
 }
 
-// text is a string that ends with a zero byte.
+// text returns the bytes before the first zero byte.
 func text(b []byte) string {
 	for i, c := range b {
 		if c == 0 {

@@ -7,7 +7,7 @@ import (
 	"walkeep/common/wal"
 )
 
-// events walks files as one stream, in pieces of the given size, and returns what was reported.
+// events walks files as one stream, in pieces of the given size, and returns the reported events.
 func events(t testing.TB, major string, size int, names ...wal.Name) []wal.Event {
 	t.Helper()
 	var found []wal.Event
@@ -30,8 +30,8 @@ func events(t testing.TB, major string, size int, names ...wal.Name) []wal.Event
 	return found
 }
 
-// The servers' own WAL of all versions: what is reported is in order, belongs to its segment, and has times of the days
-// on which the test data was made. How the bytes arrive makes no difference.
+// In the real WAL of all versions events are in order, belong to their segment, and have times of the days on which the test
+// data was made. The size of the writes makes no difference.
 func TestEvents(t *testing.T) {
 	begin, end := time.Date(2026, 11, 1, 0, 0, 0, 0, time.UTC), time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
 	for _, major := range majors {
@@ -66,7 +66,7 @@ func TestEvents(t *testing.T) {
 	}
 }
 
-// size is what the first page says.
+// size is the segment size in the first page's header.
 func size(t testing.TB, major string, n wal.Name) wal.SegmentSize {
 	t.Helper()
 	h, err := wal.ParseHeader(load(t, major, n.String()))
@@ -76,7 +76,7 @@ func size(t testing.TB, major string, n wal.Name) wal.SegmentSize {
 	return h.SegmentSize
 }
 
-// Nobody who does not ask for events pays for them, and those who do pay for no more than names.
+// Without Events a walk allocates nothing for events, and with Events nothing but names.
 func TestEventsAllocateNothing(t *testing.T) {
 	all := names(t, "15", wal.KindSegment)
 	n := all[len(all)-1]

@@ -6,7 +6,7 @@ import (
 	"walkeep/common/wal"
 )
 
-// What a server archives is known by its name: a segment has a timeline and a place in the WAL.
+// The name of an archived file has its kind, its timeline and, for a segment, its position in the WAL.
 func ExampleParseName() {
 	for _, s := range []string{"000000010000000A000000FF", "00000002.history", "pg_control"} {
 		n, err := wal.ParseName(s)
@@ -31,7 +31,7 @@ func ExampleParseName() {
 	// invalid WAL file name "pg_control"
 }
 
-// A history says where each timeline left its parent.
+// A history has the position at which each timeline was left.
 func ExampleParseHistory() {
 	h, err := wal.ParseHistory(3, []byte("1\t0/1013170\tno recovery target specified\n\n2\t0/102B4D0\tbefore 2026-11-22 22:00:00+00\n"))
 	if err != nil {

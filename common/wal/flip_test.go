@@ -10,8 +10,8 @@ import (
 	"walkeep/common/wal"
 )
 
-// flips turns single bits of segment n and checks that each is noticed, unless nothing in the segment
-// depends on that bit: then it must not be held against the segment.
+// flips flips single bits of segment n and checks that the walk reports each, unless nothing in the segment depends on that
+// bit: then the segment must count as correct.
 type flips struct {
 	n                wal.Name
 	b, loose         []byte
@@ -64,8 +64,8 @@ func (f *flips) log(t *testing.T) {
 	}
 }
 
-// Every bit at the start of a segment of each situation, and around the headers of its second page and of
-// the one in its middle. Of the bits that do not matter a sample is enough.
+// Flips every bit at the start of a segment of each kind, and around the headers of its second and its middle page. Of the
+// bits that nothing depends on it flips a sample.
 func TestFlipsOfEveryBit(t *testing.T) {
 	for _, n := range names(t, "15", wal.KindSegment) {
 		t.Run(n.String(), func(t *testing.T) {
@@ -85,7 +85,7 @@ func TestFlipsOfEveryBit(t *testing.T) {
 	}
 }
 
-// Random bits of a segment of pgbench's, every tenth in the header of a page.
+// Flips random bits of a segment of pgbench's, every tenth in the header of a page.
 func TestFlipsAtRandom(t *testing.T) {
 	random := rand.New(rand.NewPCG(5, 6))
 	all := names(t, "15", wal.KindSegment)
@@ -100,7 +100,7 @@ func TestFlipsAtRandom(t *testing.T) {
 	f.log(t)
 }
 
-// A wrong header is another file, not a damaged one: each bit of the fields that tell which it is.
+// A flipped bit in a field that identifies the file is a header error, not damage.
 func TestFlipsOfHeader(t *testing.T) {
 	for _, major := range majors {
 		n := names(t, major, wal.KindSegment)[0]
@@ -117,7 +117,7 @@ func TestFlipsOfHeader(t *testing.T) {
 				case off < 2:
 					want = err != nil // else the next page has another magic
 				case off == 2:
-					want = bit == 1 || bit > 3 || major == "19" && bit == 3 // the other bits tell what the page begins with
+					want = bit == 1 || bit > 3 || major == "19" && bit == 3 // the other bits describe the page's beginning
 				case off >= 16 && off < 32:
 					want = false // length of a continuation, unused, system identifier
 				}
@@ -132,7 +132,7 @@ func TestFlipsOfHeader(t *testing.T) {
 	}
 }
 
-// The start of a record that goes on in the next segment is checked there.
+// The walk checks the start of a record that continues in the next segment there.
 func TestFlipsAcrossSegments(t *testing.T) {
 	random := rand.New(rand.NewPCG(7, 8))
 	all := names(t, "15", wal.KindSegment)

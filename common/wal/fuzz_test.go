@@ -10,8 +10,8 @@ import (
 	"walkeep/common/wal"
 )
 
-// FuzzWalker gives the Walker bytes that may or may not be WAL, in pieces. It must come to the same
-// result as in one piece, and to that of the reference where that knows the version.
+// FuzzWalker writes arbitrary bytes to the Walker in pieces. The result must be the same as in one piece, and that of the
+// reference if the reference knows the version.
 func FuzzWalker(f *testing.F) {
 	for _, major := range majors {
 		for _, n := range names(f, major, wal.KindSegment)[1:4] {
@@ -44,7 +44,7 @@ func FuzzWalker(f *testing.F) {
 			n.Kind = wal.KindPartial
 		}
 		got := walk(n, b)
-		if !got.Header.Newer() { // the reference knows no versions to come
+		if !got.Header.Newer() { // the reference does not know versions to come
 			want, _ := refer(n, b)
 			same(t, got, want)
 		}
@@ -64,8 +64,8 @@ func FuzzWalker(f *testing.F) {
 	})
 }
 
-// mend gives pages the magic and address, and records that lie on one page the checksum that they should have, so
-// that what the fuzzer changes is not noticed by these alone.
+// mend sets the magic and address of pages, and the checksum of records that lie on one page, so that the fuzzer reaches the
+// checks behind these.
 func mend(b []byte) []byte {
 	h, err := wal.ParseHeader(b)
 	if err != nil {

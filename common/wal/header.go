@@ -7,12 +7,10 @@ import (
 	"math/bits"
 )
 
-// ErrHeader says that the first bytes of a file are not those of a WAL segment, or of another one
-// than its name says.
+// ErrHeader reports that a file does not begin as a WAL segment, or is not the segment that its name stands for. It is final.
 var ErrHeader = errors.New("invalid WAL segment header")
 
-// ErrSize says that a file has another length than the segment size in its header. It is an
-// [ErrHeader] too.
+// ErrSize reports that a file's length is not the segment size in its header. It is an [ErrHeader], too.
 var ErrSize = fmt.Errorf("%w: wrong length", ErrHeader)
 
 // Lengths in bytes: see the package's documentation for the fields.
@@ -23,7 +21,7 @@ const (
 	maxBlockSize   = 1 << 16
 )
 
-// Bits of a page's info (XLP_*). Which others there are depends on the version: see [rules].
+// Bits of a page's info (XLP_*) that every version has. For the others see [rules].
 const (
 	infoContRecord = 0x0001 // the page begins with the rest of a record
 	infoLongHeader = 0x0002 // the header is a long one
@@ -45,8 +43,8 @@ type Header struct {
 	BlockSize   uint32      // length of every page in bytes
 }
 
-// Continued is the offset in the segment at which the rest of a record that began in an earlier segment ends, rounded up to
-// the next multiple of 8; zero if there is none. It may lie behind the segment's end.
+// Continued returns the offset in bytes, from the segment's start, at which the rest of a record from an earlier segment ends,
+// rounded up to the next multiple of 8; zero if there is no such record. It can be behind the segment's end.
 func (h Header) Continued() int64 {
 	rem, page := int64(h.RemLen), int64(h.BlockSize)
 	if rem == 0 || page <= HeaderSize {
@@ -77,15 +75,15 @@ var magics = [...]struct {
 	{0xD122, 19},
 }
 
-// NewestMajor is the newest major version that is known.
+// NewestMajor is the newest major version that this package knows.
 const NewestMajor = 19
 
-// maxMagic bounds what is taken for the magic of a version to come: PostgreSQL counts it up, by a few a year.
+// maxMagic is the greatest magic that counts as that of a version to come: PostgreSQL increases it by a few each year.
 const maxMagic = 0xD2FF
 
-// ParseHeader reads the header of a segment's first page from the first [HeaderSize] bytes of b. What
-// can be judged without the file's name is judged: a magic of a known release or a newer one, the long form, no
-// unknown info bits in a known release, a timeline, sizes that PostgreSQL can use. A fault is [ErrHeader].
+// ParseHeader reads the header of a segment's first page from the first [HeaderSize] bytes of b. It checks what does not
+// depend on the file's name: a magic of a known release or a newer one, the long form, no unknown info bits in a known
+// release, a timeline, sizes that PostgreSQL can use. A fault is [ErrHeader].
 func ParseHeader(b []byte) (Header, error) {
 	if len(b) < HeaderSize {
 		return Header{}, fmt.Errorf("%w: %d bytes", ErrHeader, len(b))
@@ -116,7 +114,7 @@ func ParseHeader(b []byte) (Header, error) {
 }
 
 // Major returns the major version of PostgreSQL that writes pages with the header's magic, 10 to 19;
-// zero for a magic that is not known.
+// zero for an unknown magic.
 func (h Header) Major() int {
 	for _, m := range magics {
 		if m.magic == h.Magic {
@@ -126,13 +124,13 @@ func (h Header) Major() int {
 	return 0
 }
 
-// Newer reports whether the magic is not known and follows that of the release before the newest known one: it is that of
-// a version to come, or of a preliminary version of the newest. Such WAL is checked as far as the format stays the same.
+// Newer reports whether the magic is unknown and above that of the release before the newest known one. It then belongs to
+// a version to come, or to a preliminary version of the newest. The package's documentation specifies how such WAL is checked.
 func (h Header) Newer() bool {
 	return h.Major() == 0 && h.Magic > magics[len(magics)-2].magic && h.Magic <= maxMagic
 }
 
-// NewerText says that a segment is of a version to come; nothing for one that is known.
+// NewerText returns the end of a message about a segment of a version to come; "" for a known version.
 func (h Header) NewerText() string {
 	if !h.Newer() {
 		return ""
@@ -140,10 +138,9 @@ func (h Header) NewerText() string {
 	return fmt.Sprintf("is WAL of a newer PostgreSQL than %d, the newest version that this program knows (page magic %04X)", NewestMajor, h.Magic)
 }
 
-// Check reports whether a segment with this header may have the name n: its address must be
-// where n starts, and its timeline must not be later than n's. An earlier one is right in the segment
-// in which a timeline begins, because that is a copy of the older timeline's segment up to the
-// switch. A fault is [ErrHeader].
+// Check returns an [ErrHeader] if a segment with this header cannot have the name n: its address must be where n starts, and
+// its timeline must not be later than n's. It is earlier in the segment in which a timeline begins, because the server
+// copies that segment from the older timeline up to the fork.
 func (h Header) Check(n Name) error {
 	start, err := n.Start(h.SegmentSize)
 	switch {

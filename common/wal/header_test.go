@@ -100,7 +100,7 @@ func TestHeaderCheck(t *testing.T) {
 	}
 }
 
-// Every server's magic is the one of its major version.
+// Every server writes the magic of its major version.
 func TestMajorOfServers(t *testing.T) {
 	for _, major := range majors {
 		for _, n := range names(t, major, wal.KindSegment, wal.KindPartial) {
@@ -119,7 +119,7 @@ func TestMajorOfServers(t *testing.T) {
 	}
 }
 
-// Where a record that began in an earlier segment ends, the next one begins.
+// The next record begins at Continued.
 func TestContinued(t *testing.T) {
 	checked := 0
 	for _, major := range majors {

@@ -8,21 +8,21 @@ import (
 	"strings"
 )
 
-// ErrHistory says that bytes are not the contents of the timeline history file that they should be.
+// ErrHistory reports that bytes are not the content of the history file of the given timeline. It is final.
 var ErrHistory = errors.New("invalid timeline history file")
 
-// MaxHistorySize bounds the length of a timeline history file in bytes: thousands of promotions.
+// MaxHistorySize is the greatest length in bytes of a timeline history file: enough for thousands of promotions.
 const MaxHistorySize = 1 << 20
 
-// maxHistoryLine bounds a line without the space around it. PostgreSQL's reader takes up to 1023 bytes
-// in one piece (MAXPGPATH), and its writer stays far below.
+// maxHistoryLine is the greatest length in bytes of a line without the space around it. PostgreSQL's reader reads up to
+// 1023 bytes at once (MAXPGPATH), and its writer's lines are far shorter.
 const maxHistoryLine = 1000
 
 // HistoryEntry is one line of a timeline history file.
 type HistoryEntry struct {
 	Timeline Timeline // a timeline that was left
 	End      LSN      // where it was left: the first byte that belongs to the next one
-	Reason   string   // for people, such as "no recovery target specified"; one line, no space around it
+	Reason   string   // for readers, such as "no recovery target specified"; one line, no space around it
 }
 
 // History is the contents of a timeline history file: the timelines that lead to Timeline.
@@ -36,13 +36,13 @@ type History struct {
 }
 
 // ParseHistory reads the contents b of the history file of timeline tli. It is as tolerant as
-// PostgreSQL's readTimeLineHistory (blank lines, comments, any white space) and adds what must hold
-// of a file that is meant to guide a recovery: timelines increase and are less than tli, and there
-// is at least one entry. All else, and more than [MaxHistorySize] bytes, is [ErrHistory].
+// PostgreSQL's readTimeLineHistory (blank lines, comments, any white space), but requires in addition
+// that timelines increase and are less than tli, and that there is at least one entry. Any other
+// content, and more than [MaxHistorySize] bytes, is an [ErrHistory].
 //
-// A recovery towards a timeline that ends before it has got there makes the server write that it left
-// that timeline at a position before the one at which it begins. Earlier timelines end there,
-// too, in what is returned: what lies behind is not on the way.
+// If a recovery towards a timeline ends before that timeline begins, the server records that it left
+// the timeline at that position. In the result earlier timelines end there, too, because the server
+// never replayed their WAL behind it.
 func ParseHistory(tli Timeline, b []byte) (History, error) {
 	h := History{Timeline: tli}
 	if len(b) > MaxHistorySize {
@@ -65,7 +65,7 @@ func ParseHistory(tli Timeline, b []byte) (History, error) {
 	return h, nil
 }
 
-// add appends e if it may follow what is there.
+// add appends e if it may follow the last entry.
 func (h *History) add(e HistoryEntry) error {
 	if e.Timeline >= h.Timeline {
 		return fmt.Errorf("timeline %d is not less than %d", e.Timeline, h.Timeline)
@@ -137,7 +137,7 @@ func (h History) Begin() LSN {
 	return h.Entries[len(h.Entries)-1].End
 }
 
-// TimelineOf returns the timeline on which the byte at lsn lies for a server that is on h.Timeline.
+// TimelineOf returns the timeline to which the byte at lsn belongs, in the WAL of a server on h.Timeline.
 func (h History) TimelineOf(lsn LSN) Timeline {
 	for _, e := range h.Entries {
 		if lsn < e.End {
@@ -149,7 +149,7 @@ func (h History) TimelineOf(lsn LSN) Timeline {
 
 // Bytes returns the file as PostgreSQL writes it (writeTimeLineHistory): a line per entry, and an
 // empty line before each but the first, because the file of a new timeline begins as a copy of
-// its parent's. [ParseHistory] reads it back unchanged if the reasons are as [HistoryEntry] has them.
+// its parent's. [ParseHistory] returns an equal History if each reason is one line without space around it.
 func (h History) Bytes() []byte {
 	var b []byte
 	for i, e := range h.Entries {

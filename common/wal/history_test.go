@@ -95,8 +95,8 @@ func TestHistoryTimelineOf(t *testing.T) {
 	}
 }
 
-// The history files of real servers come out of Bytes as they were, but for the zeros before positions, and tell where the WAL of the partial
-// segment ends that the same promotion left behind.
+// Bytes reproduces the history files of real servers, except for the zeros before positions, and their last position is the end
+// of the WAL in the partial segment that the same promotion left.
 func TestHistoryOfServers(t *testing.T) {
 	for _, major := range majors {
 		t.Run(major, func(t *testing.T) {

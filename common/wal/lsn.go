@@ -8,11 +8,11 @@ import (
 	"strings"
 )
 
-// Errors of the parsers of single values. They are wrapped with the text that did not fit.
+// Errors of the parsers of single values. The parsers wrap them with the invalid text. They are final.
 var (
-	// ErrLSN says that a text is not a log sequence number that PostgreSQL would read.
+	// ErrLSN reports that a text is not a log sequence number that PostgreSQL would read.
 	ErrLSN = errors.New("invalid LSN")
-	// ErrSystemID says that a text is not a system identifier.
+	// ErrSystemID reports that a text is not a system identifier.
 	ErrSystemID = errors.New("invalid system identifier")
 )
 
@@ -24,8 +24,9 @@ var (
 // [xlogdefs.h]: https://github.com/postgres/postgres/blob/REL_19_STABLE/src/include/access/xlogdefs.h
 type LSN uint64
 
-// ParseLSN reads what PostgreSQL takes for a pg_lsn, such as "16/B374D848": two hexadecimal numbers of 1 to 8 digits. Servers
-// up to 18 print them without leading zeros, 19 and pg_waldump with 8 digits behind the slash. Any other text is [ErrLSN].
+// ParseLSN reads a text that PostgreSQL accepts as a pg_lsn, such as "16/B374D848": two hexadecimal numbers of 1 to 8 digits.
+// Servers up to 18 print them without leading zeros, 19 and pg_waldump with 8 digits behind the slash. Any other text is
+// [ErrLSN].
 func ParseLSN(s string) (LSN, error) {
 	hi, lo, ok := strings.Cut(s, "/")
 	h, rest, okHi := cutNumber(hi, 16)
@@ -39,11 +40,11 @@ func ParseLSN(s string) (LSN, error) {
 // String returns the form that PostgreSQL up to 18 prints ("%X/%X"), without leading zeros.
 func (l LSN) String() string { return fmt.Sprintf("%X/%X", uint32(l>>32), uint32(l)) }
 
-// padded finds positions as 19 and pg_waldump print them.
+// padded matches positions in the form of 19 and pg_waldump.
 var padded = regexp.MustCompile(`\b[0-9A-F]{1,8}/0[0-9A-F]{7}\b`)
 
-// ShortLSNs rewrites the positions in a server's text, such as an error or a line of its log, as [LSN.String] prints them.
-// What may be a part of a path is left alone.
+// ShortLSNs returns a server's text, such as an error or a line of its log, with positions in the form of [LSN.String]. It
+// leaves text that may be a part of a path unchanged.
 func ShortLSNs(text string) string {
 	at := padded.FindAllStringIndex(text, -1)
 	if at == nil {
@@ -54,7 +55,7 @@ func ShortLSNs(text string) string {
 	for _, m := range at {
 		before, after := text[:m[0]], text[m[1]:]
 		lsn, err := ParseLSN(text[m[0]:m[1]])
-		if err != nil || before != "" && strings.ContainsRune(`/\.-`, rune(before[len(before)-1])) || pathGoesOn.MatchString(after) {
+		if err != nil || before != "" && strings.ContainsRune(`/\.-`, rune(before[len(before)-1])) || pathFollows.MatchString(after) {
 			continue
 		}
 		b.WriteString(text[done:m[0]] + lsn.String())
@@ -63,13 +64,13 @@ func ShortLSNs(text string) string {
 	return b.String() + text[done:]
 }
 
-// pathGoesOn matches what follows a part of a path.
-var pathGoesOn = regexp.MustCompile(`^[/\\-]|^\.\w`)
+// pathFollows matches the text behind a match if that is a part of a path.
+var pathFollows = regexp.MustCompile(`^[/\\-]|^\.\w`)
 
-// MarshalText is String, for formats such as JSON.
+// MarshalText returns String, for formats such as JSON.
 func (l LSN) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
 
-// UnmarshalText is ParseLSN.
+// UnmarshalText sets l to the result of ParseLSN.
 func (l *LSN) UnmarshalText(text []byte) (err error) {
 	*l, err = ParseLSN(string(text))
 	return err
@@ -92,7 +93,7 @@ func ParseSystemID(s string) (SystemID, error) {
 // String returns the decimal number.
 func (id SystemID) String() string { return strconv.FormatUint(uint64(id), 10) }
 
-// clip bounds what of a foreign text is repeated in an error.
+// clip shortens a foreign text for an error message.
 func clip(s string) string {
 	const most = 80
 	if len(s) <= most {

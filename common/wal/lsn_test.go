@@ -30,7 +30,7 @@ func TestParseLSN(t *testing.T) {
 	}
 }
 
-// What 19 and pg_waldump print, and people write, is read as well, and printed in one form.
+// ParseLSN accepts the forms of 19 and pg_waldump, and hand-written ones; String prints one form.
 func TestParseLSNOtherForms(t *testing.T) {
 	for in, want := range map[string]string{
 		"0/02000028":        "0/2000028",
@@ -48,7 +48,7 @@ func TestParseLSNOtherForms(t *testing.T) {
 	}
 }
 
-// A server's own texts show positions as this program prints them, and nothing else is touched.
+// ShortLSNs rewrites the positions in a server's texts and changes nothing else.
 func TestShortLSNs(t *testing.T) {
 	for in, want := range map[string]string{
 		"":        "",

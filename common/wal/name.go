@@ -8,15 +8,15 @@ import (
 	"strings"
 )
 
-// ErrName says that a text is not the name of a file that PostgreSQL archives, or that a name
-// does not fit the segment size.
+// ErrName reports that a text is not the name of a file that PostgreSQL archives, or that a name
+// does not fit the segment size. It is final.
 var ErrName = errors.New("invalid WAL file name")
 
 // Timeline is the number of a timeline: 1 after initdb, and a greater one after each promotion or
 // recovery to a point in time. Zero is no timeline.
 type Timeline uint32
 
-// ParseTimeline reads the form that stands in file names: 8 upper-case hexadecimal digits, not
+// ParseTimeline reads a timeline as file names contain it: 8 upper-case hexadecimal digits, not
 // all zero. Any other text is [ErrName].
 func ParseTimeline(s string) (Timeline, error) {
 	if v, ok := hex8(s); ok && len(s) == 8 && v != 0 {
@@ -25,10 +25,10 @@ func ParseTimeline(s string) (Timeline, error) {
 	return 0, fmt.Errorf("%w: timeline %q", ErrName, clip(s))
 }
 
-// String returns the form that stands in file names ("%08X").
+// String returns the timeline as file names contain it ("%08X").
 func (t Timeline) String() string { return fmt.Sprintf("%08X", uint32(t)) }
 
-// Kind tells apart the four kinds of files that PostgreSQL archives.
+// Kind is the kind of a file that PostgreSQL archives.
 type Kind uint8
 
 // The kinds of [Name].
@@ -39,7 +39,7 @@ const (
 	KindHistory             // the timeline history file, 00000002.history
 )
 
-// String returns words for messages.
+// String returns the kind in words, for messages.
 func (k Kind) String() string {
 	switch k {
 	case KindSegment:
@@ -54,7 +54,7 @@ func (k Kind) String() string {
 	return fmt.Sprintf("kind %d", uint8(k))
 }
 
-// Name is the name of a file that PostgreSQL archives, taken apart. Names are comparable values.
+// Name is the parsed name of a file that PostgreSQL archives. Names are comparable values.
 //
 // Source: XLogFileName, TLHistoryFileName and BackupHistoryFileName in [xlog_internal.h].
 //
@@ -79,8 +79,8 @@ const (
 // ParseName reads the name of a segment (24 hexadecimal digits), a partial segment (24 digits and
 // ".partial"), a backup history file (24 digits, a dot, 8 digits and ".backup") or a timeline history
 // file (8 digits and ".history"). Digits are upper-case and the timeline is not zero. Any other
-// text, also one with a directory, is [ErrName]. Whether the segment number is possible depends
-// on the segment size; see [Name.Start].
+// text, including one with a directory, is [ErrName]. It does not check the segment's number, which
+// depends on the segment size; see [Name.Start].
 func ParseName(s string) (Name, error) {
 	n, ok := parseName(s)
 	if !ok {
@@ -158,7 +158,7 @@ func (n Name) String() string {
 
 // Segment returns the name of the complete segment at the same place: for a partial segment the
 // one it would have become, for a backup history file the one in which the backup starts. A
-// timeline history file has none; it is returned as it is.
+// timeline history file has none; Segment returns it unchanged.
 func (n Name) Segment() Name {
 	if n.Kind == KindHistory {
 		return n
@@ -166,9 +166,9 @@ func (n Name) Segment() Name {
 	return Name{Kind: KindSegment, Timeline: n.Timeline, Log: n.Log, Seg: n.Seg}
 }
 
-// Number returns the segment's number, counted from 0 at LSN 0/0 (XLogSegNo). It is [ErrName]
-// for a timeline history file and where no segment of that size has the name, and
-// [ErrSegmentSize] for a size that is not valid.
+// Number returns the segment's number, counted from 0 at LSN 0/0 (XLogSegNo). The error is [ErrName]
+// for a timeline history file and if no segment of that size has the name, and [ErrSegmentSize] for
+// a size that is not valid.
 func (n Name) Number(size SegmentSize) (uint64, error) {
 	if !size.Valid() {
 		return 0, fmt.Errorf("%w: %s", ErrSegmentSize, size)
@@ -189,8 +189,7 @@ func (n Name) Start(size SegmentSize) (LSN, error) {
 }
 
 // Next returns the segment after n on the same timeline. The last one that a uint64 can address is
-// followed by the first; where size is not valid, or n is a timeline history file, n is returned
-// as it is.
+// followed by the first. If size is not valid, or n is a timeline history file, Next returns n unchanged.
 func (n Name) Next(size SegmentSize) Name {
 	if !size.Valid() || n.Kind == KindHistory {
 		return n
@@ -202,8 +201,8 @@ func (n Name) Next(size SegmentSize) Name {
 	return n
 }
 
-// SegmentAt returns the segment that holds the byte at lsn. Mind that the end of a record may be the
-// first byte of the segment after it. Where size is not valid the name's numbers are zero.
+// SegmentAt returns the segment that contains the byte at lsn. The end of a record can be the first
+// byte of the next segment. If size is not valid, the name's numbers are zero.
 func SegmentAt(tli Timeline, lsn LSN, size SegmentSize) Name {
 	if !size.Valid() {
 		return Name{Timeline: tli}
@@ -214,7 +213,7 @@ func SegmentAt(tli Timeline, lsn LSN, size SegmentSize) Name {
 // Compare orders names as an archive is read, returning a negative number, zero or a positive
 // number: by timeline, each beginning with its history file, then by position, and at one position the
 // segment, its backup history files by offset, and the partial segment. Within a timeline that is the
-// order in which PostgreSQL archives; across timelines it hands in all history files first.
+// order in which PostgreSQL archives; across timelines it archives all history files first.
 //
 // Source: ready_file_comparator in [pgarch.c].
 //

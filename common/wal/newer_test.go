@@ -9,8 +9,8 @@ import (
 	"walkeep/common/wal"
 )
 
-// toCome makes a segment of the newest release one of a version to come: another magic on every page that has one, and
-// these info bits besides.
+// toCome turns a segment of the newest release into one of a version to come: it sets another magic, and these info bits, on
+// every page that has a magic.
 func toCome(b []byte, magic, bits uint16) []byte {
 	b = bytes.Clone(b)
 	for off := 0; off < len(b); off += 8192 {
@@ -22,7 +22,7 @@ func toCome(b []byte, magic, bits uint16) []byte {
 	return b
 }
 
-// Which magics are those of a version to come, or of the newest one before its release, and which are rubbish.
+// Newer accepts the magics of versions to come and of the newest one's betas, and no others.
 func TestNewerMagics(t *testing.T) {
 	for magic, want := range map[uint16]bool{
 		0xD119: true, 0xD120: true, 0xD121: true, 0xD123: true, 0xD130: true, 0xD1FF: true, 0xD200: true,
@@ -38,7 +38,7 @@ func TestNewerMagics(t *testing.T) {
 	}
 }
 
-// WAL of a version to come whose form is the one that is known is checked like any other.
+// WAL of a version to come that has the known format is checked like any other.
 func TestNewerSegments(t *testing.T) {
 	for _, n := range names(t, "19", wal.KindSegment) {
 		b := load(t, "19", n.String())
@@ -52,7 +52,7 @@ func TestNewerSegments(t *testing.T) {
 	}
 }
 
-// What is not known of it is not called broken, and what cannot change is still checked.
+// Unknown things in it are not damage, and the headers of pages are still checked.
 func TestNewerIsNotChecked(t *testing.T) {
 	n := mustName(t, "000000020000000000000005")
 	const page = 8192
@@ -105,7 +105,7 @@ func TestNewerIsNotChecked(t *testing.T) {
 			}
 		}
 	}
-	// The header tells a foreign or misnamed file all the same.
+	// The header still identifies a foreign or misnamed file.
 	b := segments(n, 0xD130, whole)[0]
 	if r := walk(n.Next(1<<20), b); r.HeaderErr == nil {
 		t.Error("another name was taken")
@@ -115,7 +115,7 @@ func TestNewerIsNotChecked(t *testing.T) {
 	}
 }
 
-// The segment after one that was not checked to its end is checked for itself.
+// Continue is Reset after a segment that was not checked to its end.
 func TestNewerGoesOn(t *testing.T) {
 	n := mustName(t, "000000020000000000000005")
 	all := segments(n, 0xD130, func(s *stream) { s.fill(); s.fill() })

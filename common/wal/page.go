@@ -28,14 +28,14 @@ const (
 	xlogOverwriteCont = 0xD0
 )
 
-// rules are what differs between major versions.
+// rules are the differences between major versions.
 type rules struct {
-	newer     bool   // the version is not known: what is unknown is not checked
+	newer     bool   // the version is not known: unknown bits and resource managers are allowed
 	custom    bool   // resource managers of extensions, 128 to 255
 	most      uint32 // length of the longest record
 	info      uint16 // the bits that a page's info can have
-	overwrite uint16 // the one that says that the rest of a record that should be here was lost
-	stats     int    // length of what says that an item of statistics is dropped, in the record of a transaction's end
+	overwrite uint16 // the bit of a page that should continue a record whose rest was lost
+	stats     int    // bytes for each dropped item of statistics in the record of a transaction's end
 }
 
 // knownInfo are the info bits of the newest known release.
@@ -49,8 +49,8 @@ const (
 	minCustomRmgr = 128
 )
 
-// rulesOf returns the rules of the version that has written a segment with this header; those of the newest known one, as
-// far as something must be assumed, for a newer one.
+// rulesOf returns the rules of the version that wrote a segment with this header. For a newer version it returns those of
+// the newest known one, and allows all info bits.
 func rulesOf(h Header) rules {
 	major := h.Major()
 	r := rules{newer: h.Newer()}
@@ -58,11 +58,11 @@ func rulesOf(h Header) rules {
 		major = NewestMajor
 	}
 	r.custom = major >= 15
-	r.most = 1<<30 - 1 // what PostgreSQL can allocate (MaxAllocSize)
+	r.most = 1<<30 - 1 // the largest allocation of PostgreSQL (MaxAllocSize)
 	if major >= 16 {
 		r.most = 1020 << 20 // XLogRecordMaxSize
 	}
-	r.info, r.overwrite = 0x000F, 0x0008 // 0x0004 says that full-page images may be removed from the page's records
+	r.info, r.overwrite = 0x000F, 0x0008 // 0x0004: full-page images may be removed from the page's records
 	if major >= 19 {
 		r.info, r.overwrite = knownInfo, 0x0004
 	}
@@ -78,7 +78,7 @@ func rulesOf(h Header) rules {
 
 func (r rules) rmgr(id byte) bool { return id <= maxRmgr || r.custom && id >= minCustomRmgr }
 
-// page walks the next page. Only the last page of a file that is cut off is shorter than a block.
+// page walks the next page. A page is shorter than a block only at the end of a file that is cut off.
 func (w *Walker) page(b []byte) {
 	base := w.addr
 	w.addr += LSN(w.pageLen)
@@ -102,7 +102,7 @@ func (w *Walker) page(b []byte) {
 	}
 }
 
-// pageHeader checks the header of the page at base and reports whether the walk goes on.
+// pageHeader checks the header of the page at base and reports whether the walk continues.
 func (w *Walker) pageHeader(b []byte, base LSN) bool {
 	var (
 		info  = binary.LittleEndian.Uint16(b[2:])
@@ -134,8 +134,8 @@ func (w *Walker) pageHeader(b []byte, base LSN) bool {
 	return !w.done
 }
 
-// continuation compares what the header of the page at base says about the record that goes on
-// there with the one that is pending. If unknown, nothing is known of the page before.
+// continuation compares the continued record of the header of the page at base, of which rem bytes remain, with the
+// pending one. unknown means that the page before is not known.
 func (w *Walker) continuation(info uint16, rem uint32, base LSN, unknown bool) {
 	p := &w.pending
 	cont := info&infoContRecord != 0
@@ -145,7 +145,7 @@ func (w *Walker) continuation(info uint16, rem uint32, base LSN, unknown bool) {
 	case rem > w.rules.most:
 		w.broken(base, "continuation of %d bytes", rem)
 	case info&w.rules.overwrite != 0:
-		// The record was cut off by a crash, and the server went on here after its recovery.
+		// A crash cut the record off, and after its recovery the server continued to write here.
 		if cont || p.rem == 0 && !unknown {
 			w.broken(base, "page info bits %04X without a record that was cut off", info)
 			return
@@ -159,7 +159,7 @@ func (w *Walker) continuation(info uint16, rem uint32, base LSN, unknown bool) {
 	}
 }
 
-// expectOverwrite prepares for the record that follows an aborted one.
+// expectOverwrite makes the walk require an OVERWRITE_CONTRECORD as its next record.
 func (w *Walker) expectOverwrite() {
 	if w.prev != anyPrev {
 		w.chain, w.chained = w.prev, true
@@ -168,8 +168,8 @@ func (w *Walker) expectOverwrite() {
 	w.overwrite = true
 }
 
-// resume takes the rest, or the next part, of the pending record from off on, and returns the
-// offset after it.
+// resume reads the rest, or the next part, of the pending record from the offset off in the page b, and returns the offset
+// behind it.
 func (w *Walker) resume(b []byte, base LSN, off int) int {
 	p := &w.pending
 	part := b[off:]
@@ -208,9 +208,8 @@ func (w *Walker) resume(b []byte, base LSN, off int) int {
 	return end
 }
 
-// endsSwitch reports whether part, which is the rest of a record, looks like the end of the header of a
-// switch record. Such a record has no data, so that not more than 16 of its 24 bytes can be in the
-// next segment, which is then unused up to its end.
+// endsSwitch reports whether part, the rest of a record, can be the end of the header of a switch record. Such a record has
+// no data, so at most 16 of its 24 bytes can be in the next segment. The rest of that segment is then unused.
 func endsSwitch(part []byte) bool {
 	if len(part) != 8 && len(part) != 16 {
 		return false
@@ -234,7 +233,7 @@ func (w *Walker) records(b []byte, base LSN, off int) {
 		}
 		at := base + LSN(off)
 		rmgr := r[recordRmgr]
-		// The resource manager XLOG (0) and those that are not built in need a closer look.
+		// Only records of XLOG (0), of resource managers that are not built in, and with an unexpected link need the full check.
 		if (LSN(le64(r[recordPrev:])) != w.prev || rmgr-1 >= maxRmgr) && !w.recordHeader(r, at) {
 			return
 		}
@@ -254,8 +253,7 @@ func (w *Walker) records(b []byte, base LSN, off int) {
 	}
 }
 
-// look takes a closer look at a record that the walk or a recovery target may be about, and reports whether it ends the
-// walk.
+// look reports the record r to Events and Changes, and reports whether r ends the walk.
 func (w *Walker) look(r []byte, at LSN) bool {
 	if w.Events != nil || w.Changes != nil {
 		w.report(r, r[recordHeaderSize:], at, w.res.End)
@@ -263,10 +261,10 @@ func (w *Walker) look(r []byte, at LSN) bool {
 	return w.switched(r[recordRmgr], r[recordInfo])
 }
 
-// begin takes the first part of a record that does not end on its page, or what stands there
-// instead of a record. r reaches to the end of the page.
+// begin reads the first part of a record that does not end on its page, or the bytes in place of a record. r reaches to the
+// end of the page.
 func (w *Walker) begin(r []byte, at LSN) {
-	if len(r) < 8 { // only where the file is cut off
+	if len(r) < 8 { // the file is cut off
 		w.done = true
 		return
 	}
@@ -297,7 +295,7 @@ func (w *Walker) begin(r []byte, at LSN) {
 }
 
 // recordHeader checks the header h of the record at the given position, except its length, and
-// reports whether the walk goes on.
+// reports whether the walk continues.
 func (w *Walker) recordHeader(h []byte, at LSN) bool {
 	prev := LSN(le64(h[recordPrev:]))
 	rmgr := h[recordRmgr]
@@ -314,7 +312,7 @@ func (w *Walker) recordHeader(h []byte, at LSN) bool {
 		// The first record of a segment follows one that began in an earlier segment.
 		w.broken(at, "record with previous link %s", prev)
 	case w.overwrite != (rmgr == rmgrXLog && h[recordInfo]&infoRmgr == xlogOverwriteCont):
-		// A page that was flagged and this record go together: recovery compares the two.
+		// Recovery requires this record on a page with that bit, and allows it nowhere else.
 		w.broken(at, "mark of a record that was cut off is missing, or out of place")
 	default:
 		w.overwrite = false
@@ -323,7 +321,7 @@ func (w *Walker) recordHeader(h []byte, at LSN) bool {
 	return false
 }
 
-// switched ends the walk if the record that was just checked is a switch record.
+// switched ends the walk if the record that was just checked is a switch record, and reports whether it is.
 func (w *Walker) switched(rmgr, info byte) bool {
 	if rmgr != rmgrXLog || info&infoRmgr != xlogSwitch {
 		return false

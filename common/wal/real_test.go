@@ -12,7 +12,7 @@ import (
 	"walkeep/common/wal"
 )
 
-// same reports how two results differ, apart from the wording of faults.
+// same returns how two results differ, apart from the wording of faults.
 func same(t *testing.T, got, want wal.Result) {
 	t.Helper()
 	if errors.Is(got.HeaderErr, wal.ErrHeader) != (want.HeaderErr != nil) ||
@@ -31,7 +31,7 @@ func same(t *testing.T, got, want wal.Result) {
 	}
 }
 
-// The segments of real servers of every version are whole, and are read as the plain reference does.
+// The segments of real servers of every version are undamaged, and Walker and reference return the same results.
 func TestRealSegments(t *testing.T) {
 	for _, major := range majors {
 		for _, n := range names(t, major, wal.KindSegment, wal.KindPartial) {
@@ -57,7 +57,7 @@ func TestRealSegments(t *testing.T) {
 	}
 }
 
-// What the servers were made to write is there: see the README of the test data.
+// The test data has the situations that its README lists.
 func TestRealSituations(t *testing.T) {
 	for _, major := range majors {
 		t.Run(major, func(t *testing.T) {
@@ -120,7 +120,7 @@ func overwritten(b []byte, block int) int {
 	return -1
 }
 
-// The backup history files say in which segment the backup started.
+// The backup history files name the segment in which the backup started.
 func TestRealBackups(t *testing.T) {
 	for _, major := range majors {
 		for _, n := range names(t, major, wal.KindBackup) {
@@ -146,7 +146,7 @@ func sizeOf(t *testing.T, major string) wal.SegmentSize {
 	return h.SegmentSize
 }
 
-// Segments of one cluster under the names of each other are other files.
+// Segments of one cluster under each other's names have header errors.
 func TestRealWrongNames(t *testing.T) {
 	segments := names(t, "15", wal.KindSegment)
 	for _, n := range segments {
@@ -160,7 +160,7 @@ func TestRealWrongNames(t *testing.T) {
 	}
 }
 
-// The numbers of pg_waldump 15, which were written down when the test data was made.
+// The Walker counts as many records as pg_waldump 15 did when the test data was made.
 func TestWaldumpNumbers(t *testing.T) {
 	b, err := os.ReadFile(filepath.Join(testdata, "15", "pg_waldump.txt"))
 	if err != nil {

@@ -8,9 +8,9 @@ import (
 	"walkeep/common/wal"
 )
 
-// reference judges a segment that is in memory as a whole, in the plainest way: it gathers each record
-// into one piece before it looks at it. The Walker must come to the same result. On the way it notes which
-// bits nothing depends on, so that tests can say exactly which flips must be noticed.
+// reference checks a segment that is in memory as a whole, in the simplest way: it gathers each record into one piece before
+// it checks it. The Walker must return the same result. The reference also records the bits that nothing depends on, so that
+// tests know exactly which flips the Walker must report.
 type reference struct {
 	name  wal.Name
 	b     []byte
@@ -28,7 +28,7 @@ type fault struct {
 
 func (f fault) Error() string { return f.reason }
 
-// ended are the ways to end without a fault.
+// ended are the endings that are no fault.
 var (
 	errEnd         = fmt.Errorf("no more bytes")
 	errOverwritten = fmt.Errorf("overwritten")
@@ -63,8 +63,8 @@ func refer(n wal.Name, b []byte) (wal.Result, []byte) {
 	return r.res, r.loose
 }
 
-// freeHeaders notes what the headers of other pages would have to tell: the version, if there is but one
-// page, and a timeline between those of the page before and the page after.
+// freeHeaders marks the bits that only headers of other pages could verify: the version, if there is only one page, and a
+// timeline between those of the page before and the page after.
 func (r *reference) freeHeaders() {
 	for bit := range 16 {
 		if other := (wal.Header{Magic: r.res.Header.Magic ^ 1<<bit}); len(r.tlis) == 1 && (other.Major() > 0 || other.Newer()) {
@@ -87,8 +87,8 @@ func (r *reference) freeHeaders() {
 	}
 }
 
-// freeLength notes which bits of the length of the record at off may change on the last page: those that
-// make the record seem to go on in the next segment.
+// freeLength marks the bits of the length of the record at off that may change on the last page: those with which the record
+// would continue in the next segment.
 func (r *reference) freeLength(off int) {
 	if off/r.block() < len(r.b)/r.block()-1 {
 		return
@@ -101,7 +101,7 @@ func (r *reference) freeLength(off int) {
 	}
 }
 
-// free notes that bits of the bytes from..to do not matter.
+// free marks bits of the bytes from..to as bits that nothing depends on.
 func (r *reference) free(from, to int, bits byte) {
 	for i := from; i < min(to, len(r.loose)); i++ {
 		r.loose[i] |= bits
@@ -110,8 +110,8 @@ func (r *reference) free(from, to int, bits byte) {
 
 func (r *reference) block() int { return int(r.res.Header.BlockSize) }
 
-// page checks the header at off, where a record of which rem bytes remain must go on, and returns the
-// offset behind it. A rem of -1 stands for what is not known.
+// page checks the header at off, where a record with rem remaining bytes must continue, and returns the offset behind it. A
+// rem of -1 means that the number is unknown.
 func (r *reference) page(off int, rem int64) (int, error) {
 	size := 24
 	if off == 0 {
@@ -241,8 +241,8 @@ func (r *reference) walk() error {
 	}
 }
 
-// one judges the record at off and returns the offset after it. If lost, the page begins with off
-// and has lost a continuation.
+// one checks the record at off and returns the offset after it. lost means that the page begins at off and has lost a
+// continuation.
 func (r *reference) one(off int, lost bool) (int, error) {
 	if off >= len(r.b) {
 		return off, errEnd
@@ -305,8 +305,8 @@ func (r *reference) one(off int, lost bool) (int, error) {
 	return end, nil
 }
 
-// unfinished notes what does not matter of a record at off that goes on in the next segment: all but the
-// link, the resource manager and the length, which the headers of the pages repeat.
+// unfinished marks the unverified bits of a record at off that continues in the next segment: all but the link, the resource
+// manager and the length, which the headers of the pages repeat.
 func (r *reference) unfinished(off int, rec []byte) {
 	r.freeLength(off)
 	got, rmgr := int64(len(rec)), byte(0)

@@ -8,26 +8,26 @@ import (
 	"strings"
 )
 
-// ErrSegmentSize says that a number or a text is not a segment size that PostgreSQL can use.
+// ErrSegmentSize reports that a number or a text is not a segment size that PostgreSQL can use. It is final.
 var ErrSegmentSize = errors.New("invalid WAL segment size")
 
-// SegmentSize is the length of a WAL segment in bytes: a power of two from 1 MB to 1 GB. It is set
-// by initdb from PostgreSQL 11 on, and 16 MB before unless the server was built otherwise.
+// SegmentSize is the length of a WAL segment in bytes: a power of two from 1 MB to 1 GB. From
+// PostgreSQL 11 on initdb sets it; in 10 it is 16 MB unless the server was built otherwise.
 //
 // Source: IsValidWalSegSize in [xlog_internal.h].
 //
 // [xlog_internal.h]: https://github.com/postgres/postgres/blob/REL_18_STABLE/src/include/access/xlog_internal.h
 type SegmentSize uint32
 
-// Bounds of a segment's size, and what initdb takes where it is not told.
+// Bounds of a segment's size, and initdb's default.
 const (
 	MinSegmentSize     SegmentSize = 1 << 20
 	MaxSegmentSize     SegmentSize = 1 << 30
 	DefaultSegmentSize SegmentSize = 16 << 20
 )
 
-// ParseSegmentSize reads what SHOW wal_segment_size answers, such as "16MB" or "1GB". Any other
-// text is [ErrSegmentSize].
+// ParseSegmentSize reads a size in the form of SHOW wal_segment_size, such as "16MB" or "1GB". Any
+// other text is [ErrSegmentSize].
 func ParseSegmentSize(s string) (SegmentSize, error) {
 	num, unit := s, uint64(1)
 	if n, ok := strings.CutSuffix(s, "MB"); ok {
@@ -49,8 +49,7 @@ func (s SegmentSize) Valid() bool {
 	return s >= MinSegmentSize && s <= MaxSegmentSize && bits.OnesCount32(uint32(s)) == 1
 }
 
-// String returns the size as SHOW wal_segment_size prints it; a size that is not valid is printed
-// in bytes.
+// String returns the size as SHOW wal_segment_size prints it, and a size that is not valid in bytes.
 func (s SegmentSize) String() string {
 	switch {
 	case !s.Valid():

@@ -8,8 +8,8 @@ import (
 	"walkeep/common/wal"
 )
 
-// stream writes WAL as a server would, page by page, so that tests can have it in any size and with any
-// fault. Its fields are to be set before the first record, or changed on the way.
+// stream writes WAL as a server does, page by page, in any size and with any fault that a test needs. Tests set its fields
+// before the first record, or change them between records.
 type stream struct {
 	out      io.Writer
 	magic    uint16
@@ -38,7 +38,7 @@ func newStream(out io.Writer, magic uint16, n wal.Name, size wal.SegmentSize, bl
 	}
 }
 
-// open writes the header of a page where a new one begins.
+// open writes a page's header if the stream is at the start of a page.
 func (s *stream) open() {
 	if len(s.page) > 0 {
 		return
@@ -128,7 +128,7 @@ func (s *stream) until(n int) {
 	}
 }
 
-// fill writes records to the end of the segment; one may go on in the next segment.
+// fill writes records to the end of the segment; the last one may continue in the next segment.
 func (s *stream) fill() {
 	for done := s.segments; s.segments == done; {
 		if s.room() < 24 {
@@ -154,8 +154,8 @@ func (s *stream) change() {
 	}
 }
 
-// cutOff writes the first n bytes of a record with size bytes of data, which must end with the page. The
-// record is not counted as one.
+// cutOff writes the first n bytes of a record with size bytes of data, which must end with the page. It does not count
+// the record.
 func (s *stream) cutOff(n, size int) {
 	s.open()
 	h := make([]byte, n)

@@ -19,7 +19,7 @@ var majors = []string{"10", "11", "12", "13", "14", "15", "16", "17", "18", "19"
 
 const testdata = "../../testdata/wal"
 
-var loaded sync.Map // what load returned before
+var loaded sync.Map // files that load has read
 
 // load returns the bytes of a file of the test data. They must not be changed.
 func load(t testing.TB, major, name string) []byte {
@@ -67,7 +67,7 @@ func names(t testing.TB, major string, kinds ...wal.Kind) []wal.Name {
 	return found
 }
 
-// walk walks one file as it stands.
+// walk walks one file by itself.
 func walk(n wal.Name, b []byte) wal.Result {
 	var w wal.Walker
 	w.Reset(n)

@@ -28,7 +28,7 @@ func waldump(t *testing.T, major int) string {
 
 var waldumpLSN = regexp.MustCompile(`, lsn: ([0-9A-F]+/[0-9A-F]+), `)
 
-// pg_waldump is asked, of each version that is to be had: each record that it lists is counted.
+// The Walker counts every record that pg_waldump lists, for each version that has a pg_waldump.
 func TestWaldump(t *testing.T) {
 	for _, number := range pgtest.ToolMajors {
 		major := strconv.Itoa(number)
@@ -63,9 +63,9 @@ var (
 	waldumpEnd   = regexp.MustCompile(`WAL statistics between [0-9A-F/]+ and ([0-9A-F/]+):`)
 )
 
-// The frames of pages and records are the same in all versions but for the magic and one flag of pages, so that the
-// pg_waldump of another version can count the records under its own magic. That of 15 cannot read the images of pages that
-// 14 and older write, and says so. For 16, which has no pg_waldump to be had, the two around it are asked.
+// The framing of pages and records is the same in all versions except for the magic and one flag of pages, so the
+// pg_waldump of another version can count the records under its own magic. That of 15 reports an error for the images of
+// pages that 14 and older write. No pg_waldump of 16 is available; the two versions around it count its records.
 func TestWaldumpFrames(t *testing.T) {
 	for _, major := range majors {
 		t.Run(major, func(t *testing.T) { countFrames(t, major, 15, 0xD110) })
@@ -118,7 +118,7 @@ func runWaldump(t *testing.T, program string, n wal.Name, b []byte, options ...s
 	if err := os.WriteFile(filepath.Join(dir, n.Segment().String()), b, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	// It fails where the records end before the segment, or go on in one that is not there.
+	// It fails if the records end before the segment does, or continue in a missing one.
 	out, err := exec.Command(program, append(options, "-p", dir, n.Segment().String())...).CombinedOutput()
 	if _, failed := err.(*exec.ExitError); err != nil && !failed {
 		t.Fatal(err)

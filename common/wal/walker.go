@@ -6,21 +6,21 @@ import (
 	"hash/crc32"
 )
 
-// Walker checks the WAL of segments as their bytes pass by: every page's header, and of every record
-// the length, the link to the record before it and the checksum. It judges as PostgreSQL's own
-// reader would; the package's documentation has the rules.
+// Walker checks WAL segments whose bytes are written to it: every page's header, and every record's
+// length, link to the record before it and checksum. It applies the checks of PostgreSQL's own
+// reader; the package's documentation has the rules.
 //
 // Use: [Walker.Reset], any number of [Walker.Write], [Walker.Finish]; then the next segment by
-// Reset, or by [Walker.Continue] if it follows. The zero value is ready for Reset. A Walker holds at
-// most one page, allocates nothing for each page or record, and may be reused for segments of any
-// version and size. It is not safe for concurrent use.
+// Reset, or by [Walker.Continue] if it follows. The zero value is ready for Reset. Without Events and
+// Changes a Walker buffers at most one page and allocates nothing for each page or record. It may be
+// reused for segments of any version and size. It is not safe for concurrent use.
 //
 // Source: [xlogreader.c].
 //
 // [xlogreader.c]: https://github.com/postgres/postgres/blob/REL_19_STABLE/src/backend/access/transam/xlogreader.c
 type Walker struct {
-	// Events is called for each record that recovery targets are about, once that was checked; it may be nil. A record
-	// that began before the segment given to Reset is not among them.
+	// Events is called for each [Event] after the record was checked; it may be nil. It is not called for a record that
+	// began before the segment given to Reset.
 	Events func(Event)
 	// Changes is called in the same way for each record that is a [Change].
 	Changes func(Change)
@@ -29,21 +29,21 @@ type Walker struct {
 	name  Name
 	res   Result
 
-	following bool   // this segment was begun by Continue, and the one before it is known
+	following bool   // Continue began this segment, and the one before it is known
 	carry     bool   // the one before it was walked to its end
 	before    Header // of the segment before it
 
 	written uint64 // bytes of the segment that were given to Write
-	buf     []byte // those that do not make up a page yet, or a header
+	buf     []byte // bytes of an incomplete page or header
 	pageLen int    // block size; zero until the header is known
 	addr    LSN    // of the next page
 	left    uint64 // bytes of the segment from addr on
-	done    bool   // nothing more is to be walked: damage, a switch, or the end of the records
+	done    bool   // the walk has ended: damage, a switch, or the end of the records
 	rules   rules
 	tli     Timeline // of the page before
 
 	// prev is where the last record starts, which the next one must name as xl_prev. It is
-	// anyPrev where more than this must be looked at; then chain holds the value, if known.
+	// anyPrev if the next record needs the full check; chain is then the value, if it is known.
 	prev      LSN
 	chain     LSN
 	chained   bool // chain is known
@@ -53,10 +53,10 @@ type Walker struct {
 	data    []byte // of the pending record, if it is an Event or a Change
 }
 
-// anyPrev is no position of a record: records are aligned.
+// anyPrev is not the position of any record, because records are aligned.
 const anyPrev = ^LSN(0)
 
-// pending is a record that goes on on the next page.
+// pending is a record that continues on the next page.
 type pending struct {
 	rem     uint32   // bytes still to come; zero where no record is pending
 	skip    bool     // it began in a segment that is not known: nothing but rem can be checked
@@ -67,13 +67,13 @@ type pending struct {
 	running uint32   // checksum of the data so far
 }
 
-// Result is what [Walker.Finish] found in one segment.
+// Result describes one segment.
 type Result struct {
 	// Header is the header of the first page, as far as it could be read.
 	Header Header
-	// HeaderErr is an [ErrHeader] if this is no WAL segment, or another one than its name says.
-	// If it is an [ErrSize], only the length is wrong and the other fields hold what was
-	// found in the bytes that were there; for any other error all but Header are empty.
+	// HeaderErr is an [ErrHeader] if this is no WAL segment, or not the one that its name stands
+	// for. If it is an [ErrSize], only the length is wrong, and the other fields describe the bytes
+	// that were written; for any other error all fields but Header are empty.
 	HeaderErr error
 	// Start is the position of the segment's first byte. End is the end of the last record that is
 	// complete and checked, rounded up to the next multiple of 8; it is Start if there is none.
@@ -82,39 +82,39 @@ type Result struct {
 	// is where the last of them starts, zero if there is none.
 	Records uint64
 	Last    LSN
-	// Switched says that a switch record ended the segment; what follows it is unused.
+	// Switched reports whether a switch record ended the segment; the bytes behind it are unused.
 	Switched bool
 	// Damage is the first page or record that is broken; nil if there is none.
 	Damage *Damage
-	// Unchecked is the first thing that is not known of WAL of a version to come ([Header.Newer]); nil if there is none. Blind
-	// says that the records could not be walked because of it: behind End, only the headers of pages were checked.
+	// Unchecked is the first unknown thing in WAL of a version to come ([Header.Newer]); nil if there is none. Blind reports
+	// whether it made the records unreadable: behind End, only the headers of pages were checked.
 	Unchecked *Damage
 	Blind     bool
 }
 
 // Damage is a page or a record at which PostgreSQL's recovery would stop.
 type Damage struct {
-	LSN    LSN    // of the page's or the record's first byte
+	LSN    LSN    // the page's or the record's first byte
 	Reason string // what is wrong
 }
 
 // Error returns the reason and the position.
 func (d *Damage) Error() string { return d.Reason + " at " + d.LSN.String() }
 
-// Reset makes w ready for the first byte of segment n, of which nothing is known before. A record that
-// began in an earlier segment is passed over by its length, without its checksum. If n is a partial
-// segment, records may stop anywhere, and what follows them is not looked at. A name of another
-// kind gives an [ErrHeader].
+// Reset prepares w for the first byte of segment n, without knowledge of the segment before. The walk
+// skips the rest of a record that began in an earlier segment by its length, and does not verify its
+// checksum. If n is a partial segment, records may stop anywhere, and the bytes behind them are not
+// checked. A name that is neither a segment's nor a partial segment's leads to an [ErrHeader].
 func (w *Walker) Reset(n Name) {
 	*w = Walker{Events: w.Events, Changes: w.Changes, table: crc32.MakeTable(crc32.Castagnoli), name: n, buf: w.buf[:0], data: w.data[:0]}
 	w.prev = anyPrev
 }
 
-// Continue makes w ready for the first byte of segment n, which follows the one that was just
-// finished, on the same timeline or on a later one. The unfinished record and the chain of
-// records are carried across the border, so that the two are checked as one stream. If the
-// segment before was not walked to its end, because it was damaged or too short, or if n does not
-// follow it, Continue is [Walker.Reset].
+// Continue prepares w for the first byte of segment n, which follows the one that was just
+// finished, on the same timeline or on a later one. It keeps the unfinished record and the last
+// record's position, so that the two segments are checked as one stream. If the segment before was
+// not walked to its end, because it was damaged or too short, or if n does not follow it, Continue
+// does what [Walker.Reset] does.
 func (w *Walker) Continue(n Name) {
 	last := *w
 	w.Reset(n)
@@ -133,8 +133,8 @@ func (w *Walker) Continue(n Name) {
 	}
 }
 
-// Write takes the next bytes of the segment. It takes all of them and never fails; what it finds
-// is in the [Result].
+// Write checks the next bytes of the segment. It always returns len(p) and nil; the [Result] has the
+// faults.
 func (w *Walker) Write(p []byte) (int, error) {
 	n := len(p)
 	w.written += uint64(n)
@@ -160,7 +160,7 @@ func (w *Walker) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// fill moves bytes from the front of p into the buffer until that holds size, and returns the rest.
+// fill moves bytes from the front of p into the buffer until that has size bytes, and returns the rest of p.
 func (w *Walker) fill(p []byte, size int) []byte {
 	if cap(w.buf) < size {
 		w.buf = append(make([]byte, 0, max(size, 8<<10)), w.buf...)
@@ -194,7 +194,7 @@ func (w *Walker) first() {
 	}
 }
 
-// compare checks the header of a segment against that of the segment before it.
+// compare reports as damage where the header of a segment differs from that of the segment before it.
 func (w *Walker) compare(h, before Header) {
 	switch {
 	case h.SystemID != before.SystemID:
@@ -207,8 +207,8 @@ func (w *Walker) compare(h, before Header) {
 	}
 }
 
-// Finish returns what was found, after the last byte of the segment was written. The next call
-// must be Continue or Reset.
+// Finish returns the [Result] after the last byte of the segment was written. The next call must be
+// Continue or Reset.
 func (w *Walker) Finish() Result {
 	if len(w.buf) > 0 && w.left > 0 && !w.done {
 		w.page(w.buf) // cut off in the middle of a page
@@ -229,7 +229,7 @@ func (w *Walker) Finish() Result {
 	return w.res
 }
 
-// last returns where the last record starts, anyPrev if that is not known.
+// last returns where the last record starts, anyPrev if that is unknown.
 func (w *Walker) last() LSN {
 	if w.prev == anyPrev && w.chained {
 		return w.chain
@@ -237,7 +237,7 @@ func (w *Walker) last() LSN {
 	return w.prev
 }
 
-// damaged ends the walk at a fault. In a partial segment that is where the records end.
+// damaged ends the walk at a fault. In a partial segment a fault is no damage but the end of the records.
 func (w *Walker) damaged(at LSN, format string, args ...any) {
 	if w.name.Kind != KindPartial {
 		w.res.Damage = &Damage{LSN: at, Reason: fmt.Sprintf(format, args...)}
@@ -245,8 +245,8 @@ func (w *Walker) damaged(at LSN, format string, args ...any) {
 	w.done = true
 }
 
-// broken ends the walk of the records at one that is not as it should be. In WAL of a version to come that is damage only
-// where the form of records is known to be still the same: others were right before, and nothing unknown was met.
+// broken ends the walk of the records at a faulty one. In WAL of a version to come the fault is damage only if the format of
+// records is known to be the same: correct records precede it, and nothing unknown does.
 func (w *Walker) broken(at LSN, format string, args ...any) {
 	if !w.rules.newer || w.res.Unchecked == nil && w.res.Records > 0 {
 		w.damaged(at, format, args...)
@@ -259,7 +259,7 @@ func (w *Walker) broken(at LSN, format string, args ...any) {
 	}
 }
 
-// strange notes what a version to come has written and cannot be checked.
+// strange records the first thing in WAL of a version to come that cannot be checked.
 func (w *Walker) strange(at LSN, format string, args ...any) {
 	if w.res.Unchecked == nil {
 		w.res.Unchecked = &Damage{LSN: at, Reason: fmt.Sprintf(format, args...)}

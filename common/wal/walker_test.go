@@ -19,7 +19,7 @@ const (
 	magic16 = 0xD113
 )
 
-// segments returns what make writes, cut into segments of 1 MB.
+// segments returns the WAL that make writes, cut into segments of 1 MB.
 func segments(n wal.Name, magic uint16, make func(s *stream)) [][]byte {
 	var out bytes.Buffer
 	s := newStream(&out, magic, n, 1<<20, 8192)
@@ -274,7 +274,7 @@ func TestWalkerContinue(t *testing.T) {
 	}
 }
 
-// A Walker that has seen damage, a switch or anything else is as good as new after Reset.
+// After Reset the previous segment has no effect, even if it had damage or a switch.
 func TestWalkerReuse(t *testing.T) {
 	var w wal.Walker
 	for _, major := range majors {
