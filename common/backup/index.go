@@ -165,7 +165,7 @@ func (f *File) check() error {
 	return nil
 }
 
-// CheckPath tells whether a path stays in the data directory: relative, clean, and a name on every system.
+// CheckPath returns an error unless a path is relative, clean, inside the data directory, and valid on every system.
 func CheckPath(p string) error {
 	if p == "" || p == "." || path.IsAbs(p) || path.Clean(p) != p || p == ".." || strings.HasPrefix(p, "../") || strings.ContainsAny(p, "\x00\\") {
 		return errors.New("not a path below the data directory")

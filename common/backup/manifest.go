@@ -105,7 +105,7 @@ func Dir(id string) string { return "backups/" + id + "/" }
 
 const idForm = "20060102T150405Z"
 
-// CheckID tells whether a text can be a backup's id.
+// CheckID returns an error unless a text has the form of a backup's id.
 func CheckID(id string) error {
 	begin, number, several := strings.Cut(id, "-")
 	began, err := time.Parse(idForm, begin)

@@ -15,10 +15,10 @@ const ChunkSize = 2 << 20
 // maxChunkSize bounds the memory that a stored object can ask its reader for.
 const maxChunkSize = 64 << 20
 
-// ErrDamaged says that a stored object is not what its writer stored.
+// ErrDamaged reports that a stored object's bytes differ from those that its writer stored. It is final.
 var ErrDamaged = errors.New("stored object is damaged")
 
-// ErrUnsupported says that a foreign object may be sound, but is made in a way that this program does not expand.
+// ErrUnsupported reports that a foreign object may be intact, but has a form that this program does not expand. It is final.
 var ErrUnsupported = errors.New("this program does not expand it")
 
 // A Codec is one way to store chunks. Its encoders and decoders are not safe for concurrent use.
@@ -88,7 +88,7 @@ func ByExt(ext string) (Codec, bool) {
 	return nil, false
 }
 
-// CheckLevel tells whether the codec has this level.
+// CheckLevel returns an error if the codec does not have this level.
 func CheckLevel(c Codec, level int) error {
 	least, greatest, _ := c.Levels()
 	if least == greatest {

@@ -67,7 +67,7 @@ func (o *Object) checkStored(h hash.Hash) error {
 }
 
 // Unpack expands an object that has a trailer into w, on several cores, and compares stored and plain bytes with the
-// trailer. What was written to w must be thrown away when it fails.
+// trailer. If it fails, the caller must discard the bytes in w.
 func (o *Object) Unpack(ctx context.Context, w io.WriterAt) error {
 	u := unpacker{Object: o, w: w, stored: sha256.New(), plain: xxh3.New()}
 	u.turn.L = new(sync.Mutex)
@@ -164,7 +164,7 @@ func (u *unpacker) readNext(buf []byte) (int, []byte, error) {
 	return i, buf, nil
 }
 
-// hash waits for the chunk's turn. It gives up, and says so, when another worker has failed.
+// hash waits until all chunks before i are hashed, then hashes chunk i. It returns false if another worker has failed.
 func (u *unpacker) hash(i int, plain []byte) bool {
 	u.turn.L.Lock()
 	defer u.turn.L.Unlock()

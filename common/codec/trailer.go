@@ -30,7 +30,7 @@ var (
 	magicEnd   = []byte("WALKEEP\xff")
 )
 
-// A WALCheck is what the check of the WAL's pages and records said.
+// A WALCheck is the result of the check of the WAL's pages and records.
 type WALCheck uint8
 
 const (
@@ -155,7 +155,7 @@ func ReadTrailer(c Codec, r io.ReaderAt, size int64) (*Trailer, error) {
 	return t, nil
 }
 
-// decodeTrailer reads the trailer at the end of b, and says how long it is.
+// decodeTrailer reads the trailer at the end of b, and returns its length in bytes.
 func decodeTrailer(c Codec, b []byte) (*Trailer, int, error) {
 	_, tail := c.wrap(0)
 	p, ok := bytes.CutSuffix(b, append(slices.Clone(magicEnd), tail...))

@@ -46,7 +46,7 @@ type chunk struct {
 	done   chan struct{} // has one element when packed and err are set
 }
 
-// ErrAborted is what a Writer that was given up answers.
+// ErrAborted is the error of a Writer that was aborted or has failed.
 var ErrAborted = errors.New("given up")
 
 // NewWriter begins an object that goes to dst. Finish or Abort must be called.
@@ -142,8 +142,8 @@ func (w *Writer) Finish(t Trailer) (*Trailer, error) {
 	return &t, err
 }
 
-// Abort gives the object up: what was written to dst is of no use. It returns why, if a chunk could not be compressed or
-// written, and else [ErrAborted].
+// Abort ends the Writer without a trailer, so that dst has no complete object. It returns the error if a chunk could not be
+// compressed or written, and otherwise [ErrAborted].
 func (w *Writer) Abort() error {
 	if err := w.end(); err != nil {
 		return err
@@ -193,7 +193,8 @@ func (w *Writer) collect() error {
 	return first
 }
 
-// CheckStored reads a whole stored object, as what it was written from goes by, and compares it with its trailer.
+// CheckStored reads a stored object back from r, from its first byte to its last, and compares it with the trailer t that
+// Finish returned.
 func CheckStored(r io.Reader, t *Trailer) error {
 	want, err := t.Encode()
 	if err != nil {

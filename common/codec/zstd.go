@@ -72,7 +72,7 @@ func (zstdCodec) NewReader(r io.Reader) (io.ReadCloser, error) {
 	return z, nil
 }
 
-// A zstdReader tells what this program does not expand from what is damaged. The zstd tool expands more: larger windows,
+// A zstdReader distinguishes files that this program does not expand from damaged ones. The zstd tool expands more: larger windows,
 // and, as many systems build it, frames of other formats among its own.
 type zstdReader struct {
 	io.ReadCloser

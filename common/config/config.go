@@ -146,7 +146,8 @@ func (c *Config) Load(file string) error {
 	return l.readEnvironment(c)
 }
 
-// Find tells which configuration file is read, given that of the option --config, and whether someone asked for it.
+// Find returns the path of the configuration file, given the value of the option --config, and whether the option or
+// WALKEEP_CONFIG names it.
 func Find(file string) (path string, wanted bool) {
 	if file != "" {
 		return file, true
@@ -160,7 +161,7 @@ func Find(file string) (path string, wanted bool) {
 	return "/etc/walkeep/walkeep.ini", false
 }
 
-// configured tells whether a file or the environment may say anything.
+// configured reports whether there is a configuration file or an environment variable of walkeep.
 func configured(file string) bool {
 	path, wanted := Find(file)
 	if _, err := os.Stat(path); wanted || !errors.Is(err, os.ErrNotExist) {
@@ -172,7 +173,7 @@ func configured(file string) bool {
 // prefix is that of the names of environment variables.
 const prefix = "WALKEEP_"
 
-// IsSlot tells whether a replication slot can have this name (ReplicationSlotValidateName in
+// IsSlot reports whether a replication slot can have this name (ReplicationSlotValidateName in
 // src/backend/replication/slot.c).
 func IsSlot(name string) bool {
 	const letters = "abcdefghijklmnopqrstuvwxyz0123456789_"

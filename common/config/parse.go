@@ -43,7 +43,7 @@ type ArgumentError struct{ err error }
 func (e *ArgumentError) Error() string { return e.err.Error() }
 func (e *ArgumentError) Unwrap() error { return e.err }
 
-// ErrHelp says that what was asked for is done: the help was written.
+// ErrHelp reports that Parse has written the help that the arguments ask for.
 var ErrHelp = errors.New("help was asked for")
 
 // Parse reads the arguments, the environment and the file into a validated configuration. With --version only that

@@ -117,7 +117,7 @@ func createTemp(path string) (*os.File, error) {
 // it is left alone and the error is fs.ErrExist. In every case the temporary file is gone afterwards.
 func (f *File) Commit(check func(*os.File) error) error {
 	defer f.Discard()
-	// The content must be on disk before the name: a name whose content a power cut took would be a lie.
+	// The content must be on disk before the name, or a power cut could leave the name without the content.
 	if err := f.Sync(); err != nil {
 		return err
 	}
@@ -198,8 +198,7 @@ func SyncPath(root, dir string) error {
 	return SyncDir(root)
 }
 
-// SyncFile makes an existing file's content durable. Another process may have written it and not have come to its
-// fsync before it died.
+// SyncFile makes an existing file's content durable. Another process may have written it and died before its fsync.
 func SyncFile(path string) error {
 	f, err := openForSync(path)
 	if err != nil {
@@ -212,13 +211,13 @@ func SyncFile(path string) error {
 	return nil
 }
 
-// IsTemp tells whether a name in a directory is that of a file without a name of its own yet.
+// IsTemp reports whether a name in a directory is that of a temporary file.
 func IsTemp(name string) bool {
 	return strings.HasPrefix(name, tempPrefix) && strings.HasSuffix(name, tempSuffix)
 }
 
-// Sweep removes the temporary files in dir whose writers are gone, and returns how many. Where the file system has no
-// locks, it takes those that are a day older than the directory's newest change.
+// Sweep removes the temporary files in dir whose writers are gone, and returns how many. If the file system has no
+// locks, it removes those that are a day older than the directory's newest change.
 func Sweep(dir string) (int, error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {

@@ -86,7 +86,7 @@ func moveFile(from, to string, flags uint32) error {
 	}
 }
 
-// held tells whether the error says that another process has the file open.
+// held reports whether the error means that another process has the file open.
 func held(err error) bool {
 	return errors.Is(err, windows.ERROR_SHARING_VIOLATION) || errors.Is(err, windows.ERROR_ACCESS_DENIED) ||
 		errors.Is(err, windows.ERROR_LOCK_VIOLATION)

@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Lock locks an open file for as long as it is open, and tells whether it could. Where the file system has no locks it says
-// that it could: see [HasLocks].
+// Lock locks an open file for as long as it is open, and reports whether it could. If the file system has no locks, it
+// returns true: see [HasLocks].
 func Lock(f *os.File) (bool, error) {
 	switch err := flock(f); {
 	case err == nil, lockless(err):
@@ -23,8 +23,8 @@ func Lock(f *os.File) (bool, error) {
 	}
 }
 
-// HasLocks reports whether the file system of an open file has locks. One that has them on each host for itself, as NFS that is
-// mounted with nolock, cannot be told from one that has them.
+// HasLocks reports whether the file system of an open file has locks. It also returns true if
+// the locks of each host are separate, as on NFS that is mounted with nolock.
 func HasLocks(f *os.File) bool { return !lockless(flock(f)) }
 
 func lockless(err error) bool {

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/windows"
 )
 
-// Lock locks an open file for as long as it is open, and tells whether it could.
+// Lock locks an open file for as long as it is open, and reports whether it could.
 func Lock(f *os.File) (bool, error) {
 	// Only a byte far behind the content is locked, because locks keep others from reading here.
 	at := &windows.Overlapped{OffsetHigh: 1}

@@ -17,7 +17,7 @@ import (
 // directory, which is the data directory, so that it is "." there.
 func Of(walFile string) string { return filepath.Dir(filepath.Dir(walFile)) }
 
-// Standby tells whether the data directory is that of a standby, for which recovery does not end: standby.signal, or
+// Standby reports whether the data directory is that of a standby, for which recovery does not end: standby.signal, or
 // up to PostgreSQL 11 standby_mode in recovery.conf.
 func Standby(dir string) bool {
 	if _, err := os.Stat(filepath.Join(dir, "standby.signal")); err == nil {
