@@ -78,7 +78,8 @@ type drillStep struct {
 }
 
 func runDrill(ctx context.Context, call *invocation, o *drillOptions) (err error) {
-	if err := o.check(); err != nil {
+	t, err := o.parse()
+	if err != nil {
 		return cli.Fail(exitUsage, err, "")
 	}
 	parent := o.Dir
@@ -110,7 +111,11 @@ func runDrill(ctx context.Context, call *invocation, o *drillOptions) (err error
 	if err != nil {
 		return err
 	}
-	p, err := call.plan(ctx, a, "drill", &o.targetOptions, o.Args.Backup, func(inv *archive.Inventory) { call.askProduction(ctx, a, inv) })
+	p, err := call.plan(ctx, a, "drill", t, o.Args.Backup, func(inv *archive.Inventory) {
+		if t.latest() {
+			call.askProduction(ctx, a, inv)
+		}
+	})
 	if err != nil {
 		return explainRestore(err)
 	}

@@ -61,8 +61,8 @@ func rejoin(ctx context.Context, call *invocation, o *rejoinOptions) error {
 	if call.PGData == "" {
 		return usage(errors.New("which server is to rejoin is not said: --pgdata names its data directory"))
 	}
-	target := targetOptions{Timeline: o.Timeline, follow: true}
-	if err := target.check(); err != nil {
+	t := target{Target: archive.Target{Kind: archive.ToLatest, Follow: true}}
+	if err := t.along(o.Timeline); err != nil {
 		return usage(err)
 	}
 	r := restore.Options{Delta: true, Keep: true, Jobs: call.jobs()}
@@ -78,8 +78,7 @@ func rejoin(ctx context.Context, call *invocation, o *rejoinOptions) error {
 			cli.Call("restore", "--standby", "--target-dir")+" DIR makes a new standby")
 	}
 	return call.restore(ctx, restoring{
-		Options: r, target: target, backup: o.Args.Backup, start: o.Start,
-		report: call.reportRejoin, explain: explainRejoin, learn: func(inv *archive.Inventory) { call.disown(inv, r.Dir) },
+		Options: r, target: t, backup: o.Args.Backup, start: o.Start, rejoins: true, report: call.reportRejoin, explain: explainRejoin,
 	})
 }
 

@@ -82,9 +82,9 @@ type planned struct {
 	held *archive.Held
 }
 
-// plan takes a lease and finds the way to a target. An archive that cannot be written to can be read all the same. Learn, if it
-// is given, may complete what the archive knows.
-func (call *invocation) plan(ctx context.Context, a *archive.Archive, kind string, o *targetOptions, id string, learn func(*archive.Inventory)) (_ *planned, err error) {
+// plan takes a lease of a kind and finds the way to a target, from the backup id or, if that is empty, the one that suits best.
+// An archive that cannot be written to can be read all the same. complete adds to the inventory what the archive does not know.
+func (call *invocation) plan(ctx context.Context, a *archive.Archive, kind string, t target, id string, complete func(*archive.Inventory)) (_ *planned, err error) {
 	if _, err := a.Identity(ctx); err != nil {
 		return nil, err // nothing is written into a directory that is no archive
 	}
@@ -104,22 +104,13 @@ func (call *invocation) plan(ctx context.Context, a *archive.Archive, kind strin
 	if p.inv, err = a.Inventory(ctx); err != nil {
 		return nil, err
 	}
-	if o.BadPages {
+	if t.badPages {
 		p.inv.AcceptPageErrors()
 	}
-	if o.unstored {
-		p.inv.NothingWaits()
-	}
-	if learn != nil && o.Timeline == "latest" {
-		learn(p.inv)
-	}
-	t, err := o.target(p.inv, id)
-	if err != nil {
-		return nil, cli.Fail(exitUsage, err, "")
-	}
+	complete(p.inv)
 	// A backup that turns out not to be whole is passed over by the next plan, or refused if it was named.
 	for err = error(archive.ErrUnsound); errors.Is(err, archive.ErrUnsound); {
-		if p.plan, err = a.Plan(ctx, p.inv, t, id); err != nil {
+		if p.plan, err = a.Plan(ctx, p.inv, t.in(p.inv, id), id); err != nil {
 			return nil, err
 		}
 		err = a.Probe(ctx, p.inv, p.plan.Backup)
@@ -162,20 +153,20 @@ func (call *invocation) warnPassed(p *planned) {
 }
 
 func runRestore(ctx context.Context, call *invocation, o *restoreOptions) error {
-	r, err := o.read(call)
+	what, err := o.read(call)
 	if err != nil {
 		return usage(err)
 	}
-	return call.restore(ctx, restoring{Options: r, target: o.targetOptions, backup: o.Args.Backup, start: o.Start, report: call.reportRestore, explain: explainRestore})
+	return call.restore(ctx, what)
 }
 
 // A restoring is a restore as the commands restore and rejoin do it.
 type restoring struct {
 	restore.Options // but for the plan
-	target          targetOptions
+	target          target
 	backup          string // empty: the one that suits best
 	start           bool
-	learn           func(*archive.Inventory) // completes what the archive knows; may be nil
+	rejoins         bool // the directory's server follows another one from now on
 	// report says what was done; standby is the ID of the note of a standby.
 	report  func(r restore.Options, done *restore.Result, standby string) error
 	explain func(err error) error
@@ -187,12 +178,19 @@ func (call *invocation) restore(ctx context.Context, what restoring) (err error)
 	if err != nil {
 		return err
 	}
-	if what.target.unstored, err = call.storeStreamed(ctx); err != nil {
+	unstored, err := call.storeStreamed(ctx)
+	if err != nil {
 		return err
 	}
-	p, err := call.plan(ctx, a, "restore", &what.target, what.backup, func(inv *archive.Inventory) {
-		if what.learn != nil {
-			what.learn(inv)
+	p, err := call.plan(ctx, a, "restore", what.target, what.backup, func(inv *archive.Inventory) {
+		if unstored {
+			inv.NothingWaits()
+		}
+		if !what.target.latest() {
+			return
+		}
+		if what.rejoins {
+			call.disown(inv, what.Dir)
 		}
 		call.askProduction(ctx, a, inv)
 	})
@@ -203,7 +201,7 @@ func (call *invocation) restore(ctx context.Context, what restoring) (err error)
 	if what.Recovery.Standby == nil {
 		call.warnStreamed(ctx, a, p)
 	}
-	if what.target.Timeline == "latest" && p.plan.Target.Kind == archive.ToLatest {
+	if what.target.latest() && p.plan.Target.Kind == archive.ToLatest {
 		call.warnBranches(ctx, a, p)
 	}
 	call.warnBeside(p)
@@ -218,8 +216,8 @@ func (call *invocation) restore(ctx context.Context, what restoring) (err error)
 	if r.Recovery.Standby == nil {
 		call.warnDropped(p.plan, r.Changes)
 	}
-	if s := r.Recovery.Standby; s != nil && (what.target.Timeline != "latest" || p.plan.Said) {
-		s.Timeline = p.plan.Timeline // what PostgreSQL calls latest is another one
+	if s := r.Recovery.Standby; s != nil {
+		s.Pinned = !what.target.latest() || p.plan.Said // what PostgreSQL calls latest is another one
 	}
 	r.Starts = what.start
 	if what.start { // what would be in the way is found before anything is copied
@@ -246,49 +244,58 @@ func (call *invocation) restore(ctx context.Context, what restoring) (err error)
 	return err
 }
 
-// read checks the options and makes them those of the restore.
-func (o *restoreOptions) read(call *invocation) (r restore.Options, err error) {
-	if err := o.check(); err != nil {
-		return r, err
+// read checks the options and returns the restore that they describe.
+func (o *restoreOptions) read(call *invocation) (what restoring, err error) {
+	t, err := o.parse()
+	if err != nil {
+		return what, err
 	}
-	if o.follow = o.Standby; o.Standby {
-		if err := o.checkStandby(); err != nil {
-			return r, err
+	if o.Standby {
+		if err := o.checkStandby(t); err != nil {
+			return what, err
 		}
+		t.Follow = true
 	} else if o.Slot != "" || call.Given("primary-conninfo") {
-		return r, errors.New("--primary-conninfo and --primary-slot are for --standby")
+		return what, errors.New("--primary-conninfo and --primary-slot are for --standby")
 	}
-	latest := o.Time == "" && o.XID == "" && o.LSN == "" && o.Name == "" && !o.Immediate && !o.Available
-	if latest && (o.Action == "pause" || o.Action == "shutdown") {
-		return r, fmt.Errorf("--target-action %s needs a target: at the end of the WAL the server always opens the database", o.Action)
+	if t.Kind == archive.ToLatest && (o.Action == "pause" || o.Action == "shutdown") {
+		return what, fmt.Errorf("--target-action %s needs a target: at the end of the WAL the server always opens the database", o.Action)
 	}
-	r = restore.Options{Delta: o.Delta, Keep: o.Standby && o.Delta, Jobs: call.jobs(), Tablespaces: make(map[string]string)}
+	r := restore.Options{Delta: o.Delta, Keep: o.Standby && o.Delta, Jobs: call.jobs()}
 	if r.Dir, err = filepath.Abs(o.TargetDir); err != nil {
-		return r, err
+		return what, err
 	}
-	for _, m := range o.TablespaceMap {
-		from, to, ok := cutMapping(m)
-		if !ok || from == "" || to == "" {
-			return r, fmt.Errorf("--tablespace-map: %q is not OLD=NEW", m)
-		}
-		if _, twice := r.Tablespaces[from]; twice {
-			return r, fmt.Errorf("--tablespace-map: %s is mapped twice", from)
-		}
-		if !filepath.IsAbs(to) {
-			return r, fmt.Errorf("--tablespace-map: %s is not an absolute path", to)
-		}
-		r.Tablespaces[from] = to
+	if r.Tablespaces, err = mapping(o.TablespaceMap); err != nil {
+		return what, err
 	}
 	if o.Standby {
 		err = call.asStandby(&r, o.RestoreCommand, o.Slot)
-		return r, err
+	} else {
+		if r.Recovery.Action = o.Action; o.Action == "" {
+			r.Recovery.Action = "pause"
+		}
+		err = call.fromSpool(&r, o.RestoreCommand)
 	}
-	r.Recovery.Action = o.Action
-	if r.Recovery.Action == "" {
-		r.Recovery.Action = "pause"
+	return restoring{Options: r, target: t, backup: o.Args.Backup, start: o.Start, report: call.reportRestore, explain: explainRestore}, err
+}
+
+// mapping reads the values of --tablespace-map.
+func mapping(values []string) (map[string]string, error) {
+	places := make(map[string]string)
+	for _, m := range values {
+		from, to, ok := cutMapping(m)
+		if !ok || from == "" || to == "" {
+			return nil, fmt.Errorf("--tablespace-map: %q is not OLD=NEW", m)
+		}
+		if _, twice := places[from]; twice {
+			return nil, fmt.Errorf("--tablespace-map: %s is mapped twice", from)
+		}
+		if !filepath.IsAbs(to) {
+			return nil, fmt.Errorf("--tablespace-map: %s is not an absolute path", to)
+		}
+		places[from] = to
 	}
-	err = call.fromSpool(&r, o.RestoreCommand)
-	return r, err
+	return places, nil
 }
 
 // cutMapping splits OLD=NEW at the first equals sign that no backslash stands before, as pg_basebackup does; those that are

@@ -15,11 +15,8 @@ import (
 )
 
 // checkStandby refuses what contradicts --standby.
-func (o *restoreOptions) checkStandby() error {
-	t, err := o.target(nil, "")
+func (o *restoreOptions) checkStandby(t target) error {
 	switch {
-	case err != nil:
-		return err
 	case t.Kind != archive.ToLatest:
 		return errors.New("--standby has no target: a standby replays all that is archived")
 	case o.Action != "":
@@ -90,8 +87,8 @@ func (call *invocation) register(ctx context.Context, a *archive.Archive, r rest
 func (call *invocation) reportStandby(r restore.Options, id string) error {
 	s := r.Recovery.Standby
 	along := "the newest timeline"
-	if s.Timeline != 0 {
-		along = fmt.Sprintf("timeline %d", s.Timeline)
+	if s.Pinned {
+		along = fmt.Sprintf("timeline %d", r.Plan.Timeline)
 	}
 	from := "the archive"
 	if s.Primary != "" {

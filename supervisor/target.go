@@ -12,7 +12,7 @@ import (
 	"walkeep/common/wal"
 )
 
-// targetOptions say where recovery ends.
+// targetOptions are the options that say where recovery ends.
 type targetOptions struct {
 	Time      string `long:"target-time" value-name:"TIME" description:"recover to this time, such as '2026-11-22 21:44:00+00'; without a zone it is in this host's own"`
 	XID       string `long:"target-xid" value-name:"XID" description:"recover to the commit of this transaction"`
@@ -22,17 +22,25 @@ type targetOptions struct {
 	Available bool   `long:"target-available" description:"recover as far as the archive goes without a hole, to its last record"`
 	Exclusive bool   `long:"target-exclusive" description:"stop just before the time, transaction or position"`
 	BadPages  bool   `long:"accept-page-errors" description:"also use a backup that holds pages which were damaged on the server"`
-	follow    bool   // what is archived later is replayed as well
-	unstored  bool   // what was streamed and is not archived could not be
 	Timeline  string `long:"target-timeline" value-name:"TIMELINE" default:"latest" description:"timeline to recover along: a number, latest for the production server's or else the newest, or current for the backup's own"`
 }
 
 // maxName is the length in bytes of a restore point's name (MAXFNAMELEN in PostgreSQL).
 const maxName = 63
 
-// target reads the options. The archive and the backup that is named, if any, tell what current means.
-func (o *targetOptions) target(inv *archive.Inventory, id string) (archive.Target, error) {
-	t := archive.Target{Kind: archive.ToLatest, Exclusive: o.Exclusive, Follow: o.follow}
+// A target is where recovery ends. Its Timeline is the number that was named, or 0 for latest and for current.
+type target struct {
+	archive.Target
+	current  bool // along the backup's own timeline
+	badPages bool // also from a backup with damaged pages
+}
+
+// latest reports whether no timeline was chosen.
+func (t target) latest() bool { return t.Timeline == 0 && !t.current }
+
+// parse reads the options. Its errors are wrong usage.
+func (o *targetOptions) parse() (target, error) {
+	t := target{Target: archive.Target{Kind: archive.ToLatest, Exclusive: o.Exclusive}, badPages: o.BadPages}
 	var given []string
 	var err error
 	for _, kind := range []struct {
@@ -72,40 +80,42 @@ func (o *targetOptions) target(inv *archive.Inventory, id string) (archive.Targe
 	case o.Exclusive && t.Kind != archive.ToTime && t.Kind != archive.ToXID && t.Kind != archive.ToLSN:
 		return t, errors.New("--target-exclusive needs a time, a transaction or a position to stop before")
 	}
-	t.Timeline, err = o.timeline(inv, id)
-	return t, err
+	return t, t.along(o.Timeline)
 }
 
-// check is target for what can be told without the archive.
-func (o *targetOptions) check() error {
-	_, err := o.target(nil, "")
-	return err
-}
-
-func (o *targetOptions) timeline(inv *archive.Inventory, id string) (wal.Timeline, error) {
-	switch o.Timeline {
-	case "latest":
-		return 0, nil
+// along chooses the timeline that an option names; empty is latest.
+func (t *target) along(option string) error {
+	switch option {
+	case "", "latest":
+		return nil
 	case "current":
-		switch {
-		case inv == nil || len(inv.Backups) == 0:
-			return 0, nil
-		case id == "":
-			return ownTimeline(inv), nil
-		}
-		if b := inv.Backup(id); b != nil {
-			return b.Timeline, nil
-		}
-		return 0, nil // the plan will say that there is no such backup
+		t.current = true
+		return nil
 	}
-	n, err := strconv.ParseUint(o.Timeline, 10, 32)
+	n, err := strconv.ParseUint(option, 10, 32)
 	if err != nil || n == 0 {
-		return 0, fmt.Errorf("--target-timeline: %q is not a timeline's number, latest or current", o.Timeline)
+		return fmt.Errorf("--target-timeline: %q is not a timeline's number, latest or current", option)
 	}
-	return wal.Timeline(n), nil
+	t.Timeline = wal.Timeline(n)
+	return nil
 }
 
-// ownTimeline is that of the newest backup: on the way to the timeline that counts, if there is one.
+// in returns the target in an archive, where current is the timeline of the named backup, or of the newest one if id is empty.
+// The plan reports a backup that does not exist.
+func (t target) in(inv *archive.Inventory, id string) archive.Target {
+	if !t.current || len(inv.Backups) == 0 {
+		return t.Target
+	}
+	if id == "" {
+		t.Timeline = ownTimeline(inv)
+	} else if b := inv.Backup(id); b != nil {
+		t.Timeline = b.Timeline
+	}
+	return t.Target
+}
+
+// ownTimeline returns the timeline of the newest backup from which recovery leads to the followed timeline, or else of the newest
+// backup.
 func ownTimeline(inv *archive.Inventory) wal.Timeline {
 	for _, w := range slices.Backward(inv.Windows()) {
 		if w.Timeline == inv.Followed() {

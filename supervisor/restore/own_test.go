@@ -29,7 +29,7 @@ func TestStandbySettings(t *testing.T) {
 		want    string
 	}{
 		{"from the archive", restore.Standby{}, "", 15, "recovery_target_timeline = 'latest'\n"},
-		{"along a timeline", restore.Standby{Timeline: 26}, "", 15, "recovery_target_timeline = '26'\n"},
+		{"along a timeline", restore.Standby{Pinned: true}, "", 15, "recovery_target_timeline = '1'\n"},
 		{"streaming", restore.Standby{Primary: "host=a user='x'", Slot: "s"}, "", 15,
 			"recovery_target_timeline = 'latest'\nprimary_conninfo = 'host=a user=''x'''\nprimary_slot_name = 's'\n"},
 		{"the user's own target", restore.Standby{}, "recovery_target_xid = '7'\n", 15, "recovery_target_xid = ''\nrecovery_target_timeline = 'latest'\n"},

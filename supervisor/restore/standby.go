@@ -3,16 +3,15 @@ package restore
 import (
 	"strconv"
 
-	"walkeep/common/wal"
 	"walkeep/supervisor/pgconf"
 )
 
 // A Standby replays all WAL that is archived, until it is promoted.
 type Standby struct {
-	Timeline wal.Timeline // that it follows; 0: the newest at any time
-	Primary  string       // primary_conninfo; empty: it reads the archive alone
-	Slot     string       // primary_slot_name, if any
-	Note     string       // archive_cleanup_command, which records its restartpoint; empty: none
+	Pinned  bool   // it follows the plan's timeline; else the newest at any time
+	Primary string // primary_conninfo; empty: it reads the archive alone
+	Slot    string // primary_slot_name, if any
+	Note    string // archive_cleanup_command, which records its restartpoint; empty: none
 }
 
 // standbySettings returns the settings of a standby. Targets of the user's own have no effect.
@@ -25,8 +24,8 @@ func (r *restorer) standbySettings(elsewhere map[string]bool) []pgconf.Setting {
 		}
 	}
 	timeline := "latest"
-	if s.Timeline != 0 {
-		timeline = strconv.FormatUint(uint64(s.Timeline), 10)
+	if s.Pinned {
+		timeline = strconv.FormatUint(uint64(r.Plan.Timeline), 10)
 	}
 	all = append(all, pgconf.Set("recovery_target_timeline", timeline))
 	if s.Primary != "" {
