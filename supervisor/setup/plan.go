@@ -106,12 +106,8 @@ func (s *setup) set(name, to string) {
 	s.plan.changes = append(s.plan.changes, change{have, to})
 }
 
-// planSettings plans the settings that need a change, in the order in which they can be changed.
+// planSettings plans the settings that need a change.
 func (s *setup) planSettings(ctx context.Context) error {
-	if s.settings[walLevel].Next == "minimal" {
-		s.set(walLevel, "replica")
-	}
-	s.planSenders()
 	slots, err := s.conn.CountSlots(ctx)
 	if err != nil {
 		return err
@@ -123,6 +119,17 @@ func (s *setup) planSettings(ctx context.Context) error {
 	if have == nil {
 		slots++
 	}
+	s.planValues(slots)
+	return nil
+}
+
+// planValues plans the settings that need a change, in the order in which they can be changed. slots is the number of
+// replication slots that the server will have.
+func (s *setup) planValues(slots int) {
+	if s.settings[walLevel].Next == "minimal" {
+		s.set(walLevel, "replica")
+	}
+	s.planSenders()
 	if number(s.settings[maxSlots].Next) < slots {
 		s.set(maxSlots, strconv.Itoa(max(10, slots)))
 	}
@@ -137,7 +144,6 @@ func (s *setup) planSettings(ctx context.Context) error {
 	if s.Synchronous {
 		s.planSynchronous()
 	}
-	return nil
 }
 
 func number(text string) int {
