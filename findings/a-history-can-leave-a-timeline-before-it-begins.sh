@@ -3,7 +3,7 @@
 #
 # A recovery towards timeline 2 (recovery_target_timeline) whose target lies before the fork ends on timeline 1. The history of the new
 # timeline 3 is that of 2 with one more line: 2 was left at the target. So it names timeline 2, which has no byte on the way,
-# and positions decrease from line to line. Who takes the lines for what they say looks for WAL of timeline 1 up to the fork, which lies
+# and positions decrease from line to line. A reader that believes the lines looks for WAL of timeline 1 up to the fork, which lies
 # on a branch that was never replayed.
 #
 # Why it matters here: the positions before the last one are cut down to it when such a file is read.

@@ -4,7 +4,7 @@
 #
 # Since 14, a hot standby or a recovery with hot_standby = on (the default) that replays a raised max_connections pauses instead of
 # stopping, with a warning in its log. pg_is_wal_replay_paused() and pg_get_wal_replay_pause_state() do not say why. Resuming,
-# which at the target opens the database, here shuts the server down. Only the position tells: it has not come to the target.
+# which at the target opens the database, here shuts the server down. Only the position shows that the target was not reached.
 #
 # Why it matters here: "paused" must not be taken for "at the target".
 #

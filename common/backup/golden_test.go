@@ -13,8 +13,8 @@ import (
 	"walkeep/common/storage/local"
 )
 
-// golden holds a backup that the first version of the format has written. WALKEEP_GOLDEN=1 writes it anew, which only a
-// new version of the format is a reason for.
+// golden holds a backup that the first version of the format has written. WALKEEP_GOLDEN=1 writes it again; do
+// that only for a new version of the format.
 const golden = "../../testdata/backup/v1"
 
 func goldenFiles() []backup.File {

@@ -24,7 +24,7 @@ func (zstdCodec) id() uint8               { return 1 }
 
 func (zstdCodec) wrap(n int) ([]byte, []byte) { return skippableFrame(n), nil }
 
-// NewEncoder takes the zstd tool's levels, of which the library tells four apart.
+// NewEncoder accepts the zstd tool's levels; the library has four, and maps several levels to each.
 func (zstdCodec) NewEncoder(level int) (Encoder, error) {
 	// The window comes first: where the level finds one set, it leaves the blocks at 128 kB, which is quicker.
 	w, err := zstd.NewWriter(nil, zstd.WithWindowSize(window), zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(level)),

@@ -7,7 +7,7 @@ import (
 	"strconv"
 )
 
-// Started is when a process was started, in clock ticks since the system was; 0 if that cannot be told.
+// Started is when a process was started, in clock ticks since the system's start; 0 if that cannot be determined.
 func Started(pid int) uint64 {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	if err != nil {

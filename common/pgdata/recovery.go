@@ -64,7 +64,7 @@ func (r *Recovery) take(settings map[string]string) {
 	}
 }
 
-// ignore leaves out that a file is not there.
+// ignore returns nil for a missing file, and any other error unchanged.
 func ignore(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

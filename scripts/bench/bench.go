@@ -101,7 +101,7 @@ func (b *bench) run(ctx context.Context) error {
 }
 
 // inTurn runs each of n contestants once a round, starting with another one each time. A contestant that fails is left
-// out from then on, and the error tells of it at the end.
+// out from then on, and the returned error names it.
 func (b *bench) inTurn(ctx context.Context, n int, name func(i int) string, run func(i, round int) error) error {
 	failed := map[int]bool{}
 	for round := range b.rounds {

@@ -35,7 +35,7 @@ func newTools(p *place, o options) tools {
 	}
 }
 
-// wanted tells which contestants of each part are to run. None: the part is left out.
+// wanted are the contestants of each part that are to run. A part without any is left out.
 func (o options) wanted() (archiving, backups []string, err error) {
 	if o.part == partArchive || o.part == partAll {
 		archiving = contestantNames()
