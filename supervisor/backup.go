@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"os"
 	"time"
 
 	"walkeep/common/archive"
@@ -56,9 +55,7 @@ func takeBackup(ctx context.Context, call *invocation) error {
 		Conninfo: call.Conninfo, Fast: call.Checkpoint == "fast", PageErrors: call.PageErrors == "warn", MaxRate: int64(call.MaxRate), ArchiveTimeout: call.ArchiveTimeout,
 		Codec: c, Level: call.Level, Workers: call.jobs(), Tool: cli.Version,
 		Begin: func(bytes int64) {
-			if !call.Quiet {
-				bar = progress.New(os.Stderr, "backup", bytes)
-			}
+			bar = call.bar("backup", bytes)
 		},
 		Progress: func(bytes int64) { bar.Add(bytes) },
 		Newer:    func(message string) { call.msg.Warn(cli.NewerHint, "%s", message) },
@@ -74,7 +71,7 @@ func takeBackup(ctx context.Context, call *invocation) error {
 		return backupRemedies.explain(err)
 	}
 	_, err = fmt.Fprintf(call.out, "backup %s: %d files, %s, stored in %s, in %s; timeline %d, WAL from %s to %s\n", m.ID, m.Files,
-		progress.Bytes(m.Bytes), progress.Bytes(m.StoredBytes()), time.Since(begun).Round(100*time.Millisecond), m.Timeline, m.Start, m.Stop)
+		progress.Bytes(m.Bytes), progress.Bytes(m.StoredBytes()), took(time.Since(begun)), m.Timeline, m.Start, m.Stop)
 	return err
 }
 

@@ -2,17 +2,14 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"walkeep/common/archive"
 	"walkeep/common/cli"
 	"walkeep/common/config"
 	"walkeep/common/wal"
-	"walkeep/supervisor/progress"
 	"walkeep/supervisor/retain"
 )
 
@@ -73,7 +70,7 @@ func cleanup(ctx context.Context, call *invocation, o cleanupOptions) error {
 		call.msg.Warn("see whether the clock is right, and whether backups are taken", "%s", r.Clock)
 	}
 	if o.JSON {
-		if printed := printJSON(call, r); printed != nil {
+		if printed := call.printJSON(r); printed != nil {
 			return printed
 		}
 	} else if failed := err != nil || r.Blocked; !failed || r.Total.Objects > 0 {
@@ -109,7 +106,7 @@ func (call *invocation) dropTimeline(ctx context.Context, a *archive.Archive, tl
 		return err
 	}
 	if o.JSON {
-		if printed := printJSON(call, d); printed != nil {
+		if printed := call.printJSON(d); printed != nil {
 			return printed
 		}
 	} else if err == nil || d.Removed.Objects > 0 {
@@ -126,12 +123,6 @@ func (call *invocation) dropTimeline(ctx context.Context, a *archive.Archive, tl
 			"timeline %d, of which there is nothing but the history, is the newest now", d.Next)
 	}
 	return nil
-}
-
-func printJSON(call *invocation, v any) error {
-	out := json.NewEncoder(call.out)
-	out.SetIndent("", "  ")
-	return out.Encode(v)
 }
 
 func removes(dryRun bool) string {
@@ -179,12 +170,4 @@ func printCleanup(call *invocation, r *retain.Report) {
 		}
 		call.msg.Warn(hint, "%s holds %d segments that the kept backups do not need", h.Text, h.Segments)
 	}
-}
-
-func amount(s retain.Sum) string {
-	noun := "objects"
-	if s.Objects == 1 {
-		noun = "object"
-	}
-	return strings.Join([]string{fmt.Sprintf("%d %s", s.Objects, noun), progress.Bytes(s.Bytes)}, ", ")
 }

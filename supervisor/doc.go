@@ -15,14 +15,13 @@
 //	                      check.go
 //	cleanup               cleanup.go       retain               everything r; backups/, wal/, partial/, notes d
 //	verify                verify.go        verify               wal/, backups/ r, verified/ mwd
-//	restore               restore.go,      archive (the plan),  backups/, wal/ r, leases/ mwd, standbys/ m
-//	                      standby.go,      restore, launch
-//	                      target.go,
-//	                      start.go
+//	restore               restore.go       archive (the plan),  backups/, wal/ r, leases/ mwd, standbys/ m
+//	                                       restore, launch
 //	sync                  sync.go          receive, spool       partial/ mwd, streams/ mwd, wal/ m
 //	promote               promote.go       promote, spool       partial/ rm, offers/ md, wal/ m
 //	rejoin                rejoin.go        restore              backups/, wal/ r, leases/ mwd, standbys/ m
-//	pause, continue       pause.go         pgserver             none
+//	pause                 pause.go         pgserver             none
+//	continue              continue.go      pgserver             none
 //	drill                 drill.go         drill, restore,      backups/, wal/ r, leases/ mwd, verified/ mw
 //	                                       launch
 //	run                   run.go,          service              those of the commands that it runs
@@ -30,6 +29,16 @@
 //	service               service.go       service              none
 //	import-walmgr         importwalmgr.go  walmgr               none
 //
-// production.go asks a server which timeline it is on, for the commands whose decision depends on it. Whoever
-// has asked the server that is open for writing replaces server.json.
+// What several commands need:
+//
+//	invocation.go   one call of a command: its configuration, and where it prints
+//	remedy.go       hints for errors of which the package that returns them cannot know the remedy
+//	print.go        JSON, numbers, times, progress bars
+//	target.go       where recovery ends (restore, rejoin, drill)
+//	recover.go      the plan, and the restore that carries it out (restore, rejoin, drill)
+//	standby.go      a restored standby (restore, rejoin)
+//	start.go        the start of the restored server (restore, rejoin)
+//	replay.go       the control of a standby's replay (pause, continue)
+//	production.go   which timeline the production server is on (restore, rejoin, drill, cleanup). Whoever has asked the server
+//	                that is open for writing replaces server.json.
 package main

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -177,9 +176,7 @@ func (call *invocation) showDrill(r *restore.Options) *drillBar {
 
 func (d *drillBar) begin(what string, bytes int64) {
 	d.done()
-	if !d.call.Quiet {
-		d.bar = progress.New(os.Stderr, what, bytes)
-	}
+	d.bar = d.call.bar(what, bytes)
 }
 
 func (d *drillBar) replayed(lsn wal.LSN) {
@@ -235,10 +232,7 @@ func (call *invocation) reportDrill(o *drillOptions, r restore.Options, steps []
 		}
 		report.Steps = append(report.Steps, step)
 	}
-	out := json.NewEncoder(call.out)
-	out.SetIndent("", "  ")
-	out.SetEscapeHTML(false)
-	return out.Encode(report)
+	return call.printJSON(report)
 }
 
 // drillRemedies replace the hints of the packages: the directory that was restored is gone.

@@ -28,7 +28,7 @@ func listCommand() command {
 				return err
 			}
 			if o.JSON {
-				return printJSON(call, r)
+				return call.printJSON(r)
 			}
 			return r.List(call.out)
 		},

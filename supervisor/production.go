@@ -114,7 +114,7 @@ func (call *invocation) endOf(ctx context.Context, a *archive.Archive, inv *arch
 		text = "which ends at " + end.String()
 	}
 	if t, err := a.LastCommit(ctx, inv, *last); err == nil && !t.IsZero() {
-		text += " (last transaction " + t.UTC().Format("2006-01-02 15:04:05.999999 MST") + ")"
+		text += " (last transaction " + wal.FormatTime(t) + ")"
 	}
 	return text
 }

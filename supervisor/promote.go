@@ -11,6 +11,7 @@ import (
 	"walkeep/common/backup"
 	"walkeep/common/cli"
 	"walkeep/common/config"
+	"walkeep/common/wal"
 	"walkeep/supervisor/pgserver"
 	"walkeep/supervisor/progress"
 	"walkeep/supervisor/promote"
@@ -103,7 +104,7 @@ func (call *invocation) reportPromotion(done *promote.Result) error {
 	if done.End != 0 {
 		commit := "none was replayed"
 		if !done.LastCommit.IsZero() {
-			commit = done.LastCommit.Format("2006-01-02 15:04:05.999999 MST")
+			commit = wal.FormatTime(done.LastCommit)
 		}
 		fmt.Fprintf(call.out, "it has replayed up to %s; last commit: %s\n", done.End, commit)
 	}
@@ -123,7 +124,7 @@ func (call *invocation) reportPromotion(done *promote.Result) error {
 // describeLoss says what is known of what was lost, and no more than that.
 func describeLoss(done *promote.Result) string {
 	l := done.Loss
-	heard := l.Heard.Format("2006-01-02 15:04:05.000 MST")
+	heard := wal.FormatTime(l.Heard)
 	switch {
 	case l.Kept > done.End:
 		return fmt.Sprintf("%s up to %s, which the archive has (whole records up to %s), and which the server has not replayed; clients may have been told that commits among them were done",

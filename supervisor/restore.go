@@ -4,17 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"walkeep/common/archive"
 	"walkeep/common/cli"
 	"walkeep/common/config"
-	"walkeep/common/storage"
-	"walkeep/supervisor/launch"
-	"walkeep/supervisor/pgserver"
 	"walkeep/supervisor/progress"
 	"walkeep/supervisor/restore"
 )
@@ -75,173 +70,12 @@ func restoreCommand() command {
 	}
 }
 
-// planned is the way to a target, with the lease that keeps it open.
-type planned struct {
-	plan archive.Plan
-	inv  *archive.Inventory
-	held *archive.Held
-}
-
-// plan takes a lease of a kind and finds the way to a target, from the backup id or, if that is empty, the one that suits best.
-// An archive that cannot be written to can be read all the same. complete adds to the inventory what the archive does not know.
-func (call *invocation) plan(ctx context.Context, a *archive.Archive, kind string, t target, id string, complete func(*archive.Inventory)) (_ *planned, err error) {
-	if _, err := a.Identity(ctx); err != nil {
-		return nil, err // nothing is written into a directory that is no archive
-	}
-	held, err := a.Hold(ctx, archive.Lease{Kind: kind})
-	if err != nil {
-		if ctx.Err() != nil || errors.Is(err, storage.ErrUnavailable) {
-			return nil, err
-		}
-		call.warnUnheld(err)
-	}
-	defer func() {
-		if err != nil {
-			held.Release()
-		}
-	}()
-	p := &planned{held: held}
-	if p.inv, err = a.Inventory(ctx); err != nil {
-		return nil, err
-	}
-	if t.badPages {
-		p.inv.AcceptPageErrors()
-	}
-	complete(p.inv)
-	// A backup that turns out not to be whole is passed over by the next plan, or refused if it was named.
-	for err = error(archive.ErrUnsound); errors.Is(err, archive.ErrUnsound); {
-		if p.plan, err = a.Plan(ctx, p.inv, t.in(p.inv, id), id); err != nil {
-			return nil, err
-		}
-		err = a.Probe(ctx, p.inv, p.plan.Backup)
-	}
-	if err != nil {
-		return nil, err
-	}
-	b := p.plan.Backup
-	if err := held.Change(ctx, func(l *archive.Lease) { l.Backup, l.Timeline, l.LSN = b.ID, b.Timeline, b.Start }); err != nil {
-		call.warnUnheld(err) // as far as it could be written, it holds more
-	}
-	return p, nil
-}
-
-func (call *invocation) warnUnheld(err error) {
-	call.msg.Warn("where another host can write to the archive, let nobody clean it up until this is done",
-		"the archive cannot be told what is needed of it, which does no harm to what follows: %v", err)
-}
-
-// warnPassed says which backups the plan has passed over, and what else is known against the one that it has chosen.
-func (call *invocation) warnPassed(p *planned) {
-	b := p.plan.Backup
-	for _, f := range p.inv.Faults {
-		if !strings.HasPrefix(f.Object, "wal/") { // what is wrong with WAL, the plan goes by
-			call.msg.Warn("", "%v", f)
-		}
-	}
-	if newer := pgserver.Newer(b.Major); newer != "" {
-		call.msg.Warn(cli.NewerHint, "backup %s: %s", b.ID, newer)
-	}
-	for _, err := range p.plan.Passed {
-		call.msg.Warn("", "%v; the older backup %s is used instead, with the WAL since then", err, b.ID)
-	}
-	if n := len(b.PageErrors); n > 0 {
-		call.msg.Warn("look at these files once the server runs, and take what else there is of them from an older backup", "backup %s holds pages that were damaged on the server: %s", b.ID, strings.Join(b.PageErrors, "; "))
-	}
-	if d := p.inv.Records[b.ID].Drill; d != nil && !d.OK {
-		call.msg.Warn("name an older backup if this one turns out to be of no use", "the last drill of backup %s failed: %s", b.ID, d.Error)
-	}
-}
-
 func runRestore(ctx context.Context, call *invocation, o *restoreOptions) error {
 	what, err := o.read(call)
 	if err != nil {
 		return usage(err)
 	}
 	return call.restore(ctx, what)
-}
-
-// A restoring is a restore as the commands restore and rejoin do it.
-type restoring struct {
-	restore.Options // but for the plan
-	target          target
-	backup          string // empty: the one that suits best
-	start           bool
-	rejoins         bool // the directory's server follows another one from now on
-	// report says what was done; standby is the ID of the note of a standby.
-	report  func(r restore.Options, done *restore.Result, standby string) error
-	explain func(err error) error
-}
-
-// restore finds the way to the target, restores, and starts the server if that is wanted.
-func (call *invocation) restore(ctx context.Context, what restoring) (err error) {
-	a, err := call.open()
-	if err != nil {
-		return err
-	}
-	unstored, err := call.storeStreamed(ctx)
-	if err != nil {
-		return err
-	}
-	p, err := call.plan(ctx, a, "restore", what.target, what.backup, func(inv *archive.Inventory) {
-		if unstored {
-			inv.NothingWaits()
-		}
-		if !what.target.latest() {
-			return
-		}
-		if what.rejoins {
-			call.disown(inv, what.Dir)
-		}
-		call.askProduction(ctx, a, inv)
-	})
-	if err != nil {
-		return what.explain(err)
-	}
-	call.warnPassed(p)
-	if what.Recovery.Standby == nil {
-		call.warnStreamed(ctx, a, p)
-	}
-	if what.target.latest() && p.plan.Target.Kind == archive.ToLatest {
-		call.warnBranches(ctx, a, p)
-	}
-	call.warnBeside(p)
-	call.warnAgain(p)
-	// It is held until the server has recovered, where that is waited for: it reads from the archive.
-	defer func() { err = errors.Join(err, p.held.Release()) }()
-	r := what.Options
-	r.Plan = p.plan
-	if r.Changes, err = call.changes(ctx, a, p); err != nil {
-		return what.explain(err)
-	}
-	if r.Recovery.Standby == nil {
-		call.warnDropped(p.plan, r.Changes)
-	}
-	if s := r.Recovery.Standby; s != nil {
-		s.Pinned = !what.target.latest() || p.plan.Said // what PostgreSQL calls latest is another one
-	}
-	r.Starts = what.start
-	if what.start { // what would be in the way is found before anything is copied
-		if _, err := launch.Check(ctx, call.Bindir, p.plan.Backup.Major); err != nil {
-			return err
-		}
-	}
-	done, err := restoreWith(ctx, call, a.Backend(), p, r)
-	if err != nil {
-		return what.explain(err)
-	}
-	r.Dir = done.Dir
-	standby, err := call.register(ctx, a, r)
-	if err != nil {
-		return err
-	}
-	if err := what.report(r, done, standby); err != nil {
-		return err
-	}
-	if what.start {
-		return call.startRestored(ctx, r)
-	}
-	_, err = fmt.Fprintf(call.out, "start it as the user who owns it: %s\n", startWith(call.Bindir, r))
-	return err
 }
 
 // read checks the options and returns the restore that they describe.
@@ -310,62 +144,10 @@ func cutMapping(m string) (from, to string, ok bool) {
 	return "", "", false
 }
 
-// fromSpool has the server recover from the spool, by the command that is given, or by the restore-cmd beside this program.
-func (call *invocation) fromSpool(r *restore.Options, command string) error {
-	spool, err := filepath.Abs(call.Spool)
-	if err != nil {
-		return err
-	}
-	r.Avoid = []string{spool}
-	if r.Recovery.Command = command; command == "" {
-		r.Recovery.Command, err = call.restoreCommand(spool)
-		if s := r.Recovery.Standby; s != nil && err == nil {
-			s.Note, err = call.siblingCommand(spool, restore.NoteCommand)
-		}
-	}
-	return err
-}
-
-// restoreCommand is the restore_command that calls the restore-cmd beside this program.
-func (call *invocation) restoreCommand(spool string) (string, error) {
-	return call.siblingCommand(spool, restore.Command)
-}
-
-// siblingCommand makes a command that calls the restore-cmd beside this program.
-func (call *invocation) siblingCommand(spool string, command func(program, spool, file string) string) (string, error) {
-	program, err := sibling("restore-cmd")
-	if err != nil {
-		return "", fmt.Errorf("%w; say with --restore-command what the server is to call", err)
-	}
-	file := ""
-	if call.File != "" {
-		if file, err = filepath.Abs(call.File); err != nil {
-			return "", err
-		}
-	}
-	return command(program, spool, file), nil
-}
-
-// restoreWith restores, and shows how far it is.
-func restoreWith(ctx context.Context, call *invocation, b storage.Backend, p *planned, r restore.Options) (*restore.Result, error) {
-	var bar *progress.Bar
-	r.Begin = func(what string, bytes int64) {
-		bar.Done()
-		if !call.Quiet {
-			bar = progress.New(os.Stderr, what, bytes)
-		}
-	}
-	r.Progress = func(bytes int64) { bar.Add(bytes) }
-	r.Notice = func(hint, message string) { call.msg.Warn(hint, "%s", message) }
-	result, err := restore.Run(ctx, b, p.inv, r)
-	bar.Done()
-	return result, err
-}
-
 // reportRestore says what was done.
 func (call *invocation) reportRestore(r restore.Options, done *restore.Result, standby string) error {
 	m := r.Plan.Backup
-	fmt.Fprintf(call.out, "restored backup %s to %s: %d files, %s, in %s\n", m.ID, r.Dir, done.Files, progress.Bytes(done.Bytes), done.Took.Round(100*time.Millisecond))
+	fmt.Fprintf(call.out, "restored backup %s to %s: %d files, %s, in %s\n", m.ID, r.Dir, done.Files, progress.Bytes(done.Bytes), took(done.Took))
 	if r.Delta {
 		fmt.Fprintf(call.out, "delta: compared %s, %s differed, wrote %s, removed %d files and directories\n",
 			progress.Bytes(done.Compared), progress.Bytes(done.Differed), progress.Bytes(done.Written), done.Removed)
@@ -396,7 +178,7 @@ func describeTarget(r restore.Options) string {
 	case archive.ToImmediate:
 		where = "where the backup is consistent"
 	case archive.ToTime:
-		where = "the time " + t.Time.Format("2006-01-02 15:04:05.999999 -07:00")
+		where = "the time " + t.Time.Format(inputTime)
 	case archive.ToXID:
 		where = fmt.Sprintf("transaction %d", t.XID)
 	case archive.ToLSN:
@@ -415,41 +197,6 @@ func describeTarget(r restore.Options) string {
 		"shutdown": "shut down there",
 	}
 	return fmt.Sprintf("%s, on timeline %d, and %s", where, r.Plan.Timeline, then[r.Recovery.Action])
-}
-
-// changes finds out what the WAL of a plan does when it is replayed.
-func (call *invocation) changes(ctx context.Context, a *archive.Archive, p *planned) (archive.Changes, error) {
-	var bar *progress.Bar
-	if !call.Quiet {
-		bar = progress.New(os.Stderr, "read WAL", int64(p.plan.To-p.plan.Backup.Start))
-	}
-	found, err := a.Changes(ctx, p.inv, p.plan, bar.Add)
-	bar.Done()
-	return found, err
-}
-
-// warnDropped names the databases that a recovery leaves without files, or closed to everybody. A standby goes on to what is
-// archived later.
-func (call *invocation) warnDropped(p archive.Plan, found archive.Changes) {
-	where := "at the target"
-	if p.Target.Kind == archive.ToLatest {
-		where = "at the end of the WAL that is archived now"
-	}
-	for _, d := range found.Dropped {
-		hint := fmt.Sprintf("--target-lsn %s --target-exclusive ends before that", d.Before)
-		if !d.Marked && p.Backup.Major > 10 {
-			hint += "; where nobody can connect to the database there, only a backup that was taken before DROP DATABASE began has it whole"
-		}
-		call.msg.Warn(hint, "%s the database with OID %d is listed and has no files any more: DROP DATABASE removed them at %s, and its transaction does not end before", where, d.OID, d.At)
-	}
-	for _, d := range found.Invalid {
-		name := "a database"
-		if d.Database != "" {
-			name = fmt.Sprintf("the database %q", d.Database)
-		}
-		call.msg.Warn(fmt.Sprintf("--target-lsn %s --target-exclusive ends before that; DROP DATABASE removes what is left of it", d.Before),
-			"%s %s is marked as invalid, and nobody can connect to it: DROP DATABASE began at %s, and does not end before", where, name, d.Before)
-	}
 }
 
 // restoreRemedies are for errors of other packages than restore and launch, and those whose remedy is an option.

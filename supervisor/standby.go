@@ -1,11 +1,9 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
-	"time"
 
 	"walkeep/common/archive"
 	"walkeep/common/cli"
@@ -53,34 +51,6 @@ func usage(err error) error {
 		return err
 	}
 	return cli.Fail(exitUsage, err, "")
-}
-
-// register has the archive keep the WAL that a restored standby needs, until restore-cmd says how far it has come, and
-// returns the ID of the note. A server that is no standby may have been one before, whose note goes.
-func (call *invocation) register(ctx context.Context, a *archive.Archive, r restore.Options) (string, error) {
-	id, err := a.StandbyHere(ctx, r.Dir)
-	if err != nil {
-		return "", err
-	}
-	if err := a.WithdrawOffer(ctx, id); err != nil { // of a promotion that was cut short
-		return "", err
-	}
-	if r.Recovery.Standby == nil {
-		if err := a.ForgetStandby(ctx, id); err != nil && !errors.Is(err, archive.ErrAbsent) {
-			call.msg.Warn(cli.Call("cleanup", "--forget-standby", id)+" removes it", "the note of the standby that %s was could not be removed: %v", r.Dir, err)
-		}
-		return "", nil
-	}
-	host, err := os.Hostname()
-	if err != nil {
-		return "", err
-	}
-	err = a.NoteStandby(ctx, archive.Standby{Host: host, Data: r.Dir, Restartpoint: r.Plan.Backup.FirstSegment().String(), Noted: time.Now().UTC()})
-	if err != nil { // restore-cmd tries again with each segment
-		call.msg.Warn("where another host cleans the archive up, see that it keeps the WAL from "+r.Plan.Backup.FirstSegment().String()+" on",
-			"the archive cannot be told what the standby needs: %v", err)
-	}
-	return id, nil
 }
 
 // reportStandby says what a restored standby will do.

@@ -10,7 +10,6 @@ import (
 	"walkeep/common/cli"
 	"walkeep/common/wal"
 	"walkeep/supervisor/launch"
-	"walkeep/supervisor/progress"
 	"walkeep/supervisor/restore"
 )
 
@@ -20,10 +19,7 @@ func (call *invocation) startRestored(ctx context.Context, r restore.Options) er
 	if r.Plan.At != 0 {
 		to = r.Plan.At
 	}
-	var bar *progress.Bar
-	if !call.Quiet {
-		bar = progress.New(os.Stderr, "replay", int64(max(to, from)-from))
-	}
+	bar := call.bar("replay", int64(max(to, from)-from))
 	begun, at := time.Now(), from
 	server := r.Server()
 	server.Bindir, server.Conninfo = call.Bindir, call.Conninfo
@@ -49,7 +45,7 @@ func (call *invocation) startRestored(ctx context.Context, r restore.Options) er
 		"paused":    "the server has recovered to its target, and is paused there: look at the data, and open it with SELECT pg_wal_replay_resume()",
 		"shut down": "the server has recovered to its target, and has shut down",
 	}
-	_, err = fmt.Fprintf(call.out, "%s (in %s)\n", what[outcome], time.Since(begun).Round(100*time.Millisecond))
+	_, err = fmt.Fprintf(call.out, "%s (in %s)\n", what[outcome], took(time.Since(begun)))
 	return err
 }
 
@@ -59,7 +55,7 @@ func (call *invocation) reportStarted(outcome string, at wal.LSN, begun time.Tim
 	if outcome == launch.Hot {
 		what = "the standby is consistent, and accepts connections"
 	}
-	_, err := fmt.Fprintf(call.out, "%s: replayed up to %s (in %s)\n", what, at, time.Since(begun).Round(100*time.Millisecond))
+	_, err := fmt.Fprintf(call.out, "%s: replayed up to %s (in %s)\n", what, at, took(time.Since(begun)))
 	return err
 }
 

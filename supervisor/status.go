@@ -37,7 +37,7 @@ func statusCommand() command {
 				r.ServerError = "" // nobody said that there is one here
 			}
 			if o.JSON {
-				return printJSON(call, r)
+				return call.printJSON(r)
 			}
 			return r.Status(call.out, o.limits.report())
 		},

@@ -189,6 +189,5 @@ func onClock(s string, reading time.Time, zone *time.Location) (time.Time, error
 	if after.Before(before) {
 		before, after = after, before
 	}
-	const form = "2006-01-02 15:04:05.999999-07:00"
-	return time.Time{}, fmt.Errorf("%q %s: give the offset, such as '%s' or '%s'", s, why, before.Format(form), after.Format(form))
+	return time.Time{}, fmt.Errorf("%q %s: give the offset, such as '%s' or '%s'", s, why, before.Format(inputTime), after.Format(inputTime))
 }

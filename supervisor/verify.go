@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"walkeep/common/cli"
@@ -47,9 +46,7 @@ func verifyArchive(ctx context.Context, call *invocation, o verifyOptions) error
 	r, err := verify.Run(ctx, a, verify.Options{
 		Deep: o.Deep, Jobs: call.jobs(),
 		Begin: func(bytes int64) {
-			if !call.Quiet {
-				bar = progress.New(os.Stderr, "verify", bytes)
-			}
+			bar = call.bar("verify", bytes)
 		},
 		Progress: func(bytes int64) { bar.Add(bytes) },
 	})
@@ -61,7 +58,7 @@ func verifyArchive(ctx context.Context, call *invocation, o verifyOptions) error
 		call.msg.Warn("check, list, cleanup and restore know nothing of it", "the archive does not keep what was found: %v", r.Unkept)
 	}
 	if o.JSON {
-		err = printJSON(call, r)
+		err = call.printJSON(r)
 	} else {
 		err = printVerified(call, r)
 	}
@@ -98,13 +95,6 @@ func outcome(r *verify.Result) string {
 		return "all is well; cleanup removes what was left behind"
 	}
 	return "all is well"
-}
-
-func count(n int, noun string) string {
-	if n == 1 {
-		return "1 " + noun
-	}
-	return fmt.Sprintf("%d %ss", n, noun)
 }
 
 // verifyHint says what to do about the worst problem.

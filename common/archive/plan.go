@@ -49,7 +49,7 @@ func (t Target) String() string {
 	case ToAvailable:
 		return "what there is"
 	case ToTime:
-		return "time " + t.Time.UTC().Format(timeForm)
+		return "time " + wal.FormatTime(t.Time)
 	case ToXID:
 		return fmt.Sprintf("transaction %d", t.XID)
 	case ToLSN:

@@ -27,7 +27,7 @@ func (p *planner) time(ctx context.Context) (Plan, error) {
 	if late == nil {
 		why := "no transaction ended after it"
 		if !last.IsZero() {
-			why += ", the last one at " + last.UTC().Format(timeForm)
+			why += ", the last one at " + wal.FormatTime(last)
 		}
 		if r.Gap != nil {
 			why = fmt.Sprintf("%s; then %s", why, r.Gap)

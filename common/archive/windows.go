@@ -32,10 +32,8 @@ type Window struct {
 func (w Window) Short() bool { return w.To < w.Begin }
 
 func (w Window) String() string {
-	return fmt.Sprintf("timeline %d from %s (%s) to %s", w.Timeline, w.From, w.FromTime.UTC().Format(timeForm), w.To)
+	return fmt.Sprintf("timeline %d from %s (%s) to %s", w.Timeline, w.From, wal.FormatTime(w.FromTime), w.To)
 }
-
-const timeForm = "2006-01-02 15:04:05.999999 MST"
 
 // Windows tells what can be recovered, by timeline and then by position. A backup is in the window of each timeline that
 // comes from it, and in none if it cannot be restored; see [Inventory.Restorable].
