@@ -7,29 +7,30 @@
 // foreign modules that it may import directly. What is not listed is forbidden; a test holds the code against it.
 //
 //	archive-cmd             archive cli codec config durable pgdata storage storage/local wal
-//	restore-cmd             archive cli config durable pgdata storage storage/local wal | cenkalti/backoff
+//	restore-cmd             archive cli config durable notes pgdata recovery storage storage/local wal | cenkalti/backoff
 //	supervisor              * supervisor/*
-//	supervisor/basebackup   archive backup backup/volume cli codec storage wal supervisor/pgserver supervisor/replication
-//	supervisor/drill        archive backup cli durable host storage wal supervisor/launch supervisor/pgconf supervisor/pgserver supervisor/restore
-//	supervisor/launch       archive cli host pgdata wal supervisor/pgconf supervisor/pgserver
+//	supervisor/basebackup   archive backup backup/volume cli codec notes recovery storage wal supervisor/pgserver supervisor/replication
+//	supervisor/drill        archive backup cli durable host recovery storage wal supervisor/launch supervisor/pgconf supervisor/pgserver supervisor/restore
+//	supervisor/launch       archive cli host pgdata recovery wal supervisor/pgconf supervisor/pgserver
 //	supervisor/pgconf       cli pgdata
 //	supervisor/pgserver     cli conninfo pgdata wal | jackc/pgx
 //	supervisor/metrics      wal supervisor/report | prometheus/client_golang
 //	supervisor/progress     | schollz/progressbar x/term
-//	supervisor/promote      archive cli codec pgdata storage wal supervisor/pgserver supervisor/spool | x/sys
-//	supervisor/receive      archive cli durable storage wal supervisor/pgserver supervisor/replication supervisor/spool | cenkalti/backoff
+//	supervisor/promote      archive cli codec notes pgdata recovery storage wal supervisor/pgserver supervisor/spool | x/sys
+//	supervisor/receive      archive cli durable notes recovery storage wal supervisor/pgserver supervisor/replication supervisor/spool | cenkalti/backoff
 //	supervisor/replication  wal supervisor/pgserver | jackc/pgx
 //	supervisor/replication/replicationtest  wal supervisor/replication | jackc/pgx
-//	supervisor/report       archive backup durable pgdata wal supervisor/pgserver supervisor/progress
-//	supervisor/restore      account archive backup cli codec durable pgdata storage wal supervisor/launch supervisor/pgconf supervisor/pgserver | x/sync x/sys zeebo/xxh3
-//	supervisor/retain       archive backup cli storage wal
+//	supervisor/report       archive backup durable notes pgdata recovery wal supervisor/pgserver supervisor/progress
+//	supervisor/restore      account archive backup cli codec durable pgdata recovery storage wal supervisor/launch supervisor/pgconf supervisor/pgserver | x/sync x/sys zeebo/xxh3
+//	supervisor/retain       archive backup cli notes recovery storage wal
 //	supervisor/service      cli | kardianos/service cenkalti/backoff robfig/cron x/sys
 //	supervisor/setup        account archive cli config conninfo durable pgdata storage storage/local wal supervisor/launch supervisor/pgconf supervisor/pgserver | x/sys
-//	supervisor/spool        account archive cli durable host storage storage/local wal
-//	supervisor/verify       archive backup codec storage wal | x/sync zeebo/xxh3
+//	supervisor/spool        account archive cli codec durable host storage storage/local wal
+//	supervisor/verify       archive backup codec notes recovery storage wal | x/sync zeebo/xxh3
 //	supervisor/walmgr       cli conninfo
 //	common/account          | x/sys
-//	common/archive          backup codec durable host storage wal | x/sync x/sys zeebo/xxh3
+//	common/archive          backup codec durable host notes storage wal | x/sync x/sys zeebo/xxh3
+//	common/archive/archivetest  archive codec recovery storage storage/local storage/mem wal | klauspost/compress pierrec/lz4
 //	common/backup           codec storage wal
 //	common/backup/volume    backup codec storage | zeebo/xxh3
 //	common/cli
@@ -39,8 +40,10 @@
 //	common/conninfo
 //	common/durable          | x/sys
 //	common/host             | x/sys
+//	common/notes            backup codec host storage wal | zeebo/xxh3
 //	common/pgdata           durable wal
 //	common/pgtest           * | jackc/pgx x/sys
+//	common/recovery         archive backup codec notes storage wal
 //	common/storage
 //	common/storage/count    storage
 //	common/storage/flaky    storage storage/mem

@@ -16,7 +16,9 @@ import (
 	"walkeep/common/archive"
 	"walkeep/common/cli"
 	"walkeep/common/durable"
+	"walkeep/common/notes"
 	"walkeep/common/pgdata"
+	"walkeep/common/recovery"
 	"walkeep/common/storage/local"
 	"walkeep/common/wal"
 )
@@ -44,7 +46,7 @@ func fetch(o options, standby bool, msg *cli.Messages) error {
 	case err == nil:
 		report(got, name, msg)
 		return nil
-	case errors.Is(err, archive.ErrAbsent):
+	case errors.Is(err, recovery.ErrAbsent):
 		return cli.Fail(exitAbsent, err, "")
 	case errors.Is(err, errAhead):
 		return cli.Fail(exitAbsent, err, "")
@@ -59,7 +61,7 @@ func retry(most time.Duration, standby bool, try func() error) error {
 		backoff.WithInitialInterval(50*time.Millisecond), backoff.WithMaxInterval(time.Second), backoff.WithMaxElapsedTime(most))
 	return backoff.Retry(func() error {
 		err := try()
-		if err == nil || errors.Is(err, archive.ErrAbsent) || errors.Is(err, archive.ErrLeft) || errors.Is(err, errAhead) || most == 0 || !standby && !errors.Is(err, archive.ErrGap) {
+		if err == nil || errors.Is(err, recovery.ErrAbsent) || errors.Is(err, recovery.ErrLeft) || errors.Is(err, errAhead) || most == 0 || !standby && !errors.Is(err, recovery.ErrGap) {
 			return permanent(err)
 		}
 		return err
@@ -137,15 +139,14 @@ func deliver(ctx context.Context, o options, name wal.Name, standby bool, msg *c
 	}
 	var got archive.Fetched
 	if err = onWay(ctx, a, name, o.path); err == nil {
-		got, err = a.Fetch(ctx, name, cluster, durable.Pieces{File: f})
+		got, err = recovery.Fetch(ctx, a, name, cluster, durable.Pieces{File: f})
 	}
-	if errors.Is(err, archive.ErrGap) && readsAhead(ctx, a, name, o.path) {
+	if errors.Is(err, recovery.ErrGap) && readsAhead(ctx, a, name, o.path) {
 		err = fmt.Errorf("%w: %w", errAhead, err)
 	}
-	if left := errors.Is(err, archive.ErrLeft); standby && (left || errors.Is(err, archive.ErrAbsent)) {
-		why := err
-		if got, err = a.Offered(ctx, name, dataDir, durable.Pieces{File: f}); left && errors.Is(err, archive.ErrAbsent) {
-			err = why
+	if standby && (errors.Is(err, recovery.ErrLeft) || errors.Is(err, recovery.ErrAbsent)) {
+		if offered, bad := a.Offered(ctx, name, dataDir, durable.Pieces{File: f}); !errors.Is(bad, archive.ErrNotStored) {
+			got, err = offered, bad
 		}
 	}
 	if closed := f.Close(); err == nil {
@@ -178,7 +179,7 @@ func warnNewer(file string, name wal.Name, msg *cli.Messages) {
 // src/backend/access/transam/xlogarchive.c). pg_rewind and people want it under its own.
 const recoveryPath = "RECOVERYXLOG"
 
-// onWay reports whether the server that asks should get a segment: [archive.ErrLeft] if that leads it astray.
+// onWay reports whether the server that asks should get a segment: [recovery.ErrLeft] if that leads it astray.
 func onWay(ctx context.Context, a *archive.Archive, name wal.Name, path string) error {
 	if filepath.Base(path) != recoveryPath || name.Kind != wal.KindSegment {
 		return nil
@@ -190,7 +191,7 @@ func onWay(ctx context.Context, a *archive.Archive, name wal.Name, path string) 
 	if !recovers {
 		return nil
 	}
-	var f archive.Follower
+	var f recovery.Follower
 	c, err := pgdata.ReadControl(dataDir)
 	known := err == nil // else nothing is known of where it is
 	if known {
@@ -205,7 +206,7 @@ func onWay(ctx context.Context, a *archive.Archive, name wal.Name, path string) 
 	default:
 		return nil
 	}
-	return a.OnWay(ctx, name, f)
+	return recovery.OnWay(ctx, a, name, f)
 }
 
 func report(got archive.Fetched, name wal.Name, msg *cli.Messages) {
@@ -252,5 +253,5 @@ func noteStandby(ctx context.Context, a *archive.Archive, redo string) error {
 	if err != nil {
 		return err
 	}
-	return a.NoteStandby(ctx, archive.Standby{Host: host, Data: dir, Restartpoint: redo, Noted: time.Now().UTC()})
+	return a.Notes().NoteStandby(ctx, notes.Standby{Host: host, Data: dir, Restartpoint: redo, Noted: time.Now().UTC()})
 }

@@ -11,6 +11,7 @@ import (
 	"walkeep/common/cli"
 	"walkeep/common/config"
 	"walkeep/common/pgdata"
+	"walkeep/common/recovery"
 	"walkeep/common/storage"
 )
 
@@ -81,9 +82,9 @@ func run(args []string, standby bool, msg *cli.Messages) error {
 // hint says what to do about an archive that cannot deliver.
 func hint(err error) string {
 	switch {
-	case errors.Is(err, archive.ErrLeft):
+	case errors.Is(err, recovery.ErrLeft):
 		return "the server goes on when the archive has the newer timeline's WAL; set recovery_target_timeline to the number of the older one to stay on that, or remove a timeline that is a copy's with supervisor cleanup --drop-timeline"
-	case errors.Is(err, archive.ErrGap):
+	case errors.Is(err, recovery.ErrGap):
 		return "bring the missing file back into the archive, or recover to a target before it"
 	case errors.Is(err, archive.ErrForeign):
 		return "check --spool: this is another cluster's archive"

@@ -10,6 +10,8 @@ import (
 	"walkeep/common/cli"
 	"walkeep/common/codec"
 	"walkeep/common/config"
+	"walkeep/common/notes"
+	"walkeep/common/recovery"
 	"walkeep/common/wal"
 	"walkeep/supervisor/basebackup"
 	"walkeep/supervisor/progress"
@@ -77,9 +79,9 @@ func takeBackup(ctx context.Context, call *invocation) error {
 
 // backupRemedies are for errors of other packages than basebackup and receive.
 var backupRemedies = remedies{
-	{archive.ErrIncomplete, "check that the server's archive_command calls archive-cmd with this spool, and read what the server's log reports about it; or raise --archive-timeout"},
+	{recovery.ErrIncomplete, "check that the server's archive_command calls archive-cmd with this spool, and read what the server's log reports about it; or raise --archive-timeout"},
 	{backup.ErrTooLarge, "no backup of walkeep can hold it: if it is a single file that PostgreSQL did not make, move it out of the data directory"},
-	{archive.ErrLost, "take the backup again, and look for what removes files below leases/ of the spool; cleanup takes a lease from a host whose clock is a day behind"},
+	{notes.ErrLost, "take the backup again, and look for what removes files below leases/ of the spool; cleanup takes a lease from a host whose clock is a day behind"},
 	{codec.ErrDamaged, "the spool does not hold what was written to it: check its disk, and look for what else removes or changes files there"},
 	{archive.ErrForeign, "check --spool and --conninfo: they are of two different clusters"},
 }

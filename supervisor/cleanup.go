@@ -9,6 +9,7 @@ import (
 	"walkeep/common/archive"
 	"walkeep/common/cli"
 	"walkeep/common/config"
+	"walkeep/common/recovery"
 	"walkeep/common/wal"
 	"walkeep/supervisor/retain"
 )
@@ -94,7 +95,7 @@ func (call *invocation) dropTimeline(ctx context.Context, a *archive.Archive, tl
 	if o.Forget != "" || o.Stream != "" {
 		return usage(errors.New("--drop-timeline removes a timeline and nothing else: call it without --forget-standby and --forget-stream"))
 	}
-	inv, err := a.Inventory(ctx)
+	inv, err := recovery.ReadInventory(ctx, a)
 	if err != nil {
 		return err
 	}

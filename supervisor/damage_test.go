@@ -19,6 +19,7 @@ import (
 	"walkeep/common/archive"
 	"walkeep/common/backup"
 	"walkeep/common/pgtest"
+	"walkeep/common/recovery"
 	"walkeep/common/storage"
 	"walkeep/common/storage/local"
 	"walkeep/common/wal"
@@ -183,7 +184,7 @@ func (w *wrecked) spoil() {
 }
 
 // segmentsTo gives the names of the segments that a plan replays.
-func segmentsTo(inv *archive.Inventory, p archive.Plan) (names []wal.Name) {
+func segmentsTo(inv *recovery.Inventory, p recovery.Plan) (names []wal.Name) {
 	size := uint64(inv.SegmentSize)
 	for number := uint64(p.Backup.Start) / size; ; number++ {
 		n, err := inv.NameOn(p.Timeline, number)
@@ -203,20 +204,20 @@ type discard struct{}
 func (discard) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }
 
 // planTo plans as restore does.
-func (w *wrecked) planTo(inv *archive.Inventory, t archive.Target, id string) (archive.Plan, error) {
+func (w *wrecked) planTo(inv *recovery.Inventory, t recovery.Target, id string) (recovery.Plan, error) {
 	for {
-		p, err := w.a.Plan(w.ctx(), inv, t, id)
+		p, err := inv.Plan(w.ctx(), t, id)
 		if err != nil {
 			return p, err
 		}
-		if err = w.a.Probe(w.ctx(), inv, p.Backup); err == nil || !errors.Is(err, archive.ErrUnsound) {
+		if err = inv.Probe(w.ctx(), p.Backup); err == nil || !errors.Is(err, recovery.ErrUnsound) {
 			return p, err
 		}
 	}
 }
 
 // agree asks everybody, and gives the plan of a restore to the end of the WAL, or why there is none.
-func (w *wrecked) agree() (plan archive.Plan, promised bool) {
+func (w *wrecked) agree() (plan recovery.Plan, promised bool) {
 	ctx := w.ctx()
 	wrong := func(format string, args ...any) {
 		w.t.Errorf("%s\n\tafter: %s", fmt.Sprintf(format, args...), strings.Join(w.done, "\n\t       "))
@@ -225,7 +226,7 @@ func (w *wrecked) agree() (plan archive.Plan, promised bool) {
 	deep, deepErr := verify.Run(ctx, w.a, verify.Options{Deep: true, Jobs: 2})
 	shallow, shallowErr := verify.Run(ctx, w.a, verify.Options{Jobs: 2})
 	r, err := report.Collect(ctx, w.a, report.Options{})
-	inv, invErr := w.a.Inventory(ctx)
+	inv, invErr := recovery.ReadInventory(ctx, w.a)
 	if (err == nil) != (invErr == nil) || (invErr == nil) != (shallowErr == nil) || deepErr == nil && shallowErr != nil {
 		wrong("list: %v, restore: %v, verify: %v, verify --deep: %v", err, invErr, shallowErr, deepErr)
 	}
@@ -237,7 +238,7 @@ func (w *wrecked) agree() (plan archive.Plan, promised bool) {
 		return plan, false
 	}
 	line, state := r.Check(limits)
-	plan, err = w.planTo(inv, archive.Target{Kind: archive.ToLatest}, "")
+	plan, err = w.planTo(inv, recovery.Target{Kind: recovery.ToLatest}, "")
 	promised = err == nil
 	// A timeline of which nothing but the history is there looks as after a promotion, whose WAL is still to come.
 	newest := inv.Line(inv.Newest())
@@ -261,7 +262,7 @@ func (w *wrecked) agree() (plan archive.Plan, promised bool) {
 	}
 	usable := 0
 	for _, b := range r.Backups {
-		_, err := w.planTo(inv, archive.Target{Kind: archive.ToImmediate}, b.ID)
+		_, err := w.planTo(inv, recovery.Target{Kind: recovery.ToImmediate}, b.ID)
 		if (err == nil) != b.Restorable {
 			wrong("list says %v (%s) of backup %s, and restore %v", b.Restorable, b.Reason, b.ID, err)
 		}
@@ -278,7 +279,7 @@ func (w *wrecked) agree() (plan archive.Plan, promised bool) {
 }
 
 // delivers makes sure that all objects of a backup are what the manifest says.
-func (w *wrecked) delivers(inv *archive.Inventory, m *backup.Manifest, wrong func(string, ...any)) {
+func (w *wrecked) delivers(inv *recovery.Inventory, m *backup.Manifest, wrong func(string, ...any)) {
 	for _, s := range m.Volumes {
 		o, closer, err := m.Open(w.ctx(), w.b, s)
 		if err == nil {
@@ -291,7 +292,7 @@ func (w *wrecked) delivers(inv *archive.Inventory, m *backup.Manifest, wrong fun
 }
 
 // cleans makes sure that a cleanup leaves what can be restored, and what that needs.
-func (w *wrecked) cleans(inv *archive.Inventory, usable int, plan archive.Plan, promised bool, wrong func(string, ...any)) {
+func (w *wrecked) cleans(inv *recovery.Inventory, usable int, plan recovery.Plan, promised bool, wrong func(string, ...any)) {
 	needed := make(map[string]bool)
 	if promised {
 		for _, n := range segmentsTo(inv, plan) {
@@ -323,17 +324,17 @@ func (w *wrecked) cleans(inv *archive.Inventory, usable int, plan archive.Plan, 
 }
 
 // recovers makes sure that a recovery gets all that it asks for, and is told that there is nothing behind it.
-func (w *wrecked) recovers(inv *archive.Inventory, p archive.Plan, wrong func(string, ...any)) {
+func (w *wrecked) recovers(inv *recovery.Inventory, p recovery.Plan, wrong func(string, ...any)) {
 	for _, n := range segmentsTo(inv, p) {
-		if _, err := w.a.Fetch(w.ctx(), n, inv.SystemID, discard{}); err != nil {
+		if _, err := recovery.Fetch(w.ctx(), w.a, n, inv.SystemID, discard{}); err != nil {
 			wrong("a recovery to the end of the WAL was promised, and %s is not delivered: %v", n, err)
 		}
 	}
-	if _, err := w.a.Fetch(w.ctx(), p.Until.Next(inv.SegmentSize), inv.SystemID, discard{}); !errors.Is(err, archive.ErrAbsent) {
+	if _, err := recovery.Fetch(w.ctx(), w.a, p.Until.Next(inv.SegmentSize), inv.SystemID, discard{}); !errors.Is(err, recovery.ErrAbsent) {
 		wrong("a recovery to the end of the WAL was promised, and does not end behind %s: %v", p.Until, err)
 	}
 	history := wal.Name{Kind: wal.KindHistory, Timeline: p.Timeline}
-	if _, err := w.a.Fetch(w.ctx(), history, inv.SystemID, discard{}); err != nil && p.Timeline > 1 {
+	if _, err := recovery.Fetch(w.ctx(), w.a, history, inv.SystemID, discard{}); err != nil && p.Timeline > 1 {
 		wrong("a recovery along timeline %d was promised, and its history is not delivered: %v", p.Timeline, err)
 	}
 }

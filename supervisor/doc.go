@@ -15,7 +15,7 @@
 //	                      check.go
 //	cleanup               cleanup.go       retain               everything r; backups/, wal/, partial/, notes d
 //	verify                verify.go        verify               wal/, backups/ r, verified/ mwd
-//	restore               restore.go       archive (the plan),  backups/, wal/ r, leases/ mwd, standbys/ m
+//	restore               restore.go       recovery          ,  backups/, wal/ r, leases/ mwd, standbys/ m
 //	                                       restore, launch
 //	sync                  sync.go          receive, spool       partial/ mwd, streams/ mwd, wal/ m
 //	promote               promote.go       promote, spool       partial/ rm, offers/ md, wal/ m

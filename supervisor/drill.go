@@ -13,6 +13,8 @@ import (
 	"walkeep/common/archive"
 	"walkeep/common/cli"
 	"walkeep/common/config"
+	"walkeep/common/notes"
+	"walkeep/common/recovery"
 	"walkeep/common/wal"
 	"walkeep/supervisor/drill"
 	"walkeep/supervisor/launch"
@@ -110,7 +112,7 @@ func runDrill(ctx context.Context, call *invocation, o *drillOptions) (err error
 	if err != nil {
 		return err
 	}
-	p, err := call.plan(ctx, a, "drill", t, o.Args.Backup, func(inv *archive.Inventory) {
+	p, err := call.plan(ctx, a, "drill", t, o.Args.Backup, func(inv *recovery.Inventory) {
 		if t.latest() {
 			call.askProduction(ctx, a, inv)
 		}
@@ -127,7 +129,7 @@ func runDrill(ctx context.Context, call *invocation, o *drillOptions) (err error
 	call.warnDropped(p.plan, r.Changes)
 	bar := call.showDrill(&r)
 	begun := time.Now()
-	steps, failed := drill.Run(ctx, a.Backend(), p.inv, drill.Options{
+	steps, failed := drill.Run(ctx, a, p.inv, drill.Options{
 		Restore: r, Parent: parent, Bindir: call.Bindir, Conninfo: call.Conninfo, Replayed: bar.replayed,
 		Step: func(s drill.Step) {
 			bar.done()
@@ -146,7 +148,7 @@ func runDrill(ctx context.Context, call *invocation, o *drillOptions) (err error
 
 // noteDrill has the archive know how a drill went. What lies with this host says nothing about the backup.
 func (call *invocation) noteDrill(ctx context.Context, a *archive.Archive, id string, failed error) {
-	d := archive.Drilled{At: time.Now().UTC().Truncate(time.Second), OK: failed == nil}
+	d := notes.Drilled{At: time.Now().UTC().Truncate(time.Second), OK: failed == nil}
 	if failed != nil {
 		here := slices.ContainsFunc([]error{launch.ErrRoot, restore.ErrSpace, restore.ErrOwner, restore.ErrPlace}, func(e error) bool { return errors.Is(failed, e) })
 		if !errors.Is(failed, drill.ErrFailed) || here || ctx.Err() != nil {
@@ -154,7 +156,7 @@ func (call *invocation) noteDrill(ctx context.Context, a *archive.Archive, id st
 		}
 		d.Error, d.Damaged = strings.TrimPrefix(wal.ShortLSNs(failed.Error()), drill.ErrFailed.Error()+" "), errors.Is(failed, archive.ErrDamaged)
 	}
-	if err := a.NoteDrill(ctx, id, d); err != nil {
+	if err := a.Notes().NoteDrill(ctx, id, d); err != nil {
 		call.msg.Warn("", "the archive does not learn of this drill: %v", err)
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"walkeep/common/archive"
+	"walkeep/common/notes"
 	"walkeep/common/pgtest"
 	"walkeep/supervisor/report"
 )
@@ -174,7 +174,9 @@ func TestCheckOfServer(t *testing.T) {
 	}
 	acknowledged := func() {
 		t.Helper()
-		r.cut(c)
+		last, err := c.SwitchWAL(r.ctx())
+		r.must(err)
+		r.must(c.WaitArchived(r.ctx(), last))
 	}
 
 	// The statistics begin anew after a crash. The archive shows that the command, whatever it is, has archived here.
@@ -254,7 +256,7 @@ func TestStreamIsForgotten(t *testing.T) {
 	note := func(slot string) {
 		t.Helper()
 		r.must(pgtest.Command(r.ctx(), "mkdir", "-p", filepath.Join(r.spool, "streams")).Run())
-		content, err := json.Marshal(archive.Stream{Host: "gone", Slot: slot, Timeline: 1, Flushed: 1, Sent: 1, Heard: time.Now().Add(-time.Hour), Synchronous: true})
+		content, err := json.Marshal(notes.Stream{Host: "gone", Slot: slot, Timeline: 1, Flushed: 1, Sent: 1, Heard: time.Now().Add(-time.Hour), Synchronous: true})
 		r.must(err)
 		file := filepath.Join(r.spool, "streams", slot+".json")
 		r.must(os.WriteFile(file, content, 0o644))

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"walkeep/common/archive"
+	"walkeep/common/notes"
 	"walkeep/common/pgtest"
 	"walkeep/common/storage/local"
 )
@@ -86,7 +87,7 @@ func TestRootAndServerUser(t *testing.T) {
 	// While root holds a lease, the server's user reads it.
 	b, err := local.Open(r.spool)
 	r.must(err)
-	held, err := archive.New(b).Hold(r.ctx(), archive.Lease{Kind: "restore", Renewed: time.Now()})
+	held, err := archive.New(b).Notes().Hold(r.ctx(), notes.Lease{Kind: "restore", Renewed: time.Now()})
 	r.must(err)
 	r.owned("a lease of root")
 	r.backup(c)

@@ -7,7 +7,9 @@ import (
 
 	"walkeep/common/archive"
 	"walkeep/common/cli"
+	"walkeep/common/notes"
 	"walkeep/common/pgdata"
+	"walkeep/common/recovery"
 	"walkeep/common/wal"
 	"walkeep/supervisor/pgserver"
 )
@@ -17,7 +19,7 @@ const productionTimeout = 5 * time.Second
 
 // askProduction asks the server which timeline it is on, if there are several and the archive does not know. For a standby
 // that is to stream, it is the server that it streams from.
-func (call *invocation) askProduction(ctx context.Context, a *archive.Archive, inv *archive.Inventory) {
+func (call *invocation) askProduction(ctx context.Context, a *archive.Archive, inv *recovery.Inventory) {
 	conninfo := call.Conninfo
 	switch {
 	case call.Given("primary-conninfo"):
@@ -29,7 +31,7 @@ func (call *invocation) askProduction(ctx context.Context, a *archive.Archive, i
 }
 
 // askServer asks a server which timeline it is on, and has the archive know.
-func (call *invocation) askServer(ctx context.Context, a *archive.Archive, inv *archive.Inventory, conninfo string) {
+func (call *invocation) askServer(ctx context.Context, a *archive.Archive, inv *recovery.Inventory, conninfo string) {
 	ctx, cancel := context.WithTimeout(ctx, productionTimeout)
 	defer cancel()
 	c, err := pgserver.Connect(ctx, conninfo)
@@ -43,8 +45,8 @@ func (call *invocation) askServer(ctx context.Context, a *archive.Archive, inv *
 		return
 	}
 	if tli, at, err := c.WritesTo(ctx); err == nil {
-		inv.Server = &archive.Server{SystemID: info.SystemID, Timeline: tli, LSN: at, Newest: inv.Newest()}
-		if err := a.NoteServer(ctx, *inv.Server); err != nil {
+		inv.Server = &notes.Server{SystemID: info.SystemID, Timeline: tli, LSN: at, Newest: inv.Newest()}
+		if err := a.Notes().NoteServer(ctx, *inv.Server); err != nil {
 			call.msg.Detail("what the server said could not be noted: %v", err)
 		}
 	}
@@ -52,7 +54,7 @@ func (call *invocation) askServer(ctx context.Context, a *archive.Archive, inv *
 
 // disown leaves out what the server of a data directory said while it was the production server: it is to follow another
 // one now.
-func (call *invocation) disown(inv *archive.Inventory, dir string) {
+func (call *invocation) disown(inv *recovery.Inventory, dir string) {
 	c, err := pgdata.ReadControl(dir)
 	if err == nil && (c.State == pgdata.InProduction || c.State == pgdata.ShutDown) && inv.Server != nil && c.Timeline == inv.Server.Timeline {
 		inv.Server = nil
@@ -99,8 +101,8 @@ func (call *invocation) warnAgain(p *planned) {
 }
 
 // endOf says how far a timeline can be recovered.
-func (call *invocation) endOf(ctx context.Context, a *archive.Archive, inv *archive.Inventory, tli wal.Timeline) string {
-	var last *archive.Window
+func (call *invocation) endOf(ctx context.Context, a *archive.Archive, inv *recovery.Inventory, tli wal.Timeline) string {
+	var last *recovery.Window
 	for _, w := range inv.Windows() {
 		if w.Timeline == tli {
 			last = &w
@@ -110,10 +112,10 @@ func (call *invocation) endOf(ctx context.Context, a *archive.Archive, inv *arch
 		return "which no backup leads to"
 	}
 	text := "which ends at " + last.To.String()
-	if end, err := a.EndOfRecords(ctx, inv, *last); err == nil {
+	if end, err := inv.EndOfRecords(ctx, *last); err == nil {
 		text = "which ends at " + end.String()
 	}
-	if t, err := a.LastCommit(ctx, inv, *last); err == nil && !t.IsZero() {
+	if t, err := inv.LastCommit(ctx, *last); err == nil && !t.IsZero() {
 		text += " (last transaction " + wal.FormatTime(t) + ")"
 	}
 	return text

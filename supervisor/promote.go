@@ -11,6 +11,7 @@ import (
 	"walkeep/common/backup"
 	"walkeep/common/cli"
 	"walkeep/common/config"
+	"walkeep/common/recovery"
 	"walkeep/common/wal"
 	"walkeep/supervisor/pgserver"
 	"walkeep/supervisor/progress"
@@ -75,7 +76,7 @@ func (call *invocation) promote(ctx context.Context, force bool, timeout time.Du
 		return nil
 	}
 	if done.Already { // this may be the repetition of a promotion whose backup was not taken
-		inv, err := s.Archive.Inventory(ctx)
+		inv, err := recovery.ReadInventory(ctx, s.Archive)
 		if err != nil {
 			return err
 		}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"walkeep/common/pgtest"
+	"walkeep/common/wal"
 )
 
 // A wreck is an archive whose primary is gone for good. Its ledger has ten rows in each of the segments of which the archive
@@ -45,7 +46,10 @@ func (r *rig) lose(stored, complete int) *wreck {
 	}
 	for range stored {
 		segment()
-		l.stored = append(l.stored, r.cut(l.primary))
+		name, err := l.primary.SwitchWAL(r.ctx())
+		r.must(err)
+		r.must(l.primary.WaitArchived(r.ctx(), name))
+		l.stored = append(l.stored, name)
 	}
 	r.must(l.primary.Configure(map[string]string{"archive_command": "false", "work_mem": "7MB"}))
 	r.must(l.primary.Reload(r.ctx()))
@@ -146,7 +150,9 @@ func (r *rig) recovers(c *pgtest.Cluster) bool {
 
 func (r *rig) timeline(c *pgtest.Cluster) int {
 	r.t.Helper()
-	tli, err := c.Timeline(r.ctx())
+	s, err := c.QueryString(r.ctx(), "SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)")
+	r.must(err)
+	tli, err := wal.ParseTimeline(s)
 	r.must(err)
 	return int(tli)
 }

@@ -11,6 +11,8 @@ import (
 
 	"walkeep/common/archive"
 	"walkeep/common/cli"
+	"walkeep/common/notes"
+	"walkeep/common/recovery"
 	"walkeep/common/storage"
 	"walkeep/supervisor/launch"
 	"walkeep/supervisor/pgserver"
@@ -20,18 +22,18 @@ import (
 
 // planned is the way to a target, with the lease that keeps it open.
 type planned struct {
-	plan archive.Plan
-	inv  *archive.Inventory
-	held *archive.Held
+	plan recovery.Plan
+	inv  *recovery.Inventory
+	held *notes.Held
 }
 
 // plan takes a lease of a kind and finds the way to a target, from the backup id or, if that is empty, the one that suits best.
 // An archive that cannot be written to can be read all the same. complete adds to the inventory what the archive does not know.
-func (call *invocation) plan(ctx context.Context, a *archive.Archive, kind string, t target, id string, complete func(*archive.Inventory)) (_ *planned, err error) {
+func (call *invocation) plan(ctx context.Context, a *archive.Archive, kind string, t target, id string, complete func(*recovery.Inventory)) (_ *planned, err error) {
 	if _, err := a.Identity(ctx); err != nil {
 		return nil, err // nothing is written into a directory that is no archive
 	}
-	held, err := a.Hold(ctx, archive.Lease{Kind: kind})
+	held, err := a.Notes().Hold(ctx, notes.Lease{Kind: kind})
 	if err != nil {
 		if ctx.Err() != nil || errors.Is(err, storage.ErrUnavailable) {
 			return nil, err
@@ -44,7 +46,7 @@ func (call *invocation) plan(ctx context.Context, a *archive.Archive, kind strin
 		}
 	}()
 	p := &planned{held: held}
-	if p.inv, err = a.Inventory(ctx); err != nil {
+	if p.inv, err = recovery.ReadInventory(ctx, a); err != nil {
 		return nil, err
 	}
 	if t.badPages {
@@ -52,17 +54,17 @@ func (call *invocation) plan(ctx context.Context, a *archive.Archive, kind strin
 	}
 	complete(p.inv)
 	// A backup that turns out not to be whole is passed over by the next plan, or refused if it was named.
-	for err = error(archive.ErrUnsound); errors.Is(err, archive.ErrUnsound); {
-		if p.plan, err = a.Plan(ctx, p.inv, t.in(p.inv, id), id); err != nil {
+	for err = error(recovery.ErrUnsound); errors.Is(err, recovery.ErrUnsound); {
+		if p.plan, err = p.inv.Plan(ctx, t.in(p.inv, id), id); err != nil {
 			return nil, err
 		}
-		err = a.Probe(ctx, p.inv, p.plan.Backup)
+		err = p.inv.Probe(ctx, p.plan.Backup)
 	}
 	if err != nil {
 		return nil, err
 	}
 	b := p.plan.Backup
-	if err := held.Change(ctx, func(l *archive.Lease) { l.Backup, l.Timeline, l.LSN = b.ID, b.Timeline, b.Start }); err != nil {
+	if err := held.Change(ctx, func(l *notes.Lease) { l.Backup, l.Timeline, l.LSN = b.ID, b.Timeline, b.Start }); err != nil {
 		call.warnUnheld(err) // as far as it could be written, it holds more
 	}
 	return p, nil
@@ -117,7 +119,7 @@ func (call *invocation) restore(ctx context.Context, what restoring) (err error)
 	if err != nil {
 		return err
 	}
-	p, err := call.plan(ctx, a, "restore", what.target, what.backup, func(inv *archive.Inventory) {
+	p, err := call.plan(ctx, a, "restore", what.target, what.backup, func(inv *recovery.Inventory) {
 		if unstored {
 			inv.NothingWaits()
 		}
@@ -136,7 +138,7 @@ func (call *invocation) restore(ctx context.Context, what restoring) (err error)
 	if what.Recovery.Standby == nil {
 		call.warnStreamed(ctx, a, p)
 	}
-	if what.target.latest() && p.plan.Target.Kind == archive.ToLatest {
+	if what.target.latest() && p.plan.Target.Kind == recovery.ToLatest {
 		call.warnBranches(ctx, a, p)
 	}
 	call.warnBeside(p)
@@ -160,7 +162,7 @@ func (call *invocation) restore(ctx context.Context, what restoring) (err error)
 			return err
 		}
 	}
-	done, err := restoreWith(ctx, call, a.Backend(), p, r)
+	done, err := restoreWith(ctx, call, a, p, r)
 	if err != nil {
 		return what.explain(err)
 	}
@@ -216,7 +218,7 @@ func (call *invocation) siblingCommand(spool string, command func(program, spool
 }
 
 // restoreWith restores, and shows how far it is.
-func restoreWith(ctx context.Context, call *invocation, b storage.Backend, p *planned, r restore.Options) (*restore.Result, error) {
+func restoreWith(ctx context.Context, call *invocation, a *archive.Archive, p *planned, r restore.Options) (*restore.Result, error) {
 	var bar *progress.Bar
 	r.Begin = func(what string, bytes int64) {
 		bar.Done()
@@ -224,24 +226,24 @@ func restoreWith(ctx context.Context, call *invocation, b storage.Backend, p *pl
 	}
 	r.Progress = func(bytes int64) { bar.Add(bytes) }
 	r.Notice = func(hint, message string) { call.msg.Warn(hint, "%s", message) }
-	result, err := restore.Run(ctx, b, p.inv, r)
+	result, err := restore.Run(ctx, a, p.inv, r)
 	bar.Done()
 	return result, err
 }
 
 // changes finds out what the WAL of a plan does when it is replayed.
-func (call *invocation) changes(ctx context.Context, a *archive.Archive, p *planned) (archive.Changes, error) {
+func (call *invocation) changes(ctx context.Context, a *archive.Archive, p *planned) (recovery.Changes, error) {
 	bar := call.bar("read WAL", int64(p.plan.To-p.plan.Backup.Start))
-	found, err := a.Changes(ctx, p.inv, p.plan, bar.Add)
+	found, err := p.inv.Changes(ctx, p.plan, bar.Add)
 	bar.Done()
 	return found, err
 }
 
 // warnDropped names the databases that a recovery leaves without files, or closed to everybody. A standby goes on to what is
 // archived later.
-func (call *invocation) warnDropped(p archive.Plan, found archive.Changes) {
+func (call *invocation) warnDropped(p recovery.Plan, found recovery.Changes) {
 	where := "at the target"
-	if p.Target.Kind == archive.ToLatest {
+	if p.Target.Kind == recovery.ToLatest {
 		where = "at the end of the WAL that is archived now"
 	}
 	for _, d := range found.Dropped {
@@ -264,15 +266,15 @@ func (call *invocation) warnDropped(p archive.Plan, found archive.Changes) {
 // register has the archive keep the WAL that a restored standby needs, until restore-cmd says how far it has come, and
 // returns the ID of the note. A server that is no standby may have been one before, whose note goes.
 func (call *invocation) register(ctx context.Context, a *archive.Archive, r restore.Options) (string, error) {
-	id, err := a.StandbyHere(ctx, r.Dir)
+	id, err := a.Notes().StandbyHere(ctx, r.Dir)
 	if err != nil {
 		return "", err
 	}
-	if err := a.WithdrawOffer(ctx, id); err != nil { // of a promotion that was cut short
+	if err := a.Notes().WithdrawOffer(ctx, id); err != nil { // of a promotion that was cut short
 		return "", err
 	}
 	if r.Recovery.Standby == nil {
-		if err := a.ForgetStandby(ctx, id); err != nil && !errors.Is(err, archive.ErrAbsent) {
+		if err := a.Notes().ForgetStandby(ctx, id); err != nil && !errors.Is(err, notes.ErrAbsent) {
 			call.msg.Warn(cli.Call("cleanup", "--forget-standby", id)+" removes it", "the note of the standby that %s was could not be removed: %v", r.Dir, err)
 		}
 		return "", nil
@@ -281,7 +283,7 @@ func (call *invocation) register(ctx context.Context, a *archive.Archive, r rest
 	if err != nil {
 		return "", err
 	}
-	err = a.NoteStandby(ctx, archive.Standby{Host: host, Data: r.Dir, Restartpoint: r.Plan.Backup.FirstSegment().String(), Noted: time.Now().UTC()})
+	err = a.Notes().NoteStandby(ctx, notes.Standby{Host: host, Data: r.Dir, Restartpoint: r.Plan.Backup.FirstSegment().String(), Noted: time.Now().UTC()})
 	if err != nil { // restore-cmd tries again with each segment
 		call.msg.Warn("where another host cleans the archive up, see that it keeps the WAL from "+r.Plan.Backup.FirstSegment().String()+" on",
 			"the archive cannot be told what the standby needs: %v", err)

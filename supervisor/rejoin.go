@@ -12,6 +12,7 @@ import (
 	"walkeep/common/cli"
 	"walkeep/common/config"
 	"walkeep/common/pgdata"
+	"walkeep/common/recovery"
 	"walkeep/supervisor/progress"
 	"walkeep/supervisor/restore"
 )
@@ -61,7 +62,7 @@ func rejoin(ctx context.Context, call *invocation, o *rejoinOptions) error {
 	if call.PGData == "" {
 		return usage(errors.New("which server is to rejoin is not said: --pgdata names its data directory"))
 	}
-	t := target{Target: archive.Target{Kind: archive.ToLatest, Follow: true}}
+	t := target{Target: recovery.Target{Kind: recovery.ToLatest, Follow: true}}
 	if err := t.along(o.Timeline); err != nil {
 		return usage(err)
 	}
@@ -127,7 +128,7 @@ func describeBefore(r restore.Options, done *restore.Result) string {
 var rejoinRemedies = remedies{
 	{restore.ErrNotData, "give the right directory; {restore --standby} makes a new standby in an empty one"},
 	{archive.ErrForeign, "check --pgdata and --spool: they are of two different clusters"},
-	{archive.ErrUnreachable, "{list} shows what can be recovered; missing segments may still lie in the pg_wal of this server, or of another one: archive-cmd stores them from there; else take a backup of the new primary"},
+	{recovery.ErrUnreachable, "{list} shows what can be recovered; missing segments may still lie in the pg_wal of this server, or of another one: archive-cmd stores them from there; else take a backup of the new primary"},
 	{restore.ErrNotEmpty, "a tablespace that the server does not have goes where the backup had it: make room there"},
 }
 

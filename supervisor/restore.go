@@ -10,6 +10,7 @@ import (
 	"walkeep/common/archive"
 	"walkeep/common/cli"
 	"walkeep/common/config"
+	"walkeep/common/recovery"
 	"walkeep/supervisor/progress"
 	"walkeep/supervisor/restore"
 )
@@ -92,7 +93,7 @@ func (o *restoreOptions) read(call *invocation) (what restoring, err error) {
 	} else if o.Slot != "" || call.Given("primary-conninfo") {
 		return what, errors.New("--primary-conninfo and --primary-slot are for --standby")
 	}
-	if t.Kind == archive.ToLatest && (o.Action == "pause" || o.Action == "shutdown") {
+	if t.Kind == recovery.ToLatest && (o.Action == "pause" || o.Action == "shutdown") {
 		return what, fmt.Errorf("--target-action %s needs a target: at the end of the WAL the server always opens the database", o.Action)
 	}
 	r := restore.Options{Delta: o.Delta, Keep: o.Standby && o.Delta, Jobs: call.jobs()}
@@ -175,15 +176,15 @@ func describeTarget(r restore.Options) string {
 	t := r.Plan.Target
 	where := ""
 	switch t.Kind {
-	case archive.ToImmediate:
+	case recovery.ToImmediate:
 		where = "where the backup is consistent"
-	case archive.ToTime:
+	case recovery.ToTime:
 		where = "the time " + t.Time.Format(inputTime)
-	case archive.ToXID:
+	case recovery.ToXID:
 		where = fmt.Sprintf("transaction %d", t.XID)
-	case archive.ToLSN:
+	case recovery.ToLSN:
 		where = "the position " + r.Plan.At.String()
-	case archive.ToName:
+	case recovery.ToName:
 		where = fmt.Sprintf("the restore point %q", t.Name)
 	default:
 		return fmt.Sprintf("the end of the WAL of timeline %d, and open the database", r.Plan.Timeline)
@@ -201,7 +202,7 @@ func describeTarget(r restore.Options) string {
 
 // restoreRemedies are for errors of other packages than restore and launch, and those whose remedy is an option.
 var restoreRemedies = remedies{
-	{archive.ErrUnreachable, "{list} shows what can be recovered; --target-available recovers to the last record before a hole; --target-timeline goes along another timeline; what a server that runs has just written is archived after SELECT pg_switch_wal()"},
+	{recovery.ErrUnreachable, "{list} shows what can be recovered; --target-available recovers to the last record before a hole; --target-timeline goes along another timeline; what a server that runs has just written is archived after SELECT pg_switch_wal()"},
 	{restore.ErrNotEmpty, "empty it; or add --delta if it is an older state of this cluster; --tablespace-map OLD=NEW puts a tablespace elsewhere"},
 	{restore.ErrNotData, "give the right directory, or an empty one"},
 	{archive.ErrForeign, "check --target-dir and --spool: they are of two different clusters"},
@@ -211,7 +212,7 @@ var restoreRemedies = remedies{
 // explainRestore adds what to do next.
 func explainRestore(err error) error {
 	switch {
-	case errors.Is(err, archive.ErrUnreachable) && errors.Is(err, archive.ErrUnsound):
+	case errors.Is(err, recovery.ErrUnreachable) && errors.Is(err, recovery.ErrUnsound):
 		return cli.Hinted(err, cli.Call("list")+" shows what can be recovered; "+cli.Call("verify", "--deep")+" reports whether a backup that was repaired is whole again")
 	case errors.Is(err, restore.ErrPlace):
 		return cli.Fail(exitUsage, err, "choose other directories with --target-dir and --tablespace-map OLD=NEW")

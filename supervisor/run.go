@@ -17,6 +17,7 @@ import (
 	"walkeep/common/archive"
 	"walkeep/common/cli"
 	"walkeep/common/config"
+	"walkeep/common/recovery"
 	"walkeep/common/wal"
 	"walkeep/supervisor/basebackup"
 	"walkeep/supervisor/metrics"
@@ -226,7 +227,7 @@ func (r *runner) lastBackup(ctx context.Context, c config.Config) (time.Time, er
 	if err != nil {
 		return time.Time{}, explain(ctx, err, "")
 	}
-	inv, err := a.Inventory(ctx)
+	inv, err := recovery.ReadInventory(ctx, a)
 	if errors.Is(err, archive.ErrUnbound) {
 		return time.Time{}, nil
 	}

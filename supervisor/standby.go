@@ -5,17 +5,17 @@ import (
 	"fmt"
 	"os"
 
-	"walkeep/common/archive"
 	"walkeep/common/cli"
 	"walkeep/common/config"
 	"walkeep/common/conninfo"
+	"walkeep/common/recovery"
 	"walkeep/supervisor/restore"
 )
 
 // checkStandby refuses what contradicts --standby.
 func (o *restoreOptions) checkStandby(t target) error {
 	switch {
-	case t.Kind != archive.ToLatest:
+	case t.Kind != recovery.ToLatest:
 		return errors.New("--standby has no target: a standby replays all that is archived")
 	case o.Action != "":
 		return errors.New("--target-action is for a target, which --standby has not")

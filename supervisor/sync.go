@@ -8,6 +8,7 @@ import (
 	"walkeep/common/archive"
 	"walkeep/common/cli"
 	"walkeep/common/config"
+	"walkeep/common/recovery"
 	"walkeep/common/wal"
 	"walkeep/supervisor/receive"
 	"walkeep/supervisor/spool"
@@ -79,11 +80,11 @@ func (call *invocation) storeStreamed(ctx context.Context) (failed bool, err err
 
 // warnStreamed says what a recovery to the end of the archive leaves out.
 func (call *invocation) warnStreamed(ctx context.Context, a *archive.Archive, p *planned) {
-	if p.plan.Target.Kind != archive.ToLatest {
+	if p.plan.Target.Kind != recovery.ToLatest {
 		return
 	}
 	next := wal.SegmentAt(p.plan.Timeline, p.plan.To, p.inv.SegmentSize)
-	if found, err := a.StreamedOn(ctx, p.inv, p.plan.Timeline, uint64(p.plan.To)/uint64(p.inv.SegmentSize)); err == nil && found.End > p.plan.To {
+	if found, err := p.inv.StreamedOn(ctx, p.plan.Timeline, uint64(p.plan.To)/uint64(p.inv.SegmentSize)); err == nil && found.End > p.plan.To {
 		call.msg.Warn("restore with --standby instead, and promote it with "+cli.Call("promote")+", which hands it out",
 			"the archive also holds what was streamed of %s, up to %s; recovery alone does not use that", next, found.End)
 	}

@@ -56,7 +56,11 @@ func TestSyncLikeReceivewal(t *testing.T) {
 		defer peer.Process.Kill()
 		sync := r.sync(c)
 		r.loadWhile(c, 1, func() {
-			r.write(c, 4, r.segmentSize()/2)
+			size := 1 << 20
+			if r.major == 10 {
+				size = 16 << 20
+			}
+			r.write(c, 4, size/2)
 			time.Sleep(time.Second)
 		})
 		end := r.flushed(c)

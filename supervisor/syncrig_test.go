@@ -13,8 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"walkeep/common/archive"
 	"walkeep/common/cmdtest"
+	"walkeep/common/notes"
 	"walkeep/common/pgtest"
 	"walkeep/common/wal"
 )
@@ -217,7 +217,7 @@ func differ(a, b []byte) int {
 }
 
 // streamNote is what the archive says of the stream.
-func (r *rig) streamNote() (s archive.Stream) {
+func (r *rig) streamNote() (s notes.Stream) {
 	r.t.Helper()
 	text, err := os.ReadFile(filepath.Join(r.spool, "streams", "walkeep.json"))
 	r.must(err)

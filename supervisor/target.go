@@ -8,7 +8,7 @@ import (
 	"strings"
 	"time"
 
-	"walkeep/common/archive"
+	"walkeep/common/recovery"
 	"walkeep/common/wal"
 )
 
@@ -30,7 +30,7 @@ const maxName = 63
 
 // A target is where recovery ends. Its Timeline is the number that was named, or 0 for latest and for current.
 type target struct {
-	archive.Target
+	recovery.Target
 	current  bool // along the backup's own timeline
 	badPages bool // also from a backup with damaged pages
 }
@@ -40,21 +40,21 @@ func (t target) latest() bool { return t.Timeline == 0 && !t.current }
 
 // parse reads the options. Its errors are wrong usage.
 func (o *targetOptions) parse() (target, error) {
-	t := target{Target: archive.Target{Kind: archive.ToLatest, Exclusive: o.Exclusive}, badPages: o.BadPages}
+	t := target{Target: recovery.Target{Kind: recovery.ToLatest, Exclusive: o.Exclusive}, badPages: o.BadPages}
 	var given []string
 	var err error
 	for _, kind := range []struct {
 		option, value string
 		read          func(string) error
 	}{
-		{"--target-time", o.Time, func(s string) (err error) { t.Kind = archive.ToTime; t.Time, err = parseTime(s, time.Local); return }},
-		{"--target-xid", o.XID, func(s string) (err error) { t.Kind = archive.ToXID; t.XID, err = parseXID(s); return }},
+		{"--target-time", o.Time, func(s string) (err error) { t.Kind = recovery.ToTime; t.Time, err = parseTime(s, time.Local); return }},
+		{"--target-xid", o.XID, func(s string) (err error) { t.Kind = recovery.ToXID; t.XID, err = parseXID(s); return }},
 		{"--target-lsn", o.LSN, func(s string) (err error) {
-			t.Kind = archive.ToLSN
+			t.Kind = recovery.ToLSN
 			t.LSN, err = wal.ParseLSN(s)
 			return
 		}},
-		{"--target-name", o.Name, func(s string) error { t.Kind, t.Name = archive.ToName, s; return checkName(s) }},
+		{"--target-name", o.Name, func(s string) error { t.Kind, t.Name = recovery.ToName, s; return checkName(s) }},
 	} {
 		if kind.value == "" {
 			continue
@@ -66,18 +66,18 @@ func (o *targetOptions) parse() (target, error) {
 	}
 	if o.Immediate {
 		given = append(given, "--target-immediate")
-		t.Kind = archive.ToImmediate
+		t.Kind = recovery.ToImmediate
 	}
 	if o.Available {
 		given = append(given, "--target-available")
-		t.Kind = archive.ToAvailable
+		t.Kind = recovery.ToAvailable
 	}
 	switch {
 	case err != nil:
 		return t, err
 	case len(given) > 1:
 		return t, fmt.Errorf("only one target can be given, not %s", strings.Join(given, " and "))
-	case o.Exclusive && t.Kind != archive.ToTime && t.Kind != archive.ToXID && t.Kind != archive.ToLSN:
+	case o.Exclusive && t.Kind != recovery.ToTime && t.Kind != recovery.ToXID && t.Kind != recovery.ToLSN:
 		return t, errors.New("--target-exclusive needs a time, a transaction or a position to stop before")
 	}
 	return t, t.along(o.Timeline)
@@ -102,7 +102,7 @@ func (t *target) along(option string) error {
 
 // in returns the target in an archive, where current is the timeline of the named backup, or of the newest one if id is empty.
 // The plan reports a backup that does not exist.
-func (t target) in(inv *archive.Inventory, id string) archive.Target {
+func (t target) in(inv *recovery.Inventory, id string) recovery.Target {
 	if !t.current || len(inv.Backups) == 0 {
 		return t.Target
 	}
@@ -116,7 +116,7 @@ func (t target) in(inv *archive.Inventory, id string) archive.Target {
 
 // ownTimeline returns the timeline of the newest backup from which recovery leads to the followed timeline, or else of the newest
 // backup.
-func ownTimeline(inv *archive.Inventory) wal.Timeline {
+func ownTimeline(inv *recovery.Inventory) wal.Timeline {
 	for _, w := range slices.Backward(inv.Windows()) {
 		if w.Timeline == inv.Followed() {
 			return w.Backups[len(w.Backups)-1].Timeline

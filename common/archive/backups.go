@@ -8,12 +8,13 @@ import (
 	"time"
 
 	"walkeep/common/backup"
+	"walkeep/common/notes"
 	"walkeep/common/storage"
 )
 
 // HoldBackup finds an id for a backup that begins at this time, which nobody else has, and takes a lease for it. Where
 // replay will begin is not known yet, so all WAL is held.
-func (a *Archive) HoldBackup(ctx context.Context, began time.Time) (*Held, error) {
+func (a *Archive) HoldBackup(ctx context.Context, began time.Time) (*notes.Held, error) {
 	for n := 1; n < 1000; n++ {
 		id := backup.NewID(began, n)
 		there, err := storage.ListAll(ctx, a.b, backup.Dir(id))
@@ -24,7 +25,7 @@ func (a *Archive) HoldBackup(ctx context.Context, began time.Time) (*Held, error
 			continue
 		}
 		// The lease has the backup's id as its own: of several that begin in the same second, one gets it.
-		h, err := a.Hold(ctx, Lease{ID: id, Kind: "backup", Backup: id})
+		h, err := a.Notes().Hold(ctx, notes.Lease{ID: id, Kind: "backup", Backup: id})
 		if !errors.Is(err, storage.ErrExist) {
 			return h, err
 		}
@@ -33,17 +34,20 @@ func (a *Archive) HoldBackup(ctx context.Context, began time.Time) (*Held, error
 }
 
 // SweepBackups removes what killed backups have left: leases, and files without a manifest. It removes nothing, and the error
-// is a [Fault], where a lease cannot be read or understood.
+// is a [notes.Fault], where a lease cannot be read or understood.
 func (a *Archive) SweepBackups(ctx context.Context) error {
-	dirs, err := storage.ListAll(ctx, a.b, "backups/")
+	dirs, err := storage.ListAll(ctx, a.b, BackupsDir)
 	if err != nil {
 		return err
 	}
 	// Who takes a backup has a lease from before its first file until after its manifest. So the leases are read after
 	// the directories, and the manifests after the leases.
-	leases, err := a.Leases(ctx)
+	leases, faults, err := a.Notes().Leases(ctx)
 	if err != nil {
 		return err
+	}
+	if len(faults) > 0 {
+		return faults[0]
 	}
 	live := make(map[string]bool)
 	for _, l := range leases {
@@ -51,7 +55,7 @@ func (a *Archive) SweepBackups(ctx context.Context) error {
 		case l.Live():
 			live[l.Backup] = true
 		case l.Kind == "backup":
-			if err := a.DropLease(ctx, l.ID); err != nil {
+			if err := a.Notes().DropLease(ctx, l.ID); err != nil {
 				return err
 			}
 		}
@@ -90,7 +94,7 @@ func (a *Archive) RemoveBackup(ctx context.Context, id string) error {
 	if err := remove(backup.Dir(id) + backup.ManifestName); err != nil {
 		return err
 	}
-	if err := remove(VerifiedNote(id)); err != nil {
+	if err := remove(notes.VerifiedName(id)); err != nil {
 		return err
 	}
 	there, err := storage.ListAll(ctx, a.b, backup.Dir(id))

@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"walkeep/common/archive"
+	"walkeep/common/archive/archivetest"
+	"walkeep/common/recovery"
 	"walkeep/common/storage"
 	"walkeep/common/storage/mem"
 	"walkeep/common/wal"
@@ -29,7 +31,7 @@ func BenchmarkInventory(b *testing.B) {
 			}
 			b.ReportAllocs()
 			for b.Loop() {
-				inv, err := a.Inventory(b.Context())
+				inv, err := recovery.ReadInventory(b.Context(), a)
 				if err != nil || len(inv.Lines) != 1 || len(inv.Lines[0].Segments) != 1 {
 					b.Fatalf("got %+v, %v", inv, err)
 				}
@@ -41,12 +43,12 @@ func BenchmarkInventory(b *testing.B) {
 // A segment that is archived already is compared with what is stored.
 func BenchmarkCompare(b *testing.B) {
 	const name = "00000003000000000000001E"
-	content := load(b, "15", name)
+	content := archivetest.Load(b, "15", name)
 	path := filepath.Join(b.TempDir(), name)
 	if err := os.WriteFile(path, content, 0o600); err != nil {
 		b.Fatal(err)
 	}
-	pusher := archive.New(new(mem.Backend)).NewPusher(options(b, "zstd"))
+	pusher := archive.New(new(mem.Backend)).NewPusher(archivetest.Options(b, "zstd"))
 	if _, err := pusher.Push(b.Context(), path); err != nil {
 		b.Fatal(err)
 	}

@@ -1,5 +1,5 @@
-// Package archive is walkeep's archive on a [storage.Backend]: what is where, what may be stored, and what can be
-// given back.
+// Package archive stores WAL files and base backups as objects on a [storage.Backend], and reads them back. It knows one object
+// at a time. What follows from all of them together, such as what can be recovered, is decided by package recovery.
 //
 // # Layout
 //
@@ -11,34 +11,22 @@
 //	                                              a second, different partial segment, by the XXH3-128 of its content
 //	partial/<name>.partial                        streamed bytes of the segment that is being written; its length is valid
 //	partial/<name>                                a segment that was streamed to its end and waits to be stored above
-//	streams/<slot>.json                           how streaming goes; a note that is replaced about once a second
 //	backups/<id>/                                 base backups; see package backup
-//	standbys/<id>.json                            what a standby still needs; a note that is replaced as it moves on
-//	offers/<id>.json                              the streamed part of a segment that a standby gets before its promotion
-//	leases/<id>.json                              what a running backup or restore needs; renewed while it runs
-//	damaged/<name>.json                           a segment that was archived with broken records
-//	verified/<backup id>.json                     what verify and drill have found of a backup; replaced by the next
-//	                                              verification or drill, and removed with the backup
-//	verified/<name>.json                          a segment that verify --deep has found damaged; removed when it is
-//	                                              whole again
-//	server.json                                   what the production server said when it was asked last: its timeline
-//	                                              and position
-//	lag.json                                      the oldest segment that the server had finished and the archive lacked,
-//	                                              and since when
 //	setup.json                                    what the server was set to before supervisor setup changed it, for
 //	                                              setup --undo; in a spool alone
 //
-// The ending says the codec. A name that is stored with one ending is not stored again with another.
+// All other objects are notes; package notes lists them. The ending names the codec. A name that is stored with one ending is not
+// stored again with another.
 //
 // # Promises
 //
-// What Push acknowledges is durable, whole, verified and will not be replaced by anything. What Fetch delivers has been
-// compared with what was acknowledged. Absent means that the archive was there, answered, and that nothing else in it
-// shows that the file must once have existed: no later WAL in wal/ or partial/, no stream's note, no backup. A server that
-// is to get to a newer timeline gets an older one's WAL only as far as that leads there; see [Archive.OnWay].
+// What Push acknowledges is durable, whole, verified, and never replaced. What Deliver returns was compared with what was
+// acknowledged.
 //
-// wal/ is made before archive.json. Where the one is there and the other is not, its file system is not mounted, or it was
-// lost; nothing is absent then, and nothing is stored.
+// wal/ is made before archive.json. If archive.json is there and wal/ is not, the file system of wal/ is not mounted, or wal/ was
+// lost ([ErrNoWAL]). Nothing is stored then, and nothing counts as absent.
+//
+// An Archive may be used concurrently.
 package archive
 
 import (
@@ -50,6 +38,7 @@ import (
 	"strings"
 
 	"walkeep/common/codec"
+	"walkeep/common/notes"
 	"walkeep/common/storage"
 	"walkeep/common/wal"
 )
@@ -62,10 +51,9 @@ var (
 	ErrConflict = errors.New("another content is archived under this name")
 	ErrBroken   = errors.New("WAL records are broken")
 
-	// The file is not there: ErrAbsent is proven, ErrGap is a hole.
-	ErrAbsent = errors.New("not in the archive")
-	ErrGap    = errors.New("missing from the archive, which holds what came after it")
-	ErrNoWAL  = errors.New("wal/, the directory of the archived WAL, is not there, although archive.json is")
+	// The file is not there: no object of its name is. Whether it must once have existed is for package recovery.
+	ErrNotStored = errors.New("not in the archive")
+	ErrNoWAL     = errors.New("wal/, the directory of the archived WAL, is not there, although archive.json is")
 
 	// The archive cannot tell.
 	ErrDamaged  = codec.ErrDamaged
@@ -85,6 +73,9 @@ func New(b storage.Backend) *Archive { return &Archive{b: b} }
 
 // Backend is what holds the archive.
 func (a *Archive) Backend() storage.Backend { return a.b }
+
+// Notes are what those who work on the archive leave in it for each other.
+func (a *Archive) Notes() notes.Notes { return notes.In(a.b) }
 
 // Identity is whose archive this is.
 type Identity struct {
@@ -142,19 +133,16 @@ func (a *Archive) Bind(ctx context.Context, want Identity) error {
 	return nil
 }
 
-// location is where a file's stored objects are: the common beginning of their names, before the ending.
-func location(n wal.Name) string {
+// Location is where a file's stored objects are: the common beginning of their names, before the ending.
+func Location(n wal.Name) string {
 	if n.Kind == wal.KindHistory {
-		return walDir + "/" + n.String()
+		return WALDir + n.String()
 	}
-	return directory(n) + n.String()
+	return Directory(n) + n.String()
 }
 
-// walDir is the directory of what is archived.
-const walDir = "wal"
-
-// directory holds the files of a timeline and log number.
-func directory(n wal.Name) string { return fmt.Sprintf("%s/%s%08X/", walDir, n.Timeline, n.Log) }
+// Directory is that which holds the files of a timeline and log number.
+func Directory(n wal.Name) string { return fmt.Sprintf("%s%s%08X/", WALDir, n.Timeline, n.Log) }
 
 // A stored is one object that holds a file, or is named as if it did.
 type stored struct {
@@ -185,7 +173,7 @@ func parseObject(e storage.Entry) (wal.Name, stored, bool) {
 		known := false
 		s.codec, known = codec.ByExt(rest)
 		switch {
-		case strings.TrimSuffix(e.Name, "/") != location(n)+base[end:]:
+		case strings.TrimSuffix(e.Name, "/") != Location(n)+base[end:]:
 			return n, s, false // it is not where it would be looked for
 		case !known:
 			s.bad = fmt.Errorf("it is %w", ErrNoFormat)
@@ -203,7 +191,7 @@ func parseObject(e storage.Entry) (wal.Name, stored, bool) {
 
 // find lists the objects that hold a file, under whatever ending, those first from which it can be read.
 func (a *Archive) find(ctx context.Context, n wal.Name) ([]stored, error) {
-	entries, err := storage.ListAll(ctx, a.b, location(n))
+	entries, err := storage.ListAll(ctx, a.b, Location(n))
 	if err != nil {
 		return nil, err
 	}
@@ -218,7 +206,7 @@ func (a *Archive) find(ctx context.Context, n wal.Name) ([]stored, error) {
 		}
 	}
 	if len(found)+len(bad) == 0 && n.Kind != wal.KindHistory {
-		_, err = a.logDirs(ctx, n.Timeline) // one that cannot be entered may hold it
+		_, err = a.LogDirs(ctx, n.Timeline) // one that cannot be entered may hold it
 	}
 	return append(found, bad...), err
 }
@@ -236,8 +224,8 @@ func (a *Archive) writeIdentity(ctx context.Context, id Identity) error {
 		return err
 	}
 	if b, ok := storage.As[storage.Directories](a.b); ok {
-		if err := b.MakeDir(ctx, walDir); err != nil {
-			return fmt.Errorf("make %s/: %w", walDir, err)
+		if err := b.MakeDir(ctx, strings.TrimSuffix(WALDir, "/")); err != nil {
+			return fmt.Errorf("make %s: %w", WALDir, err)
 		}
 	}
 	if err := storage.PutAll(ctx, a.b, identityName, append(content, '\n')); err != nil && !errors.Is(err, storage.ErrExist) {

@@ -8,7 +8,9 @@ import (
 	"path/filepath"
 
 	"walkeep/common/archive"
+	"walkeep/common/archive/archivetest"
 	"walkeep/common/codec"
+	"walkeep/common/recovery"
 	"walkeep/common/storage/mem"
 	"walkeep/common/wal"
 )
@@ -52,8 +54,8 @@ func Example() {
 			return
 		}
 
-		fetched, err := a.Fetch(ctx, n, 7575757575757575757, discard{})
-		fmt.Printf("%s: %d bytes, absent: %t\n", name, fetched.Size, errors.Is(err, archive.ErrAbsent))
+		fetched, err := recovery.Fetch(ctx, a, n, 7575757575757575757, archivetest.Discard{})
+		fmt.Printf("%s: %d bytes, absent: %t\n", name, fetched.Size, errors.Is(err, recovery.ErrAbsent))
 	}
 	// Output:
 	// wal/00000002.history.zst <nil>

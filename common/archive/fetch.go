@@ -19,10 +19,10 @@ type Fetched struct {
 	DamageLSN wal.LSN // where its records were already broken when it was archived; 0 if they were not
 }
 
-// Fetch expands a file of the cluster with this system identifier (0 if it is not known) into w. What was written to w
-// must be thrown away when Fetch fails: [ErrAbsent] is proven, [ErrGap] is a hole, [ErrForeign] another cluster's
-// archive, and any other error means that the archive cannot tell, or holds no sound copy.
-func (a *Archive) Fetch(ctx context.Context, n wal.Name, cluster wal.SystemID, w io.WriterAt) (Fetched, error) {
+// Deliver expands a file of the cluster with this system identifier (0 if it is not known) into w. What was written to w
+// must be thrown away when Deliver fails: [ErrNotStored] if no object of its name is there, [ErrForeign] for another cluster's
+// archive, [ErrUnbound] for nobody's; with any other error the archive cannot tell, or holds no sound copy.
+func (a *Archive) Deliver(ctx context.Context, n wal.Name, cluster wal.SystemID, w io.WriterAt) (Fetched, error) {
 	id, idErr := a.Identity(ctx)
 	if idErr != nil && !errors.Is(idErr, ErrUnbound) {
 		return Fetched{}, idErr
@@ -34,20 +34,14 @@ func (a *Archive) Fetch(ctx context.Context, n wal.Name, cluster wal.SystemID, w
 	if err != nil {
 		return Fetched{}, err
 	}
-	if len(found) == 0 {
-		if idErr != nil {
+	if idErr != nil {
+		if len(found) == 0 {
 			return Fetched{}, idErr
 		}
-		missing := a.missing(ctx, n, id)
-		if found, err = a.find(ctx, n); err != nil {
-			return Fetched{}, err
-		}
-		if len(found) == 0 { // it has not come while it was looked for elsewhere
-			return Fetched{}, missing
-		}
-	}
-	if idErr != nil {
 		id = Identity{SystemID: cluster} // only foreign files are here
+	}
+	if len(found) == 0 {
+		return Fetched{}, fmt.Errorf("%s is %w", n, ErrNotStored)
 	}
 	one, err := a.choose(ctx, n, found)
 	if err != nil {
@@ -97,9 +91,9 @@ func (a *Archive) readContent(ctx context.Context, n wal.Name, s stored) (conten
 		if err := checkTrailerName(t, n); err != nil {
 			return content{}, err
 		}
-		return content{t.PlainSize, t.PlainHash}, o.Verify()
+		return content{t.PlainSize, t.PlainHash}, o.Verify(ctx)
 	}
-	r, err := o.Reader(int64(wal.MaxSegmentSize))
+	r, err := o.Reader(ctx, int64(wal.MaxSegmentSize))
 	if err != nil {
 		return content{}, err
 	}
@@ -171,7 +165,7 @@ func (a *Archive) deliver(ctx context.Context, n wal.Name, id Identity, s stored
 	t := o.Trailer
 	if t == nil {
 		got.Foreign = true
-		got.Size, err = deliverForeign(n, id, o, w)
+		got.Size, err = deliverForeign(ctx, n, id, o, w)
 		return got, err
 	}
 	if err := checkTrailerName(t, n); err != nil {
@@ -202,11 +196,11 @@ func mostBytes(n wal.Name, id Identity) int64 {
 }
 
 // deliverForeign expands a file that nothing but its own content speaks for, so that all of it is checked.
-func deliverForeign(n wal.Name, id Identity, o *codec.Object, w io.WriterAt) (int64, error) {
+func deliverForeign(ctx context.Context, n wal.Name, id Identity, o *codec.Object, w io.WriterAt) (int64, error) {
 	if n.Kind == wal.KindHistory || n.Kind == wal.KindBackup {
-		return deliverText(n, o, w)
+		return deliverText(ctx, n, o, w)
 	}
-	r, err := o.Reader(mostBytes(n, id))
+	r, err := o.Reader(ctx, mostBytes(n, id))
 	if err != nil {
 		return 0, err
 	}
@@ -243,8 +237,8 @@ func notExpanded(err error) error {
 	return fmt.Errorf("%w: %w", ErrDamaged, err)
 }
 
-func deliverText(n wal.Name, o *codec.Object, w io.WriterAt) (int64, error) {
-	content, err := readText(n, o)
+func deliverText(ctx context.Context, n wal.Name, o *codec.Object, w io.WriterAt) (int64, error) {
+	content, err := readText(ctx, n, o)
 	if err != nil {
 		return 0, err
 	}
@@ -252,8 +246,8 @@ func deliverText(n wal.Name, o *codec.Object, w io.WriterAt) (int64, error) {
 	return int64(len(content)), err
 }
 
-func readText(n wal.Name, o *codec.Object) ([]byte, error) {
-	r, err := o.Reader(maxSmall)
+func readText(ctx context.Context, n wal.Name, o *codec.Object) ([]byte, error) {
+	r, err := o.Reader(ctx, maxSmall)
 	if err != nil {
 		return nil, err
 	}

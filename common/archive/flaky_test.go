@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"walkeep/common/archive"
+	"walkeep/common/archive/archivetest"
+	"walkeep/common/recovery"
 	"walkeep/common/storage/count"
 	"walkeep/common/storage/flaky"
 	"walkeep/common/storage/retry"
@@ -18,17 +20,17 @@ import (
 // An archive in a store with an object store's manners keeps what is promised.
 func TestObjectStore(t *testing.T) {
 	store := &flaky.Backend{Manners: flaky.Manners{NoReadBack: true, SilentRemove: true, LateExist: true, Page: 1, Busy: 4}}
-	r := newRig(t, retry.New(store, 10*time.Microsecond, time.Minute))
-	for _, name := range []string{segment, history2, partial, label} {
-		r.mustPush(name, file(t, name))
-		if again, err := r.push(name, file(t, name)); err != nil || !again.Duplicate {
+	r := archivetest.New(t, retry.New(store, 10*time.Microsecond, time.Minute))
+	for _, name := range []string{archivetest.Segment, archivetest.History2, archivetest.Partial, archivetest.Label} {
+		r.MustPush(name, archivetest.File(t, name))
+		if again, err := r.Push(name, archivetest.File(t, name)); err != nil || !again.Duplicate {
 			t.Errorf("%s: got %+v, %v, want a duplicate", name, again, err)
 		}
-		r.wantFetch(name, file(t, name))
+		r.WantFetch(name, archivetest.File(t, name))
 	}
-	_, err := r.push(segment, broken(file(t, segment)))
-	wantErr(t, "another content", err, archive.ErrConflict)
-	if _, err := r.a.Inventory(t.Context()); err != nil {
+	_, err := r.Push(archivetest.Segment, archivetest.Broken(archivetest.File(t, archivetest.Segment)))
+	archivetest.WantErr(t, "another content", err, archive.ErrConflict)
+	if _, err := recovery.ReadInventory(t.Context(), r.A); err != nil {
 		t.Error(err)
 	}
 }
@@ -36,40 +38,40 @@ func TestObjectStore(t *testing.T) {
 // A file whose answer got lost is not acknowledged, and is found to be there by the next call.
 func TestLostAnswer(t *testing.T) {
 	store := new(flaky.Backend)
-	r := newRig(t, store)
-	r.mustPush(history2, file(t, history2)) // makes the archive
-	r.bind(systemID(t, file(t, segment)), 1<<20)
+	r := archivetest.New(t, store)
+	r.MustPush(archivetest.History2, archivetest.File(t, archivetest.History2)) // makes the archive
+	r.Bind(archivetest.SystemID(t, archivetest.File(t, archivetest.Segment)), 1<<20)
 	store.LostAnswers = 1
-	if done, err := r.push(segment, file(t, segment)); !errors.Is(err, flaky.ErrLost) {
+	if done, err := r.Push(archivetest.Segment, archivetest.File(t, archivetest.Segment)); !errors.Is(err, flaky.ErrLost) {
 		t.Fatalf("got %+v, %v, want that the answer was lost", done, err)
 	}
-	if _, err := r.push(segment, broken(file(t, segment))); !errors.Is(err, archive.ErrConflict) {
+	if _, err := r.Push(archivetest.Segment, archivetest.Broken(archivetest.File(t, archivetest.Segment))); !errors.Is(err, archive.ErrConflict) {
 		t.Errorf("another content: got %v, want a conflict", err)
 	}
-	if done, err := r.push(segment, file(t, segment)); err != nil || !done.Duplicate {
+	if done, err := r.Push(archivetest.Segment, archivetest.File(t, archivetest.Segment)); err != nil || !done.Duplicate {
 		t.Errorf("again: got %+v, %v, want a duplicate", done, err)
 	}
-	r.wantFetch(segment, file(t, segment))
+	r.WantFetch(archivetest.Segment, archivetest.File(t, archivetest.Segment))
 }
 
 // Of two contents of one name, at most one is acknowledged, whatever their endings are and whoever is quicker.
 func TestTwinsInObjectStore(t *testing.T) {
-	contents := [][]byte{file(t, segment), broken(file(t, segment))}
+	contents := [][]byte{archivetest.File(t, archivetest.Segment), archivetest.Broken(archivetest.File(t, archivetest.Segment))}
 	for round := range 10 {
 		store := &flaky.Backend{Manners: flaky.Manners{NoReadBack: true, LateExist: true}}
 		store.LostAnswers = round % 4
-		r := newRig(t, store)
+		r := archivetest.New(t, store)
 		var group sync.WaitGroup
 		accepted := make([]bool, len(contents))
 		for i, content := range contents {
-			path := filepath.Join(quickDir(t), segment)
+			path := filepath.Join(archivetest.QuickDir(t), archivetest.Segment)
 			if err := os.WriteFile(path, content, 0o600); err != nil {
 				t.Fatal(err)
 			}
 			group.Go(func() {
-				o := options(t, []string{"zstd", "lz4"}[i*(round%2)])
+				o := archivetest.Options(t, []string{"zstd", "lz4"}[i*(round%2)])
 				for range 3 {
-					if _, err := r.a.NewPusher(o).Push(t.Context(), path); err == nil {
+					if _, err := r.A.NewPusher(o).Push(t.Context(), path); err == nil {
 						accepted[i] = true
 					}
 				}
@@ -85,12 +87,12 @@ func TestTwinsInObjectStore(t *testing.T) {
 // A segment's name is listed twice: before anything is written, and after it was given.
 func TestRequests(t *testing.T) {
 	b := count.New(new(flaky.Backend))
-	r := newRig(t, b)
-	r.mustPush(history2, file(t, history2))
-	r.mustPush(segment, file(t, segment))
-	next := bytes.Clone(file(t, switched))
+	r := archivetest.New(t, b)
+	r.MustPush(archivetest.History2, archivetest.File(t, archivetest.History2))
+	r.MustPush(archivetest.Segment, archivetest.File(t, archivetest.Segment))
+	next := bytes.Clone(archivetest.File(t, archivetest.Switched))
 	before := b.Counts()
-	r.mustPush(switched, next)
+	r.MustPush(archivetest.Switched, next)
 	after := b.Counts()
 	if got := after.List - before.List; got > 3 { // one for the directories of its timeline, where nothing was found
 		t.Errorf("it took %d listings", got)

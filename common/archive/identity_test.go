@@ -7,35 +7,37 @@ import (
 	"testing"
 
 	"walkeep/common/archive"
+	"walkeep/common/archive/archivetest"
+	"walkeep/common/recovery"
 	"walkeep/common/storage/mem"
 	"walkeep/common/wal"
 )
 
 // An archive belongs to the cluster that was first.
 func TestTwoClusters(t *testing.T) {
-	onEach(t, func(t *testing.T, r *rig) {
-		r.mustPush(segment, file(t, segment))
-		for _, name := range []string{segment, switched, partial, third} {
-			_, err := r.push(name, ofAnother(file(t, name)))
-			wantErr(t, "another cluster's "+name, err, archive.ErrForeign)
+	archivetest.OnEach(t, func(t *testing.T, r *archivetest.Rig) {
+		r.MustPush(archivetest.Segment, archivetest.File(t, archivetest.Segment))
+		for _, name := range []string{archivetest.Segment, archivetest.Switched, archivetest.Partial, archivetest.Third} {
+			_, err := r.Push(name, archivetest.OfAnother(archivetest.File(t, name)))
+			archivetest.WantErr(t, "another cluster's "+name, err, archive.ErrForeign)
 		}
-		r.wantObjects(directory(segment) + segment + ".zst")
-		r.mustPush(switched, file(t, switched))
+		r.WantObjects(archivetest.Directory(archivetest.Segment) + archivetest.Segment + ".zst")
+		r.MustPush(archivetest.Switched, archivetest.File(t, archivetest.Switched))
 	})
 }
 
 // Text files do not say whose they are: the data directory that they come from does.
 func TestTextOfAnotherCluster(t *testing.T) {
-	onEach(t, func(t *testing.T, r *rig) {
-		own := systemID(t, file(t, segment))
-		r.mustPush(segment, file(t, segment))
-		for _, name := range []string{history2, label} {
-			o := options(t, "zstd")
+	archivetest.OnEach(t, func(t *testing.T, r *archivetest.Rig) {
+		own := archivetest.SystemID(t, archivetest.File(t, archivetest.Segment))
+		r.MustPush(archivetest.Segment, archivetest.File(t, archivetest.Segment))
+		for _, name := range []string{archivetest.History2, archivetest.Label} {
+			o := archivetest.Options(t, "zstd")
 			o.SystemID = own + 1
-			_, err := r.pushWith(o, name, file(t, name))
-			wantErr(t, "another cluster's "+name, err, archive.ErrForeign)
+			_, err := r.PushWith(o, name, archivetest.File(t, name))
+			archivetest.WantErr(t, "another cluster's "+name, err, archive.ErrForeign)
 			o.SystemID = own
-			if _, err := r.pushWith(o, name, file(t, name)); err != nil {
+			if _, err := r.PushWith(o, name, archivetest.File(t, name)); err != nil {
 				t.Errorf("its own %s: %v", name, err)
 			}
 		}
@@ -44,12 +46,12 @@ func TestTextOfAnotherCluster(t *testing.T) {
 
 // A segment that lies in the data directory of another cluster is refused before it can bind an archive.
 func TestSegmentOfAnotherDataDirectory(t *testing.T) {
-	r := newRig(t, new(mem.Backend))
-	o := options(t, "zstd")
-	o.SystemID = systemID(t, file(t, segment)) + 1
-	_, err := r.pushWith(o, segment, file(t, segment))
-	wantErr(t, "push", err, archive.ErrForeign)
-	if left := walk(t, r.b, ""); len(left) > 0 {
+	r := archivetest.New(t, new(mem.Backend))
+	o := archivetest.Options(t, "zstd")
+	o.SystemID = archivetest.SystemID(t, archivetest.File(t, archivetest.Segment)) + 1
+	_, err := r.PushWith(o, archivetest.Segment, archivetest.File(t, archivetest.Segment))
+	archivetest.WantErr(t, "push", err, archive.ErrForeign)
+	if left := archivetest.Walk(t, r.B, ""); len(left) > 0 {
 		t.Errorf("left behind: %q", left)
 	}
 }
@@ -57,44 +59,44 @@ func TestSegmentOfAnotherDataDirectory(t *testing.T) {
 // wider makes a segment one of 2 MB, which lies at the same position under another name.
 func wider(b []byte) []byte {
 	b = append(b, make([]byte, len(b))...)
-	binary.LittleEndian.PutUint32(b[atSegmentSize:], uint32(len(b)))
+	binary.LittleEndian.PutUint32(b[archivetest.AtSegmentSize:], uint32(len(b)))
 	return b
 }
 
 // All segments of an archive have one size: initdb sets it, and pg_resetwal can change it.
 func TestAnotherSegmentSize(t *testing.T) {
 	const name = "000000010000000000000005" // the name of switched with segments of 2 MB
-	onEach(t, func(t *testing.T, r *rig) {
-		r.mustPush(segment, file(t, segment))
-		_, err := r.push(name, wider(file(t, switched)))
-		wantErr(t, "push", err, archive.ErrForeign)
-		r.wantObjects(directory(segment) + segment + ".zst")
+	archivetest.OnEach(t, func(t *testing.T, r *archivetest.Rig) {
+		r.MustPush(archivetest.Segment, archivetest.File(t, archivetest.Segment))
+		_, err := r.Push(name, wider(archivetest.File(t, archivetest.Switched)))
+		archivetest.WantErr(t, "push", err, archive.ErrForeign)
+		r.WantObjects(archivetest.Directory(archivetest.Segment) + archivetest.Segment + ".zst")
 	})
-	r := newRig(t, new(mem.Backend))
-	if _, err := r.push(name, wider(file(t, switched))); err != nil {
+	r := archivetest.New(t, new(mem.Backend))
+	if _, err := r.Push(name, wider(archivetest.File(t, archivetest.Switched))); err != nil {
 		t.Errorf("into an archive of its own: %v", err)
 	}
 }
 
 // Of two clusters that come first at the same moment, one wins, and the archive is all its own.
 func TestIdentityRace(t *testing.T) {
-	own := file(t, segment)
-	other := ofAnother(own)
+	own := archivetest.File(t, archivetest.Segment)
+	other := archivetest.OfAnother(own)
 	races := 25
 	for range races {
-		onEach(t, func(t *testing.T, r *rig) {
-			_, errs := r.together(segment, 4, func(i int) (archive.PushOptions, []byte) {
+		archivetest.OnEach(t, func(t *testing.T, r *archivetest.Rig) {
+			_, errs := together(r, archivetest.Segment, 4, func(i int) (archive.PushOptions, []byte) {
 				if i%2 == 0 {
-					return options(t, "zstd"), own
+					return archivetest.Options(t, "zstd"), own
 				}
-				return options(t, "lz4"), other
+				return archivetest.Options(t, "lz4"), other
 			})
-			id, err := r.a.Identity(t.Context())
+			id, err := r.A.Identity(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
 			winner, content := 0, own
-			if id.SystemID != systemID(t, own) {
+			if id.SystemID != archivetest.SystemID(t, own) {
 				winner, content = 1, other
 			}
 			for i, err := range errs {
@@ -104,10 +106,10 @@ func TestIdentityRace(t *testing.T) {
 					t.Errorf("the loser: got %v, want ErrForeign", err)
 				}
 			}
-			if got := r.objects(); len(got) != 1 {
+			if got := r.Objects(); len(got) != 1 {
 				t.Errorf("got %q, want the winner's segment", got)
 			}
-			r.wantFetch(segment, content)
+			r.WantFetch(archivetest.Segment, content)
 		})
 	}
 }
@@ -134,20 +136,20 @@ func TestBrokenIdentity(t *testing.T) {
 		{"a huge segment size", `{"version":1,"system_identifier":"7","segment_size":2147483648}`, archive.ErrDamaged},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			onEach(t, func(t *testing.T, r *rig) {
-				r.put("archive.json", []byte(test.content))
-				_, err := r.a.Identity(t.Context())
-				wantErr(t, "Identity", err, test.want)
-				_, _, err = r.fetch(segment, 0)
-				wantErr(t, "Fetch", err, test.want)
-				for _, name := range []string{segment, history2} {
-					_, err = r.push(name, file(t, name))
-					wantErr(t, "Push", err, test.want)
+			archivetest.OnEach(t, func(t *testing.T, r *archivetest.Rig) {
+				r.Put("archive.json", []byte(test.content))
+				_, err := r.A.Identity(t.Context())
+				archivetest.WantErr(t, "Identity", err, test.want)
+				_, _, err = r.Fetch(archivetest.Segment, 0)
+				archivetest.WantErr(t, "Fetch", err, test.want)
+				for _, name := range []string{archivetest.Segment, archivetest.History2} {
+					_, err = r.Push(name, archivetest.File(t, name))
+					archivetest.WantErr(t, "Push", err, test.want)
 				}
-				if got := string(r.read("archive.json")); got != test.content {
+				if got := string(r.Read("archive.json")); got != test.content {
 					t.Errorf("it was changed to %q", got)
 				}
-				r.wantObjects()
+				r.WantObjects()
 			})
 		})
 	}
@@ -155,36 +157,36 @@ func TestBrokenIdentity(t *testing.T) {
 
 // The largest identifier is not rounded on its way through JSON.
 func TestIdentityIsExact(t *testing.T) {
-	r := newRig(t, new(mem.Backend))
-	b := file(t, segment)
-	binary.LittleEndian.PutUint64(b[atSystemID:], 1<<64-1)
-	r.mustPush(segment, b)
+	r := archivetest.New(t, new(mem.Backend))
+	b := archivetest.File(t, archivetest.Segment)
+	binary.LittleEndian.PutUint64(b[archivetest.AtSystemID:], 1<<64-1)
+	r.MustPush(archivetest.Segment, b)
 	want := archive.Identity{Version: 1, SystemID: wal.SystemID(1<<64 - 1), SegmentSize: 1 << 20}
-	if got, err := r.a.Identity(t.Context()); err != nil || got != want {
+	if got, err := r.A.Identity(t.Context()); err != nil || got != want {
 		t.Errorf("got %+v, %v, want %+v", got, err, want)
 	}
-	if got, want := string(r.read("archive.json")), `{"version":1,"system_identifier":"18446744073709551615","segment_size":1048576}`+"\n"; got != want {
+	if got, want := string(r.Read("archive.json")), `{"version":1,"system_identifier":"18446744073709551615","segment_size":1048576}`+"\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
 }
 
 // An archive that belongs to nobody: text files may come first, and nothing in it is absent.
 func TestUnbound(t *testing.T) {
-	onEach(t, func(t *testing.T, r *rig) {
-		if _, err := r.a.Identity(t.Context()); !errors.Is(err, archive.ErrUnbound) {
+	archivetest.OnEach(t, func(t *testing.T, r *archivetest.Rig) {
+		if _, err := r.A.Identity(t.Context()); !errors.Is(err, archive.ErrUnbound) {
 			t.Errorf("Identity: got %v, want ErrUnbound", err)
 		}
-		for _, name := range []string{segment, history2, partial, label} {
-			_, _, err := r.fetch(name, 0)
-			wantErr(t, "fetch "+name, err, archive.ErrUnbound)
+		for _, name := range []string{archivetest.Segment, archivetest.History2, archivetest.Partial, archivetest.Label} {
+			_, _, err := r.Fetch(name, 0)
+			archivetest.WantErr(t, "fetch "+name, err, archive.ErrUnbound)
 		}
-		r.mustPush(history2, file(t, history2))
-		r.wantFetch(history2, file(t, history2))
-		_, _, err := r.fetch(segment, 0)
-		wantErr(t, "fetch a segment", err, archive.ErrUnbound)
-		r.mustPush(segment, file(t, segment))
-		r.wantFetch(segment, file(t, segment))
-		_, _, err = r.fetch("000000010000000000000010", 0)
-		wantErr(t, "fetch the next", err, archive.ErrAbsent)
+		r.MustPush(archivetest.History2, archivetest.File(t, archivetest.History2))
+		r.WantFetch(archivetest.History2, archivetest.File(t, archivetest.History2))
+		_, _, err := r.Fetch(archivetest.Segment, 0)
+		archivetest.WantErr(t, "fetch a segment", err, archive.ErrUnbound)
+		r.MustPush(archivetest.Segment, archivetest.File(t, archivetest.Segment))
+		r.WantFetch(archivetest.Segment, archivetest.File(t, archivetest.Segment))
+		_, _, err = r.Fetch("000000010000000000000010", 0)
+		archivetest.WantErr(t, "fetch the next", err, recovery.ErrAbsent)
 	})
 }

@@ -23,5 +23,5 @@ func (a *Archive) marked(ctx context.Context, file *source, s stored) bool {
 	}
 	defer f.Close()
 	t := o.Trailer
-	return t != nil && t.Mark == mark && checkTrailerName(t, file.name) == nil && o.Verify() == nil
+	return t != nil && t.Mark == mark && checkTrailerName(t, file.name) == nil && o.Verify(ctx) == nil
 }

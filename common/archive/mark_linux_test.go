@@ -8,17 +8,18 @@ import (
 	"time"
 
 	"walkeep/common/archive"
+	"walkeep/common/archive/archivetest"
 )
 
 // A file that looks unmodified since it was archived need not be read again; one that was modified does, however well
 // that is hidden, and the stored copy is read in any case.
 func TestUnmodifiedFile(t *testing.T) {
-	onEach(t, func(t *testing.T, r *rig) {
+	archivetest.OnEach(t, func(t *testing.T, r *archivetest.Rig) {
 		const name = "000000010000000000000009"
-		content := file(t, name)
-		path := filepath.Join(r.pgWAL, name)
+		content := archivetest.File(t, name)
+		path := filepath.Join(r.PgWAL, name)
 		again := func() (archive.Pushed, error) {
-			return r.a.NewPusher(options(t, "zstd")).Push(t.Context(), path)
+			return r.A.NewPusher(archivetest.Options(t, "zstd")).Push(t.Context(), path)
 		}
 
 		if err := os.WriteFile(path, content, 0o600); err != nil {
@@ -36,14 +37,14 @@ func TestUnmodifiedFile(t *testing.T) {
 			t.Fatalf("push: got %+v, %v", first, err)
 		}
 		object := first.Object
-		if mark := r.trailer(object).Mark; mark != 0 {
+		if mark := r.Trailer(object).Mark; mark != 0 {
 			t.Errorf("a file that was written just now: got mark %x, want none", mark)
 		}
 		if done, err := again(); err != nil || !done.Duplicate {
 			t.Errorf("again: got %+v, %v", done, err)
 		}
 
-		if err := r.b.Remove(t.Context(), object); err != nil {
+		if err := r.B.Remove(t.Context(), object); err != nil {
 			t.Fatal(err)
 		}
 		date(time.Now())
@@ -51,38 +52,38 @@ func TestUnmodifiedFile(t *testing.T) {
 		if done, err := again(); err != nil || done.Duplicate {
 			t.Fatalf("push: got %+v, %v", done, err)
 		}
-		if r.trailer(object).Mark == 0 {
+		if r.Trailer(object).Mark == 0 {
 			t.Error("a file that was left alone: got no mark")
 		}
 		if done, err := again(); err != nil || !done.Duplicate {
 			t.Errorf("again: got %+v, %v", done, err)
 		}
 
-		whole := r.read(object)
+		whole := r.Read(object)
 		damaged := bytes.Clone(whole)
 		damaged[len(damaged)/2] ^= 1
 		replace := func(b []byte) {
 			t.Helper()
-			if err := r.b.Remove(t.Context(), object); err != nil {
+			if err := r.B.Remove(t.Context(), object); err != nil {
 				t.Fatal(err)
 			}
-			r.put(object, b)
+			r.Put(object, b)
 		}
 		replace(damaged)
 		_, err = again()
-		wantErr(t, "over a damaged copy", err, archive.ErrDamaged)
+		archivetest.WantErr(t, "over a damaged copy", err, archive.ErrDamaged)
 		replace(whole)
 
 		info, err := os.Stat(path)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(path, broken(content), 0o600); err != nil {
+		if err := os.WriteFile(path, archivetest.Broken(content), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		date(info.ModTime())
 		time.Sleep(1100 * time.Millisecond)
 		_, err = again()
-		wantErr(t, "a file that was modified behind its date", err, archive.ErrConflict)
+		archivetest.WantErr(t, "a file that was modified behind its date", err, archive.ErrConflict)
 	})
 }

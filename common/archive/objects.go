@@ -11,17 +11,30 @@ import (
 	"walkeep/common/wal"
 )
 
-// An Object is a stored object that holds a WAL file.
+// An Object is a stored object that holds a WAL file, or is named after one.
 type Object struct {
 	storage.Entry
 	WAL wal.Name
+	Bad error // why nothing can be read from it, as its listing says; nil if it may hold the file
 }
+
+// ParseObject reads a line of a listing: which WAL file an object holds, or is named after. It returns false for everything
+// else that lies there.
+func ParseObject(e storage.Entry) (Object, bool) {
+	n, s, ok := parseObject(e)
+	return Object{e, n, s.bad}, ok
+}
+
+// Completes reports whether an object of this name can only be there after its segment was complete. A part of a segment, or
+// a label, shows that WAL went on to there; and the label of a backup is written when the segment in which the backup began is
+// full.
+func Completes(n wal.Name) bool { return n.Kind == wal.KindSegment || n.Kind == wal.KindBackup }
 
 // Objects lists the objects of segments, partial segments and backup label files, in the order of their timelines and
 // numbers. Whatever else lies among them is not listed, and neither are histories.
 func (a *Archive) Objects(ctx context.Context) iter.Seq2[Object, error] {
 	return func(yield func(Object, error) bool) {
-		dirs, err := a.logDirs(ctx, 0)
+		dirs, err := a.LogDirs(ctx, 0)
 		if err != nil {
 			yield(Object{}, err)
 			return
@@ -33,7 +46,7 @@ func (a *Archive) Objects(ctx context.Context) iter.Seq2[Object, error] {
 				return
 			}
 			for _, f := range files {
-				if n, s, ok := parseObject(f); ok && !s.stray() && !yield(Object{f, n}, nil) {
+				if n, s, ok := parseObject(f); ok && !s.stray() && !yield(Object{f, n, s.bad}, nil) {
 					return
 				}
 			}
@@ -43,14 +56,14 @@ func (a *Archive) Objects(ctx context.Context) iter.Seq2[Object, error] {
 
 // Histories lists the objects of timelines' histories.
 func (a *Archive) Histories(ctx context.Context) ([]Object, error) {
-	entries, err := storage.ListAll(ctx, a.b, walDir+"/")
+	entries, err := storage.ListAll(ctx, a.b, WALDir)
 	if err != nil {
 		return nil, err
 	}
 	var found []Object
 	for _, e := range entries {
 		if n, s, ok := parseObject(e); ok && !s.stray() && n.Kind == wal.KindHistory {
-			found = append(found, Object{e, n})
+			found = append(found, Object{e, n, s.bad})
 		}
 	}
 	return found, nil

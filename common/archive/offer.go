@@ -3,7 +3,6 @@ package archive
 import (
 	"context"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -12,26 +11,13 @@ import (
 	"github.com/zeebo/xxh3"
 
 	"walkeep/common/host"
+	"walkeep/common/notes"
 	"walkeep/common/storage"
 	"walkeep/common/wal"
 )
 
-// An Offer hands one standby, which is about to be promoted, the segment that its primary was writing, as far as it was
-// streamed. The archive never holds such a segment under a complete segment's name.
-type Offer struct {
-	ID      string `json:"-"` // names its note
-	Host    string `json:"host"`
-	Machine string `json:"machine,omitempty"` // as in a Standby; filled in by MakeOffer
-	Data    string `json:"data_directory"`    // of the standby
-	Segment string `json:"segment"`           // the complete segment's name
-	// Source is the object in partial/, of which the first Length bytes have this XXH3-128.
-	Source string `json:"source"`
-	Length int64  `json:"length"`
-	Hash   string `json:"xxh3"`
-}
-
 // MakeOffer leaves an offer, in place of what was offered to the same standby before.
-func (a *Archive) MakeOffer(ctx context.Context, o Offer) error {
+func (a *Archive) MakeOffer(ctx context.Context, o notes.Offer) error {
 	source, err := a.b.Open(ctx, o.Source)
 	if err != nil {
 		return err
@@ -40,25 +26,14 @@ func (a *Archive) MakeOffer(ctx context.Context, o Offer) error {
 	if o.Hash, err = sumFirst(ctx, source, o.Length); err != nil {
 		return fmt.Errorf("%s: %w", o.Source, err)
 	}
-	o.Machine = host.Here().Machine
-	return a.replaceNote(ctx, offerName(o.ID), o)
+	return a.Notes().NoteOffer(ctx, o)
 }
-
-// WithdrawOffer takes an offer back. That there is none is no error.
-func (a *Archive) WithdrawOffer(ctx context.Context, id string) error {
-	if err := a.b.Remove(ctx, offerName(id)); err != nil && !errors.Is(err, storage.ErrNotExist) {
-		return err
-	}
-	return nil
-}
-
-func offerName(id string) string { return "offers/" + id + ".json" }
 
 // Offered delivers what a standby on this host, with this data directory, is offered of a segment, and zeros behind it;
-// [ErrAbsent] if that is nothing.
+// [ErrNotStored] if that is nothing.
 func (a *Archive) Offered(ctx context.Context, n wal.Name, data string, w io.WriterAt) (Fetched, error) {
 	var got Fetched
-	absent := fmt.Errorf("%s is %w", n, ErrAbsent)
+	absent := fmt.Errorf("%s is %w", n, ErrNotStored)
 	if n.Kind != wal.KindSegment {
 		return got, absent
 	}
@@ -67,32 +42,35 @@ func (a *Archive) Offered(ctx context.Context, n wal.Name, data string, w io.Wri
 	if err != nil {
 		return got, err
 	}
-	var inv Inventory
-	err = readNotes(ctx, a, &inv, "offers/", func(name string, o Offer) error {
+	offers, faults, err := a.Notes().Offers(ctx)
+	if err != nil {
+		return got, err
+	}
+	for _, o := range offers {
 		theirs, err := os.Stat(o.Data)
 		if err != nil || o.Segment != n.String() || o.Host != here.Host || o.Machine != "" && o.Machine != here.Machine || !os.SameFile(own, theirs) {
-			return nil // it is for another one
+			continue // it is for another one
 		}
 		got = Fetched{Object: o.Source}
-		return a.deliverOffer(ctx, o, &got, w)
-	})
+		if err := a.deliverOffer(ctx, o, &got, w); err != nil {
+			faults = append(faults, notes.Fault{Object: o.Source, Err: err})
+		}
+	}
 	switch {
-	case err != nil:
-		return got, err
 	case got.Size > 0:
 		return got, nil
-	case len(inv.Faults) > 0:
-		return got, fmt.Errorf("%s is offered in vain: %w", n, inv.Faults[0].Err)
+	case len(faults) > 0:
+		return got, fmt.Errorf("the offer of %s cannot be delivered: %w", n, faults[0].Err)
 	}
 	return got, absent
 }
 
-func (a *Archive) deliverOffer(ctx context.Context, o Offer, got *Fetched, w io.WriterAt) error {
+func (a *Archive) deliverOffer(ctx context.Context, o notes.Offer, got *Fetched, w io.WriterAt) error {
 	id, err := a.Identity(ctx)
 	if err != nil {
 		return err
 	}
-	if !strings.HasPrefix(o.Source, partialDir) || o.Length <= 0 || o.Length > int64(id.SegmentSize) {
+	if !strings.HasPrefix(o.Source, PartialDir) || o.Length <= 0 || o.Length > int64(id.SegmentSize) {
 		return fmt.Errorf("%w: an offer of %d bytes of %q", ErrDamaged, o.Length, o.Source)
 	}
 	source, err := a.b.Open(ctx, o.Source)

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"testing"
 
+	"walkeep/common/archive/archivetest"
 	"walkeep/common/storage"
 	"walkeep/common/storage/mem"
 )
@@ -55,14 +56,14 @@ func (b *hooked) Sync(_ context.Context, name string) error {
 // A file that was there before is made durable before it is acknowledged again: its writer may have died before it was.
 func TestDuplicateIsSynced(t *testing.T) {
 	b := new(hooked)
-	r := newRig(t, b)
+	r := archivetest.New(t, b)
 	var want []string
-	for _, name := range []string{segment, history2, partial} {
-		done := r.mustPush(name, file(t, name))
+	for _, name := range []string{archivetest.Segment, archivetest.History2, archivetest.Partial} {
+		done := r.MustPush(name, archivetest.File(t, name))
 		if len(b.synced) != len(want) {
 			t.Errorf("%s: a new object was synced again: %q", name, b.synced)
 		}
-		if again, err := r.push(name, file(t, name)); err != nil || !again.Duplicate {
+		if again, err := r.Push(name, archivetest.File(t, name)); err != nil || !again.Duplicate {
 			t.Errorf("%s: got %+v, %v, want a duplicate", name, again, err)
 		}
 		want = append(want, done.Object)
@@ -70,7 +71,7 @@ func TestDuplicateIsSynced(t *testing.T) {
 			t.Errorf("%s: got %q synced, want %q", name, b.synced, want)
 		}
 	}
-	if _, err := r.push(segment, broken(file(t, segment))); err == nil || len(b.synced) != len(want) {
+	if _, err := r.Push(archivetest.Segment, archivetest.Broken(archivetest.File(t, archivetest.Segment))); err == nil || len(b.synced) != len(want) {
 		t.Errorf("a conflict: got %v, and %q synced", err, b.synced)
 	}
 }
@@ -89,26 +90,26 @@ func TestBadStore(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := &hooked{spoil: spoil}
-			r := newRig(t, b)
+			r := archivetest.New(t, b)
 			for _, file := range []struct {
 				name    string
 				content []byte
-			}{{segment, file(t, segment)}, {history2, file(t, history2)}, {label, file(t, label)}} {
-				if done, err := r.push(file.name, file.content); err == nil {
+			}{{archivetest.Segment, archivetest.File(t, archivetest.Segment)}, {archivetest.History2, archivetest.File(t, archivetest.History2)}, {archivetest.Label, archivetest.File(t, archivetest.Label)}} {
+				if done, err := r.Push(file.name, file.content); err == nil {
 					t.Errorf("%s: got %+v, want an error", file.name, done)
 				}
 			}
-			r.wantObjects()
+			r.WantObjects()
 			b.spoil = nil
-			r.mustPush(segment, file(t, segment))
-			r.wantFetch(segment, file(t, segment))
+			r.MustPush(archivetest.Segment, archivetest.File(t, archivetest.Segment))
+			r.WantFetch(archivetest.Segment, archivetest.File(t, archivetest.Segment))
 		})
 	}
 }
 
 type failingReader struct{}
 
-func (failingReader) Read([]byte) (int, error) { return 0, errFault }
+func (failingReader) Read([]byte) (int, error) { return 0, archivetest.ErrFault }
 
 // A file that changes between the first look at it and the reading of it is not archived as something else.
 func TestSourceChanges(t *testing.T) {
@@ -117,27 +118,27 @@ func TestSourceChanges(t *testing.T) {
 		name   string
 		change func(path string) error
 	}{
-		{"a segment gets shorter", segment, func(path string) error { return os.Truncate(path, 1<<19) }},
-		{"a segment gets longer", segment, func(path string) error { return os.Truncate(path, 1<<20+8192) }},
-		{"a segment gets empty", segment, func(path string) error { return os.Truncate(path, 0) }},
-		{"a partial gets shorter", partial, func(path string) error { return os.Truncate(path, 1<<19) }},
-		{"a history gets longer", history2, func(path string) error { return os.Truncate(path, 100) }},
-		{"a segment becomes another one", segment, func(path string) error {
-			return os.WriteFile(path, file(t, switched), 0o600) // in place, as a server recycles it
+		{"a segment gets shorter", archivetest.Segment, func(path string) error { return os.Truncate(path, 1<<19) }},
+		{"a segment gets longer", archivetest.Segment, func(path string) error { return os.Truncate(path, 1<<20+8192) }},
+		{"a segment gets empty", archivetest.Segment, func(path string) error { return os.Truncate(path, 0) }},
+		{"a partial gets shorter", archivetest.Partial, func(path string) error { return os.Truncate(path, 1<<19) }},
+		{"a history gets longer", archivetest.History2, func(path string) error { return os.Truncate(path, 100) }},
+		{"a segment becomes another one", archivetest.Segment, func(path string) error {
+			return os.WriteFile(path, archivetest.File(t, archivetest.Switched), 0o600) // in place, as a server recycles it
 		}},
 	} {
 		t.Run(test.what, func(t *testing.T) {
 			b := new(hooked)
-			r := newRig(t, b)
+			r := archivetest.New(t, b)
 			b.before = func() {
-				if err := test.change(filepath.Join(r.pgWAL, test.name)); err != nil {
+				if err := test.change(filepath.Join(r.PgWAL, test.name)); err != nil {
 					t.Error(err)
 				}
 			}
-			if done, err := r.push(test.name, file(t, test.name)); err == nil || errors.Is(err, storage.ErrExist) {
+			if done, err := r.Push(test.name, archivetest.File(t, test.name)); err == nil || errors.Is(err, storage.ErrExist) {
 				t.Errorf("got %+v, %v, want an error", done, err)
 			}
-			r.wantObjects()
+			r.WantObjects()
 		})
 	}
 }

@@ -178,7 +178,7 @@ func (p *Pusher) bind(ctx context.Context, s *source) error {
 		if err := p.a.Bind(ctx, Identity{SystemID: h.SystemID, SegmentSize: h.SegmentSize}); err != nil {
 			return err
 		}
-		return p.a.checkWAL(ctx)
+		return p.a.CheckWAL(ctx)
 	}
 	id, err := p.a.Identity(ctx)
 	if errors.Is(err, ErrUnbound) {
@@ -188,7 +188,7 @@ func (p *Pusher) bind(ctx context.Context, s *source) error {
 		return fmt.Errorf("%w: the system identifier of the data directory is %s, that of the archive %s", ErrForeign, known, id.SystemID)
 	}
 	if err == nil {
-		err = p.a.checkWAL(ctx)
+		err = p.a.CheckWAL(ctx)
 	}
 	return err
 }
@@ -238,12 +238,12 @@ func (p *Pusher) findSame(ctx context.Context, s *source, found []stored) (store
 
 // name sets the new object's name.
 func (f *Incoming) name() error {
-	f.done.Object = location(f.s.name) + f.p.options.Codec.Ext()
+	f.done.Object = Location(f.s.name) + f.p.options.Codec.Ext()
 	if !f.done.Variant {
 		return nil
 	}
 	mine, err := f.s.sum()
-	f.done.Object = location(f.s.name) + "." + hex.EncodeToString(mine.hash[:]) + f.p.options.Codec.Ext()
+	f.done.Object = Location(f.s.name) + "." + hex.EncodeToString(mine.hash[:]) + f.p.options.Codec.Ext()
 	return err
 }
 
@@ -344,7 +344,7 @@ func (p *Pusher) judge(ctx context.Context, t *codec.Trailer, s *source, done *P
 		}
 		t.WALCheck, t.DamageLSN = codec.Damaged, uint64(found.Damage.LSN)
 		done.Damage = found.Damage
-		return p.a.noteDamage(ctx, s.name, found.Damage)
+		return p.a.Notes().NoteDamage(ctx, s.name, found.Damage)
 	}
 	return nil
 }

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"walkeep/common/archive"
+	"walkeep/common/archive/archivetest"
 	"walkeep/common/codec"
 	"walkeep/common/storage/mem"
 	"walkeep/common/wal"
@@ -19,32 +20,32 @@ import (
 
 // What servers of every release have archived goes in, again, and out, byte for byte.
 func TestEveryRelease(t *testing.T) {
-	for i, major := range majors(t) {
+	for i, major := range archivetest.Majors(t) {
 		t.Run(major, func(t *testing.T) {
-			r := newRig(t, new(mem.Backend))
-			o := options(t, codec.Names()[i%len(codec.Names())])
+			r := archivetest.New(t, new(mem.Backend))
+			o := archivetest.Options(t, codec.Names()[i%len(codec.Names())])
 			o.Verify = archive.VerifyStrict
-			files := archived(t, major)
+			files := archivetest.Archived(t, major)
 			for _, name := range files {
-				content := load(t, major, name)
-				done, err := r.pushWith(o, name, content)
+				content := archivetest.Load(t, major, name)
+				done, err := r.PushWith(o, name, content)
 				if err != nil || done.Duplicate || done.Variant || done.Damage != nil || done.Plain != int64(len(content)) {
 					t.Errorf("push %s: got %+v, %v", name, done, err)
 					continue
 				}
-				if got := int64(len(r.read(done.Object))); got != done.Stored {
+				if got := int64(len(r.Read(done.Object))); got != done.Stored {
 					t.Errorf("push %s: got %d stored bytes, want %d", name, done.Stored, got)
 				}
 			}
-			if got := len(r.objects()); got != len(files) {
+			if got := len(r.Objects()); got != len(files) {
 				t.Errorf("got %d objects, want %d", got, len(files))
 			}
 			for _, name := range files {
-				done, err := r.pushWith(o, name, load(t, major, name))
+				done, err := r.PushWith(o, name, archivetest.Load(t, major, name))
 				if err != nil || !done.Duplicate || done.Stored != 0 {
 					t.Errorf("push %s again: got %+v, %v, want a duplicate", name, done, err)
 				}
-				if got := r.wantFetch(name, load(t, major, name)); got.Foreign || got.DamageLSN != 0 || got.Object != done.Object {
+				if got := r.WantFetch(name, archivetest.Load(t, major, name)); got.Foreign || got.DamageLSN != 0 || got.Object != done.Object {
 					t.Errorf("fetch %s: got %+v", name, got)
 				}
 			}
@@ -54,24 +55,24 @@ func TestEveryRelease(t *testing.T) {
 
 // What an object says about itself.
 func TestTrailers(t *testing.T) {
-	onEach(t, func(t *testing.T, r *rig) {
-		b := file(t, segment)
-		id := systemID(t, b)
+	archivetest.OnEach(t, func(t *testing.T, r *archivetest.Rig) {
+		b := archivetest.File(t, archivetest.Segment)
+		id := archivetest.SystemID(t, b)
 		for _, test := range []struct {
 			name  string
 			check codec.WALCheck
 			start wal.LSN
 		}{
-			{segment, codec.Intact, 0x900000}, {label, codec.NotWAL, 0}, {history2, codec.NotWAL, 0}, {partial, codec.Intact, 0x1000000},
+			{archivetest.Segment, codec.Intact, 0x900000}, {archivetest.Label, codec.NotWAL, 0}, {archivetest.History2, codec.NotWAL, 0}, {archivetest.Partial, codec.Intact, 0x1000000},
 		} {
-			o := options(t, "zstd")
+			o := archivetest.Options(t, "zstd")
 			o.SystemID = id
-			content := file(t, test.name)
-			done, err := r.pushWith(o, test.name, content)
+			content := archivetest.File(t, test.name)
+			done, err := r.PushWith(o, test.name, content)
 			if err != nil {
 				t.Fatal(err)
 			}
-			got := *r.trailer(done.Object)
+			got := *r.Trailer(done.Object)
 			size, hash, err := codec.Sum(bytes.NewReader(content))
 			if err != nil {
 				t.Fatal(err)
@@ -85,7 +86,7 @@ func TestTrailers(t *testing.T) {
 				t.Errorf("%s: got the end %s", test.name, end)
 			}
 		}
-		id2, err := r.a.Identity(t.Context())
+		id2, err := r.A.Identity(t.Context())
 		if err != nil || id2 != (archive.Identity{Version: 1, SystemID: id, SegmentSize: 1 << 20}) {
 			t.Errorf("identity: got %+v, %v", id2, err)
 		}
@@ -94,7 +95,7 @@ func TestTrailers(t *testing.T) {
 
 // Files that are not what their names say are refused, and leave nothing behind.
 func TestRefused(t *testing.T) {
-	whole := file(t, segment)
+	whole := archivetest.File(t, archivetest.Segment)
 	set := func(at int, b ...byte) []byte {
 		c := bytes.Clone(whole)
 		copy(c[at:], b)
@@ -107,60 +108,60 @@ func TestRefused(t *testing.T) {
 	}{
 		{"no WAL name", "postgresql.conf", whole, archive.ErrNotWAL},
 		{"recovery's name", "RECOVERYXLOG", whole, archive.ErrNotWAL},
-		{"lower case", strings.ToLower(switched), file(t, switched), archive.ErrNotWAL},
-		{"recycled: another segment's content", switched, whole, archive.ErrNotWAL},
-		{"another timeline's content", segment, file(t, third), archive.ErrNotWAL},
+		{"lower case", strings.ToLower(archivetest.Switched), archivetest.File(t, archivetest.Switched), archive.ErrNotWAL},
+		{"recycled: another segment's content", archivetest.Switched, whole, archive.ErrNotWAL},
+		{"another timeline's content", archivetest.Segment, archivetest.File(t, archivetest.Third), archive.ErrNotWAL},
 		{"an earlier position", "00000001000000000000000B", whole, archive.ErrNotWAL},
-		{"empty", segment, nil, archive.ErrNotWAL},
-		{"a page", segment, whole[:8192], archive.ErrNotWAL},
-		{"a byte short", segment, whole[:len(whole)-1], archive.ErrNotWAL},
-		{"a byte too long", segment, append(bytes.Clone(whole), 0), archive.ErrNotWAL},
-		{"twice", segment, append(bytes.Clone(whole), whole...), archive.ErrNotWAL},
-		{"zeros", segment, make([]byte, 1<<20), archive.ErrNotWAL},
-		{"text", segment, bytes.Repeat([]byte("text"), 1<<18), archive.ErrNotWAL},
-		{"the magic of 9.6", segment, set(0, 0x93, 0xD0), archive.ErrNotWAL},
-		{"no magic of a release to come", segment, set(0, 0xFF, 0xD3), archive.ErrNotWAL},
-		{"a short header", segment, set(2, 0), archive.ErrNotWAL},
-		{"no segment size", segment, set(atSegmentSize, 1, 2, 3, 4), archive.ErrNotWAL},
-		{"too large a segment size", segment, set(atSegmentSize, 0, 0, 0x20, 0), archive.ErrNotWAL},
-		{"a partial that is too long", partial, append(file(t, partial), 0), archive.ErrNotWAL},
-		{"a partial without a header", partial, file(t, partial)[:39], archive.ErrNotWAL},
-		{"a partial of another segment", partial, whole, archive.ErrNotWAL},
-		{"a history of a later timeline", history2, file(t, history3), archive.ErrNotWAL},
-		{"a history without a line", history2, nil, archive.ErrNotWAL},
-		{"a history of zeros", history2, make([]byte, 41), archive.ErrNotWAL},
-		{"a history that is too long", history2, bytes.Repeat([]byte("#\n"), 1<<20), archive.ErrNotWAL},
-		{"a label of another segment", "00000001000000000000000A.00000028.backup", file(t, label), archive.ErrNotWAL},
-		{"a label that names it elsewhere", label, append([]byte("x\n"), file(t, label)...), archive.ErrNotWAL},
-		{"a label of one word", label, []byte("(file 00000001000000000000000B)"), archive.ErrNotWAL},
-		{"an empty label", label, nil, archive.ErrNotWAL},
+		{"empty", archivetest.Segment, nil, archive.ErrNotWAL},
+		{"a page", archivetest.Segment, whole[:8192], archive.ErrNotWAL},
+		{"a byte short", archivetest.Segment, whole[:len(whole)-1], archive.ErrNotWAL},
+		{"a byte too long", archivetest.Segment, append(bytes.Clone(whole), 0), archive.ErrNotWAL},
+		{"twice", archivetest.Segment, append(bytes.Clone(whole), whole...), archive.ErrNotWAL},
+		{"zeros", archivetest.Segment, make([]byte, 1<<20), archive.ErrNotWAL},
+		{"text", archivetest.Segment, bytes.Repeat([]byte("text"), 1<<18), archive.ErrNotWAL},
+		{"the magic of 9.6", archivetest.Segment, set(0, 0x93, 0xD0), archive.ErrNotWAL},
+		{"no magic of a release to come", archivetest.Segment, set(0, 0xFF, 0xD3), archive.ErrNotWAL},
+		{"a short header", archivetest.Segment, set(2, 0), archive.ErrNotWAL},
+		{"no segment size", archivetest.Segment, set(archivetest.AtSegmentSize, 1, 2, 3, 4), archive.ErrNotWAL},
+		{"too large a segment size", archivetest.Segment, set(archivetest.AtSegmentSize, 0, 0, 0x20, 0), archive.ErrNotWAL},
+		{"a partial that is too long", archivetest.Partial, append(archivetest.File(t, archivetest.Partial), 0), archive.ErrNotWAL},
+		{"a partial without a header", archivetest.Partial, archivetest.File(t, archivetest.Partial)[:39], archive.ErrNotWAL},
+		{"a partial of another segment", archivetest.Partial, whole, archive.ErrNotWAL},
+		{"a history of a later timeline", archivetest.History2, archivetest.File(t, archivetest.History3), archive.ErrNotWAL},
+		{"a history without a line", archivetest.History2, nil, archive.ErrNotWAL},
+		{"a history of zeros", archivetest.History2, make([]byte, 41), archive.ErrNotWAL},
+		{"a history that is too long", archivetest.History2, bytes.Repeat([]byte("#\n"), 1<<20), archive.ErrNotWAL},
+		{"a label of another segment", "00000001000000000000000A.00000028.backup", archivetest.File(t, archivetest.Label), archive.ErrNotWAL},
+		{"a label that names it elsewhere", archivetest.Label, append([]byte("x\n"), archivetest.File(t, archivetest.Label)...), archive.ErrNotWAL},
+		{"a label of one word", archivetest.Label, []byte("(file 00000001000000000000000B)"), archive.ErrNotWAL},
+		{"an empty label", archivetest.Label, nil, archive.ErrNotWAL},
 	} {
 		t.Run(test.what, func(t *testing.T) {
-			r := newRig(t, new(mem.Backend))
-			_, err := r.push(test.name, test.content)
-			wantErr(t, "push", err, test.want)
-			if left := walk(t, r.b, ""); len(left) > 0 {
+			r := archivetest.New(t, new(mem.Backend))
+			_, err := r.Push(test.name, test.content)
+			archivetest.WantErr(t, "push", err, test.want)
+			if left := archivetest.Walk(t, r.B, ""); len(left) > 0 {
 				t.Errorf("left behind: %q", left)
 			}
 		})
 	}
-	r := newRig(t, new(mem.Backend))
-	pusher := r.a.NewPusher(options(t, "zstd"))
-	if _, err := pusher.Push(t.Context(), filepath.Join(r.pgWAL, segment)); !errors.Is(err, fs.ErrNotExist) || errors.Is(err, archive.ErrNotWAL) {
+	r := archivetest.New(t, new(mem.Backend))
+	pusher := r.A.NewPusher(archivetest.Options(t, "zstd"))
+	if _, err := pusher.Push(t.Context(), filepath.Join(r.PgWAL, archivetest.Segment)); !errors.Is(err, fs.ErrNotExist) || errors.Is(err, archive.ErrNotWAL) {
 		t.Errorf("a file that is not there: got %v, want ErrNotExist", err)
 	}
-	if err := os.Mkdir(filepath.Join(r.pgWAL, segment), 0o700); err != nil {
+	if err := os.Mkdir(filepath.Join(r.PgWAL, archivetest.Segment), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := pusher.Push(t.Context(), filepath.Join(r.pgWAL, segment)); err == nil {
+	if _, err := pusher.Push(t.Context(), filepath.Join(r.PgWAL, archivetest.Segment)); err == nil {
 		t.Error("a directory is archived")
 	}
 }
 
 // Records that are broken are the database's own damage: archived and marked, refused, or not looked at.
 func TestVerify(t *testing.T) {
-	content := broken(file(t, segment))
-	page := file(t, segment)
+	content := archivetest.Broken(archivetest.File(t, archivetest.Segment))
+	page := archivetest.File(t, archivetest.Segment)
 	binary.LittleEndian.PutUint64(page[3*8192+8:], 0x12345678) // the address of the fourth page
 	for _, test := range []struct {
 		verify  archive.Verify
@@ -170,30 +171,30 @@ func TestVerify(t *testing.T) {
 	}{
 		{archive.VerifyWarn, content, codec.Damaged, false},
 		{archive.VerifyWarn, page, codec.Damaged, false},
-		{archive.VerifyWarn, file(t, segment), codec.Intact, false},
+		{archive.VerifyWarn, archivetest.File(t, archivetest.Segment), codec.Intact, false},
 		{archive.VerifyStrict, content, 0, true},
 		{archive.VerifyStrict, page, 0, true},
-		{archive.VerifyStrict, file(t, segment), codec.Intact, false},
+		{archive.VerifyStrict, archivetest.File(t, archivetest.Segment), codec.Intact, false},
 		{archive.VerifyOff, content, codec.NotChecked, false},
-		{archive.VerifyOff, file(t, segment), codec.NotChecked, false},
+		{archive.VerifyOff, archivetest.File(t, archivetest.Segment), codec.NotChecked, false},
 	} {
-		onEach(t, func(t *testing.T, r *rig) {
-			o := options(t, "zstd")
+		archivetest.OnEach(t, func(t *testing.T, r *archivetest.Rig) {
+			o := archivetest.Options(t, "zstd")
 			o.Verify = test.verify
-			done, err := r.pushWith(o, segment, test.content)
+			done, err := r.PushWith(o, archivetest.Segment, test.content)
 			if test.refused {
-				wantErr(t, string(test.verify), err, archive.ErrBroken)
-				r.wantObjects()
+				archivetest.WantErr(t, string(test.verify), err, archive.ErrBroken)
+				r.WantObjects()
 				return
 			}
 			if err != nil {
 				t.Fatal(err)
 			}
-			trailer := r.trailer(done.Object)
+			trailer := r.Trailer(done.Object)
 			if trailer.WALCheck != test.want || (trailer.DamageLSN != 0) != (test.want == codec.Damaged) || (done.Damage != nil) != (test.want == codec.Damaged) {
 				t.Errorf("%s: got %v at %x, %v, want %v", test.verify, trailer.WALCheck, trailer.DamageLSN, done.Damage, test.want)
 			}
-			if got := r.wantFetch(segment, test.content); uint64(got.DamageLSN) != trailer.DamageLSN {
+			if got := r.WantFetch(archivetest.Segment, test.content); uint64(got.DamageLSN) != trailer.DamageLSN {
 				t.Errorf("%s: delivered with damage at %s, want %x", test.verify, got.DamageLSN, trailer.DamageLSN)
 			}
 		})
@@ -202,30 +203,30 @@ func TestVerify(t *testing.T) {
 
 // Whatever call of the backend fails, Push does not say that the file is archived, and says so when it is tried again.
 func TestPushFaults(t *testing.T) {
-	content := file(t, segment)
+	content := archivetest.File(t, archivetest.Segment)
 	for _, already := range []bool{false, true} {
 		for n := 0; ; n++ {
-			f := &faulty{Backend: new(mem.Backend), n: -1}
-			r := newRig(t, f)
+			f := &archivetest.Faulty{Backend: new(mem.Backend), N: -1}
+			r := archivetest.New(t, f)
 			if already {
-				r.mustPush(segment, content)
+				r.MustPush(archivetest.Segment, content)
 			}
-			f.mu.Lock()
-			f.n = n
-			f.mu.Unlock()
-			_, err := r.push(segment, content)
-			if f.call == "" {
+			f.Mu.Lock()
+			f.N = n
+			f.Mu.Unlock()
+			_, err := r.Push(archivetest.Segment, content)
+			if f.Call == "" {
 				if err != nil || n < 4 {
 					t.Errorf("there before %t: after %d calls: got %v", already, n, err)
 				}
 				break
 			}
-			wantErr(t, f.call, err, errFault)
-			if _, err := r.push(segment, content); err != nil {
-				t.Errorf("%s: again: got %v", f.call, err)
+			archivetest.WantErr(t, f.Call, err, archivetest.ErrFault)
+			if _, err := r.Push(archivetest.Segment, content); err != nil {
+				t.Errorf("%s: again: got %v", f.Call, err)
 			}
-			r.wantFetch(segment, content)
-			r.wantObjects(directory(segment) + segment + ".zst")
+			r.WantFetch(archivetest.Segment, content)
+			r.WantObjects(archivetest.Directory(archivetest.Segment) + archivetest.Segment + ".zst")
 		}
 	}
 }

@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"walkeep/common/archive"
+	"walkeep/common/archive/archivetest"
 	"walkeep/common/host"
+	"walkeep/common/notes"
 	"walkeep/common/storage"
 	"walkeep/common/storage/mem"
 )
@@ -28,7 +30,7 @@ func (b *counting) Replace(ctx context.Context, name string, content []byte) err
 
 func TestNoteStandby(t *testing.T) {
 	b := new(counting)
-	r := newRig(t, b)
+	r := archivetest.New(t, b)
 	noted := time.Date(2026, 11, 22, 10, 0, 0, 0, time.UTC)
 	for _, test := range []struct {
 		what, data, restartpoint string
@@ -45,8 +47,8 @@ func TestNoteStandby(t *testing.T) {
 		{"back to where it was", "/data", "000000010000000000000002", nil, true, 2},
 		{"a new timeline", "/data", "000000020000000000000002", nil, true, 2},
 		{"a broken note", "/data", "000000020000000000000002", func() {
-			for _, note := range walk(t, b, "standbys/") {
-				r.put(note, []byte("{"))
+			for _, note := range archivetest.Walk(t, b, "standbys/") {
+				r.Put(note, []byte("{"))
 			}
 		}, true, 2},
 	} {
@@ -54,24 +56,24 @@ func TestNoteStandby(t *testing.T) {
 			test.before()
 		}
 		before := b.replaced
-		s := archive.Standby{Host: "host", Data: test.data, Restartpoint: test.restartpoint, Noted: noted}
-		if err := r.a.NoteStandby(t.Context(), s); err != nil {
+		s := notes.Standby{Host: "host", Data: test.data, Restartpoint: test.restartpoint, Noted: noted}
+		if err := r.A.Notes().NoteStandby(t.Context(), s); err != nil {
 			t.Errorf("%s: %v", test.what, err)
 		}
 		if got := b.replaced > before; got != test.written {
 			t.Errorf("%s: written %t, want %t", test.what, got, test.written)
 		}
-		notes := walk(t, b, "standbys/")
-		if len(notes) != test.notes {
-			t.Errorf("%s: got %d notes, want %d: %q", test.what, len(notes), test.notes, notes)
+		there := archivetest.Walk(t, b, "standbys/")
+		if len(there) != test.notes {
+			t.Errorf("%s: got %d notes, want %d: %q", test.what, len(there), test.notes, there)
 		}
 		if !test.written {
 			continue
 		}
 		found := false
-		for _, note := range notes {
-			var got archive.Standby
-			if json.Unmarshal(r.read(note), &got) == nil && got == s {
+		for _, note := range there {
+			var got notes.Standby
+			if json.Unmarshal(r.Read(note), &got) == nil && got == s {
 				found = true
 			}
 		}
@@ -91,15 +93,15 @@ func (readOnly) Replace(context.Context, string, []byte) error {
 // A spool that this host may only read keeps no notes, and says so.
 func TestNoteStandbyWithoutNotes(t *testing.T) {
 	a := archive.New(readOnly{new(mem.Backend)})
-	err := a.NoteStandby(t.Context(), archive.Standby{Host: "h", Data: "/d", Restartpoint: "000000010000000000000003"})
+	err := a.Notes().NoteStandby(t.Context(), notes.Standby{Host: "h", Data: "/d", Restartpoint: "000000010000000000000003"})
 	if err == nil || !strings.Contains(err.Error(), "keeps no notes") {
 		t.Errorf("got %v", err)
 	}
 	b := new(mem.Backend)
-	if err := archive.New(b).NoteStandby(t.Context(), archive.Standby{Host: "h", Data: "/d", Restartpoint: "000000010000000000000003"}); err != nil {
+	if err := archive.New(b).Notes().NoteStandby(t.Context(), notes.Standby{Host: "h", Data: "/d", Restartpoint: "000000010000000000000003"}); err != nil {
 		t.Fatal(err)
 	}
-	for _, note := range walk(t, b, "standbys/") {
+	for _, note := range archivetest.Walk(t, b, "standbys/") {
 		if !strings.HasPrefix(note, "standbys/") || !strings.HasSuffix(note, ".json") {
 			t.Errorf("got a note %q", note)
 		}
@@ -112,29 +114,29 @@ func TestStandbysOfHostsWithOneName(t *testing.T) {
 	if here.Machine == "" {
 		t.Skip("this machine has no name of its own")
 	}
-	r := newRig(t, new(mem.Backend))
-	other := archive.StandbyID(here.Host, "/data")
+	r := archivetest.New(t, new(mem.Backend))
+	other := notes.StandbyID(here.Host, "/data")
 	first := `{"host":"` + here.Host + `","machine":"another","data_directory":"/data","restartpoint":"000000010000000000000002"}` + "\n"
-	r.put("standbys/"+other+".json", []byte(first))
+	r.Put("standbys/"+other+".json", []byte(first))
 	note := func(at string) {
 		t.Helper()
-		if err := r.a.NoteStandby(t.Context(), archive.Standby{Host: here.Host, Data: "/data", Restartpoint: at}); err != nil {
+		if err := r.A.Notes().NoteStandby(t.Context(), notes.Standby{Host: here.Host, Data: "/data", Restartpoint: at}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	note("000000010000000000000005")
-	own, err := r.a.StandbyHere(t.Context(), "/data")
+	own, err := r.A.Notes().StandbyHere(t.Context(), "/data")
 	if err != nil || own == other {
 		t.Fatalf("it has the other one's ID %s, %v", own, err)
 	}
-	if err := r.a.ForgetStandby(t.Context(), other); err != nil {
+	if err := r.A.Notes().ForgetStandby(t.Context(), other); err != nil {
 		t.Fatal(err)
 	}
 	note("000000010000000000000006")
-	if got, want := walk(t, r.b, "standbys/"), []string{"standbys/" + own + ".json"}; !slices.Equal(got, want) {
+	if got, want := archivetest.Walk(t, r.B, "standbys/"), []string{"standbys/" + own + ".json"}; !slices.Equal(got, want) {
 		t.Errorf("without the other one: got %q, want %q", got, want)
 	}
-	if id, err := r.a.StandbyHere(t.Context(), "/data2"); err != nil || id != archive.StandbyID(here.Host, "/data2") {
+	if id, err := r.A.Notes().StandbyHere(t.Context(), "/data2"); err != nil || id != notes.StandbyID(here.Host, "/data2") {
 		t.Errorf("where nobody else is: got %s, %v", id, err)
 	}
 }

@@ -8,25 +8,26 @@ import (
 	"testing"
 
 	"walkeep/common/archive"
+	"walkeep/common/archive/archivetest"
 )
 
 // together lets several servers archive at once, each with its own options and content, and gives what they heard.
-func (r *rig) together(name string, n int, with func(i int) (archive.PushOptions, []byte)) ([]archive.Pushed, []error) {
+func together(r *archivetest.Rig, name string, n int, with func(i int) (archive.PushOptions, []byte)) ([]archive.Pushed, []error) {
 	done, errs := make([]archive.Pushed, n), make([]error, n)
 	var start, all sync.WaitGroup
 	start.Add(1)
 	for i := range n {
 		o, content := with(i)
-		dir := filepath.Join(r.pgWAL, string(rune('a'+i)))
+		dir := filepath.Join(r.PgWAL, string(rune('a'+i)))
 		if err := os.MkdirAll(dir, 0o700); err != nil {
-			r.t.Fatal(err)
+			r.T.Fatal(err)
 		}
 		if err := os.WriteFile(filepath.Join(dir, name), content, 0o600); err != nil {
-			r.t.Fatal(err)
+			r.T.Fatal(err)
 		}
 		all.Go(func() {
 			start.Wait()
-			done[i], errs[i] = r.a.NewPusher(o).Push(r.t.Context(), filepath.Join(dir, name))
+			done[i], errs[i] = r.A.NewPusher(o).Push(r.T.Context(), filepath.Join(dir, name))
 		})
 	}
 	start.Done()
@@ -36,9 +37,9 @@ func (r *rig) together(name string, n int, with func(i int) (archive.PushOptions
 
 // Archive-cmd, its look-ahead, the supervisor and a standby may all store one segment at once.
 func TestPushTogether(t *testing.T) {
-	content := file(t, segment)
-	onEach(t, func(t *testing.T, r *rig) {
-		done, errs := r.together(segment, 8, func(int) (archive.PushOptions, []byte) { return options(t, "zstd"), content })
+	content := archivetest.File(t, archivetest.Segment)
+	archivetest.OnEach(t, func(t *testing.T, r *archivetest.Rig) {
+		done, errs := together(r, archivetest.Segment, 8, func(int) (archive.PushOptions, []byte) { return archivetest.Options(t, "zstd"), content })
 		first := 0
 		for i := range done {
 			if errs[i] != nil {
@@ -51,8 +52,8 @@ func TestPushTogether(t *testing.T) {
 		if first != 1 {
 			t.Errorf("%d have stored it, want one", first)
 		}
-		r.wantObjects(directory(segment) + segment + ".zst")
-		r.wantFetch(segment, content)
+		r.WantObjects(archivetest.Directory(archivetest.Segment) + archivetest.Segment + ".zst")
+		r.WantFetch(archivetest.Segment, content)
 	})
 }
 
@@ -60,14 +61,14 @@ func TestPushTogether(t *testing.T) {
 func TestConflictTogether(t *testing.T) {
 	contents := make([][]byte, 4)
 	for i := range contents {
-		contents[i] = file(t, segment)
+		contents[i] = archivetest.File(t, archivetest.Segment)
 		contents[i][8192+20] = byte(i) // unused
 	}
 	for name, codecs := range map[string][]string{"one codec": {"zstd"}, "several codecs": {"zstd", "lz4", "gzip", "s2"}} {
 		t.Run(name, func(t *testing.T) {
-			onEach(t, func(t *testing.T, r *rig) {
-				_, errs := r.together(segment, 8, func(i int) (archive.PushOptions, []byte) {
-					return options(t, codecs[i%len(codecs)]), contents[i%4]
+			archivetest.OnEach(t, func(t *testing.T, r *archivetest.Rig) {
+				_, errs := together(r, archivetest.Segment, 8, func(i int) (archive.PushOptions, []byte) {
+					return archivetest.Options(t, codecs[i%len(codecs)]), contents[i%4]
 				})
 				acknowledged := -1
 				for i, err := range errs {
@@ -86,7 +87,7 @@ func TestConflictTogether(t *testing.T) {
 				if acknowledged < 0 {
 					t.Fatalf("none is acknowledged: %v", errs)
 				}
-				r.wantFetch(segment, contents[acknowledged])
+				r.WantFetch(archivetest.Segment, contents[acknowledged])
 			})
 		})
 	}
@@ -95,21 +96,21 @@ func TestConflictTogether(t *testing.T) {
 func TestPartialsTogether(t *testing.T) {
 	contents := make([][]byte, 4)
 	for i := range contents {
-		contents[i] = file(t, partial)
+		contents[i] = archivetest.File(t, archivetest.Partial)
 		contents[i][len(contents[i])-1] = byte(i)
 	}
-	onEach(t, func(t *testing.T, r *rig) {
-		_, errs := r.together(partial, 8, func(i int) (archive.PushOptions, []byte) { return options(t, "zstd"), contents[i%4] })
+	archivetest.OnEach(t, func(t *testing.T, r *archivetest.Rig) {
+		_, errs := together(r, archivetest.Partial, 8, func(i int) (archive.PushOptions, []byte) { return archivetest.Options(t, "zstd"), contents[i%4] })
 		for i, err := range errs {
 			if err != nil {
 				t.Errorf("%d: %v", i, err)
 			}
 		}
-		if got := len(r.objects()); got != 4 {
-			t.Errorf("got %d objects, want one for each content: %q", got, r.objects())
+		if got := len(r.Objects()); got != 4 {
+			t.Errorf("got %d objects, want one for each content: %q", got, r.Objects())
 		}
 		for i, content := range contents {
-			if done, err := r.push(partial, content); err != nil || !done.Duplicate {
+			if done, err := r.Push(archivetest.Partial, content); err != nil || !done.Duplicate {
 				t.Errorf("content %d: got %+v, %v, want a duplicate", i, done, err)
 			}
 		}

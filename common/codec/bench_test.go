@@ -107,7 +107,7 @@ func BenchmarkVerify(b *testing.B) {
 			if err != nil {
 				b.Fatal(err)
 			}
-			if err := o.Verify(); err != nil {
+			if err := o.Verify(b.Context()); err != nil {
 				b.Fatal(err)
 			}
 		}

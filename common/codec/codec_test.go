@@ -143,7 +143,7 @@ func roundTrip(t *testing.T, name string, object []byte, want *codec.Trailer, pl
 	if got, want := len(o.Trailer.Chunks), (len(plain)+codec.ChunkSize-1)/codec.ChunkSize; got != want {
 		t.Errorf("chunks: got %d, want %d", got, want)
 	}
-	if err := o.Verify(); err != nil {
+	if err := o.Verify(t.Context()); err != nil {
 		t.Errorf("Verify: %v", err)
 	}
 	got := window{b: make([]byte, len(plain))}
@@ -164,7 +164,7 @@ func roundTrip(t *testing.T, name string, object []byte, want *codec.Trailer, pl
 // stream expands an object as if it were a foreign one.
 func stream(t testing.TB, o *codec.Object, limit int64) []byte {
 	t.Helper()
-	r, err := o.Reader(limit)
+	r, err := o.Reader(t.Context(), limit)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,6 +2,7 @@ package codec_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"io"
 	"testing"
@@ -66,7 +67,7 @@ func passes(t *testing.T, name string, b []byte, at int, mask byte) {
 		t.Errorf("byte %d ^ %02x: got %v, %v, want ErrDamaged", at, mask, o, err)
 		return
 	}
-	if err := o.Verify(); !errors.Is(err, codec.ErrDamaged) {
+	if err := o.Verify(t.Context()); !errors.Is(err, codec.ErrDamaged) {
 		t.Errorf("byte %d ^ %02x: Verify: got %v, want ErrDamaged", at, mask, err)
 	}
 	w := &window{b: make([]byte, o.Trailer.PlainSize)}
@@ -142,7 +143,7 @@ func TestZeroedTails(t *testing.T) {
 }
 
 func tryStream(o *codec.Object, limit int64) ([]byte, error) {
-	r, err := o.Reader(limit)
+	r, err := o.Reader(context.Background(), limit)
 	if err != nil {
 		return nil, err
 	}
@@ -172,7 +173,7 @@ func TestTruncatedBetweenChunks(t *testing.T) {
 		// Two chunks in the wrong order.
 		b = append(bytes.Clone(object[n:n+int(trailer.Chunks[1])]), object[:n]...)
 		b = append(b, object[n+int(trailer.Chunks[1]):]...)
-		if err := open(t, name, b).Verify(); !errors.Is(err, codec.ErrDamaged) {
+		if err := open(t, name, b).Verify(t.Context()); !errors.Is(err, codec.ErrDamaged) {
 			t.Errorf("%s with chunks in the wrong order: got %v, want ErrDamaged", name, err)
 		}
 	}

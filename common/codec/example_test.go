@@ -49,7 +49,7 @@ func Example() {
 	fmt.Printf("%s: %s", stored.Trailer.Name, plain)
 
 	object.Bytes()[20] ^= 1
-	fmt.Println(stored.Verify())
+	fmt.Println(stored.Verify(context.Background()))
 	// Output:
 	// 00000002.history: 1	0/3000000	no recovery target specified
 	// stored object is damaged: its stored bytes do not have the hash that its trailer says

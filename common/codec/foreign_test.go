@@ -66,7 +66,7 @@ func expandForeign(t *testing.T, name string, stored []byte) ([]byte, error) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r, err := o.Reader(1 << 30)
+	r, err := o.Reader(t.Context(), 1<<30)
 	if err != nil {
 		return nil, err
 	}

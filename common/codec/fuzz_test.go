@@ -102,7 +102,7 @@ func FuzzUnpack(f *testing.F) {
 		if err != nil || foreign.Trailer != nil {
 			return
 		}
-		r, err := foreign.Reader(1 << 18)
+		r, err := foreign.Reader(t.Context(), 1<<18)
 		if err != nil {
 			return
 		}

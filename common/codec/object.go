@@ -34,25 +34,54 @@ func OpenObject(c Codec, r io.ReaderAt, size int64) (*Object, error) {
 	return &Object{Trailer: t, codec: c, r: r, size: size}, nil
 }
 
+// A Ranged is an object of a store from which a range is read as one stream, which for a remote store is one request. See
+// storage.Object.
+type Ranged interface {
+	Reader(ctx context.Context, off, n int64) (io.ReadCloser, error)
+}
+
+// stream reads the first n stored bytes, in one stream where the store has that.
+func (o *Object) stream(ctx context.Context, n int64) (io.ReadCloser, error) {
+	if r, ok := o.r.(Ranged); ok {
+		return r.Reader(ctx, 0, n)
+	}
+	return io.NopCloser(io.NewSectionReader(o.r, 0, n)), nil
+}
+
 // Reader expands a foreign file from its beginning, at most limit plain bytes and one more.
-func (o *Object) Reader(limit int64) (io.ReadCloser, error) {
-	r, err := o.codec.NewReader(io.NewSectionReader(o.r, 0, o.size))
-	if errors.Is(err, ErrUnsupported) {
+func (o *Object) Reader(ctx context.Context, limit int64) (io.ReadCloser, error) {
+	stored, err := o.stream(ctx, o.size)
+	if err != nil {
 		return nil, err
 	}
+	r, err := o.codec.NewReader(stored)
 	if err != nil {
+		stored.Close()
+		if errors.Is(err, ErrUnsupported) {
+			return nil, err
+		}
 		return nil, fmt.Errorf("%w: %v", ErrDamaged, err)
 	}
-	return struct {
-		io.Reader
-		io.Closer
-	}{io.LimitReader(r, limit+1), r}, nil
+	return expanding{io.LimitReader(r, limit+1), r, stored}, nil
 }
+
+// expanding is a foreign file that is being expanded.
+type expanding struct {
+	io.Reader
+	decoder, stored io.Closer
+}
+
+func (e expanding) Close() error { return errors.Join(e.decoder.Close(), e.stored.Close()) }
 
 // Verify reads every stored byte and compares with the trailer, without expanding any. It finds what accidents do to an
 // object in a fraction of the time that Unpack takes.
-func (o *Object) Verify() error {
-	_, sum, err := Sum(io.NewSectionReader(o.r, 0, o.Trailer.stored()))
+func (o *Object) Verify(ctx context.Context) error {
+	r, err := o.stream(ctx, o.Trailer.stored())
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	_, sum, err := Sum(r)
 	if err == nil && sum != o.Trailer.StoredSum {
 		err = fmt.Errorf("%w: its stored bytes do not have the hash that its trailer says", ErrDamaged)
 	}
@@ -69,7 +98,12 @@ func (o *Object) checkStored(h hash.Hash) error {
 // Unpack expands an object that has a trailer into w, on several cores, and compares stored and plain bytes with the
 // trailer. If it fails, the caller must discard the bytes in w.
 func (o *Object) Unpack(ctx context.Context, w io.WriterAt) error {
-	u := unpacker{Object: o, w: w, stored: sha256.New(), plain: xxh3.New()}
+	r, err := o.stream(ctx, o.Trailer.stored())
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	u := unpacker{Object: o, r: r, w: w, stored: sha256.New(), plain: xxh3.New()}
 	u.turn.L = new(sync.Mutex)
 	group, ctx := errgroup.WithContext(ctx)
 	workers := o.Workers
@@ -104,8 +138,8 @@ type unpacker struct {
 	w io.WriterAt
 
 	read   sync.Mutex // guards the next three
+	r      io.Reader  // of the chunks, one after the other
 	next   int        // chunk to be read
-	offset int64      // of that chunk in the object
 	stored hash.Hash
 
 	turn    sync.Cond // guards the next three
@@ -155,12 +189,11 @@ func (u *unpacker) readNext(buf []byte) (int, []byte, error) {
 		buf = make([]byte, n)
 	}
 	buf = buf[:n]
-	if _, err := u.r.ReadAt(buf, u.offset); err != nil {
+	if _, err := io.ReadFull(u.r, buf); err != nil {
 		return 0, nil, err
 	}
 	u.stored.Write(buf)
 	u.next++
-	u.offset += int64(n)
 	return i, buf, nil
 }
 

@@ -312,7 +312,7 @@ func checkGolden(t *testing.T, file string, object []byte, want codec.Trailer, p
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("%s: got %+v, want %+v", file, got, want)
 	}
-	if err := o.Verify(); err != nil {
+	if err := o.Verify(t.Context()); err != nil {
 		t.Errorf("%s: %v", file, err)
 	}
 	w := window{b: make([]byte, len(plain))}

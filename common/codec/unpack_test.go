@@ -104,7 +104,7 @@ func TestObjectShrinks(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.Reader = bytes.NewReader(object[:len(object)/2])
-	if err := o.Verify(); err == nil {
+	if err := o.Verify(t.Context()); err == nil {
 		t.Error("half an object is verified")
 	}
 	if err := o.Unpack(t.Context(), &window{b: make([]byte, o.Trailer.PlainSize)}); err == nil {
@@ -142,7 +142,7 @@ func TestInserted(t *testing.T) {
 				b := append(append(append([]byte(nil), object[:at]...), more...), object[at:]...)
 				o, err := codec.OpenObject(byName(t, name), bytes.NewReader(b), int64(len(b)))
 				if err == nil && o.Trailer != nil {
-					err = o.Verify()
+					err = o.Verify(t.Context())
 				}
 				if !errors.Is(err, codec.ErrDamaged) {
 					t.Errorf("%s: %d bytes inserted at %d: got %v, want ErrDamaged", name, len(more), at, err)

@@ -67,7 +67,7 @@ func TestWriter(t *testing.T) {
 					if o.Trailer.Name != "data" || o.Trailer.Tool != "test" || o.Trailer.PlainSize != uint64(size) {
 						t.Errorf("trailer %+v", o.Trailer)
 					}
-					if err := o.Verify(); err != nil {
+					if err := o.Verify(t.Context()); err != nil {
 						t.Errorf("Verify: %v", err)
 					}
 					got := make(sink, size)

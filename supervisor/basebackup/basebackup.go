@@ -15,6 +15,7 @@ import (
 	"walkeep/common/backup/volume"
 	"walkeep/common/cli"
 	"walkeep/common/codec"
+	"walkeep/common/notes"
 	"walkeep/common/storage"
 	"walkeep/common/wal"
 	"walkeep/supervisor/pgserver"
@@ -70,7 +71,7 @@ type taker struct {
 	b      storage.Backend
 	sql    *pgserver.Conn
 	server pgserver.Info
-	held   *archive.Held
+	held   *notes.Held
 	began  time.Time
 	id     string
 	here   string // the conninfo of the connected server, of those that Conninfo may name
@@ -139,7 +140,7 @@ func (t *taker) prepare(ctx context.Context) error {
 	if t.began, err = t.sql.Clock(ctx); err != nil {
 		return err
 	}
-	var lease archive.Fault
+	var lease notes.Fault
 	if err := t.a.SweepBackups(ctx); errors.As(err, &lease) {
 		t.Notice("the files of earlier, failed backups stay, because of a lease that cannot be read: " + lease.Error())
 	} else if err != nil {
@@ -157,8 +158,8 @@ const streamAge = time.Minute
 
 // streams reports whether a supervisor streams the server's WAL into the archive.
 func (t *taker) streams(ctx context.Context) (bool, error) {
-	streams, err := t.a.Streams(ctx)
-	return slices.ContainsFunc(streams, func(s archive.Stream) bool { return !s.Ended && time.Since(s.Heard) < streamAge }), err
+	streams, _, err := t.a.Notes().Streams(ctx)
+	return slices.ContainsFunc(streams, func(s notes.Stream) bool { return !s.Ended && time.Since(s.Heard) < streamAge }), err
 }
 
 func (t *taker) take(ctx context.Context) (*backup.Manifest, error) {
@@ -194,7 +195,7 @@ func (t *taker) note(ctx context.Context) {
 		return
 	}
 	if tli, at, err := t.sql.WritesTo(ctx); err == nil {
-		_ = t.a.NoteServer(ctx, archive.Server{SystemID: t.server.SystemID, Timeline: tli, LSN: at, Newest: newest})
+		_ = t.a.Notes().NoteServer(ctx, notes.Server{SystemID: t.server.SystemID, Timeline: tli, LSN: at, Newest: newest})
 	}
 }
 
@@ -224,7 +225,7 @@ func (t *taker) receive(ctx context.Context, w *volume.Writer) (*backup.Manifest
 	if err != nil {
 		return nil, fail(err)
 	}
-	if err := t.held.Change(ctx, func(l *archive.Lease) { l.Timeline, l.LSN = s.Start.Timeline, s.Start.LSN }); err != nil {
+	if err := t.held.Change(ctx, func(l *notes.Lease) { l.Timeline, l.LSN = s.Start.Timeline, s.Start.LSN }); err != nil {
 		return nil, err
 	}
 	m, err := t.manifest(s)

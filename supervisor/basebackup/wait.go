@@ -9,6 +9,7 @@ import (
 	"walkeep/common/archive"
 	"walkeep/common/backup"
 	"walkeep/common/codec"
+	"walkeep/common/recovery"
 	"walkeep/common/wal"
 	"walkeep/supervisor/pgserver"
 )
@@ -34,7 +35,7 @@ func (t *taker) waitArchived(ctx context.Context, m *backup.Manifest) error {
 		case err == nil:
 			next = next.Next(m.SegmentSize)
 			continue
-		case !errors.Is(err, archive.ErrAbsent):
+		case !errors.Is(err, archive.ErrNotStored):
 			return err
 		case time.Since(begun) > t.ArchiveTimeout:
 			return t.notArchived(ctx, next)
@@ -48,7 +49,7 @@ func (t *taker) waitArchived(ctx context.Context, m *backup.Manifest) error {
 		case <-time.After(pollInterval):
 		}
 	}
-	inv, err := t.a.Inventory(ctx)
+	inv, err := recovery.ReadInventory(ctx, t.a)
 	if err != nil {
 		return err
 	}

@@ -23,7 +23,7 @@ import (
 
 	"walkeep/common/archive"
 	"walkeep/common/cli"
-	"walkeep/common/storage"
+	"walkeep/common/recovery"
 	"walkeep/common/wal"
 	"walkeep/supervisor/launch"
 	"walkeep/supervisor/pgconf"
@@ -57,8 +57,8 @@ var ErrFailed = errors.New("the drill has failed")
 // A drill is one call of Run.
 type drill struct {
 	Options
-	b      storage.Backend
-	inv    *archive.Inventory
+	a      *archive.Archive
+	inv    *recovery.Inventory
 	major  int
 	bindir string
 	at     *scratch
@@ -79,7 +79,7 @@ var ErrOutside = cli.NewError("the drill cannot be done: the server would write 
 // record c, which creates a tablespace outside of the scratch directory; c is nil if there is none. Replay puts such
 // a tablespace where it was created, whatever the link to it is, and on the cluster's own host its server uses that
 // place.
-func Until(p archive.Plan, changes archive.Changes) (until *archive.Target, c *wal.Change, err error) {
+func Until(p recovery.Plan, changes recovery.Changes) (until *recovery.Target, c *wal.Change, err error) {
 	for _, c := range changes.Tablespaces {
 		if c.Tablespace.Location == "" {
 			continue // it is in the data directory
@@ -88,25 +88,25 @@ func Until(p archive.Plan, changes archive.Changes) (until *archive.Target, c *w
 			return nil, nil, fmt.Errorf("%w: tablespace %d, in %s, was created at %s, while backup %s was taken", ErrOutside,
 				c.Tablespace.OID, c.Tablespace.Location, c.Start, p.Backup.ID)
 		}
-		return &archive.Target{Kind: archive.ToLSN, LSN: c.Start, Exclusive: true}, &c, nil
+		return &recovery.Target{Kind: recovery.ToLSN, LSN: c.Start, Exclusive: true}, &c, nil
 	}
 	if changes.Unread != nil && changes.Last < p.Backup.Stop {
 		return nil, nil, fmt.Errorf("%w, perhaps: its WAL is of a newer version of PostgreSQL, and cannot be read from the %s on", ErrOutside, changes.Unread)
 	}
-	if (p.Target.Kind == archive.ToLatest || changes.Unread != nil) && changes.Last != 0 {
-		return &archive.Target{Kind: archive.ToLSN, LSN: changes.Last}, nil, nil
+	if (p.Target.Kind == recovery.ToLatest || changes.Unread != nil) && changes.Last != 0 {
+		return &recovery.Target{Kind: recovery.ToLSN, LSN: changes.Last}, nil, nil
 	}
 	return nil, nil, nil
 }
 
 // Run does a drill, and returns the results of its steps. The error is [ErrFailed] if one of them has failed, and
 // another one if the drill could not be done. Drills may run concurrently, each in its own scratch directory.
-func Run(ctx context.Context, b storage.Backend, inv *archive.Inventory, o Options) (steps []Step, err error) {
-	d := &drill{Options: o, b: b, inv: inv, major: o.Restore.Plan.Backup.Major}
+func Run(ctx context.Context, a *archive.Archive, inv *recovery.Inventory, o Options) (steps []Step, err error) {
+	d := &drill{Options: o, a: a, inv: inv, major: o.Restore.Plan.Backup.Major}
 	if d.Options.Restore.Recovery.Until, d.before, err = Until(o.Restore.Plan, o.Restore.Changes); err != nil {
 		return nil, err
 	}
-	d.Options.Restore.Changes = archive.Changes{} // none of them is replayed
+	d.Options.Restore.Changes = recovery.Changes{} // none of them is replayed
 	if d.bindir, err = launch.Check(ctx, o.Bindir, d.major); err != nil {
 		return nil, err
 	}
@@ -173,7 +173,7 @@ func (d *drill) restore(ctx context.Context) (string, error) {
 			o.Tablespaces[ts.Location] = filepath.Join(d.at.dir, "tablespaces", strconv.FormatUint(uint64(ts.OID), 10))
 		}
 	}
-	done, err := restore.Run(ctx, d.b, d.inv, *o)
+	done, err := restore.Run(ctx, d.a, d.inv, *o)
 	if err != nil {
 		return "", err
 	}
@@ -221,7 +221,7 @@ func (d *drill) checkEnd(end string) error {
 		return nil
 	}
 	lsn, err := wal.ParseLSN(end)
-	if err != nil || p.Target.Kind != archive.ToLatest {
+	if err != nil || p.Target.Kind != recovery.ToLatest {
 		return err
 	}
 	last, err := p.Last.Start(p.Backup.SegmentSize)

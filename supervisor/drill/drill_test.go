@@ -5,8 +5,8 @@ import (
 	"reflect"
 	"testing"
 
-	"walkeep/common/archive"
 	"walkeep/common/backup"
+	"walkeep/common/recovery"
 	"walkeep/common/wal"
 	"walkeep/supervisor/restore"
 )
@@ -14,13 +14,13 @@ import (
 const size = 1 << 20
 
 // planTo returns a plan from a backup that stops in segment 4 along all WAL of segment 9.
-func planTo(kind archive.TargetKind) archive.Plan {
-	return archive.Plan{
-		Reach: archive.Reach{
+func planTo(kind recovery.TargetKind) recovery.Plan {
+	return recovery.Plan{
+		Reach: recovery.Reach{
 			Backup: &backup.Manifest{ID: "20261128T120000Z", Stop: 4*size + 100, SegmentSize: size}, Timeline: 1,
 			To: 10 * size, Last: wal.SegmentAt(1, 9*size, size),
 		},
-		Target: archive.Target{Kind: kind},
+		Target: recovery.Target{Kind: kind},
 	}
 }
 
@@ -29,27 +29,27 @@ func TestUntil(t *testing.T) {
 	tablespace := func(start wal.LSN, location string) wal.Change {
 		return wal.Change{Start: start, Tablespace: &wal.NewTablespace{OID: 16400, Location: location}}
 	}
-	lsn := func(at wal.LSN, exclusive bool) *archive.Target {
-		return &archive.Target{Kind: archive.ToLSN, LSN: at, Exclusive: exclusive}
+	lsn := func(at wal.LSN, exclusive bool) *recovery.Target {
+		return &recovery.Target{Kind: recovery.ToLSN, LSN: at, Exclusive: exclusive}
 	}
 	outside, inside := tablespace(6*size, "/srv/ts"), tablespace(5*size, "")
 	for _, test := range []struct {
 		name    string
-		kind    archive.TargetKind
-		changes archive.Changes
-		want    *archive.Target
+		kind    recovery.TargetKind
+		changes recovery.Changes
+		want    *recovery.Target
 		before  *wal.Change
 		err     error
 	}{
-		{"no record", archive.ToLatest, archive.Changes{}, nil, nil, nil},
-		{"the last record", archive.ToLatest, archive.Changes{Last: 7 * size}, lsn(7*size, false), nil, nil},
-		{"another target stays", archive.ToTime, archive.Changes{Last: 7 * size}, nil, nil, nil},
-		{"before a tablespace", archive.ToTime, archive.Changes{Tablespaces: []wal.Change{outside}, Last: 7 * size}, lsn(6*size, true), &outside, nil},
-		{"before the first tablespace", archive.ToLatest, archive.Changes{Tablespaces: []wal.Change{inside, outside, tablespace(7*size, "/srv/more")}}, lsn(6*size, true), &outside, nil},
-		{"a tablespace in the data directory", archive.ToTime, archive.Changes{Tablespaces: []wal.Change{inside}}, nil, nil, nil},
-		{"a tablespace while the backup was taken", archive.ToLatest, archive.Changes{Tablespaces: []wal.Change{tablespace(4*size, "/srv/ts")}}, nil, nil, ErrOutside},
-		{"unknown WAL", archive.ToTime, archive.Changes{Last: 7 * size, Unread: &wal.Damage{LSN: 8 * size}}, lsn(7*size, false), nil, nil},
-		{"unknown WAL while the backup was taken", archive.ToTime, archive.Changes{Last: 3 * size, Unread: &wal.Damage{LSN: 4 * size}}, nil, nil, ErrOutside},
+		{"no record", recovery.ToLatest, recovery.Changes{}, nil, nil, nil},
+		{"the last record", recovery.ToLatest, recovery.Changes{Last: 7 * size}, lsn(7*size, false), nil, nil},
+		{"another target stays", recovery.ToTime, recovery.Changes{Last: 7 * size}, nil, nil, nil},
+		{"before a tablespace", recovery.ToTime, recovery.Changes{Tablespaces: []wal.Change{outside}, Last: 7 * size}, lsn(6*size, true), &outside, nil},
+		{"before the first tablespace", recovery.ToLatest, recovery.Changes{Tablespaces: []wal.Change{inside, outside, tablespace(7*size, "/srv/more")}}, lsn(6*size, true), &outside, nil},
+		{"a tablespace in the data directory", recovery.ToTime, recovery.Changes{Tablespaces: []wal.Change{inside}}, nil, nil, nil},
+		{"a tablespace while the backup was taken", recovery.ToLatest, recovery.Changes{Tablespaces: []wal.Change{tablespace(4*size, "/srv/ts")}}, nil, nil, ErrOutside},
+		{"unknown WAL", recovery.ToTime, recovery.Changes{Last: 7 * size, Unread: &wal.Damage{LSN: 8 * size}}, lsn(7*size, false), nil, nil},
+		{"unknown WAL while the backup was taken", recovery.ToTime, recovery.Changes{Last: 3 * size, Unread: &wal.Damage{LSN: 4 * size}}, nil, nil, ErrOutside},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			got, before, err := Until(planTo(test.kind), test.changes)
@@ -64,18 +64,18 @@ func TestUntil(t *testing.T) {
 func TestCheckEnd(t *testing.T) {
 	for _, test := range []struct {
 		name string
-		plan archive.Plan
+		plan recovery.Plan
 		end  string
 		stop bool // replay was to end before a tablespace
 		ok   bool
 	}{
-		{"in the last segment", planTo(archive.ToLatest), "0/900028", false, true},
-		{"at the end of all WAL", planTo(archive.ToLatest), "0/A00000", false, true},
-		{"where the last segment begins", planTo(archive.ToLatest), "0/900000", false, true},
-		{"before the last segment", planTo(archive.ToLatest), "0/8FFFFF", false, false},
-		{"before a tablespace", planTo(archive.ToLatest), "0/500000", true, true},
-		{"at a target", planTo(archive.ToTime), "0/500000", false, true},
-		{"nowhere", planTo(archive.ToLatest), "", false, false},
+		{"in the last segment", planTo(recovery.ToLatest), "0/900028", false, true},
+		{"at the end of all WAL", planTo(recovery.ToLatest), "0/A00000", false, true},
+		{"where the last segment begins", planTo(recovery.ToLatest), "0/900000", false, true},
+		{"before the last segment", planTo(recovery.ToLatest), "0/8FFFFF", false, false},
+		{"before a tablespace", planTo(recovery.ToLatest), "0/500000", true, true},
+		{"at a target", planTo(recovery.ToTime), "0/500000", false, true},
+		{"nowhere", planTo(recovery.ToLatest), "", false, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			d := &drill{Options: Options{Restore: restore.Options{Plan: test.plan}}}

@@ -14,10 +14,10 @@ import (
 	"strings"
 	"time"
 
-	"walkeep/common/archive"
 	"walkeep/common/cli"
 	"walkeep/common/host"
 	"walkeep/common/pgdata"
+	"walkeep/common/recovery"
 	"walkeep/common/wal"
 	"walkeep/supervisor/pgconf"
 	"walkeep/supervisor/pgserver"
@@ -37,12 +37,12 @@ var (
 
 // A Server describes a restored data directory and how to start its server.
 type Server struct {
-	Plan     archive.Plan // the backup and the target of its recovery
-	Dir      string       // the data directory; absolute
-	Standby  bool         // it replays until it is promoted
-	Action   string       // at the target: pause, promote or shutdown
-	Bindir   string       // of the server's programs; empty: the system's
-	Conninfo string       // to query the server; Start adds the address
+	Plan     recovery.Plan // the backup and the target of its recovery
+	Dir      string        // the data directory; absolute
+	Standby  bool          // it replays until it is promoted
+	Action   string        // at the target: pause, promote or shutdown
+	Bindir   string        // of the server's programs; empty: the system's
+	Conninfo string        // to query the server; Start adds the address
 	// Arguments are given to the server.
 	Arguments []string
 	// Replayed is called with the current position of replay. Optional.
@@ -187,7 +187,7 @@ func (s *Server) outcome(ctx context.Context) (string, error) {
 	if s.isWarm() {
 		return "", nil // it accepts no connections
 	}
-	pauses := s.Plan.Target.Kind != archive.ToLatest && s.Action == "pause"
+	pauses := s.Plan.Target.Kind != recovery.ToLatest && s.Action == "pause"
 	c, err := pgserver.ConnectAt(ctx, s.Conninfo, p.Host, p.Port)
 	switch {
 	case err == nil:
@@ -232,7 +232,7 @@ func (s *Server) paused(ctx context.Context, c *pgserver.Conn, pauses bool) (str
 	}
 	// The server's position and that of the plan can differ by a page's header.
 	const header = 64
-	if !pauses || lsn+header < s.Plan.At || s.Plan.Target.Kind == archive.ToImmediate && lsn < s.Plan.From {
+	if !pauses || lsn+header < s.Plan.At || s.Plan.Target.Kind == recovery.ToImmediate && lsn < s.Plan.From {
 		return "", fmt.Errorf("%w: another session paused it at %s", ErrPaused, lsn)
 	}
 	return "paused", nil
@@ -258,7 +258,7 @@ func (s *Server) mayShutDown() bool {
 	if s.Standby {
 		return false
 	}
-	if s.Plan.Target.Kind == archive.ToLatest || s.Action != "pause" {
+	if s.Plan.Target.Kind == recovery.ToLatest || s.Action != "pause" {
 		return s.Action == "shutdown"
 	}
 	return s.isWarm()

@@ -9,8 +9,8 @@ import (
 	"strings"
 	"time"
 
-	"walkeep/common/archive"
 	"walkeep/common/codec"
+	"walkeep/common/recovery"
 	"walkeep/common/wal"
 	"walkeep/supervisor/pgserver"
 )
@@ -182,7 +182,7 @@ func (p *promoter) archived(ctx context.Context, goal wal.Timeline, s pgserver.R
 }
 
 // streamedBehind names the segment with a number if it is missing, and a later one was streamed.
-func streamedBehind(inv *archive.Inventory, tli wal.Timeline, next uint64) (hole string, err error) {
+func streamedBehind(inv *recovery.Inventory, tli wal.Timeline, next uint64) (hole string, err error) {
 	for _, e := range inv.Streamed {
 		n, err := wal.ParseName(path.Base(e.Name))
 		if err != nil || n.Kind != wal.KindPartial || n.Timeline != tli {

@@ -59,7 +59,7 @@ func (p *promoter) findKept(ctx context.Context, goal wal.Timeline) {
 		if err != nil {
 			continue
 		}
-		if found, err := p.a.StreamedOn(ctx, p.inv, goal, number); err == nil { // what is of no use is said when it is offered
+		if found, err := p.inv.StreamedOn(ctx, goal, number); err == nil { // what is of no use is said when it is offered
 			p.kept = max(p.kept, found.End)
 		}
 	}

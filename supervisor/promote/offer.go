@@ -10,7 +10,9 @@ import (
 	"strings"
 
 	"walkeep/common/archive"
+	"walkeep/common/notes"
 	"walkeep/common/pgdata"
+	"walkeep/common/recovery"
 	"walkeep/common/storage"
 	"walkeep/common/wal"
 	"walkeep/supervisor/pgserver"
@@ -31,7 +33,7 @@ func (p *promoter) offer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	found, err := p.a.StreamedOn(ctx, p.inv, name.Timeline, number)
+	found, err := p.inv.StreamedOn(ctx, name.Timeline, number)
 	switch {
 	case errors.Is(err, archive.ErrNotWAL), errors.Is(err, archive.ErrForeign):
 		p.Warn("", fmt.Sprintf("what was streamed of %s is of no use, and is left where it is (%s): %v", name, archive.StreamedObject(name), err))
@@ -96,7 +98,7 @@ func (p *promoter) mayOffer(ctx context.Context) error {
 	return nil
 }
 
-func (p *promoter) makeOffer(ctx context.Context, name wal.Name, found archive.Part) error {
+func (p *promoter) makeOffer(ctx context.Context, name wal.Name, found recovery.Part) error {
 	id, err := p.standbyID(ctx)
 	if err != nil {
 		return err
@@ -110,7 +112,7 @@ func (p *promoter) makeOffer(ctx context.Context, name wal.Name, found archive.P
 	if err != nil {
 		return err
 	}
-	return p.a.MakeOffer(ctx, archive.Offer{
+	return p.a.MakeOffer(ctx, notes.Offer{
 		ID: id, Host: host, Data: p.PGData, Segment: name.String(), Source: found.Source, Length: int64(found.End - found.Start),
 	})
 }
@@ -124,5 +126,5 @@ func (p *promoter) standbyID(ctx context.Context) (string, error) {
 	if real, err := filepath.EvalSymlinks(dir); err == nil {
 		dir = real // as restore-cmd finds it
 	}
-	return p.a.StandbyHere(ctx, dir)
+	return p.a.Notes().StandbyHere(ctx, dir)
 }

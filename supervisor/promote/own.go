@@ -10,6 +10,7 @@ import (
 
 	"walkeep/common/archive"
 	"walkeep/common/pgdata"
+	"walkeep/common/recovery"
 	"walkeep/common/wal"
 )
 
@@ -101,7 +102,7 @@ func (p *promoter) archiveOwn(ctx context.Context) error {
 	}
 	if stored > 0 {
 		p.Step(fmt.Sprintf("%d segments that only the standby had are archived", stored))
-		if p.inv, err = p.a.Inventory(ctx); err != nil {
+		if p.inv, err = recovery.ReadInventory(ctx, p.a); err != nil {
 			return err
 		}
 	}
@@ -134,7 +135,7 @@ var errNoHistory = errors.New("the standby does not have the history")
 
 func (p *promoter) storeHistory(ctx context.Context, tli wal.Timeline) (wal.History, error) {
 	h, err := p.a.History(ctx, tli)
-	if !errors.Is(err, archive.ErrAbsent) {
+	if !errors.Is(err, archive.ErrNotStored) {
 		return h, err
 	}
 	path := filepath.Join(p.PGData, "pg_wal", wal.Name{Kind: wal.KindHistory, Timeline: tli}.String())

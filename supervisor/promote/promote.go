@@ -15,6 +15,8 @@ import (
 
 	"walkeep/common/archive"
 	"walkeep/common/cli"
+	"walkeep/common/notes"
+	"walkeep/common/recovery"
 	"walkeep/common/wal"
 	"walkeep/supervisor/pgserver"
 	"walkeep/supervisor/spool"
@@ -97,7 +99,7 @@ type promoter struct {
 	kept wal.LSN
 	// inv is what the archive held when nothing more was to come; what is asked of the standby came after it. Its streams are
 	// as they were before the server opened: they may go on to the new timeline.
-	inv   *archive.Inventory
+	inv   *recovery.Inventory
 	trace trace
 }
 
@@ -210,7 +212,7 @@ func (p *promoter) prepare(ctx context.Context) error {
 	if err := p.storeComplete(ctx); err != nil {
 		return err
 	}
-	if p.inv, err = p.a.Inventory(ctx); err != nil {
+	if p.inv, err = recovery.ReadInventory(ctx, p.a); err != nil {
 		return err
 	}
 	if s, err = p.replayed(ctx); err != nil {
@@ -273,7 +275,7 @@ func (p *promoter) open(ctx context.Context) error {
 // conclude says how it came out, and takes the offer back.
 func (p *promoter) conclude(ctx context.Context) (err error) {
 	if p.inv == nil { // there was nothing to prepare
-		if p.inv, err = p.a.Inventory(ctx); err != nil {
+		if p.inv, err = recovery.ReadInventory(ctx, p.a); err != nil {
 			return err
 		}
 	}
@@ -338,13 +340,13 @@ func (p *promoter) withdraw(ctx context.Context) error {
 	if err != nil {
 		return nil // none was made
 	}
-	return p.a.WithdrawOffer(ctx, id)
+	return p.a.Notes().WithdrawOffer(ctx, id)
 }
 
 // succeed has the archive take the server for the production server, and no longer for a standby.
 func (p *promoter) succeed(ctx context.Context, at wal.LSN) error {
-	s := archive.Server{SystemID: p.info.SystemID, Timeline: p.done.Timeline, LSN: at, Newest: p.inv.Newest(), Promoted: !p.done.Already}
-	if err := p.a.NoteServer(ctx, s); err != nil {
+	s := notes.Server{SystemID: p.info.SystemID, Timeline: p.done.Timeline, LSN: at, Newest: p.inv.Newest(), Promoted: !p.done.Already}
+	if err := p.a.Notes().NoteServer(ctx, s); err != nil {
 		p.Warn("supervisor check tells the archive", fmt.Sprintf("the archive does not know yet that timeline %d is the one to follow: %v", s.Timeline, err))
 	}
 	return p.forget(ctx)
@@ -356,7 +358,7 @@ func (p *promoter) forget(ctx context.Context) error {
 	if err != nil {
 		return nil // it has noted nothing here, or nobody can tell
 	}
-	if err := p.a.ForgetStandby(ctx, id); err != nil && !errors.Is(err, archive.ErrAbsent) {
+	if err := p.a.Notes().ForgetStandby(ctx, id); err != nil && !errors.Is(err, notes.ErrAbsent) {
 		return err
 	}
 	return nil

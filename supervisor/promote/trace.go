@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"walkeep/common/archive"
+	"walkeep/common/notes"
 	"walkeep/common/wal"
 )
 
@@ -23,7 +23,7 @@ const (
 
 // A listener is a stream that may still hear the old primary.
 type listener struct {
-	note    archive.Stream
+	note    notes.Stream
 	file    os.FileInfo // the note's
 	changed time.Time   // when the file was seen to be another one last
 	moved   int         // how often it was seen to have heard the server again
@@ -65,14 +65,14 @@ func (p *promoter) checkStreams(ctx context.Context) error {
 // listen reads the notes of the streams that may hear the old primary, and compares them with what they were: those of all
 // streams if before is nil, else of the ones in it that still may.
 func (p *promoter) listen(ctx context.Context, before map[string]*listener) (map[string]*listener, error) {
-	notes, err := p.a.Streams(ctx)
+	streams, _, err := p.a.Notes().Streams(ctx)
 	after := make(map[string]*listener)
-	for _, s := range notes {
+	for _, s := range streams {
 		w := before[s.ID]
 		if !p.mayHear(s) || w == nil && before != nil {
 			continue
 		}
-		file, err := os.Stat(filepath.Join(p.Spool.Dir, archive.StreamNote(s.Slot)))
+		file, err := os.Stat(filepath.Join(p.Spool.Dir, notes.StreamName(s.Slot)))
 		if w == nil {
 			w = &listener{note: s, file: file, changed: time.Now()}
 		}
@@ -90,7 +90,7 @@ func (p *promoter) listen(ctx context.Context, before map[string]*listener) (map
 
 // mayHear reports whether a stream is connected to an open server that the standby may have followed, or to a standby of it that
 // has more than this one, as far as its note says.
-func (p *promoter) mayHear(s archive.Stream) bool {
+func (p *promoter) mayHear(s notes.Stream) bool {
 	return !s.Ended && (!s.FromStandby || s.Sent > p.trace.has) && s.Trouble == s.Unstored && !s.Heard.IsZero() && s.Timeline >= p.trace.timeline
 }
 

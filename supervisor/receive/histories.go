@@ -43,7 +43,7 @@ func StoreHistories(ctx context.Context, s *spool.Spool, conninfo string) error 
 	for i := 0; i < len(way); i++ {
 		tli := way[i]
 		h, err := s.Archive.History(ctx, tli)
-		if errors.Is(err, archive.ErrAbsent) || errors.Is(err, storage.ErrNotExist) {
+		if errors.Is(err, archive.ErrNotStored) || errors.Is(err, storage.ErrNotExist) {
 			h, err = storeHistoryOf(ctx, c, s, tli)
 			if i > 0 && replication.HasCode(err, replication.UndefinedFile) {
 				continue // the server began on a later timeline, and never had it

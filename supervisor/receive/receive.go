@@ -36,6 +36,8 @@ import (
 	"walkeep/common/archive"
 	"walkeep/common/cli"
 	"walkeep/common/durable"
+	"walkeep/common/notes"
+	"walkeep/common/recovery"
 	"walkeep/common/storage"
 	"walkeep/common/wal"
 	"walkeep/supervisor/pgserver"
@@ -85,7 +87,7 @@ type receiver struct {
 	wake chan struct{} // tells the keeper that there is something to store
 
 	mu        sync.Mutex
-	state     archive.Stream
+	state     notes.Stream
 	trouble   string // the keeper's
 	archiving bool   // the server archives by itself
 	system    wal.SystemID
@@ -103,7 +105,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	r := &receiver{
 		Options: o, a: o.Spool.Archive, wake: make(chan struct{}, 1),
-		state: archive.Stream{Host: host, Slot: o.Slot, Synchronous: o.Synchronous},
+		state: notes.Stream{Host: host, Slot: o.Slot, Synchronous: o.Synchronous},
 	}
 	if err := o.Spool.MakePartial(); err != nil {
 		return err
@@ -130,7 +132,7 @@ func Run(ctx context.Context, o Options) error {
 	err = r.streamAgain(ctx)
 	stop()
 	<-kept
-	r.update(func(s *archive.Stream) { s.Ended = true })
+	r.update(func(s *notes.Stream) { s.Ended = true })
 	r.note(context.WithoutCancel(ctx))
 	return err
 }
@@ -160,7 +162,7 @@ func (r *receiver) streamAgain(ctx context.Context) error {
 			r.Log.Warn("the stream has ended, and is begun again", "error", text)
 			last = text
 		}
-		r.update(func(s *archive.Stream) { s.Trouble = wal.ShortLSNs(err.Error()) })
+		r.update(func(s *notes.Stream) { s.Trouble = wal.ShortLSNs(err.Error()) })
 		r.wakeKeeper() // a promotion waits for the note
 		select {
 		case <-time.After(pauses.NextBackOff()):
@@ -321,7 +323,7 @@ func (r *receiver) abandon(s *spool.Segment) {
 // at the same time do not see each other.
 func (r *receiver) alone(ctx context.Context) error {
 	r.Log.Warn("the file system of the spool has no locks: see that nobody else streams into it", "spool", r.Spool.Dir)
-	before, err := r.a.Streams(ctx)
+	before, _, err := r.a.Notes().Streams(ctx)
 	if err != nil {
 		return err
 	}
@@ -333,12 +335,12 @@ func (r *receiver) alone(ctx context.Context) error {
 	case <-ctx.Done():
 		return nil
 	}
-	now, err := r.a.Streams(ctx)
+	now, _, err := r.a.Notes().Streams(ctx)
 	if err != nil {
 		return err
 	}
 	for _, s := range now {
-		at := slices.IndexFunc(before, func(b archive.Stream) bool { return b.Slot == s.Slot })
+		at := slices.IndexFunc(before, func(b notes.Stream) bool { return b.Slot == s.Slot })
 		if at < 0 || !s.Heard.Equal(before[at].Heard) {
 			return fmt.Errorf("%s: %w: that with slot %s on %s", r.Spool.Dir, spool.ErrStreaming, s.Slot, s.Host)
 		}
@@ -348,17 +350,17 @@ func (r *receiver) alone(ctx context.Context) error {
 
 // remember takes over what this stream has skipped before and the archive still lacks.
 func (r *receiver) remember(ctx context.Context) error {
-	streams, err := r.a.Streams(ctx)
+	streams, _, err := r.a.Notes().Streams(ctx)
 	if err != nil {
 		return err
 	}
-	at := slices.IndexFunc(streams, func(s archive.Stream) bool { return s.Slot == r.Slot })
+	at := slices.IndexFunc(streams, func(s notes.Stream) bool { return s.Slot == r.Slot })
 	if at < 0 || len(streams[at].Skipped) == 0 {
 		return nil
 	}
 	r.state.Skipped = streams[at].Skipped
-	if inv, err := r.a.Inventory(ctx); err == nil { // else all of it stays
-		r.state.Skipped = slices.DeleteFunc(r.state.Skipped, func(s archive.Skip) bool { return !inv.Lacks(s) })
+	if inv, err := recovery.ReadInventory(ctx, r.a); err == nil { // else all of it stays
+		r.state.Skipped = slices.DeleteFunc(r.state.Skipped, func(s notes.Skip) bool { return !inv.Lacks(s) })
 	}
 	return nil
 }
@@ -374,8 +376,8 @@ func (r *receiver) skip(ctx context.Context, w way, gone *goneError) error {
 		return gone
 	}
 	r.skipTo = number
-	skip := archive.Skip{Timeline: w.on(number), From: gone.at, To: wal.LSN(number * w.size)}
-	r.update(func(s *archive.Stream) {
+	skip := notes.Skip{Timeline: w.on(number), From: gone.at, To: wal.LSN(number * w.size)}
+	r.update(func(s *notes.Stream) {
 		s.Timeline, s.Flushed, s.Sent, s.Heard, s.Ended = skip.Timeline, gone.at, skip.To, time.Now().UTC(), false
 		if !slices.Contains(s.Skipped, skip) {
 			s.Skipped = append(s.Skipped, skip)
@@ -386,7 +388,7 @@ func (r *receiver) skip(ctx context.Context, w way, gone *goneError) error {
 		gone.at, wal.LSN(number*w.size), gone)
 }
 
-func (r *receiver) update(change func(*archive.Stream)) {
+func (r *receiver) update(change func(*notes.Stream)) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	change(&r.state)
@@ -401,14 +403,14 @@ type look struct {
 // noteServer has the archive know which timeline the server is on, unless it is a standby.
 func (r *receiver) noteServer(ctx context.Context, l *look) {
 	r.mu.Lock()
-	s := archive.Server{SystemID: r.system, Timeline: r.way.lineage.Timeline, LSN: r.state.Sent, Newest: l.newest}
+	s := notes.Server{SystemID: r.system, Timeline: r.way.lineage.Timeline, LSN: r.state.Sent, Newest: l.newest}
 	heard, standby := r.state.Heard, r.standby
 	r.mu.Unlock()
 	if s.Timeline == 0 || standby || s.LSN == 0 || !l.at.IsZero() && time.Since(l.at) < statusInterval {
 		return
 	}
 	if !l.at.IsZero() && heard.After(l.at) {
-		if err := r.a.NoteServer(ctx, s); err != nil {
+		if err := r.a.Notes().NoteServer(ctx, s); err != nil {
 			r.Log.Debug("cannot note what the server says", "error", err.Error())
 		}
 	}
@@ -428,7 +430,7 @@ func (r *receiver) note(ctx context.Context) {
 	if s.Timeline == 0 {
 		return // it has never streamed
 	}
-	if err := r.a.NoteStream(ctx, s); err != nil && !errors.Is(err, storage.ErrUnavailable) {
+	if err := r.a.Notes().NoteStream(ctx, s); err != nil && !errors.Is(err, storage.ErrUnavailable) {
 		r.Log.Debug("cannot note how streaming goes", "error", err.Error())
 	}
 }

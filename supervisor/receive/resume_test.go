@@ -142,7 +142,7 @@ func TestConflict(t *testing.T) {
 	if !bytes.Equal(r.streamed(first), r.WAL[first]) || !bytes.Equal(r.archived(first), other) {
 		t.Error("one of the two contents was changed")
 	}
-	notes, err := r.a.Streams(context.Background())
+	notes, _, err := r.a.Notes().Streams(context.Background())
 	r.must(err)
 	if len(notes) != 1 || !strings.Contains(notes[0].Unstored, first) || !notes[0].Ended {
 		t.Errorf("the notes are %+v", notes)

@@ -18,6 +18,7 @@ import (
 	"walkeep/common/archive"
 	"walkeep/common/cmdtest"
 	"walkeep/common/codec"
+	"walkeep/common/recovery"
 	"walkeep/common/storage/mem"
 	"walkeep/common/wal"
 	"walkeep/supervisor/receive"
@@ -187,7 +188,7 @@ func (r *rig) archived(name string) []byte {
 		return nil
 	}
 	content := codec.Memory{Limit: size}
-	if _, err := r.a.Fetch(context.Background(), n, 0, &content); err != nil {
+	if _, err := recovery.Fetch(context.Background(), r.a, n, 0, &content); err != nil {
 		return nil
 	}
 	return content.Bytes()

@@ -7,7 +7,7 @@ import (
 	"io"
 	"time"
 
-	"walkeep/common/archive"
+	"walkeep/common/notes"
 	"walkeep/common/wal"
 	"walkeep/supervisor/replication"
 	"walkeep/supervisor/spool"
@@ -245,7 +245,7 @@ func (t *tail) flushAndReport() error {
 // report tells the server what is durable. If it cannot be told, it is gone, and what it had sent may still be on its way here:
 // the end of the stream is for the reader to find.
 func (t *tail) report(answer bool) {
-	t.update(func(s *archive.Stream) { s.Timeline, s.Flushed = t.s.Name.Timeline, t.s.Durable() })
+	t.update(func(s *notes.Stream) { s.Timeline, s.Flushed = t.s.Name.Timeline, t.s.Durable() })
 	// Nothing is said to be applied.
 	_ = t.c.Report(replication.StandbyStatusUpdate{Written: t.at, Flushed: t.s.Durable(), Time: time.Now(), Reply: answer})
 }
@@ -259,7 +259,7 @@ func (t *tail) flushed() wal.LSN {
 
 // note keeps what is known of the server.
 func (t *tail) note() {
-	t.update(func(s *archive.Stream) { s.Sent, s.Heard, s.Trouble, s.Ended = t.sent, t.heard.UTC(), "", false })
+	t.update(func(s *notes.Stream) { s.Sent, s.Heard, s.Trouble, s.Ended = t.sent, t.heard.UTC(), "", false })
 }
 
 // farewell ends the stream in order.

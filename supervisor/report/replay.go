@@ -6,7 +6,7 @@ import (
 	"slices"
 	"time"
 
-	"walkeep/common/archive"
+	"walkeep/common/recovery"
 	"walkeep/common/wal"
 	"walkeep/supervisor/pgserver"
 	"walkeep/supervisor/progress"
@@ -32,7 +32,7 @@ type ReplayLag struct {
 }
 
 // readReplay queries a server in recovery.
-func (s *Server) readReplay(ctx context.Context, conn *pgserver.Conn, major int, inv *archive.Inventory, windows []Window) error {
+func (s *Server) readReplay(ctx context.Context, conn *pgserver.Conn, major int, inv *recovery.Inventory, windows []Window) error {
 	found, err := conn.Replay(ctx, major)
 	if err != nil {
 		return err
@@ -75,7 +75,7 @@ func position(lsn wal.LSN) string {
 
 // behind returns how many segments a standby's restartpoint is behind the end of the WAL that it follows; nil if
 // unknown.
-func behind(inv *archive.Inventory, restartpoint string) *int64 {
+func behind(inv *recovery.Inventory, restartpoint string) *int64 {
 	n, err := wal.ParseName(restartpoint)
 	if err != nil {
 		return nil
@@ -93,7 +93,7 @@ func behind(inv *archive.Inventory, restartpoint string) *int64 {
 }
 
 // held returns how many segments are kept only for a standby, and for no backup; nil if unknown.
-func held(inv *archive.Inventory, restartpoint string) *int64 {
+func held(inv *recovery.Inventory, restartpoint string) *int64 {
 	n, err := wal.ParseName(restartpoint)
 	if err != nil || len(inv.Backups) == 0 {
 		return nil

@@ -11,6 +11,8 @@ import (
 
 	"walkeep/common/archive"
 	"walkeep/common/backup"
+	"walkeep/common/notes"
+	"walkeep/common/recovery"
 	"walkeep/common/wal"
 )
 
@@ -181,7 +183,7 @@ type Options struct {
 // Collect reads an archive, queries its server, and returns a report on both. Objects that cannot be read are part of the report.
 // An error means that there is no report.
 func Collect(ctx context.Context, a *archive.Archive, o Options) (*Report, error) {
-	inv, err := a.Inventory(ctx)
+	inv, err := recovery.ReadInventory(ctx, a)
 	if err != nil {
 		return nil, err
 	}
@@ -213,7 +215,7 @@ func Collect(ctx context.Context, a *archive.Archive, o Options) (*Report, error
 
 // findProduction determines the production server's timeline, after that server was queried, and the branches beside
 // it.
-func (r *Report) findProduction(inv *archive.Inventory) {
+func (r *Report) findProduction(inv *recovery.Inventory) {
 	p := inv.Production()
 	r.Production, r.ProductionSaid = uint32(p.Timeline), p.Said
 	for i, b := range inv.Backups {
@@ -232,7 +234,7 @@ func (r *Report) findProduction(inv *archive.Inventory) {
 	}
 }
 
-func (r *Report) takeNotes(inv *archive.Inventory) {
+func (r *Report) takeNotes(inv *recovery.Inventory) {
 	running := make(map[string]bool)
 	for _, l := range inv.Leases {
 		live := l.Live()
@@ -257,7 +259,7 @@ func (r *Report) takeNotes(inv *archive.Inventory) {
 	}
 }
 
-func (r *Report) takeBackup(inv *archive.Inventory, m *backup.Manifest) {
+func (r *Report) takeBackup(inv *recovery.Inventory, m *backup.Manifest) {
 	b := Backup{
 		ID: m.ID, Type: m.Type, Timeline: uint32(m.Timeline), StartLSN: m.Start.String(), StopLSN: m.Stop.String(),
 		Began: m.Began.UTC(), Ended: m.Ended.UTC(), Seconds: m.Ended.Sub(m.Began).Seconds(),
@@ -269,7 +271,7 @@ func (r *Report) takeBackup(inv *archive.Inventory, m *backup.Manifest) {
 	if b.Restorable = err == nil; err != nil {
 		b.Reason = err.Error()
 	}
-	when := func(v *archive.Verified) *time.Time {
+	when := func(v *notes.Verified) *time.Time {
 		if v == nil {
 			return nil
 		}
@@ -287,7 +289,7 @@ func (r *Report) takeBackup(inv *archive.Inventory, m *backup.Manifest) {
 	r.Backups = append(r.Backups, b)
 }
 
-func (r *Report) takeTimeline(inv *archive.Inventory, l *archive.Line) {
+func (r *Report) takeTimeline(inv *recovery.Inventory, l *recovery.Line) {
 	t := Timeline{
 		Timeline: uint32(l.Timeline), BeginLSN: l.History.Begin().String(), StoredBytes: l.Bytes,
 		Ranges: []Range{}, Gaps: []Gap{}, Partials: []string{},
@@ -322,7 +324,7 @@ func (r *Report) takeTimeline(inv *archive.Inventory, l *archive.Line) {
 // timed is the number of windows, the newest ones, for which the time of the last transaction is read from the WAL.
 const timed = 4
 
-func (r *Report) takeWindows(ctx context.Context, a *archive.Archive, inv *archive.Inventory) error {
+func (r *Report) takeWindows(ctx context.Context, a *archive.Archive, inv *recovery.Inventory) error {
 	all := inv.Windows()
 	for i, w := range all {
 		v := Window{
@@ -338,13 +340,13 @@ func (r *Report) takeWindows(ctx context.Context, a *archive.Archive, inv *archi
 				v.Gap.Damage = g.String() + ": " + g.Damage.Reason
 			}
 		}
-		end, err := a.EndOfRecords(ctx, inv, w)
+		end, err := inv.EndOfRecords(ctx, w)
 		if err == nil {
 			v.ToLSN = end.String()
 		}
 		if err == nil && len(all)-i <= timed {
 			var at time.Time
-			if at, err = a.LastCommit(ctx, inv, w); err == nil && !at.IsZero() {
+			if at, err = inv.LastCommit(ctx, w); err == nil && !at.IsZero() {
 				v.ToTime = &at
 			}
 		}

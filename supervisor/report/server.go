@@ -9,7 +9,9 @@ import (
 	"time"
 
 	"walkeep/common/archive"
+	"walkeep/common/notes"
 	"walkeep/common/pgdata"
+	"walkeep/common/recovery"
 	"walkeep/common/wal"
 	"walkeep/supervisor/pgserver"
 )
@@ -61,7 +63,7 @@ var errForeign = errors.New("the server is another cluster than the archive's")
 // askTimeout is how long the server may take to answer.
 const askTimeout = 10 * time.Second
 
-func ask(ctx context.Context, a *archive.Archive, inv *archive.Inventory, windows []Window, o Options) (*Server, error) {
+func ask(ctx context.Context, a *archive.Archive, inv *recovery.Inventory, windows []Window, o Options) (*Server, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	conn, err := pgserver.Connect(ctx, o.Conninfo)
@@ -99,8 +101,8 @@ func ask(ctx context.Context, a *archive.Archive, inv *archive.Inventory, window
 			s.succeeded += ", which left its timeline at " + left.String()
 		}
 	} else if at, err := wal.ParseLSN(s.LSN); err == nil {
-		inv.Server = &archive.Server{SystemID: inv.SystemID, Timeline: wal.Timeline(s.Timeline), LSN: at, Newest: inv.Newest()}
-		_ = a.NoteServer(ctx, *inv.Server) // a read-only archive is reported on, too
+		inv.Server = &notes.Server{SystemID: inv.SystemID, Timeline: wal.Timeline(s.Timeline), LSN: at, Newest: inv.Newest()}
+		_ = a.Notes().NoteServer(ctx, *inv.Server) // a read-only archive is reported on, too
 	}
 	if err := s.readSlots(ctx, conn, o); err != nil {
 		return nil, err
@@ -111,7 +113,7 @@ func ask(ctx context.Context, a *archive.Archive, inv *archive.Inventory, window
 	if info.ArchiveMode != "off" { // otherwise no file waits
 		s.countReady(ctx, conn, o.PGData)
 	}
-	if slices.ContainsFunc(inv.Streams, func(one archive.Stream) bool { return !one.Ended }) {
+	if slices.ContainsFunc(inv.Streams, func(one notes.Stream) bool { return !one.Ended }) {
 		if s.Advice, err = conn.ShutdownAdvice(ctx); err != nil {
 			return nil, err
 		}
@@ -126,7 +128,7 @@ func known(t time.Time) *time.Time {
 	return &t
 }
 
-func (s *Server) takeLag(ctx context.Context, conn *pgserver.Conn, a *archive.Archive, inv *archive.Inventory, archived time.Time) error {
+func (s *Server) takeLag(ctx context.Context, conn *pgserver.Conn, a *archive.Archive, inv *recovery.Inventory, archived time.Time) error {
 	var file string
 	var now time.Time
 	err := conn.QueryRow(ctx, `SELECT lsn::text, pg_walfile_name(lsn), clock_timestamp() FROM pg_current_wal_lsn() AS lsn`).Scan(&s.LSN, &file, &now)
@@ -166,7 +168,7 @@ func (s *Server) takeLag(ctx context.Context, conn *pgserver.Conn, a *archive.Ar
 			}
 		}
 	}
-	since, err := a.NoteLacking(ctx, first, now)
+	since, err := a.Notes().NoteLacking(ctx, first, now)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}

@@ -17,6 +17,7 @@ import (
 	"walkeep/common/backup"
 	"walkeep/common/backup/volume"
 	"walkeep/common/codec"
+	"walkeep/common/notes"
 	"walkeep/common/storage/local"
 	"walkeep/common/wal"
 )
@@ -86,10 +87,10 @@ func makeSite(t *testing.T) {
 	second := add(at.Add(24*time.Hour), 0xC00028, 0xC00100)
 	must(os.MkdirAll(filepath.Join(site, "backups", "20261124T220000Z"), 0o755)) // left unfinished
 	must(os.WriteFile(filepath.Join(site, "backups", "20261124T220000Z", "data-0001.tar.zst"), nil, 0o644))
-	must(a.NoteVerified(t.Context(), first, true, archive.Verified{At: at.Add(time.Hour), Problems: []archive.Problem{}}))
-	must(a.NoteDrill(t.Context(), second, archive.Drilled{At: at.Add(25 * time.Hour), Error: "at start: the server did not start"}))
-	must(a.NoteStandby(t.Context(), archive.Standby{Host: "db2", Machine: "m2", Data: "/srv/pg", Restartpoint: "00000001000000000000000D", Noted: at.Add(26 * time.Hour)}))
-	must(a.NoteStream(t.Context(), archive.Stream{Host: "backup1", Slot: "walkeep", Timeline: 3, Flushed: 0x1100000, Sent: 0x1100400, Heard: at.Add(48 * time.Hour), Synchronous: true}))
+	must(a.Notes().NoteVerified(t.Context(), first, true, notes.Verified{At: at.Add(time.Hour), Problems: []notes.Problem{}}))
+	must(a.Notes().NoteDrill(t.Context(), second, notes.Drilled{At: at.Add(25 * time.Hour), Error: "at start: the server did not start"}))
+	must(a.Notes().NoteStandby(t.Context(), notes.Standby{Host: "db2", Machine: "m2", Data: "/srv/pg", Restartpoint: "00000001000000000000000D", Noted: at.Add(26 * time.Hour)}))
+	must(a.Notes().NoteStream(t.Context(), notes.Stream{Host: "backup1", Slot: "walkeep", Timeline: 3, Flushed: 0x1100000, Sent: 0x1100400, Heard: at.Add(48 * time.Hour), Synchronous: true}))
 	must(os.RemoveAll(filepath.Join(site, "leases")))
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"walkeep/common/archive"
 	"walkeep/common/durable"
+	"walkeep/common/recovery"
 	"walkeep/common/wal"
 	"walkeep/supervisor/pgserver"
 	"walkeep/supervisor/progress"
@@ -69,7 +70,7 @@ func (s *Server) readSlots(ctx context.Context, conn *pgserver.Conn, o Options) 
 }
 
 // checkArchiver determines whether files that the server archives reach this archive.
-func (s *Server) checkArchiver(ctx context.Context, conn *pgserver.Conn, a *archive.Archive, inv *archive.Inventory) error {
+func (s *Server) checkArchiver(ctx context.Context, conn *pgserver.Conn, a *archive.Archive, inv *recovery.Inventory) error {
 	if s.ArchiveMode == "off" || s.Standby {
 		return nil
 	}

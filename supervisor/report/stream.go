@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"walkeep/common/archive"
+	"walkeep/common/recovery"
 	"walkeep/supervisor/progress"
 )
 
@@ -37,7 +37,7 @@ type Stream struct {
 // answer every few seconds.
 const silence = 30 * time.Second
 
-func (r *Report) takeStreams(inv *archive.Inventory) {
+func (r *Report) takeStreams(inv *recovery.Inventory) {
 	for _, s := range inv.Streams {
 		skipped := []string{}
 		for _, one := range s.Skipped {

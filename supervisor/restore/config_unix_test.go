@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"walkeep/common/archive"
 	"walkeep/supervisor/launch"
 	"walkeep/supervisor/pgconf"
 	"walkeep/supervisor/restore"
@@ -58,7 +59,7 @@ func TestConfigurationElsewhere(t *testing.T) {
 	}
 	o := r.options(r.target("data"))
 	o.Starts = true
-	if _, err := restore.Run(t.Context(), r.backend, r.inv, o); !errors.Is(err, pgconf.ErrNone) {
+	if _, err := restore.Run(t.Context(), archive.New(r.backend), r.inv, o); !errors.Is(err, pgconf.ErrNone) {
 		t.Errorf("without a configuration: got %v", err)
 	}
 	if entries, _ := os.ReadDir(o.Dir); len(entries) > 0 {

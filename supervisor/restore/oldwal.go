@@ -13,7 +13,9 @@ import (
 	"github.com/zeebo/xxh3"
 
 	"walkeep/common/archive"
+	"walkeep/common/codec"
 	"walkeep/common/durable"
+	"walkeep/common/recovery"
 	"walkeep/common/wal"
 )
 
@@ -131,7 +133,7 @@ func (r *restorer) isOnlyCopy(ctx context.Context, p *rootDir, file string, n wa
 // differs reports whether a file has records that the archive's file of this name lacks. Old bytes follow the last
 // record of an incomplete segment.
 func (r *restorer) differs(ctx context.Context, f *os.File, n wal.Name) (bool, error) {
-	a := archive.New(r.b)
+	a := r.a
 	if t, err := a.Trailer(ctx, n); err == nil && t.PlainSize > 0 {
 		h := xxh3.New()
 		size, err := io.Copy(h, f)
@@ -153,8 +155,8 @@ func (r *restorer) differs(ctx context.Context, f *os.File, n wal.Name) (bool, e
 			return false, err
 		}
 	}
-	c := archive.NewComparison(f)
-	if _, err := a.Fetch(ctx, n, r.m.SystemID, c); err != nil {
+	c := codec.NewComparison(f)
+	if _, err := recovery.Fetch(ctx, a, n, r.m.SystemID, c); err != nil {
 		return true, ctx.Err() // then this may be the only sound copy
 	}
 	first, differs, err := c.Result()
@@ -206,7 +208,7 @@ func (r *restorer) isUsed(p *rootDir, file string, n wal.Name) (bool, error) {
 }
 
 // archived reports whether the archive has a file.
-func archived(inv *archive.Inventory, n wal.Name) bool {
+func archived(inv *recovery.Inventory, n wal.Name) bool {
 	l := inv.Line(n.Timeline)
 	if l == nil {
 		return false
@@ -221,5 +223,5 @@ func archived(inv *archive.Inventory, n wal.Name) bool {
 	if err != nil {
 		return false
 	}
-	return slices.ContainsFunc(l.Segments, func(s archive.Span) bool { return s.First <= number && number <= s.Last })
+	return slices.ContainsFunc(l.Segments, func(s recovery.Span) bool { return s.First <= number && number <= s.Last })
 }

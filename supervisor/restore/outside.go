@@ -10,8 +10,8 @@ import (
 	"strconv"
 	"strings"
 
-	"walkeep/common/archive"
 	"walkeep/common/cli"
+	"walkeep/common/recovery"
 	"walkeep/common/wal"
 )
 
@@ -46,7 +46,7 @@ func (r *restorer) examineCreated(left *note) error {
 	}
 	if unread := r.Changes.Unread; unread != nil {
 		const unknown = "the WAL is of a newer version of PostgreSQL: whether it creates tablespaces cannot be determined from the %s on"
-		if r.beside != "" && (r.Changes.Last < r.m.Stop || r.Recovery.Standby != nil || r.Plan.Target.Kind != archive.ToLatest) {
+		if r.beside != "" && (r.Changes.Last < r.m.Stop || r.Recovery.Standby != nil || r.Plan.Target.Kind != recovery.ToLatest) {
 			return fmt.Errorf("the server in %s is of the same cluster, and "+unknown, r.beside, unread)
 		}
 		r.Notice("make sure that the locations of the cluster's newest tablespaces are free on this host", fmt.Sprintf(unknown, unread))
@@ -130,10 +130,10 @@ func (r *restorer) insideData(dir string) string {
 // endNow ends the recovery of a copy beside a running server with the examined WAL: WAL that the server archives
 // later may create tablespaces at the server's own locations.
 func (r *restorer) endNow() {
-	if r.beside == "" || r.Recovery.Standby != nil || r.Plan.Target.Kind != archive.ToLatest || r.Changes.Last == 0 {
+	if r.beside == "" || r.Recovery.Standby != nil || r.Plan.Target.Kind != recovery.ToLatest || r.Changes.Last == 0 {
 		return
 	}
-	r.Recovery.Until = &archive.Target{Kind: archive.ToLSN, LSN: r.Changes.Last}
+	r.Recovery.Until = &recovery.Target{Kind: recovery.ToLSN, LSN: r.Changes.Last}
 	r.Notice("", fmt.Sprintf("the server in %s is of the same cluster: recovery of this copy ends with the WAL that is in the archive now, at %s",
 		r.beside, r.Changes.Last))
 }

@@ -9,11 +9,12 @@ import (
 
 	"walkeep/common/archive"
 	"walkeep/common/backup"
+	"walkeep/common/recovery"
 	"walkeep/common/wal"
 	"walkeep/supervisor/restore"
 )
 
-func creating(locations ...string) (c archive.Changes) {
+func creating(locations ...string) (c recovery.Changes) {
 	for i, location := range locations {
 		c.Tablespaces = append(c.Tablespaces, wal.Change{Start: 0x3000028, End: 0x3000060, Tablespace: &wal.NewTablespace{OID: uint32(20000 + i), Location: location}})
 	}
@@ -71,7 +72,7 @@ func TestCreatedTablespaces(t *testing.T) {
 			o := r.options(r.target("data"))
 			o.Tablespaces = map[string]string{"/srv/space": r.target("space")}
 			o.Changes = creating(test.make(r, &o)...)
-			_, err := restore.Run(t.Context(), r.backend, r.inv, o)
+			_, err := restore.Run(t.Context(), archive.New(r.backend), r.inv, o)
 			var outside *restore.OutsideError
 			if errors.As(err, &outside) {
 				if (test.want == missing) != outside.Missing || test.want == free {
@@ -104,7 +105,7 @@ func TestCreatedTablespaceOfBackup(t *testing.T) {
 	o.Changes = creating(space)
 	o.Tablespaces = map[string]string{space: r.target("mapped")}
 	var outside *restore.OutsideError
-	if _, err := restore.Run(t.Context(), r.backend, r.inv, o); !errors.As(err, &outside) {
+	if _, err := restore.Run(t.Context(), archive.New(r.backend), r.inv, o); !errors.As(err, &outside) {
 		t.Errorf("got %v", err)
 	}
 	o.Tablespaces = nil

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"walkeep/common/archive"
+	"walkeep/common/recovery"
 	"walkeep/supervisor/restore"
 )
 
@@ -124,7 +125,7 @@ func TestKeepsOwn(t *testing.T) {
 				cancel()
 			}
 		}
-		_, err := restore.Run(ctx, r.backend, r.inv, interrupted)
+		_, err := restore.Run(ctx, archive.New(r.backend), r.inv, interrupted)
 		cancel()
 		if !errors.Is(err, context.Canceled) {
 			t.Fatalf("got %v, want an interruption", err)
@@ -166,7 +167,7 @@ func TestKeepsOwn(t *testing.T) {
 			cancel()
 		}
 	}
-	if _, err := restore.Run(ctx, r.backend, r.inv, plain); !errors.Is(err, context.Canceled) {
+	if _, err := restore.Run(ctx, archive.New(r.backend), r.inv, plain); !errors.Is(err, context.Canceled) {
 		t.Fatalf("got %v, want an interruption", err)
 	}
 	r.write(filepath.Join(dir, "postgresql.conf"), "por")
@@ -185,7 +186,7 @@ func TestKeptIsReported(t *testing.T) {
 	r.must(os.Mkdir(filepath.Join(wal, "walkeep.kept"), 0o700))
 	r.write(filepath.Join(wal, "walkeep.kept", "000000010000000000000001"), "of an earlier restore")
 	r.write(filepath.Join(wal, segment(1, 4<<24)), string(header(1, 4<<24, systemID)))
-	r.inv.Lines = []archive.Line{{Timeline: 1}}
+	r.inv.Lines = []recovery.Line{{Timeline: 1}}
 	o := r.options(dir)
 	o.Delta = true
 	ctx, cancel := context.WithCancel(t.Context())
@@ -195,7 +196,7 @@ func TestKeptIsReported(t *testing.T) {
 			cancel()
 		}
 	}
-	done, err := restore.Run(ctx, r.backend, r.inv, interrupted)
+	done, err := restore.Run(ctx, archive.New(r.backend), r.inv, interrupted)
 	if !errors.Is(err, context.Canceled) || len(done.Kept) != 1 {
 		t.Fatalf("got %v, %v, want an interruption", done.Kept, err)
 	}

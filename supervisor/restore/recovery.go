@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"strconv"
 
-	"walkeep/common/archive"
+	"walkeep/common/recovery"
 	"walkeep/supervisor/launch"
 	"walkeep/supervisor/pgconf"
 )
@@ -17,7 +17,7 @@ type Recovery struct {
 	// Standby makes it a standby; nil for a server that opens the database, or stops at a target.
 	Standby *Standby
 	// Until replaces the plan's target, and the server opens the database there; nil: the plan's target.
-	Until *archive.Target
+	Until *recovery.Target
 }
 
 // Server returns the server of the restored directory, to be started.
@@ -44,17 +44,17 @@ var targetNames = []string{"recovery_target", "recovery_target_lsn", "recovery_t
 const timeForm = "2006-01-02 15:04:05.999999-07:00"
 
 // target returns the setting for the target; without a name for the end of the WAL.
-func target(t archive.Target) pgconf.Setting {
+func target(t recovery.Target) pgconf.Setting {
 	switch t.Kind {
-	case archive.ToImmediate:
+	case recovery.ToImmediate:
 		return pgconf.Set("recovery_target", "immediate")
-	case archive.ToLSN:
+	case recovery.ToLSN:
 		return pgconf.Set("recovery_target_lsn", t.LSN.String())
-	case archive.ToName:
+	case recovery.ToName:
 		return pgconf.Set("recovery_target_name", t.Name)
-	case archive.ToTime:
+	case recovery.ToTime:
 		return pgconf.Set("recovery_target_time", t.Time.UTC().Format(timeForm))
-	case archive.ToXID:
+	case recovery.ToXID:
 		return pgconf.Set("recovery_target_xid", strconv.FormatUint(uint64(t.XID), 10))
 	}
 	return pgconf.Setting{}

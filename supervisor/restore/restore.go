@@ -36,7 +36,7 @@ import (
 	"walkeep/common/archive"
 	"walkeep/common/backup"
 	"walkeep/common/cli"
-	"walkeep/common/storage"
+	"walkeep/common/recovery"
 	"walkeep/supervisor/launch"
 )
 
@@ -59,7 +59,7 @@ var (
 
 // Options describe what is restored, and where.
 type Options struct {
-	Plan  archive.Plan
+	Plan  recovery.Plan
 	Dir   string // the data directory; absolute
 	Delta bool
 	// Keep keeps the configuration files of an existing directory, except for what recovery needs, and the locations
@@ -76,7 +76,7 @@ type Options struct {
 	// Starts reports that the server will be started. Run then also checks that it can be.
 	Starts bool
 	// Changes are what the replayed WAL does outside of the data directory.
-	Changes archive.Changes
+	Changes recovery.Changes
 	// Begin is called when files begin to be compared or written, with their bytes; Progress with the bytes since the
 	// last call; Notice with warnings. All are optional.
 	Begin    func(what string, bytes int64)
@@ -110,8 +110,8 @@ type Result struct {
 type restorer struct {
 	Options
 	done   Result
-	b      storage.Backend
-	inv    *archive.Inventory
+	a      *archive.Archive
+	inv    *recovery.Inventory
 	m      *backup.Manifest
 	roots  []*rootDir // the data directory first
 	dirs   []*entry   // parents first
@@ -130,9 +130,9 @@ type restorer struct {
 
 // Run restores a backup. The caller holds a lease on it. Runs may be concurrent in different directories; in the same
 // one the second fails with [ErrInUse].
-func Run(ctx context.Context, b storage.Backend, inv *archive.Inventory, o Options) (*Result, error) {
+func Run(ctx context.Context, a *archive.Archive, inv *recovery.Inventory, o Options) (*Result, error) {
 	begun := time.Now()
-	r := &restorer{Options: o, b: b, inv: inv, m: o.Plan.Backup}
+	r := &restorer{Options: o, a: a, inv: inv, m: o.Plan.Backup}
 	if r.Begin == nil {
 		r.Begin = func(string, int64) {}
 	}
@@ -155,7 +155,7 @@ func (r *restorer) run(ctx context.Context) error {
 	if err := r.examine(); err != nil {
 		return err
 	}
-	files, err := r.m.ReadFiles(ctx, r.b)
+	files, err := r.m.ReadFiles(ctx, r.a.Backend())
 	if err != nil {
 		return err
 	}
@@ -168,7 +168,7 @@ func (r *restorer) run(ctx context.Context) error {
 	if err := r.checkSpace(); err != nil {
 		return err
 	}
-	if err := r.m.CheckVolumes(ctx, r.b); err != nil {
+	if err := r.m.CheckVolumes(ctx, r.a.Backend()); err != nil {
 		return err
 	}
 	if r.Delta {

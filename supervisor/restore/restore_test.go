@@ -14,6 +14,7 @@ import (
 
 	"walkeep/common/archive"
 	"walkeep/common/backup"
+	"walkeep/common/recovery"
 	"walkeep/supervisor/restore"
 )
 
@@ -258,7 +259,7 @@ func TestInterrupted(t *testing.T) {
 		if o.Delta { // so that there is something to restore
 			r.must(os.RemoveAll(filepath.Join(dir, "base")))
 		}
-		_, err := restore.Run(ctx, r.backend, r.inv, o)
+		_, err := restore.Run(ctx, archive.New(r.backend), r.inv, o)
 		cancel()
 		if !errors.Is(err, context.Canceled) {
 			t.Fatalf("after %d bytes: got %v, want an interruption", after, err)
@@ -314,7 +315,7 @@ func TestNothingDestroyed(t *testing.T) {
 				cancel()
 			}
 		}
-		if _, err := restore.Run(ctx, r.backend, r.inv, interrupted); !errors.Is(err, context.Canceled) {
+		if _, err := restore.Run(ctx, archive.New(r.backend), r.inv, interrupted); !errors.Is(err, context.Canceled) {
 			t.Errorf("%s: got %v, want an interruption", phase, err)
 		}
 		cancel()
@@ -356,7 +357,7 @@ func TestKeepsOnlyCopies(t *testing.T) {
 	r.run(r.options(dir))
 	used := func(tli uint32, lsn uint64) string { return string(header(tli, lsn, systemID)) }
 	inWAL := func(name string) string { return filepath.Join(dir, "pg_wal", name) }
-	r.inv.Lines = []archive.Line{{Timeline: 1, Segments: []archive.Span{{First: 2, Last: 3}}}}
+	r.inv.Lines = []recovery.Line{{Timeline: 1, Segments: []recovery.Span{{First: 2, Last: 3}}}}
 	r.write(inWAL(segment(1, 2<<24)), used(1, 2<<24))                       // archived
 	r.write(inWAL(segment(1, 4<<24)), used(1, 4<<24))                       // not archived
 	r.write(inWAL(segment(1, 5<<24)), used(1, 1<<24))                       // an old one that was renamed for later use

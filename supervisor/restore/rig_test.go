@@ -20,6 +20,7 @@ import (
 	"walkeep/common/backup"
 	"walkeep/common/backup/volume"
 	"walkeep/common/codec"
+	"walkeep/common/recovery"
 	"walkeep/common/storage/local"
 	"walkeep/common/wal"
 	"walkeep/supervisor/restore"
@@ -107,7 +108,7 @@ type rig struct {
 	spool   string
 	backend *local.Backend
 	backup  *backup.Manifest
-	inv     *archive.Inventory
+	inv     *recovery.Inventory
 }
 
 func newRig(t *testing.T, files tree, tablespaces ...backup.Tablespace) *rig {
@@ -130,7 +131,7 @@ func newRig(t *testing.T, files tree, tablespaces ...backup.Tablespace) *rig {
 		Stop: 0x2000100, Began: time.Unix(1_700_000_000, 0), Ended: time.Unix(1_700_000_100, 0), Tablespaces: tablespaces,
 	}
 	r.must(w.Commit(t.Context(), r.backup))
-	r.inv = &archive.Inventory{Identity: archive.Identity{SystemID: systemID, SegmentSize: 16 << 20}, Backups: []*backup.Manifest{r.backup}}
+	r.inv = &recovery.Inventory{Identity: archive.Identity{SystemID: systemID, SegmentSize: 16 << 20}, Backups: []*backup.Manifest{r.backup}}
 	return r
 }
 
@@ -154,14 +155,14 @@ func (r *rig) target(name string) string {
 
 func (r *rig) options(dir string) restore.Options {
 	return restore.Options{
-		Plan: archive.Plan{Reach: archive.Reach{Backup: r.backup, Timeline: 1}, Target: archive.Target{Kind: archive.ToLatest}},
+		Plan: recovery.Plan{Reach: recovery.Reach{Backup: r.backup, Timeline: 1}, Target: recovery.Target{Kind: recovery.ToLatest}},
 		Dir:  dir, Jobs: 3, Avoid: []string{r.spool}, Recovery: restore.Recovery{Command: "restore-cmd %f %p", Action: "pause"},
 	}
 }
 
 func (r *rig) run(o restore.Options) *restore.Result {
 	r.t.Helper()
-	done, err := restore.Run(r.t.Context(), r.backend, r.inv, o)
+	done, err := restore.Run(r.t.Context(), archive.New(r.backend), r.inv, o)
 	r.must(err)
 	return done
 }
@@ -169,7 +170,7 @@ func (r *rig) run(o restore.Options) *restore.Result {
 // fails runs a restore that must fail with an error, and leave a directory that cannot be started.
 func (r *rig) fails(want error, o restore.Options) error {
 	r.t.Helper()
-	_, err := restore.Run(r.t.Context(), r.backend, r.inv, o)
+	_, err := restore.Run(r.t.Context(), archive.New(r.backend), r.inv, o)
 	if !errors.Is(err, want) {
 		r.t.Errorf("got %v, want %v", err, want)
 	}

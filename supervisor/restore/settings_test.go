@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"walkeep/common/archive"
+	"walkeep/common/recovery"
 	"walkeep/common/wal"
 	"walkeep/supervisor/restore"
 )
@@ -32,31 +32,31 @@ func TestSettings(t *testing.T) {
 	when := time.Date(2026, 11, 22, 21, 44, 0, 120_000_000, time.FixedZone("", 7200))
 	for _, c := range []struct {
 		name       string
-		target     archive.Target
+		target     recovery.Target
 		conf, auto string
 		want       string // the block, or recovery.conf
 		major      int
 	}{
-		{name: "latest", target: archive.Target{Kind: archive.ToLatest}, want: "recovery_target_timeline = '3'\n"},
-		{name: "time", target: archive.Target{Kind: archive.ToTime, Time: when},
+		{name: "latest", target: recovery.Target{Kind: recovery.ToLatest}, want: "recovery_target_timeline = '3'\n"},
+		{name: "time", target: recovery.Target{Kind: recovery.ToTime, Time: when},
 			want: "recovery_target_timeline = '3'\nrecovery_target_time = '2026-11-22 19:44:00.12+00:00'\nrecovery_target_inclusive = 'on'\nrecovery_target_action = 'pause'\n"},
-		{name: "exclusive", target: archive.Target{Kind: archive.ToLSN, LSN: 0x1_0000_0028, Exclusive: true},
+		{name: "exclusive", target: recovery.Target{Kind: recovery.ToLSN, LSN: 0x1_0000_0028, Exclusive: true},
 			want: "recovery_target_timeline = '3'\nrecovery_target_lsn = '1/28'\nrecovery_target_inclusive = 'off'\nrecovery_target_action = 'pause'\n"},
-		{name: "name", target: archive.Target{Kind: archive.ToName, Name: `it's \ here`},
+		{name: "name", target: recovery.Target{Kind: recovery.ToName, Name: `it's \ here`},
 			want: "recovery_target_timeline = '3'\nrecovery_target_name = 'it''s \\\\ here'\nrecovery_target_inclusive = 'on'\nrecovery_target_action = 'pause'\n"},
-		{name: "immediate", target: archive.Target{Kind: archive.ToImmediate},
+		{name: "immediate", target: recovery.Target{Kind: recovery.ToImmediate},
 			want: "recovery_target_timeline = '3'\nrecovery_target = 'immediate'\nrecovery_target_inclusive = 'on'\nrecovery_target_action = 'pause'\n"},
-		{name: "the user's own target", target: archive.Target{Kind: archive.ToXID, XID: 800}, conf: "recovery_target_name = 'old'\n#recovery_target_time = 'x'\nRecovery_Target_LSN ''\n",
+		{name: "the user's own target", target: recovery.Target{Kind: recovery.ToXID, XID: 800}, conf: "recovery_target_name = 'old'\n#recovery_target_time = 'x'\nRecovery_Target_LSN ''\n",
 			want: "recovery_target_name = ''\nrecovery_target_timeline = '3'\nrecovery_target_xid = '800'\nrecovery_target_inclusive = 'on'\nrecovery_target_action = 'pause'\n"},
-		{name: "included", target: archive.Target{Kind: archive.ToLatest}, conf: "include_if_exists 'missing'\ninclude_dir = 'postgresql.d'\n",
+		{name: "included", target: recovery.Target{Kind: recovery.ToLatest}, conf: "include_if_exists 'missing'\ninclude_dir = 'postgresql.d'\n",
 			want: "recovery_target_time = ''\nrecovery_target_timeline = '3'\n"},
-		{name: "what a standby was set to", target: archive.Target{Kind: archive.ToXID, XID: 800},
+		{name: "what a standby was set to", target: recovery.Target{Kind: recovery.ToXID, XID: 800},
 			conf: "recovery_min_apply_delay = '1h'\narchive_cleanup_command = 'rm %r'\npromote_trigger_file = '/tmp/promote'\nprimary_conninfo = 'host=x'\nhot_standby = off\n",
 			want: "recovery_min_apply_delay = '0'\narchive_cleanup_command = ''\npromote_trigger_file = ''\nprimary_conninfo = ''\nhot_standby = 'on'\n" +
 				"recovery_target_timeline = '3'\nrecovery_target_xid = '800'\nrecovery_target_inclusive = 'on'\nrecovery_target_action = 'pause'\n"},
-		{name: "less than the replay needs", target: archive.Target{Kind: archive.ToLatest}, conf: "max_connections = 20 # few\nmax_worker_processes = 16\n",
+		{name: "less than the replay needs", target: recovery.Target{Kind: recovery.ToLatest}, conf: "max_connections = 20 # few\nmax_worker_processes = 16\n",
 			want: "max_connections = '60'\nmax_prepared_transactions = '7'\nrecovery_target_timeline = '3'\n"},
-		{name: "up to 11", target: archive.Target{Kind: archive.ToXID, XID: 800}, major: 11,
+		{name: "up to 11", target: recovery.Target{Kind: recovery.ToXID, XID: 800}, major: 11,
 			want: "recovery_target_timeline = '3'\nrecovery_target_xid = '800'\nrecovery_target_inclusive = 'on'\nrecovery_target_action = 'pause'\n"},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -13,6 +13,8 @@ import (
 	"walkeep/common/archive"
 	"walkeep/common/backup"
 	"walkeep/common/cli"
+	"walkeep/common/notes"
+	"walkeep/common/recovery"
 	"walkeep/common/storage"
 	"walkeep/common/wal"
 )
@@ -25,8 +27,8 @@ type Options struct {
 	Forget string // a standby whose note is removed first; may be empty
 	// ForgetStream is the slot of a stream whose note is removed; may be empty.
 	ForgetStream string
-	// Live reports whether the holder of a lease lives; nil: archive.Lease.Live.
-	Live func(archive.Lease) bool
+	// Live reports whether the holder of a lease lives; nil: notes.Lease.Live.
+	Live func(notes.Lease) bool
 	// Removed is called for each object that is removed; may be nil.
 	Removed func(object string, bytes int64)
 }
@@ -43,7 +45,7 @@ var ErrNoStream = cli.NewError("there is no note of such a stream",
 // may run while WAL is archived, and while backups, restores and drills run: it respects their leases.
 func Clean(ctx context.Context, a *archive.Archive, o Options) (*Report, error) {
 	if o.Live == nil {
-		o.Live = archive.Lease.Live
+		o.Live = notes.Lease.Live
 	}
 	if o.Removed == nil {
 		o.Removed = func(string, int64) {}
@@ -62,7 +64,7 @@ type cleaner struct {
 }
 
 func (c *cleaner) run(ctx context.Context) error {
-	inv, err := c.a.Inventory(ctx)
+	inv, err := recovery.ReadInventory(ctx, c.a)
 	if err != nil {
 		return err
 	}
@@ -96,7 +98,7 @@ const idle = 24 * time.Hour
 // setClock counts days back from the newest time in the archive if this host's clock is far ahead of it. That is the
 // time of the last transaction in the WAL, or of the last backup. If the WAL has no time, the database may only be
 // idle.
-func (c *cleaner) setClock(ctx context.Context, inv *archive.Inventory) {
+func (c *cleaner) setClock(ctx context.Context, inv *recovery.Inventory) {
 	if c.Policy.Days <= 0 {
 		return
 	}
@@ -112,7 +114,7 @@ func (c *cleaner) setClock(ctx context.Context, inv *archive.Inventory) {
 	limit := idle + time.Duration(c.Policy.Days+30)*24*time.Hour
 	all := inv.Windows()
 	for _, w := range all[max(0, len(all)-4):] { // segments are read for each
-		if at, err := c.a.LastCommit(ctx, inv, w); err == nil && !at.IsZero() {
+		if at, err := inv.LastCommit(ctx, w); err == nil && !at.IsZero() {
 			limit = idle
 			take(at)
 		}
@@ -125,9 +127,9 @@ func (c *cleaner) setClock(ctx context.Context, inv *archive.Inventory) {
 }
 
 // dropLeases removes dead leases from the archive and from the inventory.
-func (c *cleaner) dropLeases(ctx context.Context, inv *archive.Inventory) error {
+func (c *cleaner) dropLeases(ctx context.Context, inv *recovery.Inventory) error {
 	for _, l := range inv.Leases {
-		if c.Live(l) || slices.ContainsFunc(c.report.Leases, func(d archive.Lease) bool { return d.ID == l.ID }) {
+		if c.Live(l) || slices.ContainsFunc(c.report.Leases, func(d notes.Lease) bool { return d.ID == l.ID }) {
 			continue
 		}
 		if err := c.remove(ctx, &c.report.Notes, storage.Entry{Name: "leases/" + l.ID + ".json"}); err != nil {
@@ -135,24 +137,24 @@ func (c *cleaner) dropLeases(ctx context.Context, inv *archive.Inventory) error 
 		}
 		c.report.Leases = append(c.report.Leases, l)
 	}
-	inv.Leases = slices.DeleteFunc(inv.Leases, func(l archive.Lease) bool { return !c.Live(l) })
+	inv.Leases = slices.DeleteFunc(inv.Leases, func(l notes.Lease) bool { return !c.Live(l) })
 	return nil
 }
 
 // forget removes the notes of the stream and the standby to be forgotten.
-func (c *cleaner) forget(ctx context.Context, inv *archive.Inventory) error {
+func (c *cleaner) forget(ctx context.Context, inv *recovery.Inventory) error {
 	if c.ForgetStream != "" {
-		if !slices.ContainsFunc(inv.Streams, func(s archive.Stream) bool { return s.Slot == c.ForgetStream }) {
+		if !slices.ContainsFunc(inv.Streams, func(s notes.Stream) bool { return s.Slot == c.ForgetStream }) {
 			return fmt.Errorf("%w: %q", ErrNoStream, c.ForgetStream)
 		}
-		if err := c.remove(ctx, &c.report.Notes, storage.Entry{Name: archive.StreamNote(c.ForgetStream)}); err != nil {
+		if err := c.remove(ctx, &c.report.Notes, storage.Entry{Name: notes.StreamName(c.ForgetStream)}); err != nil {
 			return err
 		}
 	}
 	if c.Forget == "" {
 		return nil
 	}
-	is := func(s archive.Standby) bool { return s.ID == c.Forget }
+	is := func(s notes.Standby) bool { return s.ID == c.Forget }
 	if !slices.ContainsFunc(inv.Standbys, is) {
 		return fmt.Errorf("%w: %q", ErrNoStandby, c.Forget)
 	}
@@ -184,8 +186,11 @@ func (c *cleaner) remove(ctx context.Context, sum *Sum, e storage.Entry) error {
 }
 
 // leased returns the live lease that protects a backup's directory; nil if there is none.
-func (c *cleaner) leased(ctx context.Context, dir string) (*archive.Lease, error) {
-	leases, err := c.a.Leases(ctx)
+func (c *cleaner) leased(ctx context.Context, dir string) (*notes.Lease, error) {
+	leases, faults, err := c.a.Notes().Leases(ctx)
+	if err == nil && len(faults) > 0 {
+		err = faults[0]
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -303,15 +308,15 @@ func (c *cleaner) prune(ctx context.Context) error {
 // cleanWAL removes the WAL that nobody needs. It reads leases, standbys and backups again: a command that needs
 // WAL meanwhile has a lease, or has left a backup when it gave the lease back. WAL that was archived since the first
 // inventory stays.
-func (c *cleaner) cleanWAL(ctx context.Context, inv *archive.Inventory, first *Decision) error {
-	inv, err := c.a.Retake(ctx, inv)
+func (c *cleaner) cleanWAL(ctx context.Context, inv *recovery.Inventory, first *Decision) error {
+	inv, err := inv.Reread(ctx)
 	if err != nil {
 		return err
 	}
 	if err := c.dropLeases(ctx, inv); err != nil {
 		return err
 	}
-	inv.Standbys = slices.DeleteFunc(inv.Standbys, func(s archive.Standby) bool { return s.ID == c.Forget })
+	inv.Standbys = slices.DeleteFunc(inv.Standbys, func(s notes.Standby) bool { return s.ID == c.Forget })
 	inv.Backups = slices.DeleteFunc(inv.Backups, func(b *backup.Manifest) bool { return c.gone[b.ID] })
 	d := Decide(inv, Policy{}, c.Now) // existing backups stay
 	if d.KeepAllWAL == "" {
@@ -342,20 +347,20 @@ func (c *cleaner) cleanWAL(ctx context.Context, inv *archive.Inventory, first *D
 }
 
 // outlived reports whether a note is about a segment that nobody needs, or about a backup that is gone.
-func (c *cleaner) outlived(note string, inv *archive.Inventory, d *Decision) bool {
+func (c *cleaner) outlived(note string, inv *recovery.Inventory, d *Decision) bool {
 	of := strings.TrimSuffix(path.Base(note), ".json")
 	if backup.CheckID(of) == nil {
-		gone := inv.Backup(of) == nil && d.KeepAllBackups == "" && !slices.ContainsFunc(inv.Faults, func(f archive.Fault) bool { return strings.HasPrefix(f.Object, backup.Dir(of)) })
-		return gone && archive.VerifiedNote(of) == note
+		gone := inv.Backup(of) == nil && d.KeepAllBackups == "" && !slices.ContainsFunc(inv.Faults, func(f notes.Fault) bool { return strings.HasPrefix(f.Object, backup.Dir(of)) })
+		return gone && notes.VerifiedName(of) == note
 	}
 	n, err := wal.ParseName(of)
-	return err == nil && (archive.DamageNote(n) == note || archive.VerifiedNote(n.String()) == note) && !d.Needs(n, inv.SegmentSize)
+	return err == nil && (notes.DamageName(n) == note || notes.VerifiedName(n.String()) == note) && !d.Needs(n, inv.SegmentSize)
 }
 
 // cleanNotes removes the notes of segments and backups that are gone, and streamed files of segments that nobody
 // needs.
-func (c *cleaner) cleanNotes(ctx context.Context, inv *archive.Inventory, d *Decision) error {
-	for _, dir := range []string{"damaged/", archive.VerifiedDir} {
+func (c *cleaner) cleanNotes(ctx context.Context, inv *recovery.Inventory, d *Decision) error {
+	for _, dir := range []string{"damaged/", notes.VerifiedDir} {
 		notes, err := storage.ListAll(ctx, c.b, dir)
 		if err != nil {
 			return err

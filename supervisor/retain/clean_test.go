@@ -12,12 +12,14 @@ import (
 	"walkeep/common/archive"
 	"walkeep/common/backup"
 	"walkeep/common/cmdtest"
+	"walkeep/common/notes"
+	"walkeep/common/recovery"
 	"walkeep/common/storage"
 	"walkeep/common/storage/mem"
 	"walkeep/supervisor/retain"
 )
 
-func live(archive.Lease) bool { return true }
+func live(notes.Lease) bool { return true }
 
 // clean cleans up, at noon unless another time is given, and returns the objects that it reports as removed.
 func clean(t testing.TB, b storage.Backend, o retain.Options) ([]string, *retain.Report) {
@@ -122,7 +124,7 @@ func TestCleanInterrupted(t *testing.T) {
 // checkWhole checks that every listed backup has all its objects.
 func checkWhole(t *testing.T, b storage.Backend) {
 	t.Helper()
-	inv, err := archive.New(b).Inventory(context.Background())
+	inv, err := recovery.ReadInventory(context.Background(), archive.New(b))
 	if err != nil {
 		t.Fatal(err)
 	}

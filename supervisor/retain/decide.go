@@ -9,6 +9,8 @@ import (
 
 	"walkeep/common/archive"
 	"walkeep/common/backup"
+	"walkeep/common/notes"
+	"walkeep/common/recovery"
 	"walkeep/common/wal"
 )
 
@@ -41,7 +43,7 @@ type Judged struct {
 }
 
 // Decide applies the policy to an inventory. It treats every lease as live, and does no I/O.
-func Decide(inv *archive.Inventory, p Policy, now time.Time) *Decision {
+func Decide(inv *recovery.Inventory, p Policy, now time.Time) *Decision {
 	d := new(Decision)
 	d.findBlocks(inv)
 	j := judge{inv: inv, why: make(map[string][]string)}
@@ -57,7 +59,7 @@ func Decide(inv *archive.Inventory, p Policy, now time.Time) *Decision {
 	}
 	if d.KeepAllBackups == "" {
 		for _, dir := range inv.Unfinished {
-			if !slices.ContainsFunc(inv.Leases, func(l archive.Lease) bool { return holdsBackup(l, dir) }) {
+			if !slices.ContainsFunc(inv.Leases, func(l notes.Lease) bool { return holdsBackup(l, dir) }) {
 				d.Unfinished = append(d.Unfinished, dir)
 			}
 		}
@@ -68,12 +70,12 @@ func Decide(inv *archive.Inventory, p Policy, now time.Time) *Decision {
 
 // holdsBackup reports whether a lease protects the backup with this directory. A restore that has not chosen its
 // backup yet may be reading any.
-func holdsBackup(l archive.Lease, dir string) bool {
+func holdsBackup(l notes.Lease, dir string) bool {
 	return l.Backup != "" && backup.Dir(l.Backup) == dir || l.Backup == "" && l.Kind != "backup"
 }
 
 // findBlocks finds faults that may hide a need for WAL or backups.
-func (d *Decision) findBlocks(inv *archive.Inventory) {
+func (d *Decision) findBlocks(inv *recovery.Inventory) {
 	for _, f := range inv.Faults {
 		dir, _, _ := strings.Cut(f.Object, "/")
 		switch {
@@ -96,7 +98,7 @@ func (d *Decision) findBlocks(inv *archive.Inventory) {
 
 // A judge knows which backups can be restored, and why backups are kept.
 type judge struct {
-	inv      *archive.Inventory
+	inv      *recovery.Inventory
 	sound    []*backup.Manifest // can be restored, in the inventory's order
 	way      []*backup.Manifest // can be restored along the path to the newest timeline, in the order of their ends
 	doubtful map[string]bool    // whether they can be restored is unknown
@@ -136,7 +138,7 @@ func (j *judge) classify() {
 
 // unknown reports whether an error of Reach leaves open whether the backup can be restored.
 func unknown(err error) bool {
-	return !errors.Is(err, archive.ErrIncomplete) && !errors.Is(err, archive.ErrNotOnLine) && !errors.Is(err, archive.ErrUnsound)
+	return !errors.Is(err, recovery.ErrIncomplete) && !errors.Is(err, recovery.ErrNotOnLine) && !errors.Is(err, recovery.ErrUnsound)
 }
 
 func leads(h wal.History, tli wal.Timeline) bool {
@@ -224,7 +226,7 @@ func (j *judge) isSound(b *backup.Manifest) bool {
 // newerKept reports whether a newer backup that can be restored is kept.
 func (j *judge) newerKept(b *backup.Manifest) bool {
 	return slices.ContainsFunc(j.sound, func(s *backup.Manifest) bool {
-		return len(j.why[s.ID]) > 0 && archive.CompareBackups(s, b) > 0
+		return len(j.why[s.ID]) > 0 && recovery.CompareBackups(s, b) > 0
 	})
 }
 

@@ -9,6 +9,8 @@ import (
 
 	"walkeep/common/archive"
 	"walkeep/common/cli"
+	"walkeep/common/notes"
+	"walkeep/common/recovery"
 	"walkeep/common/storage"
 	"walkeep/common/wal"
 )
@@ -45,14 +47,14 @@ const streamAge = time.Minute
 // interrupted one. Dropped lists what was removed, also before an error.
 func Drop(ctx context.Context, a *archive.Archive, tli wal.Timeline, o Options) (*Dropped, error) {
 	if o.Live == nil {
-		o.Live = archive.Lease.Live
+		o.Live = notes.Lease.Live
 	}
 	if o.Removed == nil {
 		o.Removed = func(string, int64) {}
 	}
 	c := cleaner{Options: o, a: a, b: a.Backend(), report: newReport(o.DryRun)}
 	d := &Dropped{DryRun: o.DryRun, Timeline: tli}
-	inv, err := a.Inventory(ctx)
+	inv, err := recovery.ReadInventory(ctx, a)
 	if err != nil {
 		return d, err
 	}
@@ -65,7 +67,7 @@ func Drop(ctx context.Context, a *archive.Archive, tli wal.Timeline, o Options) 
 }
 
 // mayDrop fails with [ErrNeeded] if somebody needs a timeline.
-func (c *cleaner) mayDrop(inv *archive.Inventory, tli wal.Timeline) error {
+func (c *cleaner) mayDrop(inv *recovery.Inventory, tli wal.Timeline) error {
 	needed := func(format string, args ...any) error {
 		return fmt.Errorf("timeline %d %w: %s", tli, ErrNeeded, fmt.Sprintf(format, args...))
 	}
@@ -90,7 +92,7 @@ func (c *cleaner) mayDrop(inv *archive.Inventory, tli wal.Timeline) error {
 		}
 	}
 	without := *inv
-	without.Lines = slices.DeleteFunc(slices.Clone(inv.Lines), func(l archive.Line) bool { return l.Timeline == tli })
+	without.Lines = slices.DeleteFunc(slices.Clone(inv.Lines), func(l recovery.Line) bool { return l.Timeline == tli })
 	for _, b := range inv.Backups {
 		if b.Timeline == tli {
 			return needed("backup %s was taken on it", b.ID)
@@ -126,7 +128,7 @@ func (c *cleaner) mayDrop(inv *archive.Inventory, tli wal.Timeline) error {
 }
 
 // streamedOf lists the files of a timeline in partial/.
-func streamedOf(inv *archive.Inventory, tli wal.Timeline) []storage.Entry {
+func streamedOf(inv *recovery.Inventory, tli wal.Timeline) []storage.Entry {
 	var found []storage.Entry
 	for _, e := range inv.Streamed {
 		base := path.Base(e.Name)
@@ -137,7 +139,7 @@ func streamedOf(inv *archive.Inventory, tli wal.Timeline) []storage.Entry {
 	return found
 }
 
-func (c *cleaner) drop(ctx context.Context, inv *archive.Inventory, d *Dropped) error {
+func (c *cleaner) drop(ctx context.Context, inv *recovery.Inventory, d *Dropped) error {
 	var sum Sum
 	for o, err := range c.a.Objects(ctx) {
 		if err == nil && o.WAL.Timeline == d.Timeline {
@@ -147,7 +149,7 @@ func (c *cleaner) drop(ctx context.Context, inv *archive.Inventory, d *Dropped) 
 			return err
 		}
 	}
-	for _, dir := range []string{"damaged/", archive.VerifiedDir} {
+	for _, dir := range []string{"damaged/", notes.VerifiedDir} {
 		notes, err := storage.ListAll(ctx, c.b, dir+d.Timeline.String())
 		if err != nil {
 			return err
@@ -184,8 +186,8 @@ func (c *cleaner) drop(ctx context.Context, inv *archive.Inventory, d *Dropped) 
 
 // leftOver returns the highest timeline below the removed one, if the archive has only its history, no other timeline
 // comes from it, and no server is on it; else 0.
-func leftOver(inv *archive.Inventory, gone wal.Timeline) wal.Timeline {
-	var next *archive.Line
+func leftOver(inv *recovery.Inventory, gone wal.Timeline) wal.Timeline {
+	var next *recovery.Line
 	for i := range inv.Lines {
 		if inv.Lines[i].Timeline < gone {
 			next = &inv.Lines[i]
@@ -194,7 +196,7 @@ func leftOver(inv *archive.Inventory, gone wal.Timeline) wal.Timeline {
 	if next == nil || next.Timeline == inv.Followed() || len(next.Segments)+len(next.Partials) > 0 {
 		return 0
 	}
-	if slices.ContainsFunc(inv.Lines, func(l archive.Line) bool { return l.Timeline != gone && leads(l.History, next.Timeline) }) {
+	if slices.ContainsFunc(inv.Lines, func(l recovery.Line) bool { return l.Timeline != gone && leads(l.History, next.Timeline) }) {
 		return 0
 	}
 	return next.Timeline

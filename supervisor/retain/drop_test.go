@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"walkeep/common/archive"
+	"walkeep/common/notes"
+	"walkeep/common/recovery"
 	"walkeep/common/storage/mem"
 	"walkeep/common/wal"
 	"walkeep/supervisor/retain"
@@ -44,7 +46,7 @@ func say(t *testing.T, a *archive.Archive, tli wal.Timeline) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := a.NoteServer(t.Context(), archive.Server{SystemID: id.SystemID, Timeline: tli, LSN: 1, Newest: newest}); err != nil {
+	if err := a.Notes().NoteServer(t.Context(), notes.Server{SystemID: id.SystemID, Timeline: tli, LSN: 1, Newest: newest}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -73,8 +75,8 @@ func TestDropIsCompleted(t *testing.T) {
 		left := of(objects(t, b), "00000002")
 		for n := uint64(8); n <= 10; n++ {
 			later := slices.ContainsFunc(left, func(o string) bool { return strings.HasPrefix(o, "wal/") && strings.Contains(o, name(2, n+1).String()) })
-			_, got := a.Fetch(t.Context(), name(2, n), 0, discard{})
-			if later && errors.Is(got, archive.ErrAbsent) {
+			_, got := recovery.Fetch(t.Context(), a, name(2, n), 0, discard{})
+			if later && errors.Is(got, recovery.ErrAbsent) {
 				t.Errorf("cut after %d: %s reads as absent, and there is %q", cut, name(2, n), left)
 			}
 		}
@@ -130,18 +132,18 @@ func TestDropRefuses(t *testing.T) {
 			say(t, a, 1)
 		}, 2, "timeline 3 may come from it"},
 		{"a standby", func(t *testing.T, a *archive.Archive, b *mem.Backend) {
-			s := archive.Standby{Host: "h", Data: "/d", Restartpoint: name(2, 9).String()}
-			if err := a.NoteStandby(t.Context(), s); err != nil {
+			s := notes.Standby{Host: "h", Data: "/d", Restartpoint: name(2, 9).String()}
+			if err := a.Notes().NoteStandby(t.Context(), s); err != nil {
 				t.Fatal(err)
 			}
 		}, 2, "is on it"},
 		{"a stream", func(t *testing.T, a *archive.Archive, b *mem.Backend) {
-			if err := a.NoteStream(t.Context(), archive.Stream{Slot: "s", Timeline: 2, Heard: noon}); err != nil {
+			if err := a.Notes().NoteStream(t.Context(), notes.Stream{Slot: "s", Timeline: 2, Heard: noon}); err != nil {
 				t.Fatal(err)
 			}
 		}, 2, "stream s follows it"},
 		{"a restore", func(t *testing.T, a *archive.Archive, b *mem.Backend) {
-			h, err := a.Hold(t.Context(), archive.Lease{Kind: "restore"})
+			h, err := a.Notes().Hold(t.Context(), notes.Lease{Kind: "restore"})
 			if err != nil {
 				t.Fatal(err)
 			}

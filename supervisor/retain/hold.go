@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"slices"
 
-	"walkeep/common/archive"
+	"walkeep/common/recovery"
 	"walkeep/common/wal"
 )
 
@@ -33,7 +33,7 @@ type need struct {
 }
 
 // hold records which WAL is needed, and why.
-func (d *Decision) hold(inv *archive.Inventory, j *judge) {
+func (d *Decision) hold(inv *recovery.Inventory, j *judge) {
 	d.holds = make(map[wal.Timeline][]hold)
 	d.known = make(map[wal.Timeline]uint64)
 	for _, l := range inv.Lines {
@@ -92,7 +92,7 @@ func (d *Decision) add(tli wal.Timeline, first, last uint64, by holder) {
 }
 
 // holdFrom adds the segments of one need.
-func (d *Decision) holdFrom(inv *archive.Inventory, n need) {
+func (d *Decision) holdFrom(inv *recovery.Inventory, n need) {
 	size := uint64(inv.SegmentSize)
 	first := uint64(n.lsn) / size
 	d.add(n.tli, first, end, n.by)
@@ -125,7 +125,7 @@ func (d *Decision) holdWay(h wal.History, from int, first, size uint64, by holde
 }
 
 // holdUnread adds the WAL of timelines whose history cannot be read.
-func (d *Decision) holdUnread(inv *archive.Inventory) {
+func (d *Decision) holdUnread(inv *recovery.Inventory) {
 	for _, l := range inv.Lines {
 		if l.HistoryErr != nil {
 			d.add(l.Timeline, 0, end, holder{kind: "history", text: fmt.Sprintf("%s.history, which cannot be read", l.Timeline)})
@@ -134,7 +134,7 @@ func (d *Decision) holdUnread(inv *archive.Inventory) {
 }
 
 // holdNewest adds the newest timeline and those that lead to it, for an archive in which no backup leads there.
-func (d *Decision) holdNewest(inv *archive.Inventory) {
+func (d *Decision) holdNewest(inv *recovery.Inventory) {
 	l := inv.Line(inv.Followed())
 	if l == nil {
 		return
@@ -157,7 +157,7 @@ func (d *Decision) Needs(n wal.Name, size wal.SegmentSize) bool {
 }
 
 // knownUpTo returns the greatest number of a timeline's segments and partial segments; false if there is none.
-func knownUpTo(l archive.Line, size wal.SegmentSize) (uint64, bool) {
+func knownUpTo(l recovery.Line, size wal.SegmentSize) (uint64, bool) {
 	var last uint64
 	for _, n := range l.Partials {
 		number, _ := n.Number(size)
@@ -180,7 +180,7 @@ func heldBy(holds []hold, number uint64) *hold {
 }
 
 // count returns the number of needed segments in spans.
-func count(spans []archive.Span, holds []hold) uint64 {
+func count(spans []recovery.Span, holds []hold) uint64 {
 	var n uint64
 	for _, s := range spans {
 		at := s.First

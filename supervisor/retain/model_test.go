@@ -13,6 +13,8 @@ import (
 
 	"walkeep/common/archive"
 	"walkeep/common/backup"
+	"walkeep/common/notes"
+	"walkeep/common/recovery"
 	"walkeep/common/storage"
 	"walkeep/common/wal"
 	"walkeep/supervisor/retain"
@@ -30,8 +32,8 @@ var noon = time.Date(2026, 11, 22, 12, 0, 0, 0, time.UTC)
 type model struct {
 	lines    map[wal.Timeline]*line
 	backups  []*backup.Manifest
-	leases   []archive.Lease
-	standbys []archive.Standby
+	leases   []notes.Lease
+	standbys []notes.Standby
 	policy   retain.Policy
 }
 
@@ -85,7 +87,7 @@ func random(r *rand.Rand) *model {
 		m.addBackup(r, tlis[r.IntN(len(tlis))], noon.Add(-time.Duration(r.IntN(20*24))*time.Hour))
 	}
 	for i := range r.IntN(2) * r.IntN(3) {
-		l := archive.Lease{ID: fmt.Sprintf("%016x", i), Kind: "restore"}
+		l := notes.Lease{ID: fmt.Sprintf("%016x", i), Kind: "restore"}
 		l.Timeline, l.LSN = m.anywhere(r)
 		if len(m.backups) > 0 && r.IntN(2) == 0 {
 			b := m.backups[r.IntN(len(m.backups))]
@@ -101,7 +103,7 @@ func random(r *rand.Rand) *model {
 	for i := range r.IntN(2) * r.IntN(3) {
 		tli, at := m.anywhere(r)
 		n := wal.SegmentAt(tli, at, wal.SegmentSize(size))
-		m.standbys = append(m.standbys, archive.Standby{ID: fmt.Sprintf("%016x", i), Host: "h", Data: "/d", Restartpoint: n.String()})
+		m.standbys = append(m.standbys, notes.Standby{ID: fmt.Sprintf("%016x", i), Host: "h", Data: "/d", Restartpoint: n.String()})
 	}
 	m.policy = retain.Policy{Backups: r.IntN(4), Days: r.IntN(3) * r.IntN(10)}
 	return m
@@ -121,7 +123,7 @@ func (m *model) addBackup(r *rand.Rand, tli wal.Timeline, ended time.Time) {
 	l := m.lines[tli]
 	start := max(uint64(l.begin()), size) + r.Uint64N(size*8)
 	m.backups = append(m.backups, newManifest(len(m.backups)+1, tli, wal.LSN(start), wal.LSN(start+r.Uint64N(size*3)), ended))
-	slices.SortFunc(m.backups, archive.CompareBackups)
+	slices.SortFunc(m.backups, recovery.CompareBackups)
 }
 
 func newManifest(n int, tli wal.Timeline, start, stop wal.LSN, ended time.Time) *backup.Manifest {
@@ -143,14 +145,14 @@ func (m *model) newestLine() wal.Timeline {
 }
 
 // inventory returns what the archive's own code would find.
-func (m *model) inventory() *archive.Inventory {
-	inv := &archive.Inventory{Identity: archive.Identity{Version: 1, SystemID: system, SegmentSize: wal.SegmentSize(size)}}
+func (m *model) inventory() *recovery.Inventory {
+	inv := &recovery.Inventory{Identity: archive.Identity{Version: 1, SystemID: system, SegmentSize: wal.SegmentSize(size)}}
 	for tli := wal.Timeline(1); tli <= m.newestLine(); tli++ {
 		l := m.lines[tli]
-		a := archive.Line{Timeline: tli, History: wal.History{Timeline: tli, Entries: l.left}}
+		a := recovery.Line{Timeline: tli, History: wal.History{Timeline: tli, Entries: l.left}}
 		if l.unread {
-			a.History, a.HistoryErr = wal.History{}, archive.ErrAbsent
-			inv.Faults = append(inv.Faults, archive.Fault{Object: "wal/" + tli.String() + ".history", Err: archive.ErrAbsent})
+			a.History, a.HistoryErr = wal.History{}, archive.ErrNotStored
+			inv.Faults = append(inv.Faults, notes.Fault{Object: "wal/" + tli.String() + ".history", Err: archive.ErrNotStored})
 		}
 		for n := uint64(0); n <= 3*last; n++ {
 			switch count := len(a.Segments); {
@@ -158,7 +160,7 @@ func (m *model) inventory() *archive.Inventory {
 			case count > 0 && a.Segments[count-1].Last == n-1:
 				a.Segments[count-1].Last = n
 			default:
-				a.Segments = append(a.Segments, archive.Span{First: n, Last: n})
+				a.Segments = append(a.Segments, recovery.Span{First: n, Last: n})
 			}
 		}
 		if len(a.Segments) > 0 || tli > 1 && !l.unread {

@@ -10,6 +10,8 @@ import (
 
 	"walkeep/common/archive"
 	"walkeep/common/backup"
+	"walkeep/common/notes"
+	"walkeep/common/recovery"
 	"walkeep/common/storage/mem"
 	"walkeep/common/wal"
 	"walkeep/supervisor/retain"
@@ -114,10 +116,10 @@ func TestBlocked(t *testing.T) {
 // Dead leases are removed, and hold nothing.
 func TestDeadLeases(t *testing.T) {
 	b, backups := simple(t)
-	note(t, b, archive.Lease{ID: "dead", Kind: "restore", Backup: backups[0].ID, Timeline: 1, LSN: backups[0].Start})
-	note(t, b, archive.Lease{ID: "live", Kind: "restore", Backup: backups[1].ID, Timeline: 1, LSN: backups[1].Start})
+	note(t, b, notes.Lease{ID: "dead", Kind: "restore", Backup: backups[0].ID, Timeline: 1, LSN: backups[0].Start})
+	note(t, b, notes.Lease{ID: "live", Kind: "restore", Backup: backups[1].ID, Timeline: 1, LSN: backups[1].Start})
 	removed, r := clean(t, b, retain.Options{
-		Policy: retain.Policy{Backups: 1}, Live: func(l archive.Lease) bool { return l.ID == "live" },
+		Policy: retain.Policy{Backups: 1}, Live: func(l notes.Lease) bool { return l.ID == "live" },
 	})
 	if len(r.Leases) != 1 || r.Leases[0].ID != "dead" || !slices.Contains(removed, "leases/dead.json") || slices.Contains(removed, "leases/live.json") {
 		t.Errorf("leases %v, removed %q", r.Leases, removed)
@@ -173,7 +175,7 @@ func TestClocks(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			b, _ := simple(t)
-			inv, err := archive.New(b).Inventory(t.Context())
+			inv, err := recovery.ReadInventory(t.Context(), archive.New(b))
 			if err != nil {
 				t.Fatal(err)
 			}

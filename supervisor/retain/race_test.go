@@ -10,6 +10,8 @@ import (
 
 	"walkeep/common/archive"
 	"walkeep/common/backup"
+	"walkeep/common/notes"
+	"walkeep/common/recovery"
 	"walkeep/common/storage"
 	"walkeep/common/storage/mem"
 	"walkeep/common/wal"
@@ -22,7 +24,7 @@ type restore struct {
 	t     *testing.T
 	b     storage.Backend
 	r     *rand.Rand
-	lease archive.Lease
+	lease notes.Lease
 	step  int
 	needs []string // objects
 }
@@ -30,10 +32,10 @@ type restore struct {
 func (s *restore) next() {
 	switch s.step {
 	case 0:
-		s.lease = archive.Lease{ID: "00000000000000aa", Kind: "restore"}
+		s.lease = notes.Lease{ID: "00000000000000aa", Kind: "restore"}
 		note(s.t, s.b, s.lease)
 	case 1:
-		inv, err := archive.New(s.b).Inventory(context.Background())
+		inv, err := recovery.ReadInventory(context.Background(), archive.New(s.b))
 		if err != nil {
 			s.t.Fatal(err)
 		}
@@ -48,7 +50,7 @@ func (s *restore) next() {
 	s.step++
 }
 
-func (s *restore) choose(inv *archive.Inventory, m *backup.Manifest) {
+func (s *restore) choose(inv *recovery.Inventory, m *backup.Manifest) {
 	s.lease.Backup, s.lease.Timeline, s.lease.LSN = m.ID, m.Timeline, m.Start
 	for _, v := range append(slices.Clone(m.Volumes), m.Index) {
 		s.needs = append(s.needs, backup.Dir(m.ID)+v.Name)
@@ -65,7 +67,7 @@ func (s *restore) choose(inv *archive.Inventory, m *backup.Manifest) {
 	}
 }
 
-func note(t *testing.T, b storage.Backend, l archive.Lease) {
+func note(t *testing.T, b storage.Backend, l notes.Lease) {
 	t.Helper()
 	content, err := json.Marshal(l)
 	if err != nil {
@@ -152,7 +154,7 @@ func TestBackupMeanwhile(t *testing.T) {
 		mine := newManifest(77, newest, wal.LSN(3*last*size), wal.LSN(3*last*size+100), noon)
 		dir, needed := backup.Dir(mine.ID), object(name(newest, 3*last))
 		interleave(t, r, m, func(b *mem.Backend) []func() {
-			lease := archive.Lease{ID: "00000000000000bb", Kind: "backup"}
+			lease := notes.Lease{ID: "00000000000000bb", Kind: "backup"}
 			return []func(){
 				func() { note(t, b, lease) },
 				func() { lease.Backup = mine.ID; note(t, b, lease) },
@@ -227,7 +229,7 @@ func inventoryCalls(t *testing.T, m *model) int {
 	m.store(t, b)
 	calls := 0
 	h := &hooked{Backend: b, anytime: func() { calls++ }}
-	if _, err := archive.New(h).Inventory(t.Context()); err != nil {
+	if _, err := recovery.ReadInventory(t.Context(), archive.New(h)); err != nil {
 		t.Fatal(err)
 	}
 	return calls

@@ -4,7 +4,8 @@ import (
 	"cmp"
 	"slices"
 
-	"walkeep/common/archive"
+	"walkeep/common/notes"
+	"walkeep/common/recovery"
 	"walkeep/common/wal"
 )
 
@@ -33,12 +34,12 @@ type Report struct {
 	Holders    []Holder        `json:"holders"`
 	Backups    []RemovedBackup `json:"removed_backups"`
 	Unfinished []RemovedBackup `json:"removed_unfinished_backups"`
-	Leases     []archive.Lease `json:"removed_leases"`
+	Leases     []notes.Lease   `json:"removed_leases"`
 	Streamed   Sum             `json:"removed_streamed"`
 	Notes      Sum             `json:"removed_notes"`
 	Total      Sum             `json:"removed"`
 
-	Faults []archive.Fault `json:"-"`
+	Faults []notes.Fault `json:"-"`
 }
 
 // A KeptBackup is a backup that stays.
@@ -75,7 +76,7 @@ type Holder struct {
 func newReport(dryRun bool) Report {
 	return Report{
 		DryRun: dryRun, Keep: []KeptBackup{}, Lines: []Line{}, Holders: []Holder{},
-		Backups: []RemovedBackup{}, Unfinished: []RemovedBackup{}, Leases: []archive.Lease{},
+		Backups: []RemovedBackup{}, Unfinished: []RemovedBackup{}, Leases: []notes.Lease{},
 	}
 }
 
@@ -87,12 +88,12 @@ func (r *Report) decided(d *Decision) {
 }
 
 // left records that a backup stays because a new lease names it.
-func (r *Report) left(b Judged, l archive.Lease) {
+func (r *Report) left(b Judged, l notes.Lease) {
 	r.Keep = append(r.Keep, KeptBackup{b.ID, "lease " + l.ID + " of a " + l.Kind + " on " + l.Host + ", until it is given back"})
 }
 
 // needed records which WAL stays, and for whom.
-func (r *Report) needed(inv *archive.Inventory, d *Decision) {
+func (r *Report) needed(inv *recovery.Inventory, d *Decision) {
 	r.KeepAllWAL, r.Blocked = d.KeepAllWAL, r.Blocked || d.Blocked
 	more := make(map[holder]uint64)
 	for _, l := range inv.Lines {
@@ -120,7 +121,7 @@ func (r *Report) needed(inv *archive.Inventory, d *Decision) {
 }
 
 // neededOf records what stays of one timeline, and adds to more what stays for standbys and leases alone.
-func (d *Decision) neededOf(inv *archive.Inventory, l archive.Line, line *Line, more map[holder]uint64) {
+func (d *Decision) neededOf(inv *recovery.Inventory, l recovery.Line, line *Line, more map[holder]uint64) {
 	holds := d.holds[l.Timeline]
 	line.Kept = count(l.Segments, holds)
 	var lasting []hold

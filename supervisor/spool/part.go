@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"walkeep/common/archive"
+	"walkeep/common/codec"
 	"walkeep/common/durable"
 	"walkeep/common/wal"
 )
@@ -86,8 +87,8 @@ func contains(ctx context.Context, a *archive.Archive, n wal.Name, path string) 
 		}
 		return false, err
 	}
-	c := archive.NewComparison(f)
-	if _, err := a.Fetch(ctx, n, 0, c); err != nil {
+	c := codec.NewComparison(f)
+	if _, err := a.Deliver(ctx, n, 0, c); err != nil {
 		return false, err
 	}
 	first, differs, err := c.Result()

@@ -4,13 +4,13 @@ import (
 	"errors"
 	"fmt"
 
-	"walkeep/common/archive"
 	"walkeep/common/backup"
+	"walkeep/common/recovery"
 	"walkeep/common/wal"
 )
 
 // gaps returns the missing WAL: between segments of a timeline, and on any path from a backup.
-func gaps(inv *archive.Inventory) []Problem {
+func gaps(inv *recovery.Inventory) []Problem {
 	var found []Problem
 	seen := make(map[string]bool)
 	bare := *inv
@@ -27,7 +27,7 @@ func gaps(inv *archive.Inventory) []Problem {
 		for _, l := range inv.Lines {
 			r, err := inv.Reach(m, l.Timeline)
 			switch {
-			case errors.Is(err, archive.ErrIncomplete):
+			case errors.Is(err, recovery.ErrIncomplete):
 				lacking = err.Error()
 			case err == nil:
 				whole = true
@@ -53,7 +53,7 @@ func gaps(inv *archive.Inventory) []Problem {
 	return found
 }
 
-func segment(inv *archive.Inventory, tli wal.Timeline, number uint64) wal.Name {
+func segment(inv *recovery.Inventory, tli wal.Timeline, number uint64) wal.Name {
 	return wal.SegmentAt(tli, wal.LSN(number*uint64(inv.SegmentSize)), inv.SegmentSize)
 }
 
@@ -71,7 +71,7 @@ func sameLine(own, later wal.HistoryEntry, left wal.LSN) bool {
 }
 
 // checkHistories compares the histories with each other: a timeline's history must agree with those of its ancestors.
-func checkHistories(inv *archive.Inventory, report func(Problem)) {
+func checkHistories(inv *recovery.Inventory, report func(Problem)) {
 	for _, l := range inv.Lines {
 		for i, e := range l.History.Entries {
 			parent := inv.Line(e.Timeline)

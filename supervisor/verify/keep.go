@@ -2,15 +2,15 @@ package verify
 
 import (
 	"context"
+	"encoding/hex"
 	"fmt"
 	"path"
 	"slices"
 	"strings"
 	"time"
 
-	"walkeep/common/archive"
 	"walkeep/common/backup"
-	"walkeep/common/storage"
+	"walkeep/common/notes"
 	"walkeep/common/wal"
 )
 
@@ -47,9 +47,9 @@ func (v *verifier) keep(ctx context.Context) error {
 	}
 	now := time.Now().UTC().Truncate(time.Second)
 	for _, m := range v.inv.Backups {
-		seen, read := archive.Verified{At: now, Problems: []archive.Problem{}}, archive.Verified{At: now, Problems: []archive.Problem{}}
+		seen, read := notes.Verified{At: now, Problems: []notes.Problem{}}, notes.Verified{At: now, Problems: []notes.Problem{}}
 		for _, p := range v.result.Problems {
-			switch found := (archive.Problem{Object: p.Object, Text: p.Text}); {
+			switch found := (notes.Problem{Object: p.Object, Text: p.Text}); {
 			case p.backup != m.ID || p.known:
 			case p.open:
 				seen.Problems = append(seen.Problems, found)
@@ -61,10 +61,10 @@ func (v *verifier) keep(ctx context.Context) error {
 			continue // it was removed meanwhile
 		}
 		if v.Deep {
-			note(v.a.NoteVerified(ctx, m.ID, true, read))
+			note(v.a.Notes().NoteVerified(ctx, m.ID, true, read))
 		}
 		if !v.Deep || len(seen.Problems) > 0 { // a later run that is not deep can clear these
-			note(v.a.NoteVerified(ctx, m.ID, false, seen))
+			note(v.a.Notes().NoteVerified(ctx, m.ID, false, seen))
 		}
 	}
 	if !v.Deep {
@@ -73,19 +73,32 @@ func (v *verifier) keep(ctx context.Context) error {
 	spoiled := make(map[string]bool)
 	for _, p := range v.result.Problems {
 		if p.segment != (wal.Name{}) {
-			spoiled[archive.VerifiedNote(p.segment.String())] = true
-			note(v.a.NoteSpoiled(ctx, p.segment, p.lsn, p.Text))
+			spoiled[notes.VerifiedName(p.segment.String())] = true
+			note(v.noteSpoiled(ctx, p))
 		}
 	}
-	notes, err := storage.ListAll(ctx, v.b, archive.VerifiedDir)
+	kept, err := v.a.List(ctx, notes.VerifiedDir)
 	if err != nil {
 		return err
 	}
-	for _, e := range notes {
+	for _, e := range kept {
 		n, err := wal.ParseName(strings.TrimSuffix(path.Base(e.Name), ".json"))
 		if err == nil && !spoiled[e.Name] { // it is whole again, or gone
-			note(v.a.ForgetSpoiled(ctx, n))
+			note(v.a.Notes().ForgetSpoiled(ctx, n))
 		}
 	}
 	return failed
+}
+
+// noteSpoiled records that a segment is damaged: its object, or, where there is a position, its records from there on.
+func (v *verifier) noteSpoiled(ctx context.Context, p Problem) error {
+	s := notes.Spoiled{Segment: p.segment, Reason: p.Text}
+	if p.lsn != 0 {
+		t, err := v.a.Trailer(ctx, p.segment)
+		if err != nil {
+			return err
+		}
+		s.LSN, s.Stored = p.lsn.String(), hex.EncodeToString(t.StoredHash[:])
+	}
+	return v.a.Notes().NoteSpoiled(ctx, s)
 }

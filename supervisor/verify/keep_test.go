@@ -6,13 +6,15 @@ import (
 	"testing"
 
 	"walkeep/common/archive"
+	"walkeep/common/notes"
+	"walkeep/common/recovery"
 	"walkeep/common/storage/mem"
 	"walkeep/common/wal"
 )
 
-func inventory(t *testing.T, b *mem.Backend) *archive.Inventory {
+func inventory(t *testing.T, b *mem.Backend) *recovery.Inventory {
 	t.Helper()
-	inv, err := archive.New(b).Inventory(t.Context())
+	inv, err := recovery.ReadInventory(t.Context(), archive.New(b))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,10 +40,10 @@ func TestFindingsOfBackupsAreKept(t *testing.T) {
 	unsound := func(want bool, when string) {
 		t.Helper()
 		inv := inventory(t, b)
-		if err := inv.Unsound(id); errors.Is(err, archive.ErrUnsound) != want {
+		if err := inv.Unsound(id); errors.Is(err, recovery.ErrUnsound) != want {
 			t.Errorf("%s: got %v, unsound: want %v", when, err, want)
 		}
-		if _, err := inv.Reach(inv.Backup(id), 1); want && !errors.Is(err, archive.ErrUnsound) {
+		if _, err := inv.Reach(inv.Backup(id), 1); want && !errors.Is(err, recovery.ErrUnsound) {
 			t.Errorf("%s: Reach: got %v", when, err)
 		}
 	}
@@ -101,7 +103,7 @@ func TestFindingsOfSegmentsAreKept(t *testing.T) {
 	b.Replace(t.Context(), object, before)
 	gap("", "replaced")
 	run(t, b, true)
-	if _, there := all(t, b)[archive.VerifiedNote("00000001000000000000000A")]; there {
+	if _, there := all(t, b)[notes.VerifiedName("00000001000000000000000A")]; there {
 		t.Error("the note of a segment that was read and is whole is still there")
 	}
 
@@ -109,13 +111,13 @@ func TestFindingsOfSegmentsAreKept(t *testing.T) {
 	repush(t, b, "00000001000000000000000A", 20_000)
 	run(t, b, true)
 	inv := inventory(t, b)
-	i := slices.IndexFunc(inv.Damages, func(d archive.Damaged) bool { return d.Segment.String() == "00000001000000000000000A" })
+	i := slices.IndexFunc(inv.Damages, func(d recovery.Damaged) bool { return d.Segment.String() == "00000001000000000000000A" })
 	if i < 0 || inv.Damages[i].Stored || inv.Damages[i].LSN == 0 {
 		t.Fatalf("got %+v", inv.Damages)
 	}
 	remove(t, b, object)
 	push(t, b, "00000001000000000000000A", load(t, "00000001000000000000000A"))
-	if inv := inventory(t, b); slices.ContainsFunc(inv.Damages, func(d archive.Damaged) bool { return d.Segment.Kind == wal.KindSegment && d.Found }) {
+	if inv := inventory(t, b); slices.ContainsFunc(inv.Damages, func(d recovery.Damaged) bool { return d.Segment.Kind == wal.KindSegment && d.Found }) {
 		t.Errorf("replaced: got %+v", inv.Damages)
 	}
 }

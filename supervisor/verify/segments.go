@@ -10,6 +10,7 @@ import (
 
 	"walkeep/common/archive"
 	"walkeep/common/codec"
+	"walkeep/common/recovery"
 	"walkeep/common/storage"
 	"walkeep/common/wal"
 )
@@ -111,7 +112,7 @@ func (r *reader) prime(ctx context.Context, n wal.Name) {
 		r.walker.Write(p)
 		return nil
 	}}
-	if _, err := r.a.Fetch(ctx, before, r.inv.SystemID, out); err != nil {
+	if _, err := recovery.Fetch(ctx, r.a, before, r.inv.SystemID, out); err != nil {
 		return // it is missing, or another run reports it
 	}
 	r.walker.Finish()

@@ -21,6 +21,8 @@ import (
 
 	"walkeep/common/archive"
 	"walkeep/common/backup"
+	"walkeep/common/notes"
+	"walkeep/common/recovery"
 	"walkeep/common/storage"
 	"walkeep/common/wal"
 )
@@ -72,10 +74,10 @@ func (p Problem) String() string { return fmt.Sprintf("%s: %s", p.Object, p.Text
 // Options describe how to verify an archive.
 type Options struct {
 	Deep     bool
-	Jobs     int                      // cores
-	Begin    func(bytes int64)        // called with the number of bytes that will be read; may be nil
-	Progress func(bytes int64)        // called with the bytes that were read since the last call; may be nil
-	Live     func(archive.Lease) bool // nil: archive.Lease.Live
+	Jobs     int                    // cores
+	Begin    func(bytes int64)      // called with the number of bytes that will be read; may be nil
+	Progress func(bytes int64)      // called with the bytes that were read since the last call; may be nil
+	Live     func(notes.Lease) bool // nil: notes.Lease.Live
 }
 
 // A Result lists the findings.
@@ -106,7 +108,7 @@ type verifier struct {
 	Options
 	a   *archive.Archive
 	b   storage.Backend
-	inv *archive.Inventory
+	inv *recovery.Inventory
 
 	mu     sync.Mutex
 	result Result
@@ -117,7 +119,7 @@ type verifier struct {
 // concurrent with each other and with all other commands.
 func Run(ctx context.Context, a *archive.Archive, o Options) (*Result, error) {
 	if o.Live == nil {
-		o.Live = archive.Lease.Live
+		o.Live = notes.Lease.Live
 	}
 	for _, f := range []*func(int64){&o.Begin, &o.Progress} {
 		if *f == nil {
@@ -136,7 +138,7 @@ func Run(ctx context.Context, a *archive.Archive, o Options) (*Result, error) {
 
 func (v *verifier) run(ctx context.Context) error {
 	var err error
-	if v.inv, err = v.a.Inventory(ctx); err != nil {
+	if v.inv, err = recovery.ReadInventory(ctx, v.a); err != nil {
 		return err
 	}
 	v.inventory()
@@ -208,7 +210,7 @@ func (v *verifier) inventory() {
 	}
 	for _, dir := range v.inv.Unfinished {
 		id := path.Base(dir)
-		if !slices.ContainsFunc(v.inv.Leases, func(l archive.Lease) bool { return l.Backup == id && v.Live(l) }) {
+		if !slices.ContainsFunc(v.inv.Leases, func(l notes.Lease) bool { return l.Backup == id && v.Live(l) }) {
 			v.problem(Problem{Severity: Leftover, Object: dir, Text: "a backup that was never finished; cleanup removes it"})
 		}
 	}
@@ -297,7 +299,7 @@ func (v *verifier) recheck(ctx context.Context) error {
 	if len(v.result.Problems) == 0 {
 		return nil
 	}
-	inv, err := v.a.Inventory(ctx)
+	inv, err := recovery.ReadInventory(ctx, v.a)
 	if err != nil {
 		return err
 	}
@@ -314,7 +316,7 @@ func (v *verifier) recheck(ctx context.Context) error {
 				continue
 			}
 		case p.fault:
-			if !slices.ContainsFunc(inv.Faults, func(f archive.Fault) bool { return f.Object == p.Object }) {
+			if !slices.ContainsFunc(inv.Faults, func(f notes.Fault) bool { return f.Object == p.Object }) {
 				continue
 			}
 		case p.backup != "":

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"walkeep/common/archive"
+	"walkeep/common/notes"
 	"walkeep/common/storage"
 	"walkeep/common/storage/mem"
 	"walkeep/common/wal"
@@ -131,7 +132,7 @@ func TestUnfinishedWithLease(t *testing.T) {
 	put(t, b, "backups/20261122T130000Z/data-0001.tar.zst", []byte("x"))
 	put(t, b, "leases/one.json", []byte(lease))
 	for _, live := range []bool{true, false} {
-		r, err := verify.Run(t.Context(), archive.New(b), verify.Options{Live: func(archive.Lease) bool { return live }})
+		r, err := verify.Run(t.Context(), archive.New(b), verify.Options{Live: func(notes.Lease) bool { return live }})
 		if err != nil {
 			t.Fatal(err)
 		}

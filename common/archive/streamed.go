@@ -1,0 +1,99 @@
+package archive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"walkeep/common/storage"
+	"walkeep/common/wal"
+)
+
+// StreamedObject is where the part of a segment is that was streamed so far.
+func StreamedObject(segment wal.Name) string {
+	return PartialDir + segment.Segment().String() + ".partial"
+}
+
+// Streamed walks the records of the part of a segment that was streamed so far, and gives its length; storage.ErrNotExist if there
+// is none, [ErrNotWAL] if it is no such part, [ErrForeign] if it is another cluster's. Where it holds nothing but the rest of a record
+// that began in the segment before, that counts as whole, although it was not checked: replay will. Last is zero then.
+func (a *Archive) Streamed(ctx context.Context, segment wal.Name) (found wal.Result, length int64, err error) {
+	return a.StreamedTo(ctx, segment, ^wal.LSN(0))
+}
+
+// StreamedTo is Streamed for what lies before a position.
+func (a *Archive) StreamedTo(ctx context.Context, segment wal.Name, end wal.LSN) (found wal.Result, length int64, err error) {
+	o, err := a.b.Open(ctx, StreamedObject(segment))
+	if err != nil {
+		return found, 0, err
+	}
+	defer o.Close()
+	length = o.Size()
+	if id, err := a.Identity(ctx); err == nil {
+		if start, err := segment.Segment().Start(id.SegmentSize); err == nil && end > start {
+			length = min(length, int64(min(end-start, wal.LSN(id.SegmentSize))))
+		}
+	}
+	found, err = WalkStreamed(o, length, segment)
+	if err != nil || found.Header == (wal.Header{}) { // too short to say anything
+		return found, length, err
+	}
+	id, err := a.Identity(ctx)
+	if err == nil && id.SystemID != found.Header.SystemID {
+		err = fmt.Errorf("it is %w: its system identifier is %s, that of the archive %s", ErrForeign, found.Header.SystemID, id.SystemID)
+	}
+	if err != nil || found.Records > 0 {
+		return found, length, err
+	}
+	if rest := found.Header.Continued(); rest <= length {
+		found.End = max(found.End, found.Start+wal.LSN(rest))
+	}
+	return found, length, nil
+}
+
+// WalkStreamed walks the records of a part of a segment, of this many bytes; [ErrNotWAL] if it is none. Where its end is
+// not that of a record, what follows the last whole one may be anything.
+func WalkStreamed(r io.ReaderAt, size int64, segment wal.Name) (wal.Result, error) {
+	if size < wal.HeaderSize {
+		return wal.Result{}, nil
+	}
+	var w wal.Walker
+	partial := segment.Segment()
+	partial.Kind = wal.KindPartial
+	w.Reset(partial)
+	if _, err := io.Copy(&w, io.NewSectionReader(r, 0, size)); err != nil {
+		return wal.Result{}, err
+	}
+	found := w.Finish()
+	if found.HeaderErr != nil && !errors.Is(found.HeaderErr, wal.ErrSize) {
+		return found, fmt.Errorf("%w: %w", ErrNotWAL, found.HeaderErr)
+	}
+	return found, nil
+}
+
+// LastSegment finds the highest complete segment of a timeline whose number is below limit; false if there is none.
+func (a *Archive) LastSegment(ctx context.Context, tli wal.Timeline, size wal.SegmentSize, limit uint64) (wal.Name, bool, error) {
+	var last wal.Name
+	found := false
+	dirs, err := a.LogDirs(ctx, tli)
+	if err != nil {
+		return last, false, err
+	}
+	for i := len(dirs) - 1; i >= 0 && !found; i-- {
+		files, err := storage.ListAll(ctx, a.b, dirs[i].Name)
+		if err != nil {
+			return last, false, err
+		}
+		for _, f := range files {
+			n, s, ok := parseObject(f)
+			if !ok || s.bad != nil || n.Kind != wal.KindSegment {
+				continue
+			}
+			if number, err := n.Number(size); err == nil && number < limit {
+				last, found = n, true // listings are in the order of names
+			}
+		}
+	}
+	return last, found, nil
+}

@@ -1,0 +1,222 @@
+package recovery
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"walkeep/common/archive"
+	"walkeep/common/wal"
+)
+
+// Errors of Fetch, to be found with errors.Is.
+var (
+	// ErrAbsent says that the file is proven not to be there, and that nothing shows that it ever was.
+	ErrAbsent = errors.New("not in the archive")
+	// ErrGap says that the file is missing although it must once have existed.
+	ErrGap = errors.New("missing from the archive, which holds what came after it")
+)
+
+// Fetch is [archive.Archive.Deliver] for a server that recovers: where no object of the file is there, the error is [ErrAbsent]
+// if that is proven, [ErrGap] if the file must have existed, and any other error if the archive cannot tell.
+func Fetch(ctx context.Context, of *archive.Archive, n wal.Name, cluster wal.SystemID, w io.WriterAt) (archive.Fetched, error) {
+	got, err := of.Deliver(ctx, n, cluster, w)
+	if !errors.Is(err, archive.ErrNotStored) {
+		return got, err
+	}
+	id, err := of.Identity(ctx)
+	if err != nil {
+		return got, err
+	}
+	missing := reader{of}.missing(ctx, n, id)
+	if got, err = of.Deliver(ctx, n, cluster, w); errors.Is(err, archive.ErrNotStored) { // it has not come meanwhile
+		err = missing
+	}
+	return got, err
+}
+
+// missing says what it means that the archive holds no object of a file: [ErrAbsent] if nothing shows that it ever
+// existed, [ErrGap] if something does. PostgreSQL asks for files that do not exist all the time, and ends recovery, or
+// takes a timeline's number, at the first that is said to be absent.
+func (a reader) missing(ctx context.Context, n wal.Name, id archive.Identity) error {
+	if err := a.CheckWAL(ctx); err != nil {
+		return err
+	}
+	var why string
+	if n.Kind == wal.KindHistory || n.Kind == wal.KindSegment {
+		inv := &Inventory{Identity: id, a: a}
+		err := a.takeEvidence(ctx, inv)
+		if err != nil {
+			return err
+		}
+		if err := a.checkEmpty(ctx, inv); err != nil {
+			return err
+		}
+		if n.Kind == wal.KindHistory {
+			why, err = a.timelineUsed(ctx, n.Timeline, inv)
+		} else {
+			why, err = a.segmentSkipped(ctx, n, inv)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	if why != "" {
+		return fmt.Errorf("%s is %w: %s", n, ErrGap, why)
+	}
+	return fmt.Errorf("%s is %w", n, ErrAbsent)
+}
+
+// checkEmpty fails where wal/ holds nothing although there are backups, which always have WAL: it is most likely the place
+// where another file system should be mounted.
+func (a reader) checkEmpty(ctx context.Context, inv *Inventory) error {
+	if len(inv.Backups) == 0 {
+		return nil
+	}
+	entries, err := a.List(ctx, archive.WALDir)
+	if err == nil && len(entries) == 0 {
+		err = fmt.Errorf("%w: it is empty, although there are backups", archive.ErrNoWAL)
+	}
+	return err
+}
+
+// timelineUsed says what shows that a timeline has been used, although its history is not there; "" if nothing does.
+func (a reader) timelineUsed(ctx context.Context, tli wal.Timeline, inv *Inventory) (string, error) {
+	if tli == 1 {
+		return "", nil // the first timeline has no history, and PostgreSQL asks for it when it leaves that timeline
+	}
+	dirs, err := a.LogDirs(ctx, tli)
+	if err != nil {
+		return "", err
+	}
+	for _, d := range dirs {
+		// A directory alone says nothing: a Push that failed may have made it.
+		files, err := a.List(ctx, d.Name)
+		if err != nil {
+			return "", err
+		}
+		if len(files) > 0 {
+			return fmt.Sprintf("%s holds files of this timeline", d.Name), nil
+		}
+	}
+	for _, e := range inv.evidence() {
+		if e.Timeline == tli {
+			return e.Why, nil
+		}
+	}
+	child, _, err := a.leftBy(ctx, tli, 0)
+	if err != nil || child == 0 {
+		return "", err
+	}
+	return fmt.Sprintf("timeline %d comes from it", child), nil
+}
+
+// leftBy finds a later timeline whose history says that it comes from tli, which was left beyond the given position;
+// 0 if there is none. It also gives where that was.
+func (a reader) leftBy(ctx context.Context, tli wal.Timeline, beyond wal.LSN) (wal.Timeline, wal.LSN, error) {
+	entries, err := a.List(ctx, archive.WALDir)
+	if err != nil {
+		return 0, 0, err
+	}
+	histories, err := a.StreamedHistories(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	for _, e := range entries {
+		o, ok := archive.ParseObject(e)
+		if !ok || o.WAL.Kind != wal.KindHistory || o.WAL.Timeline <= tli {
+			continue
+		}
+		h, err := a.History(ctx, o.WAL.Timeline)
+		if err != nil {
+			return 0, 0, err
+		}
+		histories = append(histories, h)
+	}
+	for _, h := range histories {
+		for _, ancestor := range h.Entries {
+			if ancestor.Timeline == tli && ancestor.End > beyond {
+				return h.Timeline, ancestor.End, nil
+			}
+		}
+	}
+	return 0, 0, nil
+}
+
+// segmentSkipped tells what shows that a segment must have existed: a later file of its timeline, or a later timeline
+// that comes from it and left it after the segment; unless the timeline only begins after the segment.
+func (a reader) segmentSkipped(ctx context.Context, n wal.Name, inv *Inventory) (string, error) {
+	why, err := a.wentOn(ctx, n, inv)
+	if err != nil || why == "" || n.Timeline == 1 {
+		return why, err // the first timeline has no history: it begins with the cluster
+	}
+	h, err := a.History(ctx, n.Timeline)
+	if errors.Is(err, archive.ErrNotStored) {
+		return fmt.Sprintf("%s, and %s.history, which would say where the timeline begins, is not", why, n.Timeline), nil
+	}
+	if err != nil {
+		return "", err
+	}
+	first := wal.SegmentAt(n.Timeline, h.Begin(), inv.SegmentSize)
+	if wal.Compare(n, first) < 0 {
+		return "", nil
+	}
+	return why, nil
+}
+
+// wentOn tells what shows that a timeline went on to the end of a segment or beyond; "" if nothing does.
+func (a reader) wentOn(ctx context.Context, n wal.Name, inv *Inventory) (string, error) {
+	later, err := a.laterFile(ctx, n)
+	if err != nil {
+		return "", err
+	}
+	if later != "" {
+		return fmt.Sprintf("%s is there", later), nil
+	}
+	// Where a timeline is left in the middle of a segment, that one goes on under the new timeline's name.
+	start, err := n.Start(inv.SegmentSize)
+	if err != nil {
+		return "", nil // no segment of this archive can have the name
+	}
+	for _, e := range inv.evidence() {
+		if e.Timeline == n.Timeline && e.Next > uint64(start)/uint64(inv.SegmentSize) {
+			return e.Why, nil
+		}
+	}
+	last := start + wal.LSN(inv.SegmentSize) - 1
+	child, end, err := a.leftBy(ctx, n.Timeline, last)
+	if err != nil || child == 0 {
+		return "", err
+	}
+	return fmt.Sprintf("timeline %d comes from it at %s", child, end), nil
+}
+
+// laterFile finds an object that shows that a segment's timeline went on after it; "" if there is none.
+func (a reader) laterFile(ctx context.Context, n wal.Name) (string, error) {
+	dirs, err := a.LogDirs(ctx, n.Timeline)
+	if err != nil {
+		return "", err
+	}
+	for _, d := range dirs {
+		if d.Name < archive.Directory(n) {
+			continue
+		}
+		files, err := a.List(ctx, d.Name)
+		if err != nil {
+			return "", err
+		}
+		for _, f := range files {
+			o, ok := archive.ParseObject(f)
+			if other := o.WAL; ok && other.Timeline == n.Timeline && (wal.Compare(n, other.Segment()) < 0 || n == other.Segment() && archive.Completes(other)) {
+				return f.Name, nil
+			}
+		}
+	}
+	return "", nil
+}
+
+// completes reports whether an object of this name could only be there after its segment was complete. A part of a segment,
+// or a label, shows that WAL went on to there; and the label of a backup is written when the segment in which the backup
+// began is full.
+func completes(n wal.Name) bool { return n.Kind == wal.KindSegment || n.Kind == wal.KindBackup }
