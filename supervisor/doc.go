@@ -15,8 +15,8 @@
 //	                      check.go
 //	cleanup               cleanup.go       retain               everything r; backups/, wal/, partial/, notes d
 //	verify                verify.go        verify               wal/, backups/ r, verified/ mwd
-//	restore               restore.go       recovery          ,  backups/, wal/ r, leases/ mwd, standbys/ m
-//	                                       restore, launch
+//	restore               restore.go       recovery, restore,   backups/, wal/ r, leases/ mwd, standbys/ m
+//	                                       launch
 //	sync                  sync.go          receive, spool       partial/ mwd, streams/ mwd, wal/ m
 //	promote               promote.go       promote, spool       partial/ rm, offers/ md, wal/ m
 //	rejoin                rejoin.go        restore              backups/, wal/ r, leases/ mwd, standbys/ m
