@@ -18,9 +18,9 @@ import (
 	"walkeep/supervisor/receive"
 )
 
-const aboutBackup = `Takes a full base backup over the replication protocol, from a primary or a standby, and stores it in the spool. It is
-done when the WAL that the backup needs is in the archive, so that every backup that is listed can be restored. When it
-fails, or is interrupted, nothing of it stays.
+const aboutBackup = `Takes a full base backup over the replication protocol, from a primary or a standby, and stores it in the spool. It
+ends when the archive holds the WAL that the backup needs, so that every listed backup can be restored. A backup that
+fails, or is interrupted, is removed.
 
 The role needs REPLICATION and pg_monitor.`
 
@@ -61,7 +61,7 @@ func takeBackup(ctx context.Context, call *invocation) error {
 		},
 		Progress: func(bytes int64) { bar.Add(bytes) },
 		Newer:    func(message string) { call.msg.Warn(cli.NewerHint, "%s", message) },
-		Notice:   func(message string) { call.msg.Warn("", "the server says: %s", message) },
+		Notice:   func(message string) { call.msg.Warn("", "the server reports: %s", message) },
 		Waiting: func(last wal.Name) {
 			bar.Done()
 			call.msg.Detail("all files are stored; waiting until the archive has %s", last)
@@ -86,7 +86,7 @@ var backupRemedies = remedies{
 	{archive.ErrForeign, "check --spool and --conninfo: they are of two different clusters"},
 }
 
-// storeHistories has the archive hold the histories of a server that came to its timeline before it archived here.
+// storeHistories archives the histories of the timelines from which the server's timeline comes.
 func (call *invocation) storeHistories(ctx context.Context, conninfo string) error {
 	s, err := call.openSpool()
 	if err != nil {

@@ -13,16 +13,16 @@ import (
 	"walkeep/supervisor/report"
 )
 
-const aboutCheck = `Says in one line whether all is well, as monitoring plugins do: the state, what
-is wrong, and figures behind a bar. The server is asked if --conninfo, --pgdata
+const aboutCheck = `Reports in one line whether all is well, as monitoring plugins do: the state,
+what is wrong, and figures behind a bar. The server is asked if --conninfo, --pgdata
 or one of PGHOST, PGHOSTADDR, PGPORT, PGSERVICE and PGDATABASE is given.
 
 Critical: the archive cannot be reached or is another cluster's, no backup can
 be restored, the newest data cannot be recovered, archiving is off, fails or is
 behind. Warning: what limits recovery to older times, backups that cannot be
 restored or were left unfinished, old backups, files that wait, a standby that
-is late or has more WAL than the archive, faults, a server that cannot be asked,
-what is wrong in the configuration for any command.
+is late or has more WAL than the archive, faults, a server that does not answer,
+configuration that is wrong for any command.
 
 Exit codes: 0 OK, 1 WARNING, 2 CRITICAL, 3 UNKNOWN, which is also that of wrong
 usage and configuration.`
@@ -33,7 +33,7 @@ func checkCommand() command {
 	var o limits
 	return command{
 		Subcommand: config.Subcommand{
-			Name: "check", Short: "say whether all is well, as a monitoring plugin", About: aboutCheck, Options: &o, Tolerant: true,
+			Name: "check", Short: "report whether all is well, as a monitoring plugin", About: aboutCheck, Options: &o, Tolerant: true,
 		},
 		run: func(ctx context.Context, call *invocation) error {
 			if err := o.validate(); err != nil {
@@ -66,11 +66,11 @@ func check(ctx context.Context, call *invocation, l report.Limits) error {
 	if state == report.OK {
 		return nil
 	}
-	return cli.Fail(int(state), nil, "") // the line has said it
+	return cli.Fail(int(state), nil, "") // the line is the message
 }
 
-// usageCode is the exit code for wrong usage and configuration. To a monitoring system 2 would mean that the archive is
-// in danger. The command is not known where what is wrong stands before it.
+// usageCode returns the exit code for wrong usage and configuration. For check it is not 2, which tells a monitoring system that
+// the archive is in danger. command is empty if the error stands before it in args.
 func usageCode(command string, args []string) int {
 	if command == "check" || command == "" && slices.Contains(args, "check") {
 		return exitUnknown
@@ -78,7 +78,7 @@ func usageCode(command string, args []string) int {
 	return exitUsage
 }
 
-// serverNamed tells whether someone said where the server is.
+// serverNamed reports whether an option or the environment names the server.
 func (call *invocation) serverNamed() bool {
 	if call.Conninfo != "" || call.PGData != "" {
 		return true

@@ -16,7 +16,7 @@ import (
 
 const aboutCleanup = `Removes the backups that the retention rules do not keep, and the WAL that no
 kept backup, no standby and no running restore needs. Without a rule all
-backups stay. One backup that can be restored stays in any case.
+backups stay. One backup that can be restored always stays.
 
 With --drop-timeline, a timeline is removed instead: that of a copy that was
 restored for a look, or of a standby that was promoted for a test. Stop the
@@ -24,15 +24,15 @@ server that writes it first. The timeline that the production server is on
 stays, and so does one that a backup, a standby or another timeline comes from.
 
 (walmgr's cleanup removed its installation, with all backups, and its stop
-disabled archiving: see setup --undo for both. Its xpurgewals, and the
-rotation that its backup began with, is what this does.)`
+disabled archiving: see setup --undo for both. This command does the work of
+its xpurgewals, and of the rotation with which its backup began.)`
 
 type cleanupOptions struct {
-	DryRun bool    `long:"dry-run" description:"remove nothing, and say what would be removed"`
+	DryRun bool    `long:"dry-run" description:"remove nothing, and print what would be removed"`
 	JSON   bool    `long:"json" description:"print the outcome as JSON"`
 	Drop   *uint32 `long:"drop-timeline" value-name:"N" description:"remove this timeline, which nobody needs, and nothing else"`
-	Stream string  `long:"forget-stream" value-name:"SLOT" description:"remove the note of a stream that is gone for good, so that nobody misses it"`
-	Forget string  `long:"forget-standby" value-name:"ID" description:"remove the note of a standby that is no more, so that it holds no WAL"`
+	Stream string  `long:"forget-stream" value-name:"SLOT" description:"remove the note of a stream that is gone for good, so that no check warns of it"`
+	Forget string  `long:"forget-standby" value-name:"ID" description:"remove the note of a standby that is gone for good, so that the archive keeps no WAL for it"`
 }
 
 func cleanupCommand() command {
@@ -68,7 +68,7 @@ func cleanup(ctx context.Context, call *invocation, o cleanupOptions) error {
 		call.msg.Warn("", "%v", f)
 	}
 	if r.Clock != "" {
-		call.msg.Warn("see whether the clock is right, and whether backups are taken", "%s", r.Clock)
+		call.msg.Warn("check whether the clock is right, and whether backups are taken", "%s", r.Clock)
 	}
 	if o.JSON {
 		if printed := call.printJSON(r); printed != nil {
@@ -81,13 +81,13 @@ func cleanup(ctx context.Context, call *invocation, o cleanupOptions) error {
 	case err != nil:
 		return fmt.Errorf("clean up: %w", err)
 	case r.Blocked:
-		return cli.Fail(exitFailed, errors.New("what is needed cannot be told, so that nothing of it was removed: "+r.KeepAllWAL),
+		return cli.Fail(exitFailed, errors.New("nothing was removed, because walkeep cannot determine what is still needed: "+r.KeepAllWAL),
 			"repair or remove what cannot be read, then clean up again")
 	}
 	return nil
 }
 
-// dropTimeline removes a timeline.
+// dropTimeline removes a timeline, as --drop-timeline asks.
 func (call *invocation) dropTimeline(ctx context.Context, a *archive.Archive, tli wal.Timeline, o cleanupOptions, options retain.Options) error {
 	if tli == 0 {
 		return usage(errors.New("--drop-timeline: timelines are counted from 1"))
@@ -114,14 +114,14 @@ func (call *invocation) dropTimeline(ctx context.Context, a *archive.Archive, tl
 		fmt.Fprintf(call.out, "%s of timeline %d: %s\n", removes(o.DryRun), d.Timeline, amount(d.Removed))
 	}
 	if err != nil {
-		return cli.Fail(exitFailed, fmt.Errorf("drop timeline %d: %w", tli, err), "repeat the command: it completes what was begun")
+		return cli.Fail(exitFailed, fmt.Errorf("drop timeline %d: %w", tli, err), "repeat the command, which completes the removal")
 	}
 	if d.HistoryStays != 0 {
-		call.msg.Warn("", "its history stays while timeline %d is there: PostgreSQL finds the newest timeline by counting up to the first without a history", d.HistoryStays)
+		call.msg.Warn("", "its history stays while timeline %d exists: PostgreSQL finds the newest timeline by counting up to the first without a history", d.HistoryStays)
 	}
 	if d.Next != 0 {
-		call.msg.Warn(cli.Call("cleanup", "--drop-timeline", fmt.Sprint(uint32(d.Next)))+" removes that, too, where it was dropped before",
-			"timeline %d, of which there is nothing but the history, is the newest now", d.Next)
+		call.msg.Warn(cli.Call("cleanup", "--drop-timeline", fmt.Sprint(uint32(d.Next)))+" removes that, too, if it was dropped before",
+			"timeline %d, of which only the history exists, is the newest now", d.Next)
 	}
 	return nil
 }
@@ -147,7 +147,7 @@ func printCleanup(call *invocation, r *retain.Report) {
 		}
 	}
 	for _, l := range r.Leases {
-		say("%s lease %s of a %s on %s, which nobody holds any more", verb, l.ID, l.Kind, l.Host)
+		say("%s lease %s of a %s on %s, which no process holds any more", verb, l.ID, l.Kind, l.Host)
 	}
 	for _, b := range r.Backups {
 		say("%s backup %s (%s): %s", verb, b.ID, amount(b.Sum), b.Why)
@@ -167,7 +167,7 @@ func printCleanup(call *invocation, r *retain.Report) {
 	for _, h := range r.Holders {
 		hint := ""
 		if h.Kind == "standby" {
-			hint = "if it is gone for good, " + cli.Call("cleanup", "--forget-standby", h.ID) + " lets go of it"
+			hint = "if it is gone for good, " + cli.Call("cleanup", "--forget-standby", h.ID) + " forgets it"
 		}
 		call.msg.Warn(hint, "%s holds %d segments that the kept backups do not need", h.Text, h.Segments)
 	}

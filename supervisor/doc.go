@@ -1,5 +1,5 @@
 // Supervisor is the part of walkeep that a person or the service manager runs: base backups, recovery, retention,
-// verification, status, and the service that does by itself what should happen by itself. It is installed as walkeep, too.
+// verification, status, and the service that runs these on schedule. It is installed as walkeep, too.
 //
 // # Commands
 //

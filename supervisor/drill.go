@@ -22,26 +22,27 @@ import (
 	"walkeep/supervisor/restore"
 )
 
-const aboutDrill = `Tries whether the backup BACKUP, or the newest, can be recovered: restores it
+const aboutDrill = `Tests whether the backup BACKUP, or the newest, can be recovered: restores it
 into a scratch directory, starts a server there, replays the WAL to the end or
-to a target, and reads every row of every table. pg_verifybackup and pg_amcheck
-are run where the server's programs have them.
+to a target, and reads every row of every table. It also runs pg_verifybackup
+and pg_amcheck where the server's programs have them.
 
-The server of a drill listens for nobody else, archives nothing, and touches no
-other server and no tablespace of one: it replays up to where a tablespace is
-created elsewhere, and the drill says what was not tried. The scratch directory is removed at the
-end, and what a drill that was killed has left by the next one.
+The server of a drill accepts connections from the drill alone, archives
+nothing, and touches no other server and no tablespace of one: it replays up to
+where a tablespace is created elsewhere, and the drill reports what was not
+tested. The drill removes the scratch directory at its end; the next one removes
+that of a drill that was killed.
 
 Exit codes: 0 all is well, 1 something failed, 2 wrong usage or configuration.`
 
 // drillOptions are those of the command drill.
 type drillOptions struct {
 	targetOptions
-	Dir            string `long:"drill-dir" value-name:"DIR" description:"where to make the scratch directory (else where drill-dir in the configuration says, else TMPDIR, or the user's home directory)"`
+	Dir            string `long:"drill-dir" value-name:"DIR" description:"where to make the scratch directory (else the configuration's drill-dir, else TMPDIR, or the user's home directory)"`
 	RestoreCommand string `long:"restore-command" value-name:"COMMAND" description:"restore_command for the server (else restore-cmd beside this program, with this spool)"`
 	JSON           bool   `long:"json" description:"report as JSON"`
 	Args           struct {
-		Backup string `positional-arg-name:"BACKUP" description:"the backup to try, as list names it"`
+		Backup string `positional-arg-name:"BACKUP" description:"the backup to test, as list names it"`
 	} `positional-args:"yes"`
 }
 
@@ -49,21 +50,21 @@ func drillCommand() command {
 	var o drillOptions
 	return command{
 		Subcommand: config.Subcommand{
-			Name: "drill", Short: "try whether a backup can be recovered", About: aboutDrill, Options: &o,
+			Name: "drill", Short: "test whether a backup can be recovered", About: aboutDrill, Options: &o,
 			Parts: func(c *config.Config) []any { return []any{&c.Effort} },
 		},
 		run: func(ctx context.Context, call *invocation) error { return runDrill(ctx, call, &o) },
 	}
 }
 
-// drillReport is what --json prints.
+// drillReport is the output of --json.
 type drillReport struct {
 	OK      bool    `json:"ok"`
 	Backup  string  `json:"backup"`
 	Target  string  `json:"target"`
 	Seconds float64 `json:"seconds"`
 	Error   string  `json:"error,omitempty"`
-	// UntriedFrom is the position from which on the WAL was not replayed, although the target is behind it, and Untried why.
+	// UntriedFrom is the position before the target at which replay ended, and Untried the reason; empty if it reached the target.
 	UntriedFrom string      `json:"untried_from,omitempty"`
 	Untried     string      `json:"untried,omitempty"`
 	Steps       []drillStep `json:"steps"`
@@ -146,7 +147,8 @@ func runDrill(ctx context.Context, call *invocation, o *drillOptions) (err error
 	return explainDrill(failed)
 }
 
-// noteDrill has the archive know how a drill went. What lies with this host says nothing about the backup.
+// noteDrill stores the outcome of a drill in the archive. A failure that this host has caused is not one of the backup, and not
+// stored.
 func (call *invocation) noteDrill(ctx context.Context, a *archive.Archive, id string, failed error) {
 	d := notes.Drilled{At: time.Now().UTC().Truncate(time.Second), OK: failed == nil}
 	if failed != nil {
@@ -157,11 +159,11 @@ func (call *invocation) noteDrill(ctx context.Context, a *archive.Archive, id st
 		d.Error, d.Damaged = strings.TrimPrefix(wal.ShortLSNs(failed.Error()), drill.ErrFailed.Error()+" "), errors.Is(failed, archive.ErrDamaged)
 	}
 	if err := a.Notes().NoteDrill(ctx, id, d); err != nil {
-		call.msg.Warn("", "the archive does not learn of this drill: %v", err)
+		call.msg.Warn("", "the outcome of this drill cannot be stored in the archive: %v", err)
 	}
 }
 
-// A drillBar shows how far the step of a drill is.
+// A drillBar shows the progress of a drill's step.
 type drillBar struct {
 	call *invocation
 	bar  *progress.Bar
@@ -207,7 +209,7 @@ func describeStep(s drill.Step) string {
 	return fmt.Sprintf("%-16s ok      %8s  %s", s.Name, took, s.Detail)
 }
 
-// reportDrill says how the drill went.
+// reportDrill prints the outcome of a drill.
 func (call *invocation) reportDrill(o *drillOptions, r restore.Options, steps []drill.Step, took time.Duration, failed error) error {
 	r.Recovery.Action = "promote"
 	report := drillReport{OK: failed == nil, Backup: r.Plan.Backup.ID, Target: describeTarget(r), Seconds: took.Seconds(), Steps: []drillStep{}}
@@ -218,13 +220,13 @@ func (call *invocation) reportDrill(o *drillOptions, r restore.Options, steps []
 		report.UntriedFrom = before.Start.String()
 		report.Untried = fmt.Sprintf("tablespace %d is created there in %s, which a drill must not touch", before.Tablespace.OID, before.Tablespace.Location)
 		report.Target = "the position " + report.UntriedFrom
-		call.msg.Warn("take a new backup, and hold a drill of it", "the WAL from %s on was not tried: %s", report.UntriedFrom, report.Untried)
+		call.msg.Warn("take a new backup, and run a drill of it", "the WAL from %s on was not tested: %s", report.UntriedFrom, report.Untried)
 	}
 	if !o.JSON {
 		if failed != nil {
 			return nil
 		}
-		_, err := fmt.Fprintf(call.out, "backup %s can be recovered to %s; tried in %s\n", report.Backup, report.Target, took.Round(100*time.Millisecond))
+		_, err := fmt.Fprintf(call.out, "backup %s can be recovered to %s; tested in %s\n", report.Backup, report.Target, took.Round(100*time.Millisecond))
 		return err
 	}
 	for _, s := range steps {
@@ -247,7 +249,7 @@ var drillRemedies = remedies{
 	{drill.ErrFailed, "take a new backup, and run a drill of it"},
 }
 
-// explainDrill adds what to do next.
+// explainDrill adds the exit code and the hint.
 func explainDrill(err error) error {
 	switch {
 	case errors.Is(err, context.Canceled), errors.Is(err, drill.ErrOutside):

@@ -14,12 +14,12 @@ import (
 	"walkeep/supervisor/walmgr"
 )
 
-const aboutImportWalmgr = `Makes a walkeep.ini out of a configuration file of walmgr (SkyTools 2.1 or 3;
-sections [walmgr], [wal-master] or [wal-slave]). Every parameter is in the
-result: as a key of walkeep's, or in a comment that says what to do instead.
-Passwords are not. Nothing else is read or changed.
+const aboutImportWalmgr = `Converts a configuration file of walmgr (SkyTools 2.1 or 3; sections [walmgr],
+[wal-master] or [wal-slave]) to a walkeep.ini. The result has every parameter:
+as a key of walkeep, or in a comment that explains what to do instead.
+Passwords are left out. Nothing else is read or changed.
 
-docs/from-walmgr.md leads from a walmgr pair to a walkeep pair. Run this on
+docs/from-walmgr.md explains the way from a walmgr pair to a walkeep pair. Run this on
 each of the two hosts, with its own file, as the user who runs PostgreSQL.`
 
 type importWalmgrOptions struct {
@@ -33,7 +33,7 @@ func importWalmgrCommand() command {
 	var o importWalmgrOptions
 	return command{
 		Subcommand: config.Subcommand{
-			Name: "import-walmgr", Short: "make walkeep.ini out of walmgr's configuration", About: aboutImportWalmgr, Options: &o, NoSpool: true,
+			Name: "import-walmgr", Short: "convert walmgr's configuration to walkeep.ini", About: aboutImportWalmgr, Options: &o, NoSpool: true,
 		},
 		run: func(ctx context.Context, call *invocation) error { return importWalmgr(call, o) },
 	}
@@ -78,20 +78,20 @@ func deliver(call *invocation, file string, text []byte) error {
 	}
 	f, err := os.OpenFile(file, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
 	if errors.Is(err, fs.ErrExist) {
-		return cli.Fail(exitFailed, fmt.Errorf("%s is there already, and is left as it is", file), "name another file with --output, and compare the two")
+		return cli.Fail(exitFailed, fmt.Errorf("%s already exists, and is left as it is", file), "name another file with --output, and compare the two")
 	}
 	if err != nil {
 		return fmt.Errorf("write the result: %w", err)
 	}
 	_, err = f.Write(text)
 	if err = errors.Join(err, f.Close()); err != nil {
-		err = errors.Join(err, os.Remove(file)) // half of it would look like all
+		err = errors.Join(err, os.Remove(file)) // an incomplete file would look complete
 		return fmt.Errorf("write the result: %w", err)
 	}
 	return nil
 }
 
-// home is a user's home directory, for walmgr.Options.
+// home returns a user's home directory, for walmgr.Options; empty if it is unknown.
 func home(name string) string {
 	if name == "" {
 		dir, err := os.UserHomeDir()

@@ -62,7 +62,7 @@ func TestImportWalmgr(t *testing.T) {
 			t.Fatal(err)
 		}
 		r = cmdtest.Run(t, cmdtest.Command("supervisor", importOf(t, "[walmgr]\nkeep_backups = 2", "--output", file)...))
-		r.Expect(t, 1, "is there already")
+		r.Expect(t, 1, "already exists")
 		after, err := os.ReadFile(file)
 		if err != nil || string(after) != string(before) {
 			t.Errorf("got %v, %s, want the file as it was", err, after)

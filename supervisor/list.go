@@ -8,7 +8,7 @@ import (
 )
 
 const aboutList = `Lists the backups, the WAL of each timeline with its gaps, and what can be
-recovered. The server is not asked. (walmgr called it listbackups.)`
+recovered. It does not ask the server. (walmgr called it listbackups.)`
 
 func listCommand() command {
 	var o struct {

@@ -20,14 +20,14 @@ const (
 	exitUsage  = 2
 )
 
-const about = `Takes base backups, restores them to any point in time, tells what can be
+const about = `Takes base backups, restores them to any point in time, reports what can be
 recovered, and removes what nobody needs. Options are accepted before and
 after the command.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or configuration; check has those
 of a monitoring plugin.`
 
-// A command is one of the things that supervisor does.
+// A command is a subcommand of supervisor.
 type command struct {
 	config.Subcommand
 	run func(ctx context.Context, call *invocation) error
@@ -61,7 +61,7 @@ func main() {
 	cli.Program{Name: "supervisor", Panic: exitFailed, Run: run}.Main()
 }
 
-// program is the supervisor with its commands.
+// program returns the definition of the supervisor's command line.
 func program(all []command) config.Command {
 	p := config.Command{
 		Name:  cli.Called(),
@@ -89,7 +89,7 @@ func run(args []string, msg *cli.Messages) error {
 		return cli.PrintVersion(os.Stdout, "supervisor")
 	}
 	msg.Verbose, msg.Quiet, msg.Rewrite = c.Verbose, c.Quiet, wal.ShortLSNs
-	if called.Name != "check" && called.Name != "status" { // which report them
+	if called.Name != "check" && called.Name != "status" { // these report the problems themselves
 		msg.Problems(problems)
 	}
 	if conninfo.HasPassword(c.Conninfo) && strings.Contains(strings.Join(args, "\x00"), c.Conninfo) {
@@ -105,7 +105,7 @@ func run(args []string, msg *cli.Messages) error {
 	return cli.Fail(exitUsage, errors.New("no command is given"), cli.Call("--help")+" lists the commands")
 }
 
-// sibling is the absolute path of the program that is installed beside this one.
+// sibling returns the absolute path of a program that is installed beside this one.
 func sibling(name string) (string, error) {
 	self, err := os.Executable()
 	if err != nil {

@@ -7,10 +7,10 @@ import (
 	"walkeep/supervisor/pgserver"
 )
 
-const aboutPause = `Has the standby at --conninfo stop replaying, so that what it shows stays as
-it is, and waits until it has stopped. It goes on receiving WAL. supervisor
-continue has it go on. Servers before 14 do not say when they have stopped;
-there it is waited until the position stays the same.
+const aboutPause = `Pauses replay on the standby at --conninfo, so that its data stays as it is, and
+waits until replay has stopped. The standby continues to receive WAL. The
+command continue resumes replay. Servers before 14 do not report when replay has
+stopped; for them the command waits until the replay position no longer changes.
 
 The role needs EXECUTE on pg_wal_replay_pause() and pg_wal_replay_resume().`
 

@@ -14,7 +14,7 @@ import (
 	"walkeep/supervisor/pgserver"
 )
 
-// productionTimeout is how long a server has to say which timeline it is on. It may be down, which is why one restores.
+// productionTimeout bounds the question to the server for its timeline. The server may be down, which is a reason for a restore.
 const productionTimeout = 5 * time.Second
 
 // askProduction asks the server which timeline it is on, if there are several and the archive does not know. For a standby
@@ -30,13 +30,13 @@ func (call *invocation) askProduction(ctx context.Context, a *archive.Archive, i
 	call.askServer(ctx, a, inv, conninfo)
 }
 
-// askServer asks a server which timeline it is on, and has the archive know.
+// askServer asks a server which timeline it is on, and stores the answer in inv and in the archive.
 func (call *invocation) askServer(ctx context.Context, a *archive.Archive, inv *recovery.Inventory, conninfo string) {
 	ctx, cancel := context.WithTimeout(ctx, productionTimeout)
 	defer cancel()
 	c, err := pgserver.Connect(ctx, conninfo)
 	if err != nil {
-		call.msg.Detail("the server could not be asked which timeline it is on: %v", err)
+		call.msg.Detail("the server's timeline cannot be determined: %v", err)
 		return
 	}
 	defer c.Close(context.WithoutCancel(ctx))
@@ -47,7 +47,7 @@ func (call *invocation) askServer(ctx context.Context, a *archive.Archive, inv *
 	if tli, at, err := c.WritesTo(ctx); err == nil {
 		inv.Server = &notes.Server{SystemID: info.SystemID, Timeline: tli, LSN: at, Newest: inv.Newest()}
 		if err := a.Notes().NoteServer(ctx, *inv.Server); err != nil {
-			call.msg.Detail("what the server said could not be noted: %v", err)
+			call.msg.Detail("the server's timeline cannot be stored in the archive: %v", err)
 		}
 	}
 }
@@ -61,30 +61,30 @@ func (call *invocation) disown(inv *recovery.Inventory, dir string) {
 	}
 }
 
-// warnBranches names the timelines that hold WAL which a recovery along the planned one leaves out.
+// warnBranches warns of the timelines with WAL that a recovery along the planned one leaves out.
 func (call *invocation) warnBranches(ctx context.Context, a *archive.Archive, p *planned) {
 	production := p.inv.Production()
 	own := fmt.Sprintf("recovery goes along timeline %d, %s", p.plan.Timeline, call.endOf(ctx, a, p.inv, p.plan.Timeline))
 	switch {
 	case production.Said && production.Timeline == p.plan.Timeline:
-		own += ", on which the production server has said to be"
+		own += ", which is the production server's"
 	case p.plan.Timeline == p.inv.Newest():
 		own += ", because it is the newest"
 	}
 	for _, b := range p.inv.Branches(p.plan.Timeline) {
 		if production.Said && !b.Copy {
-			continue // it was left, as is known
+			continue // the production server has left it
 		}
 		n := fmt.Sprint(uint32(b.Timeline))
 		hint := "--target-timeline " + n + " recovers along it"
 		if b.Copy {
-			hint += "; where it is only a copy's, " + cli.Call("cleanup", "--drop-timeline", n) + " removes it"
+			hint += "; if it is only a copy's, " + cli.Call("cleanup", "--drop-timeline", n) + " removes it"
 		}
 		call.msg.Warn(hint, "%s; timeline %s, which parts from it at %s, is not in it: %s", own, n, b.Left, call.endOf(ctx, a, p.inv, b.Timeline))
 	}
 }
 
-// warnBeside names the timelines on which the time of the target is as well.
+// warnBeside warns of the other timelines that have WAL of the target's time.
 func (call *invocation) warnBeside(p *planned) {
 	for _, b := range p.plan.Beside {
 		call.msg.Warn(fmt.Sprintf("--target-timeline %d recovers along that one", uint32(b.Timeline)),
@@ -100,7 +100,7 @@ func (call *invocation) warnAgain(p *planned) {
 	}
 }
 
-// endOf says how far a timeline can be recovered.
+// endOf describes how far a timeline can be recovered.
 func (call *invocation) endOf(ctx context.Context, a *archive.Archive, inv *recovery.Inventory, tli wal.Timeline) string {
 	var last *recovery.Window
 	for _, w := range inv.Windows() {

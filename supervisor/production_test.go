@@ -34,7 +34,7 @@ func TestProductionTimelineIsFollowed(t *testing.T) {
 	}
 	// A server that can be asked is.
 	said = r.says("restore", "--conninfo", production.ConnString(), "--target-dir", filepath.Join(r.dir, "asked"))
-	if !strings.Contains(said, "recovery goes along timeline 1") || !strings.Contains(said, "on which the production server has said to be") {
+	if !strings.Contains(said, "recovery goes along timeline 1") || !strings.Contains(said, "which is the production server's") {
 		t.Errorf("restore with a server to ask:\n%s", said)
 	}
 

@@ -18,28 +18,27 @@ import (
 	"walkeep/supervisor/promote"
 )
 
-const aboutPromote = `Brings the standby at --conninfo online, with the least possible loss, and says
-what was lost. Run it on the standby's host, as the server's user; the role must
+const aboutPromote = `Brings the standby at --conninfo online, with the least possible loss, and
+reports what was lost. Run it on the standby's host, as the server's user; the role must
 be a superuser.
 
-It refuses while the old primary answers, or accepts connections and hangs:
---primary-conninfo says where that is, or else the standby's own
-primary_conninfo does. It also refuses while a stream of the archive hears a
-server that is open, or the old timeline's WAL goes on in the archive. A host
-from which nothing comes back cannot be told from one that is off: that is a
-warning. A standby that was just started is waited
-for until it accepts connections. The standby then replays all
-that the archive holds, and what was streamed of the segment that was being
-written. What keeps it from doing so is an error, and the standby stays one;
---force promotes all the same. A promotion that was cut short is completed by
-repeating it.
+It refuses while the old primary answers, or accepts connections and hangs. It
+finds the old primary by --primary-conninfo, or else by the standby's own
+primary_conninfo. It also refuses while a stream of the archive receives WAL from
+a server that is open, or the archive receives new WAL of the old timeline. A
+host that does not answer at all may be off or unreachable: that is a warning. A
+standby that was just started may take until --timeout to accept connections. It
+then replays all that the archive holds, and what was streamed of the segment
+that was being written. If it cannot, that is an error, and it stays a standby;
+--force promotes it nevertheless. Repeat a promotion that was interrupted to
+complete it.
 
 walmgr called this boot.`
 
 func promoteCommand() command {
 	var o struct {
 		Force   bool          `long:"force" description:"promote even if the old primary answers, or WAL that is there cannot be replayed"`
-		Timeout time.Duration `long:"timeout" value-name:"TIME" default:"1m" description:"how long all that comes before the server is told to open may take, or the standby is left as it is"`
+		Timeout time.Duration `long:"timeout" value-name:"TIME" default:"1m" description:"how long the steps before the server is told to open may take; after that it stays a standby"`
 	}
 	return command{
 		Subcommand: config.Subcommand{
@@ -75,7 +74,7 @@ func (call *invocation) promote(ctx context.Context, force bool, timeout time.Du
 	if !call.BackupAfter {
 		return nil
 	}
-	if done.Already { // this may be the repetition of a promotion whose backup was not taken
+	if done.Already { // this may repeat a promotion whose backup was not taken
 		inv, err := recovery.ReadInventory(ctx, s.Archive)
 		if err != nil {
 			return err
@@ -92,7 +91,7 @@ func (call *invocation) promote(ctx context.Context, force bool, timeout time.Du
 	return nil
 }
 
-// reportPromotion says how it came out.
+// reportPromotion prints the outcome of a promotion.
 func (call *invocation) reportPromotion(done *promote.Result) error {
 	if done.Already {
 		fmt.Fprintf(call.out, "the server is open for writing already, on timeline %d: nothing was done\n", done.Timeline)
@@ -100,7 +99,7 @@ func (call *invocation) reportPromotion(done *promote.Result) error {
 		fmt.Fprintf(call.out, "the server is open for writing, on timeline %d, in %s\n", done.Timeline, done.Took.Round(time.Millisecond))
 	}
 	for _, place := range done.Down {
-		fmt.Fprintf(call.out, "took %s for down: nothing listens there\n", place)
+		fmt.Fprintf(call.out, "assumed that %s is down: nothing listens there\n", place)
 	}
 	if done.End != 0 {
 		commit := "none was replayed"
@@ -113,33 +112,33 @@ func (call *invocation) reportPromotion(done *promote.Result) error {
 		fmt.Fprintf(call.out, "of that, %s had been streamed of the segment that was being written\n", progress.Bytes(done.Offered))
 	}
 	if done.Torn > 0 {
-		fmt.Fprintf(call.out, "behind that, %s had been streamed of a record that is not whole, or of what is none\n", progress.Bytes(done.Torn))
+		fmt.Fprintf(call.out, "after that, %s had been streamed of a record that is not complete, or of other bytes\n", progress.Bytes(done.Torn))
 	}
-	if done.Already && (done.End == 0 || !done.Loss.Streamed) { // what streamed the old timeline is forgotten by now
+	if done.Already && (done.End == 0 || !done.Loss.Streamed) { // the archive no longer knows what streamed the old timeline
 		return nil
 	}
 	_, err := fmt.Fprintf(call.out, "lost: %s\n", describeLoss(done))
 	return err
 }
 
-// describeLoss says what is known of what was lost, and no more than that.
+// describeLoss describes what was lost, as far as it is known.
 func describeLoss(done *promote.Result) string {
 	l := done.Loss
 	heard := wal.FormatTime(l.Heard)
 	switch {
 	case l.Kept > done.End:
-		return fmt.Sprintf("%s up to %s, which the archive has (whole records up to %s), and which the server has not replayed; clients may have been told that commits among them were done",
+		return fmt.Sprintf("%s up to %s, which the archive has (complete records up to %s), and which the server has not replayed; commits among them may have been confirmed to clients",
 			progress.Bytes(l.Bytes), l.Written, l.Kept)
 	case !l.Streamed:
-		return fmt.Sprintf("what the old primary wrote after %s, if anything; nothing streamed it, so that is not known", done.End)
+		return fmt.Sprintf("what the old primary wrote after %s, if anything; nothing streamed it, so its amount is unknown", done.End)
 	case l.Bytes > 0 && l.Synchronous:
-		return fmt.Sprintf("%s that the old primary had written up to %s, of which no commit was confirmed to a client that waited for the stream", progress.Bytes(l.Bytes), l.Written)
+		return fmt.Sprintf("%s that the old primary had written up to %s; no commit in it was confirmed to a client that waited for the stream", progress.Bytes(l.Bytes), l.Written)
 	case l.Bytes > 0:
-		return fmt.Sprintf("%s that the old primary had written up to %s, and what it wrote after %s, when it was last heard", progress.Bytes(l.Bytes), l.Written, heard)
+		return fmt.Sprintf("%s that the old primary had written up to %s, and what it wrote after %s, when the stream last heard from it", progress.Bytes(l.Bytes), l.Written, heard)
 	case l.Synchronous:
 		return "nothing that was confirmed to a client that waited for the stream"
 	}
-	return fmt.Sprintf("nothing of the whole records that were streamed; what the old primary wrote after %s, when it was last heard, is not known", heard)
+	return fmt.Sprintf("nothing of the complete records that were streamed; what the old primary wrote after %s, when the stream last heard from it, is unknown", heard)
 }
 
 // explainPromote adds what to do about errors of other packages than promote.

@@ -50,7 +50,7 @@ func TestPromotePartial(t *testing.T) {
 				events := l.streamedEvents()
 				end := uint64(events[len(events)-1].End) % uint64(l.segmentSize())
 				l.must(os.Truncate(l.partial(l.last+".partial"), int64(end-8)))
-			}, rows: all - 1, says: "of a record that is not whole"},
+			}, rows: all - 1, says: "of a record that is not complete"},
 			"garbage behind it": {change: func(l *wreck) {
 				garbage := make([]byte, 20_000)
 				rand.Read(garbage)

@@ -299,10 +299,10 @@ func TestPromoteLoss(t *testing.T) {
 	stream.kill()
 	r.must(primary.Kill())
 	note, heard := r.streamNote(), at("known", known)
-	if lost := promote(standsStill, unknown); !strings.Contains(lost, "when it was last heard, is not known") {
+	if lost := promote(standsStill, unknown); !strings.Contains(lost, "when the stream last heard from it, is unknown") {
 		t.Errorf("of a stream that stood still it says %q", lost)
 	}
-	if lost := promote(noStream, without); !strings.Contains(lost, "nothing streamed it, so that is not known") {
+	if lost := promote(noStream, without); !strings.Contains(lost, "nothing streamed it, so its amount is unknown") {
 		t.Errorf("without a stream it says %q", lost)
 	}
 	if lost := promote(heard, known); !strings.Contains(lost, "B that the old primary had written up to "+note.Sent.String()) || strings.Contains(lost, "nothing") {

@@ -20,7 +20,7 @@ import (
 	"walkeep/supervisor/restore"
 )
 
-// planned is the way to a target, with the lease that keeps it open.
+// A planned recovery is the plan, the inventory that it was made from, and the lease that keeps the archive's objects.
 type planned struct {
 	plan recovery.Plan
 	inv  *recovery.Inventory
@@ -53,7 +53,7 @@ func (call *invocation) plan(ctx context.Context, a *archive.Archive, kind strin
 		p.inv.AcceptPageErrors()
 	}
 	complete(p.inv)
-	// A backup that turns out not to be whole is passed over by the next plan, or refused if it was named.
+	// The next plan passes over a backup that is found incomplete, or fails if that one was named.
 	for err = error(recovery.ErrUnsound); errors.Is(err, recovery.ErrUnsound); {
 		if p.plan, err = p.inv.Plan(ctx, t.in(p.inv, id), id); err != nil {
 			return nil, err
@@ -65,21 +65,21 @@ func (call *invocation) plan(ctx context.Context, a *archive.Archive, kind strin
 	}
 	b := p.plan.Backup
 	if err := held.Change(ctx, func(l *notes.Lease) { l.Backup, l.Timeline, l.LSN = b.ID, b.Timeline, b.Start }); err != nil {
-		call.warnUnheld(err) // as far as it could be written, it holds more
+		call.warnUnheld(err) // the old lease holds more
 	}
 	return p, nil
 }
 
 func (call *invocation) warnUnheld(err error) {
-	call.msg.Warn("where another host can write to the archive, let nobody clean it up until this is done",
-		"the archive cannot be told what is needed of it, which does no harm to what follows: %v", err)
+	call.msg.Warn("if another host can write to the archive, let nobody clean it up until this command has ended",
+		"the lease cannot be written to the archive; the command continues without it: %v", err)
 }
 
-// warnPassed says which backups the plan has passed over, and what else is known against the one that it has chosen.
+// warnPassed warns of the backups that the plan has passed over, and of what is known against the one that it has chosen.
 func (call *invocation) warnPassed(p *planned) {
 	b := p.plan.Backup
 	for _, f := range p.inv.Faults {
-		if !strings.HasPrefix(f.Object, "wal/") { // what is wrong with WAL, the plan goes by
+		if !strings.HasPrefix(f.Object, "wal/") { // the plan takes faults of WAL into account
 			call.msg.Warn("", "%v", f)
 		}
 	}
@@ -90,21 +90,21 @@ func (call *invocation) warnPassed(p *planned) {
 		call.msg.Warn("", "%v; the older backup %s is used instead, with the WAL since then", err, b.ID)
 	}
 	if n := len(b.PageErrors); n > 0 {
-		call.msg.Warn("look at these files once the server runs, and take what else there is of them from an older backup", "backup %s holds pages that were damaged on the server: %s", b.ID, strings.Join(b.PageErrors, "; "))
+		call.msg.Warn("examine these files once the server runs, and take the pages from an older backup if it has them", "backup %s holds pages that were damaged on the server: %s", b.ID, strings.Join(b.PageErrors, "; "))
 	}
 	if d := p.inv.Records[b.ID].Drill; d != nil && !d.OK {
-		call.msg.Warn("name an older backup if this one turns out to be of no use", "the last drill of backup %s failed: %s", b.ID, d.Error)
+		call.msg.Warn("name an older backup if this one proves useless", "the last drill of backup %s failed: %s", b.ID, d.Error)
 	}
 }
 
-// A restoring is a restore as the commands restore and rejoin do it.
+// A restoring is a restore as the commands restore and rejoin need it.
 type restoring struct {
 	restore.Options // but for the plan
 	target          target
 	backup          string // empty: the one that suits best
 	start           bool
 	rejoins         bool // the directory's server follows another one from now on
-	// report says what was done; standby is the ID of the note of a standby.
+	// report prints what was done; standby is the ID of the note of a standby.
 	report  func(r restore.Options, done *restore.Result, standby string) error
 	explain func(err error) error
 }
@@ -143,7 +143,7 @@ func (call *invocation) restore(ctx context.Context, what restoring) (err error)
 	}
 	call.warnBeside(p)
 	call.warnAgain(p)
-	// It is held until the server has recovered, where that is waited for: it reads from the archive.
+	// The lease lasts until the server has recovered, if the command waits for that: the server reads from the archive.
 	defer func() { err = errors.Join(err, p.held.Release()) }()
 	r := what.Options
 	r.Plan = p.plan
@@ -157,7 +157,7 @@ func (call *invocation) restore(ctx context.Context, what restoring) (err error)
 		s.Pinned = !what.target.latest() || p.plan.Said // what PostgreSQL calls latest is another one
 	}
 	r.Starts = what.start
-	if what.start { // what would be in the way is found before anything is copied
+	if what.start { // fail before anything is copied
 		if _, err := launch.Check(ctx, call.Bindir, p.plan.Backup.Major); err != nil {
 			return err
 		}
@@ -181,7 +181,7 @@ func (call *invocation) restore(ctx context.Context, what restoring) (err error)
 	return err
 }
 
-// fromSpool has the server recover from the spool, by the command that is given, or by the restore-cmd beside this program.
+// fromSpool makes the server recover from the spool, by the given restore_command, or by the restore-cmd beside this program.
 func (call *invocation) fromSpool(r *restore.Options, command string) error {
 	spool, err := filepath.Abs(call.Spool)
 	if err != nil {
@@ -197,16 +197,16 @@ func (call *invocation) fromSpool(r *restore.Options, command string) error {
 	return err
 }
 
-// restoreCommand is the restore_command that calls the restore-cmd beside this program.
+// restoreCommand returns the restore_command that calls the restore-cmd beside this program.
 func (call *invocation) restoreCommand(spool string) (string, error) {
 	return call.siblingCommand(spool, restore.Command)
 }
 
-// siblingCommand makes a command that calls the restore-cmd beside this program.
+// siblingCommand returns a command that calls the restore-cmd beside this program.
 func (call *invocation) siblingCommand(spool string, command func(program, spool, file string) string) (string, error) {
 	program, err := sibling("restore-cmd")
 	if err != nil {
-		return "", fmt.Errorf("%w; say with --restore-command what the server is to call", err)
+		return "", fmt.Errorf("%w; name the command that the server is to call with --restore-command", err)
 	}
 	file := ""
 	if call.File != "" {
@@ -217,7 +217,7 @@ func (call *invocation) siblingCommand(spool string, command func(program, spool
 	return command(program, spool, file), nil
 }
 
-// restoreWith restores, and shows how far it is.
+// restoreWith restores, and shows the progress.
 func restoreWith(ctx context.Context, call *invocation, a *archive.Archive, p *planned, r restore.Options) (*restore.Result, error) {
 	var bar *progress.Bar
 	r.Begin = func(what string, bytes int64) {
@@ -231,7 +231,7 @@ func restoreWith(ctx context.Context, call *invocation, a *archive.Archive, p *p
 	return result, err
 }
 
-// changes finds out what the WAL of a plan does when it is replayed.
+// changes returns what the WAL of a plan does when it is replayed.
 func (call *invocation) changes(ctx context.Context, a *archive.Archive, p *planned) (recovery.Changes, error) {
 	bar := call.bar("read WAL", int64(p.plan.To-p.plan.Backup.Start))
 	found, err := p.inv.Changes(ctx, p.plan, bar.Add)
@@ -239,8 +239,8 @@ func (call *invocation) changes(ctx context.Context, a *archive.Archive, p *plan
 	return found, err
 }
 
-// warnDropped names the databases that a recovery leaves without files, or closed to everybody. A standby goes on to what is
-// archived later.
+// warnDropped warns of the databases that a recovery leaves without files, or invalid. A standby replays what is archived later,
+// too, and needs no warning.
 func (call *invocation) warnDropped(p recovery.Plan, found recovery.Changes) {
 	where := "at the target"
 	if p.Target.Kind == recovery.ToLatest {
@@ -249,9 +249,9 @@ func (call *invocation) warnDropped(p recovery.Plan, found recovery.Changes) {
 	for _, d := range found.Dropped {
 		hint := fmt.Sprintf("--target-lsn %s --target-exclusive ends before that", d.Before)
 		if !d.Marked && p.Backup.Major > 10 {
-			hint += "; where nobody can connect to the database there, only a backup that was taken before DROP DATABASE began has it whole"
+			hint += "; if nobody can connect to the database there, only a backup that was taken before DROP DATABASE began has all of it"
 		}
-		call.msg.Warn(hint, "%s the database with OID %d is listed and has no files any more: DROP DATABASE removed them at %s, and its transaction does not end before", where, d.OID, d.At)
+		call.msg.Warn(hint, "%s the database with OID %d is listed but has no files any more: DROP DATABASE removed them at %s, and its transaction ends later", where, d.OID, d.At)
 	}
 	for _, d := range found.Invalid {
 		name := "a database"
@@ -259,12 +259,12 @@ func (call *invocation) warnDropped(p recovery.Plan, found recovery.Changes) {
 			name = fmt.Sprintf("the database %q", d.Database)
 		}
 		call.msg.Warn(fmt.Sprintf("--target-lsn %s --target-exclusive ends before that; DROP DATABASE removes what is left of it", d.Before),
-			"%s %s is marked as invalid, and nobody can connect to it: DROP DATABASE began at %s, and does not end before", where, name, d.Before)
+			"%s %s is marked as invalid, and nobody can connect to it: DROP DATABASE began at %s, and ends later", where, name, d.Before)
 	}
 }
 
-// register has the archive keep the WAL that a restored standby needs, until restore-cmd says how far it has come, and
-// returns the ID of the note. A server that is no standby may have been one before, whose note goes.
+// register notes in the archive which WAL a restored standby needs, until restore-cmd reports its restartpoint, and returns the
+// ID of the note. For a server that is no standby it removes the note of the standby that the directory may have held before.
 func (call *invocation) register(ctx context.Context, a *archive.Archive, r restore.Options) (string, error) {
 	id, err := a.Notes().StandbyHere(ctx, r.Dir)
 	if err != nil {
@@ -275,7 +275,7 @@ func (call *invocation) register(ctx context.Context, a *archive.Archive, r rest
 	}
 	if r.Recovery.Standby == nil {
 		if err := a.Notes().ForgetStandby(ctx, id); err != nil && !errors.Is(err, notes.ErrAbsent) {
-			call.msg.Warn(cli.Call("cleanup", "--forget-standby", id)+" removes it", "the note of the standby that %s was could not be removed: %v", r.Dir, err)
+			call.msg.Warn(cli.Call("cleanup", "--forget-standby", id)+" removes it", "the note of the standby that %s was cannot be removed: %v", r.Dir, err)
 		}
 		return "", nil
 	}
@@ -284,9 +284,9 @@ func (call *invocation) register(ctx context.Context, a *archive.Archive, r rest
 		return "", err
 	}
 	err = a.Notes().NoteStandby(ctx, notes.Standby{Host: host, Data: r.Dir, Restartpoint: r.Plan.Backup.FirstSegment().String(), Noted: time.Now().UTC()})
-	if err != nil { // restore-cmd tries again with each segment
-		call.msg.Warn("where another host cleans the archive up, see that it keeps the WAL from "+r.Plan.Backup.FirstSegment().String()+" on",
-			"the archive cannot be told what the standby needs: %v", err)
+	if err != nil { // restore-cmd notes it again with each segment
+		call.msg.Warn("if another host cleans up the archive, make sure that it keeps the WAL from "+r.Plan.Backup.FirstSegment().String()+" on",
+			"the WAL that the standby needs cannot be noted in the archive: %v", err)
 	}
 	return id, nil
 }

@@ -19,21 +19,22 @@ import (
 
 const aboutRejoin = `Makes the stopped server of --pgdata a standby: the old primary after a
 failover, or one that was promoted for a test. It follows the timeline of the
-production server, as far as that has said which it is on, or else the newest,
-or the one that --target-timeline names. It need not have been shut down
-cleanly, and is not started for this. From the backup BACKUP, or the newest
-that leads there, only the blocks are copied that differ; the rest is replayed.
+production server, if the archive knows that, or else the newest, or the one that
+--target-timeline names. The server need not have been shut down cleanly, and is
+not started for this. The command copies only the blocks that differ from the
+backup BACKUP, or from the newest that leads to the timeline; the server replays
+the rest.
 
 WAL that the archive does not hold, such as the last transactions of the old
-primary, is kept in pg_wal/walkeep.kept, and it is said where the timelines
-parted. What the data directory has by way of configuration stays:
-postgresql.conf and what it includes, postgresql.auto.conf but for the
-settings of recovery, pg_hba.conf, pg_ident.conf, pg_hosts.conf, conf.d, and the certificates
-and keys that they name. So do its log and the places of tablespaces. All else
-becomes what it is on that timeline.
+primary, is kept in pg_wal/walkeep.kept, and the command prints where the
+timelines parted. The data directory keeps its configuration: postgresql.conf
+and what it includes, postgresql.auto.conf except for the settings of recovery,
+pg_hba.conf, pg_ident.conf, pg_hosts.conf, conf.d, and the certificates and keys
+that they name. It also keeps its log and the locations of its tablespaces.
+Everything else becomes what it is on that timeline.
 
-When it was interrupted, the server does not start; repeat the command.
-(walmgr restored again.)`
+After an interruption the server does not start; repeat the command.
+(walmgr called this restore, too.)`
 
 func rejoinCommand() command {
 	var o rejoinOptions
@@ -47,20 +48,20 @@ func rejoinCommand() command {
 	}
 }
 
-// rejoinOptions are those of the command rejoin.
+// rejoinOptions are the options of rejoin.
 type rejoinOptions struct {
 	Slot           string `long:"primary-slot" value-name:"NAME" description:"replication slot of the primary that the standby streams from; it must be there"`
 	RestoreCommand string `long:"restore-command" value-name:"COMMAND" description:"restore_command for the server (else restore-cmd beside this program, with this spool)"`
 	Start          bool   `long:"start" description:"start the server, and wait until it is consistent"`
 	Timeline       string `long:"target-timeline" value-name:"TIMELINE" default:"latest" description:"timeline to follow: a number, or latest for the production server's or else the newest"`
 	Args           struct {
-		Backup string `positional-arg-name:"BACKUP" description:"the backup to go by, as list names it"`
+		Backup string `positional-arg-name:"BACKUP" description:"the backup to compare with, as list names it"`
 	} `positional-args:"yes"`
 }
 
 func rejoin(ctx context.Context, call *invocation, o *rejoinOptions) error {
 	if call.PGData == "" {
-		return usage(errors.New("which server is to rejoin is not said: --pgdata names its data directory"))
+		return usage(errors.New("no server is named: name its data directory with --pgdata"))
 	}
 	t := target{Target: recovery.Target{Kind: recovery.ToLatest, Follow: true}}
 	if err := t.along(o.Timeline); err != nil {
@@ -75,7 +76,7 @@ func rejoin(ctx context.Context, call *invocation, o *rejoinOptions) error {
 		return usage(err)
 	}
 	if entries, err := os.ReadDir(r.Dir); err != nil || len(entries) == 0 {
-		return cli.Fail(exitFailed, fmt.Errorf("%s is no data directory: it is empty, or not there (%v)", r.Dir, err),
+		return cli.Fail(exitFailed, fmt.Errorf("%s is no data directory: it is empty, or does not exist (%v)", r.Dir, err),
 			cli.Call("restore", "--standby", "--target-dir")+" DIR makes a new standby")
 	}
 	return call.restore(ctx, restoring{
@@ -83,28 +84,28 @@ func rejoin(ctx context.Context, call *invocation, o *rejoinOptions) error {
 	})
 }
 
-// reportRejoin says what the server was, and what it is now.
+// reportRejoin prints what the server was, and what it is now.
 func (call *invocation) reportRejoin(r restore.Options, done *restore.Result, standby string) error {
 	fmt.Fprintln(call.out, describeBefore(r, done))
 	b := done.Before
 	if b != nil && b.Timeline == r.Plan.Timeline && len(done.Conflicts) == 0 && (b.State == pgdata.ShutDown || b.State == pgdata.InProduction) {
 		call.msg.Warn("once the new primary has archived its timeline (00000002.history and the like), repeat this",
-			"the server was a primary, and the archive knows of no timeline that is newer than its own: as far as it tells, no other server was promoted")
+			"the server was a primary, and the archive has no newer timeline than the server's: as far as the archive shows, no other server was promoted")
 	}
 	return call.reportRestore(r, done, standby)
 }
 
-// describeBefore says where the server was, and where the newest timeline parts from that.
+// describeBefore describes where the server was, and where the followed timeline parts from that.
 func describeBefore(r restore.Options, done *restore.Result) string {
 	b, f, newest, which := done.Before, done.Fork, r.Plan.Timeline, "the newest"
 	if r.Plan.Said {
 		which = "the production server's"
 	}
 	if b == nil && done.BeforeErr != nil {
-		return fmt.Sprintf("what the server had come to is not known: %v; all of its WAL that the archive does not hold was kept", done.BeforeErr)
+		return fmt.Sprintf("the position of the server is unknown: %v; all of its WAL that the archive does not hold was kept", done.BeforeErr)
 	}
 	if b == nil {
-		return "what the server had come to is not known: its control file was not there"
+		return "the position of the server is unknown: its control file was missing"
 	}
 	how := "was not shut down"
 	if b.State == pgdata.ShutDown || b.State == pgdata.ShutDownInRecovery {
@@ -132,7 +133,7 @@ var rejoinRemedies = remedies{
 	{restore.ErrNotEmpty, "a tablespace that the server does not have goes where the backup had it: make room there"},
 }
 
-// explainRejoin adds what to do next.
+// explainRejoin adds the exit code and the hint.
 func explainRejoin(err error) error {
 	if errors.Is(err, restore.ErrPlace) {
 		return cli.Fail(exitUsage, err, "choose a spool and a data directory of which neither contains the other")

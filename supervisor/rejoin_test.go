@@ -359,7 +359,7 @@ func TestFailedOver(t *testing.T) {
 	r.must(err)
 	_, err = control.WriteAt([]byte{0xD0, 0x07}, 8) // 2000
 	r.must(errors.Join(err, control.Close()))
-	if out := r.run("rejoin", "--pgdata", old.Dir, "--primary-conninfo", next.ConnString()); !strings.Contains(out, "what the server had come to is not known") {
+	if out := r.run("rejoin", "--pgdata", old.Dir, "--primary-conninfo", next.ConnString()); !strings.Contains(out, "the position of the server is unknown") {
 		t.Errorf("rejoin says of an unknown control file\n%s", out)
 	}
 	out := r.run("rejoin", "--pgdata", old.Dir, "--primary-conninfo", next.ConnString(), "--start", "--conninfo", "user=postgres", "--bindir", old.Bindir())

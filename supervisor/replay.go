@@ -12,15 +12,16 @@ import (
 )
 
 type pauseOptions struct {
-	Wait time.Duration `long:"wait" value-name:"TIME" default:"1m" description:"how long to wait until it has happened"`
+	Wait time.Duration `long:"wait" value-name:"TIME" default:"1m" description:"how long to wait until replay has changed"`
 }
 
 const goingOn = "going on"
 
-// replayPoll is how often a standby is asked whether it has done what it was told.
+// replayPoll is the interval at which the standby's replay is examined.
 const replayPoll = 100 * time.Millisecond
 
-// tellReplay tells a standby something, and waits until it is done, as two looks, one after the other, judge.
+// tellReplay pauses or resumes replay on the standby by tell, and waits until done accepts two states of replay that follow each
+// other. state is the name of what is waited for.
 func (call *invocation) tellReplay(ctx context.Context, o pauseOptions, state string, tell func(*pgserver.Conn, context.Context) error,
 	done func(now, before pgserver.Replay) bool) error {
 	if o.Wait <= 0 {
@@ -60,12 +61,12 @@ func (call *invocation) tellReplay(ctx context.Context, o pauseOptions, state st
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			return cli.Fail(exitFailed, fmt.Errorf("replay is not %s within %s, at %s", state, o.Wait, before.Replayed),
-				"the server was told, and will do it: it may be waiting for restore_command; --wait says how long to wait")
+			return cli.Fail(exitFailed, fmt.Errorf("replay is not %s after %s (position %s)", state, o.Wait, before.Replayed),
+				"the server has accepted the command and will obey it: it may be waiting for restore_command; --wait sets how long to wait")
 		}
 		now, err := c.Replay(limited, info.Major)
 		if errors.Is(err, pgserver.ErrNoRecovery) && state == goingOn {
-			_, err := fmt.Fprintln(call.out, "recovery has gone on to its end, and the database is open")
+			_, err := fmt.Fprintln(call.out, "recovery has ended, and the database is open")
 			return err
 		}
 		if err != nil && limited.Err() == nil {
@@ -88,7 +89,7 @@ func (call *invocation) reportReplay(state string, already bool, at wal.LSN) err
 	return err
 }
 
-// replayRemedies are for what only these two commands know.
+// replayRemedies are for what only pause and continue know.
 var replayRemedies = remedies{
 	{pgserver.ErrNoRecovery, "name the server with --conninfo; only a standby, or a server that is recovering, replays"},
 }

@@ -15,40 +15,41 @@ import (
 	"walkeep/supervisor/restore"
 )
 
-const aboutRestore = `Restores a data directory from the backup BACKUP, or from the one that gets to
-the target with the least WAL, and sets it up to recover to the target when it
-is started: to the end of the WAL, unless a target is given. Nothing is copied
-before it is known that the target can be reached.
+const aboutRestore = `Restores a data directory from the backup BACKUP, or from the one that needs the
+least WAL to reach the target, and configures it to recover to the target when
+it is started: to the end of the WAL, unless a target is given. The command
+checks that the target can be reached before it copies anything.
 
 The directory must be empty, or missing. With --delta it may hold an older
-state of the same cluster, of which only what differs is written, and what the
+state of the same cluster: then only what differs is written, and what the
 backup does not have is removed. A restore that was interrupted leaves a
 directory that does not start; repeat it with --delta.
 
-With --standby the server goes on replaying what is archived, along the newest
-timeline, until it is promoted; with --primary-conninfo it also streams from
-its primary, and finds its password in ~/.pgpass or passfile. A standby that is
-restored with --delta keeps its directory's configuration files and tablespaces;
-without --standby they become the backup's. The archive keeps the WAL that the
-standby needs, which says by archive_cleanup_command how far it has come: cleanup --forget-standby lets go of one that is no more.
+With --standby the server replays what is archived, along the newest timeline,
+until it is promoted; with --primary-conninfo it also streams from its primary,
+and finds its password in ~/.pgpass or passfile. A standby that is restored with
+--delta keeps its directory's configuration files and tablespaces; without
+--standby they become the backup's. The archive keeps the WAL that the standby
+needs. The standby reports its restartpoint by archive_cleanup_command. Remove
+the note of a standby that is gone for good with cleanup --forget-standby.
 
 At a target the server pauses, as is PostgreSQL's default: look at the data,
 and call pg_wal_replay_resume() to open the database, or restore again to
 another target. --target-action promote opens it at once.
 
-PostgreSQL makes a tablespace that was created after the backup where it was. If
-that place is not free here, the restore is refused: end before it, or take a
-backup that has it, which --tablespace-map puts elsewhere.
+When PostgreSQL replays the creation of a tablespace, it creates that at its
+original location. If that is not free here, the restore is refused: choose a
+target before it, or a backup that has it and that --tablespace-map can move.
 
-The files belong to who calls this. Root must make the directory first, and
-give it to the server's user.`
+The files belong to the user who calls this. Root must make the directory first,
+and give it to the server's user.`
 
-// restoreOptions are those of the command restore.
+// restoreOptions are the options of restore.
 type restoreOptions struct {
 	targetOptions
 	TargetDir      string   `long:"target-dir" value-name:"DIR" required:"yes" description:"data directory to restore"`
 	Action         string   `long:"target-action" choice:"pause" choice:"promote" choice:"shutdown" description:"what the server does at the target (else pause)"`
-	Standby        bool     `long:"standby" description:"set up a standby, which goes on replaying"`
+	Standby        bool     `long:"standby" description:"set up a standby, which replays until it is promoted"`
 	Slot           string   `long:"primary-slot" value-name:"NAME" description:"replication slot of the primary that the standby streams from; it must be there"`
 	Delta          bool     `long:"delta" description:"write only what differs from what is in the directory"`
 	TablespaceMap  []string `long:"tablespace-map" value-name:"OLD=NEW" description:"restore the tablespace at OLD to NEW; can be repeated; an equals sign in OLD or NEW is written \\="`
@@ -133,8 +134,7 @@ func mapping(values []string) (map[string]string, error) {
 	return places, nil
 }
 
-// cutMapping splits OLD=NEW at the first equals sign that no backslash stands before, as pg_basebackup does; those that are
-// part of a name have one.
+// cutMapping splits OLD=NEW at the first equals sign without a backslash before it, as pg_basebackup does.
 func cutMapping(m string) (from, to string, ok bool) {
 	for i := 0; i < len(m); i++ {
 		if m[i] == '=' && (i == 0 || m[i-1] != '\\') {
@@ -145,7 +145,7 @@ func cutMapping(m string) (from, to string, ok bool) {
 	return "", "", false
 }
 
-// reportRestore says what was done.
+// reportRestore prints what was done.
 func (call *invocation) reportRestore(r restore.Options, done *restore.Result, standby string) error {
 	m := r.Plan.Backup
 	fmt.Fprintf(call.out, "restored backup %s to %s: %d files, %s, in %s\n", m.ID, r.Dir, done.Files, progress.Bytes(done.Bytes), took(done.Took))
@@ -159,19 +159,19 @@ func (call *invocation) reportRestore(r restore.Options, done *restore.Result, s
 	}
 	_, err := fmt.Fprintf(call.out, "it will recover to %s\n", describeTarget(r))
 	call.msg.Warn("start it with pg_ctl -o '-c archive_mode=off' if this is only a copy to look at: postgresql.auto.conf beats a line in postgresql.conf",
-		"where archive_mode and archive_command are set, the restored server archives to the same archive, on a new timeline")
+		"if archive_mode and archive_command are set, the restored server archives to the same archive, on a new timeline")
 	return err
 }
 
-// reportKept says what WAL was put aside.
+// reportKept warns of WAL that was moved aside.
 func (call *invocation) reportKept(done *restore.Result) {
 	if len(done.Kept) > 0 {
-		call.msg.Warn("archive-cmd can still archive it; remove it when you are sure that it is not needed",
+		call.msg.Warn("archive-cmd can still archive it; remove it once you are sure that you do not need it",
 			"WAL that the archive does not hold was moved to %s (%s): %s", done.KeptDir, progress.Bytes(done.KeptBytes), strings.Join(done.Kept, " "))
 	}
 }
 
-// describeTarget says where recovery will end.
+// describeTarget describes where recovery will end.
 func describeTarget(r restore.Options) string {
 	t := r.Plan.Target
 	where := ""
@@ -200,16 +200,16 @@ func describeTarget(r restore.Options) string {
 	return fmt.Sprintf("%s, on timeline %d, and %s", where, r.Plan.Timeline, then[r.Recovery.Action])
 }
 
-// restoreRemedies are for errors of other packages than restore and launch, and those whose remedy is an option.
+// restoreRemedies are for errors of other packages than restore and launch, and for those whose remedy is an option.
 var restoreRemedies = remedies{
-	{recovery.ErrUnreachable, "{list} shows what can be recovered; --target-available recovers to the last record before a hole; --target-timeline goes along another timeline; what a server that runs has just written is archived after SELECT pg_switch_wal()"},
+	{recovery.ErrUnreachable, "{list} shows what can be recovered; --target-available recovers to the last record before a hole; --target-timeline chooses another timeline; SELECT pg_switch_wal() on a running server archives what it has just written"},
 	{restore.ErrNotEmpty, "empty it; or add --delta if it is an older state of this cluster; --tablespace-map OLD=NEW puts a tablespace elsewhere"},
 	{restore.ErrNotData, "give the right directory, or an empty one"},
 	{archive.ErrForeign, "check --target-dir and --spool: they are of two different clusters"},
 	{archive.ErrDamaged, "this backup cannot be restored: choose another one ({list}), and keep this one to find out what happened"},
 }
 
-// explainRestore adds what to do next.
+// explainRestore adds the exit code and the hint.
 func explainRestore(err error) error {
 	switch {
 	case errors.Is(err, recovery.ErrUnreachable) && errors.Is(err, recovery.ErrUnsound):

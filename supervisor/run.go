@@ -25,18 +25,19 @@ import (
 	"walkeep/supervisor/spool"
 )
 
-const aboutRun = `Does by itself, in the foreground, what the configuration says: streams the
-segment that is being written (stream), and takes backups, cleans up, verifies
-and drills on schedule. It serves metrics where metrics-listen says so.
-A backup that was due while it did not run, or that the archive has never had,
-is taken at once, and so is one after WAL that was archived with broken records.
+const aboutRun = `Runs in the foreground what the configuration asks for: streams the segment that
+is being written (stream), takes backups, cleans up, verifies and runs drills on
+schedule, and serves metrics at metrics-listen. It takes a backup at once if one
+was due while it did not run, if the archive has none, or if WAL was archived
+with broken records since the last one.
 
-A task that fails is tried again, from 30 seconds later on, until it is due
-again; verification and drills are not, because their failure is a finding.
-SIGHUP reads the configuration anew, SIGTERM ends it. One supervisor of a host
-runs with a spool. The command service install makes it a service.`
+It repeats a task that fails, first after 30 seconds, until the task is due
+again. It does not repeat verification and drills, whose failure is a finding.
+SIGHUP makes it read the configuration again, SIGTERM ends it. Only one
+supervisor of a host can run with a spool. The command service install makes it
+a service.`
 
-// A scheduled command is one that run calls at the times of a schedule.
+// A scheduled command is a command that run calls at the times of a schedule.
 type scheduled struct {
 	name     string
 	key      string // of the configuration
@@ -71,7 +72,7 @@ const reading = "reading"
 func runCommand() command {
 	return command{
 		Subcommand: config.Subcommand{
-			Name: "run", Short: "do all that is scheduled, in the foreground", About: aboutRun,
+			Name: "run", Short: "run all that is configured, in the foreground", About: aboutRun,
 			Parts: func(c *config.Config) []any {
 				return []any{&c.Schedule, &c.Stream, &c.Backup, &c.Compression, &c.Effort, &c.Retention}
 			},
@@ -80,20 +81,20 @@ func runCommand() command {
 	}
 }
 
-// keepRunning does what is scheduled until ctx ends. It reads the configuration again on SIGHUP and on a signal from reload.
+// keepRunning runs what is configured until ctx ends. It reads the configuration again on SIGHUP and when reload receives a signal.
 func keepRunning(ctx context.Context, call *invocation, log io.Writer, reload chan os.Signal) error {
 	r := &runner{args: call.args, spool: call.Spool, log: newLog(call.Config, log), metrics: metrics.New(cli.Version)}
 	plan, err := r.plan(call.Config)
 	if err != nil {
 		return err
 	}
-	here := spool.Spool{Dir: call.Spool} // which may not be there yet
+	here := spool.Spool{Dir: call.Spool} // it may not exist yet
 	lock, err := here.Lock()
 	switch {
 	case errors.Is(err, spool.ErrLocked):
 		return err
 	case err != nil:
-		r.log.Warn("cannot make sure that no other supervisor runs with this spool", "error", err.Error())
+		r.log.Warn("cannot determine whether another supervisor runs with this spool", "error", err.Error())
 	default:
 		defer lock.Close()
 	}
@@ -107,7 +108,7 @@ func keepRunning(ctx context.Context, call *invocation, log io.Writer, reload ch
 	return r.loop.Run(ctx)
 }
 
-// newLog makes the service's log.
+// newLog returns the service's log.
 func newLog(c config.Config, w io.Writer) *slog.Logger {
 	level := slog.LevelInfo
 	switch {
@@ -120,7 +121,7 @@ func newLog(c config.Config, w io.Writer) *slog.Logger {
 	return service.NewLog(shortLSNs{w}, level, ok && service.IsJournal(f))
 }
 
-// shortLSNs writes log records, each with one call, in which servers' positions are written as this program does.
+// shortLSNs writes log records, one with each call, and shortens the LSNs of servers in them.
 type shortLSNs struct{ w io.Writer }
 
 func (s shortLSNs) Write(line []byte) (int, error) {
@@ -136,29 +137,29 @@ type runner struct {
 	loop    *service.Loop
 	metrics *metrics.Metrics
 
-	// For which segment with broken records a backup was asked for last, and when. Only the part watch uses them.
+	// The segment with broken records for which a backup was requested last, and when. Only the part watch uses them.
 	repaired   string
 	repairedAt time.Time
 
-	// unarchived says that the last backup failed because its WAL did not come. Only the task backup uses it.
+	// unarchived is set if the last backup failed because its WAL was not archived. Only the task backup uses it.
 	unarchived atomic.Bool
 }
 
 func (r *runner) done(x service.Result) { r.metrics.Done(x.Task, x.Began.Add(x.Took), x.Took, x.Err) }
 
-// load reads the configuration anew.
+// load reads the configuration again.
 func (r *runner) load(context.Context) (service.Plan, error) {
 	c, _, err := program(commands()).ParseCommand(r.args, io.Discard)
 	if err != nil {
 		return service.Plan{}, err
 	}
 	if c.Spool != r.spool {
-		return service.Plan{}, cli.Fail(exitUsage, fmt.Errorf("spool is now %s", c.Spool), "restart the service for that")
+		return service.Plan{}, cli.Fail(exitUsage, fmt.Errorf("spool is now %s", c.Spool), "restart the service to change it")
 	}
 	return r.plan(c)
 }
 
-// plan makes what is configured a plan.
+// plan returns the tasks and parts that are configured.
 func (r *runner) plan(c config.Config) (service.Plan, error) {
 	var p service.Plan
 	var keys []string

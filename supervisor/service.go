@@ -21,12 +21,12 @@ const aboutService = `Makes run a service of the operating system, and controls 
 uninstall, start, stop, restart or status.
 
 install writes a systemd unit, or registers the service with Windows, for the
-configuration file that it was given; the environment and other options are
-not part of it. With --dry-run it only prints the unit. status prints what the
-service does, and exits 0 if it is running and 1 otherwise.`
+given configuration file; the service has neither the environment nor other
+options of this call. With --dry-run it only prints the unit. status prints the
+state of the service, and exits 0 if it is running and 1 otherwise.`
 
 type serviceOptions struct {
-	User   string `long:"user" value-name:"NAME" default:"postgres" description:"who the service runs as: the owner of the spool (not on Windows)"`
+	User   string `long:"user" value-name:"NAME" default:"postgres" description:"user of the service: the owner of the spool (not on Windows)"`
 	DryRun bool   `long:"dry-run" description:"print the systemd unit, and change nothing"`
 	Args   struct {
 		Action string `positional-arg-name:"ACTION" description:"install, uninstall, start, stop, restart or status"`
@@ -65,7 +65,7 @@ func (o *serviceOptions) run(ctx context.Context, call *invocation) error {
 		}
 		return nil
 	case "run":
-		if service.HasManager { // what the service manager of Windows calls
+		if service.HasManager { // the service manager of Windows calls this
 			return service.UnderManager(setup.Name, func(ctx context.Context, log io.Writer, reload chan os.Signal) error {
 				c, called, err := program(commands()).ParseCommand(runArgs(call.File), io.Discard)
 				if err != nil {
@@ -91,7 +91,7 @@ func (o *serviceOptions) install(call *invocation) error {
 	} else {
 		f.Close()
 	}
-	// What the service will find, without this call's options.
+	// The configuration of the service, which has none of this call's options.
 	c, _, err := program(commands()).ParseCommand(runArgs(file), io.Discard)
 	if err != nil {
 		return cli.Fail(exitUsage, err, "")
@@ -121,11 +121,11 @@ func (o *serviceOptions) install(call *invocation) error {
 		return cli.Fail(exitFailed, errors.New(strings.Join(problems, "; ")), "")
 	}
 	if service.Temporary(self) {
-		call.msg.Warn("make install puts it in place", "%s is no good place for a service's program", self)
+		call.msg.Warn("make install puts it in place", "%s is a temporary place for a service's program", self)
 	}
 	for _, v := range os.Environ() {
 		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "WALKEEP_") && name != "WALKEEP_CONFIG" {
-			call.msg.Warn("put it into "+file, "%s is set in this environment, but will not be in that of the service", name)
+			call.msg.Warn("put it into "+file, "%s is set in this environment, but not in that of the service", name)
 		}
 	}
 	if err := setup.Control("install"); err != nil {
@@ -173,8 +173,7 @@ func (o *serviceOptions) setup(c config.Config, self, file string) (service.Inst
 	return s, problems, nil
 }
 
-// socketInTmp tells whether the server is reached through a socket in the system's directory for temporary files, as
-// far as that can be seen.
+// socketInTmp reports whether the server is likely to be reached through a socket in the system's temporary directory.
 func socketInTmp(conninfo string) bool {
 	if strings.Contains(conninfo, "host") {
 		return strings.Contains(conninfo, "/tmp") || strings.Contains(conninfo, "%2Ftmp")
@@ -189,7 +188,7 @@ var serviceRemedies = remedies{
 	{os.ErrPermission, "only the system's administrator controls services"},
 }
 
-// explainService adds what to do about an error of the service manager, some of which have no value to compare with.
+// explainService adds the hint for an error of the service manager. systemd's errors have no value to compare with.
 func explainService(err error) error {
 	if err != nil && strings.Contains(err.Error(), "already exists") {
 		return cli.Hinted(err, cli.Call("service", "uninstall")+" removes it")

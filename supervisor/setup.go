@@ -12,30 +12,30 @@ import (
 	"walkeep/supervisor/setup"
 )
 
-const aboutSetup = `Makes a primary archive into the spool: checks the server, shows what it will
-do, and does it. It makes the spool and the replication slot, sets archive_mode,
-archive_command and what they need with ALTER SYSTEM, and writes the
-configuration file if there is none. Settings that are right already stay as
-they are. Call it on the server's host, as root or as the server's user, with a
---conninfo that connects as a superuser.
+const aboutSetup = `Configures a primary so that it archives into the spool: checks the server,
+prints the plan, and carries it out. It creates the spool and the replication
+slot, sets archive_mode, archive_command and what they need with ALTER SYSTEM,
+and writes the configuration file if there is none. It leaves settings that are
+right already. Call it on the server's host, as root or as the server's user,
+with a --conninfo that connects as a superuser.
 
-What was there before is kept in setup.json in the spool, and --undo puts it
-back: it removes what setup has made, except for an archive, and for what was
+It records the previous settings in setup.json in the spool, and --undo restores
+them: it removes what setup has made, except for an archive, and for what was
 changed since. It can be called again at any time. On a server that was not set
-up it says so, and ends with 0.
+up --undo reports that, and exits 0.
 
-A restart is said to be needed, and only done with --restart; a server that
-systemd runs is to be restarted with systemctl. The slot keeps all WAL from the
-moment it is made: start what streams (the command run, or sync) soon. With
---synchronous the server also names walkeep in synchronous_standby_names:
+It reports whether a restart is needed, and restarts only with --restart; a
+server that systemd runs must be restarted with systemctl. The slot keeps all WAL
+from the moment it is made: start the stream (the command run, or sync) soon.
+With --synchronous the server also names walkeep in synchronous_standby_names:
 commits then wait for that stream.
 
 This is walmgr's setup; walmgr's stop is setup --undo.`
 
-// setupOptions are those of the command setup.
+// setupOptions are the options of setup.
 type setupOptions struct {
-	Undo    bool   `long:"undo" description:"put back what was there before"`
-	DryRun  bool   `long:"dry-run" description:"say what would be done, and change nothing"`
+	Undo    bool   `long:"undo" description:"restore the settings from before setup"`
+	DryRun  bool   `long:"dry-run" description:"print what would be done, and change nothing"`
 	Restart bool   `long:"restart" description:"restart the server if that is needed"`
 	Role    string `long:"role" value-name:"NAME" description:"make a role that may log in, replicate and monitor, or give it what it lacks"`
 	Replace bool   `long:"replace" description:"replace the archive_command of another archiver"`
@@ -55,7 +55,7 @@ func setupCommand() command {
 
 func runSetup(ctx context.Context, call *invocation, o *setupOptions) error {
 	if o.Undo && (o.Role != "" || o.Replace) {
-		return cli.Fail(exitUsage, errors.New("--undo goes with none of --role and --replace"), "what setup has made is in its note")
+		return cli.Fail(exitUsage, errors.New("--undo cannot be combined with --role or --replace"), "setup.json in the spool records what setup has made")
 	}
 	s := setup.Options{
 		Conninfo: call.Conninfo, Spool: call.Spool, PGData: call.PGData, Bindir: call.Bindir, Slot: call.Slot, Role: o.Role, Synchronous: call.Synchronous, FlushInterval: call.FlushInterval,

@@ -12,18 +12,18 @@ import (
 	"walkeep/supervisor/restore"
 )
 
-// checkStandby refuses what contradicts --standby.
+// checkStandby fails for options that contradict --standby.
 func (o *restoreOptions) checkStandby(t target) error {
 	switch {
 	case t.Kind != recovery.ToLatest:
 		return errors.New("--standby has no target: a standby replays all that is archived")
 	case o.Action != "":
-		return errors.New("--target-action is for a target, which --standby has not")
+		return errors.New("--standby has no target, so --target-action does not apply")
 	}
 	return nil
 }
 
-// asStandby makes a restore one of a standby that is fed from the spool, and from its primary if there is one.
+// asStandby makes r the restore of a standby that replays from the spool, and streams from its primary if there is one.
 func (call *invocation) asStandby(r *restore.Options, command, slot string) error {
 	switch err := conninfo.CheckPrimary(call.PrimaryConninfo); {
 	case errors.Is(err, conninfo.ErrSecret):
@@ -44,7 +44,7 @@ func (call *invocation) asStandby(r *restore.Options, command, slot string) erro
 	return call.fromSpool(r, command)
 }
 
-// usage is the failure of wrong options.
+// usage returns the failure for wrong options.
 func usage(err error) error {
 	var f *cli.Failure
 	if errors.As(err, &f) {
@@ -53,7 +53,7 @@ func usage(err error) error {
 	return cli.Fail(exitUsage, err, "")
 }
 
-// reportStandby says what a restored standby will do.
+// reportStandby prints what a restored standby will do.
 func (call *invocation) reportStandby(r restore.Options, id string) error {
 	s := r.Recovery.Standby
 	along := "the newest timeline"

@@ -13,7 +13,7 @@ import (
 	"walkeep/supervisor/restore"
 )
 
-// startRestored starts the server of a restored directory, shows how far it has replayed, and says how that ended.
+// startRestored starts the server of a restored directory, shows its replay, and prints how that ended.
 func (call *invocation) startRestored(ctx context.Context, r restore.Options) error {
 	from, to := r.Plan.Backup.Start, r.Plan.To
 	if r.Plan.At != 0 {
@@ -49,7 +49,7 @@ func (call *invocation) startRestored(ctx context.Context, r restore.Options) er
 	return err
 }
 
-// reportStarted says how far a standby has come.
+// reportStarted prints how far a standby has replayed.
 func (call *invocation) reportStarted(outcome string, at wal.LSN, begun time.Time) error {
 	what := "the standby runs, and replays; nobody can connect to it (hot_standby = off)"
 	if outcome == launch.Hot {
@@ -59,7 +59,7 @@ func (call *invocation) reportStarted(outcome string, at wal.LSN, begun time.Tim
 	return err
 }
 
-// startWith is the command that starts a restored server.
+// startWith returns the command that starts a restored server.
 func startWith(bindir string, r restore.Options) string {
 	if bindir == "" {
 		bindir = fmt.Sprintf("/usr/lib/postgresql/%d/bin", r.Plan.Backup.Major)

@@ -10,9 +10,9 @@ import (
 	"walkeep/supervisor/report"
 )
 
-const aboutStatus = `Says in short what can be recovered, how the server's archiving goes, and what
-is not well. The server is found by --conninfo or the PG* variables; without
-one the archive alone is described. Limits are those of check.`
+const aboutStatus = `Prints a summary of what can be recovered, of the server's archiving, and of what
+needs attention. The server is found by --conninfo or the PG* variables; without
+one the command describes the archive alone. Limits are those of check.`
 
 func statusCommand() command {
 	var o struct {
@@ -20,7 +20,7 @@ func statusCommand() command {
 		limits
 	}
 	return command{
-		Subcommand: config.Subcommand{Name: "status", Short: "say how it is", About: aboutStatus, Options: &o},
+		Subcommand: config.Subcommand{Name: "status", Short: "show the state of the archive and its server", About: aboutStatus, Options: &o},
 		run: func(ctx context.Context, call *invocation) error {
 			if err := o.validate(); err != nil {
 				return cli.Fail(exitUsage, err, "")
@@ -34,7 +34,7 @@ func statusCommand() command {
 				return err
 			}
 			if !call.serverNamed() && r.Server == nil {
-				r.ServerError = "" // nobody said that there is one here
+				r.ServerError = "" // no option names a server here
 			}
 			if o.JSON {
 				return call.printJSON(r)
@@ -44,7 +44,7 @@ func statusCommand() command {
 	}
 }
 
-// limits are what check calls well.
+// limits are the bounds within which check reports OK.
 type limits struct {
 	BackupAge  time.Duration `long:"max-backup-age" value-name:"TIME" default:"192h" description:"warn if the newest backup that can be restored is older"`
 	Lag        time.Duration `long:"max-lag" value-name:"TIME" default:"10m" description:"critical if complete segments wait and none was archived for longer"`
@@ -57,7 +57,7 @@ func (l limits) report() report.Limits {
 	return report.Limits{BackupAge: l.BackupAge, Lag: l.Lag, LagSize: int64(l.LagSize), Ready: l.Ready, StandbyLag: l.StandbyLag}
 }
 
-// validate refuses limits that cannot be.
+// validate fails for negative limits.
 func (l limits) validate() error {
 	if l.BackupAge < 0 || l.Lag < 0 || l.Ready < 0 || l.StandbyLag < 0 {
 		return errors.New("max-backup-age, max-lag, max-ready and max-standby-lag are not negative")

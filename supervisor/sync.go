@@ -15,14 +15,14 @@ import (
 )
 
 const aboutSync = `Streams the WAL segment that the server is writing, in the foreground, from a
-primary or a standby, so that no more is lost with the server than what was
-written since the last fsync here: --flush-interval. With --synchronous, and
+primary or a standby. If the server is lost, only what it wrote since the last
+fsync here is lost with it: see --flush-interval. With --synchronous, and
 'walkeep' in the server's synchronous_standby_names, a commit is durable here
-before its client hears of it, and nothing is lost.
+before it is confirmed to its client, and nothing is lost.
 
-Segments that are complete go into the archive, as archive_command's do. It can
-be the only archiver of a server. It goes on through restarts of the server and
-changes of its timeline. The slot is made where it is missing.
+It archives complete segments as archive_command does, and can be the only
+archiver of a server. It continues after restarts of the server and changes of
+its timeline. It creates the slot if that does not exist.
 
 The command run does the same by itself where stream = true is configured.
 The role needs REPLICATION and pg_monitor.`
@@ -56,8 +56,8 @@ func (call *invocation) stream(ctx context.Context, log *slog.Logger) error {
 // streamRemedies are for errors of other packages than receive and spool.
 var streamRemedies = remedies{{archive.ErrForeign, "check --spool and --conninfo: they are of two different clusters"}}
 
-// storeStreamed brings segments to the archive that were streamed to their ends: nothing else may be at it. It warns of one
-// that cannot be stored, and reports that there is one; whether it is needed is for the plan to find out.
+// storeStreamed archives segments that were streamed to their ends, because no other process may be there to do it. It warns of
+// a segment that cannot be archived, and reports whether there is one; the plan determines whether it is needed.
 func (call *invocation) storeStreamed(ctx context.Context) (failed bool, err error) {
 	s, err := spool.Open(call.Spool)
 	if err != nil {
@@ -72,20 +72,20 @@ func (call *invocation) storeStreamed(ctx context.Context) (failed bool, err err
 	}
 	err = s.StoreComplete(ctx, nil)
 	if err != nil && ctx.Err() == nil {
-		call.msg.Warn(cli.Call("verify")+" and the messages of "+cli.Call("run")+" say more", "a streamed segment cannot be archived, and is not used: %v", err)
+		call.msg.Warn(cli.Call("verify")+" and the messages of "+cli.Call("run")+" give the details", "a streamed segment cannot be archived, and is not used: %v", err)
 		return true, nil
 	}
 	return false, ctx.Err()
 }
 
-// warnStreamed says what a recovery to the end of the archive leaves out.
+// warnStreamed warns of streamed WAL that a recovery to the end of the archive leaves out.
 func (call *invocation) warnStreamed(ctx context.Context, a *archive.Archive, p *planned) {
 	if p.plan.Target.Kind != recovery.ToLatest {
 		return
 	}
 	next := wal.SegmentAt(p.plan.Timeline, p.plan.To, p.inv.SegmentSize)
 	if found, err := p.inv.StreamedOn(ctx, p.plan.Timeline, uint64(p.plan.To)/uint64(p.inv.SegmentSize)); err == nil && found.End > p.plan.To {
-		call.msg.Warn("restore with --standby instead, and promote it with "+cli.Call("promote")+", which hands it out",
-			"the archive also holds what was streamed of %s, up to %s; recovery alone does not use that", next, found.End)
+		call.msg.Warn("restore with --standby instead, and promote it with "+cli.Call("promote")+", which uses it",
+			"the archive also holds what was streamed of %s, up to %s; recovery does not use that", next, found.End)
 	}
 }

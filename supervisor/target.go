@@ -127,7 +127,7 @@ func ownTimeline(inv *recovery.Inventory) wal.Timeline {
 
 func parseXID(s string) (uint32, error) {
 	n, err := strconv.ParseUint(s, 10, 64)
-	// Newer servers show an epoch above the 32 bits that the WAL has.
+	// Newer servers print an epoch above the 32 bits that the WAL has.
 	if err != nil || uint32(n) < 3 {
 		return 0, fmt.Errorf("%q is not the number of a transaction", s)
 	}
@@ -167,7 +167,8 @@ func parseTime(s string, zone *time.Location) (time.Time, error) {
 	return time.Time{}, fmt.Errorf("%q is not a time such as '2026-11-22 21:44:00+00'", s)
 }
 
-// onClock gives the time at which the clocks of a zone showed what reading says in UTC. s is what a person wrote.
+// onClock returns the time at which the clocks of a zone showed the date and time of day that reading has in UTC. It fails if they
+// showed it twice or never. s is the user's text, for the error.
 func onClock(s string, reading time.Time, zone *time.Location) (time.Time, error) {
 	at := func(around time.Time) time.Time {
 		_, offset := around.In(zone).Zone()

@@ -29,12 +29,12 @@ func TestUnwritableArchive(t *testing.T) {
 		name := filepath.Base(t.Name())
 		dir := filepath.Join(r.dir, name)
 		out, err := r.command("restore", "--target-dir", dir).CombinedOutput()
-		if err != nil || !strings.Contains(string(out), "cannot be told what is needed") {
+		if err != nil || !strings.Contains(string(out), "the lease cannot be written to the archive") {
 			t.Fatalf("restore: %v\n%s", err, out)
 		}
 		r.opens(r.open(dir), want)
 		standby := filepath.Join(r.dir, name+"-standby")
-		if out, err := r.command("restore", "--standby", "--target-dir", standby).CombinedOutput(); err != nil || !strings.Contains(string(out), "cannot be told what the standby needs") {
+		if out, err := r.command("restore", "--standby", "--target-dir", standby).CombinedOutput(); err != nil || !strings.Contains(string(out), "the WAL that the standby needs cannot be noted") {
 			t.Errorf("restore --standby: %v\n%s", err, out)
 		}
 		s := r.open(standby)

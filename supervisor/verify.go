@@ -15,11 +15,12 @@ import (
 const aboutVerify = `Looks for gaps in the WAL, and for backups, histories and notes that are
 missing, damaged or left behind. With --deep it reads every stored byte: it
 expands each object and checks its hashes, follows the WAL record by record,
-and holds each file of each backup against the backup's index.
+and compares each file of each backup with the backup's index.
 
-It writes nothing but notes of what it has found, by which check, list, cleanup
-and restore go until a later run finds the object whole again. The exit code is 1 if anything is wrong. What interrupted
-backups have left is mentioned, but does no harm.`
+It writes nothing but notes of what it has found. check, list, cleanup and
+restore use these until a later run finds the object intact again. The exit code
+is 1 if anything is wrong. It also lists what interrupted backups have left,
+which does no harm.`
 
 type verifyOptions struct {
 	Deep bool `long:"deep" description:"read and check every stored byte"`
@@ -30,7 +31,7 @@ func verifyCommand() command {
 	var o verifyOptions
 	return command{
 		Subcommand: config.Subcommand{
-			Name: "verify", Short: "re-read the archive and say what is wrong", About: aboutVerify,
+			Name: "verify", Short: "read the archive again and report what is wrong", About: aboutVerify,
 			Options: &o, Parts: func(c *config.Config) []any { return []any{&c.Effort} },
 		},
 		run: func(ctx context.Context, call *invocation) error { return verifyArchive(ctx, call, o) },
@@ -55,7 +56,7 @@ func verifyArchive(ctx context.Context, call *invocation, o verifyOptions) error
 		return fmt.Errorf("verify: %w", err)
 	}
 	if r.Unkept != nil {
-		call.msg.Warn("check, list, cleanup and restore know nothing of it", "the archive does not keep what was found: %v", r.Unkept)
+		call.msg.Warn("check, list, cleanup and restore do not know of it", "the findings cannot be stored in the archive: %v", r.Unkept)
 	}
 	if o.JSON {
 		err = call.printJSON(r)
@@ -97,11 +98,11 @@ func outcome(r *verify.Result) string {
 	return "all is well"
 }
 
-// verifyHint says what to do about the worst problem.
+// verifyHint returns what to do about the worst problem.
 func verifyHint(r *verify.Result) string {
 	switch r.Problems[0].Severity {
 	case verify.Damage:
-		return "take a new backup, and look at the disk; a damaged segment that the server still has in pg_wal can be removed here and archived again"
+		return "take a new backup, and check the disk; a damaged segment that the server still has in pg_wal can be removed here and archived again"
 	case verify.Missing:
 		return "take a new backup: recovery cannot go past what is missing"
 	case verify.Database:

@@ -18,17 +18,16 @@ import (
 )
 
 const (
-	// lookInterval is how often the archive is looked at; seldom enough that it takes no more than a tenth of the time.
+	// lookInterval is the least time between two inspections of the archive, which take no more than a tenth of the time.
 	lookInterval = time.Minute
-	// repairInterval is the least time between two backups for the sake of broken WAL: where all of it is broken, backups
-	// alone do not help.
+	// repairInterval is the least time between two backups because of broken WAL: if all WAL is broken, backups alone do
+	// not help.
 	repairInterval = time.Hour
 )
 
-// watch looks at the archive from time to time, for the metrics, and to have a backup taken where WAL is broken behind the
-// newest one.
+// watch inspects the archive regularly, for the metrics, and requests a backup if WAL after the newest one is broken.
 func (r *runner) watch(c config.Config) service.Part {
-	// With other settings it begins anew.
+	// With other settings it starts again.
 	return service.Part{Name: "watch", Settings: fmt.Sprint(c), Run: func(ctx context.Context, log *slog.Logger) error {
 		call, flush := logged(c, log)
 		defer flush()
@@ -46,7 +45,7 @@ func (r *runner) watch(c config.Config) service.Part {
 	}}
 }
 
-// look looks once.
+// look inspects the archive once.
 func (r *runner) look(ctx context.Context, call *invocation, log *slog.Logger) error {
 	found := metrics.Snapshot{At: time.Now(), Check: report.Critical}
 	a, err := call.open()
@@ -76,15 +75,15 @@ func (r *runner) look(ctx context.Context, call *invocation, log *slog.Logger) e
 	return err
 }
 
-// usualLimits are those of the command check where it is given no others.
+// usualLimits returns the defaults of the command check.
 func usualLimits() (report.Limits, error) {
 	var l limits
 	_, err := flags.NewParser(&l, flags.None).ParseArgs(nil)
 	return l.report(), err
 }
 
-// repair has a backup taken if there was none since a segment was archived with broken records: nothing behind it can be
-// recovered until there is one. For one segment that is asked for once; the loop tries again if it fails.
+// repair requests a backup if there was none since a segment was archived with broken records: without one nothing after that
+// segment can be recovered. It requests one backup for a segment; the loop repeats it if it fails.
 func (r *runner) repair(ctx context.Context, found *report.Report) {
 	d, ok := brokenSince(found)
 	if !ok || d.Segment == r.repaired || !r.repairedAt.IsZero() && time.Since(r.repairedAt) < repairInterval {
@@ -94,7 +93,7 @@ func (r *runner) repair(ctx context.Context, found *report.Report) {
 	r.loop.Start(ctx, "backup", fmt.Sprintf("%s was archived with broken records, at %s", d.Segment, d.LSN))
 }
 
-// brokenSince finds the last segment with broken records that was archived since the newest backup began.
+// brokenSince returns the last segment with broken records that was archived since the newest backup began.
 func brokenSince(r *report.Report) (last report.Damaged, found bool) {
 	if len(r.Backups) == 0 {
 		return last, false
@@ -116,17 +115,17 @@ func brokenSince(r *report.Report) (last report.Damaged, found bool) {
 	return last, found
 }
 
-// A spot is a position on a timeline.
-type spot struct {
+// A position is an LSN on a timeline.
+type position struct {
 	timeline uint32
 	lsn      wal.LSN
 }
 
-func place(timeline uint32, lsn string) (spot, error) {
+func place(timeline uint32, lsn string) (position, error) {
 	at, err := wal.ParseLSN(lsn)
-	return spot{timeline, at}, err
+	return position{timeline, at}, err
 }
 
-func (s spot) before(other spot) bool {
+func (s position) before(other position) bool {
 	return s.timeline < other.timeline || s.timeline == other.timeline && s.lsn < other.lsn
 }
