@@ -15,6 +15,7 @@
 package notes
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -76,7 +77,12 @@ func read[T any](ctx context.Context, n Notes, dir string, take func(name string
 		return nil, err
 	}
 	for _, e := range entries {
-		if e.IsDir() || !strings.HasSuffix(e.Name, ".json") {
+		name := strings.TrimSuffix(e.Name, "/")
+		if !strings.HasSuffix(name, ".json") {
+			continue
+		}
+		if e.IsDir() {
+			faults = append(faults, Fault{name, fmt.Errorf("%w: it is a directory", ErrUnread)})
 			continue
 		}
 		content, err := storage.ReadAll(ctx, n.b, e.Name, maxSize)
@@ -92,6 +98,8 @@ func read[T any](ctx context.Context, n Notes, dir string, take func(name string
 		var note T
 		if err = json.Unmarshal(content, &note); err != nil {
 			err = fmt.Errorf("%w: %v", codec.ErrDamaged, err)
+		} else if string(bytes.TrimSpace(content)) == "null" {
+			err = fmt.Errorf("%w: it says nothing", codec.ErrDamaged)
 		} else {
 			err = take(e.Name, note)
 		}

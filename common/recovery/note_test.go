@@ -26,6 +26,8 @@ func TestUnreadableNotes(t *testing.T) {
 		"far too large":             func(file string) error { return errors.Join(os.WriteFile(file, nil, 0o600), os.Truncate(file, 3<<30)) },
 		"empty":                     func(file string) error { return os.WriteFile(file, nil, 0o600) },
 		"cut":                       func(file string) error { return os.WriteFile(file, []byte(`{"slot":"o`), 0o600) },
+		"null":                      func(file string) error { return os.WriteFile(file, []byte("null\n"), 0o600) },
+		"a directory":               func(file string) error { return os.Mkdir(file, 0o700) },
 	}
 	for _, object := range []string{
 		"server.json", "leases/one.json", "standbys/one.json", "verified/" + id + ".json", "verified/" + broken + ".json",
