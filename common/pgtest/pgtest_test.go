@@ -58,6 +58,7 @@ func TestEveryMajor(t *testing.T) {
 		must(t, err)
 		_, err = c.Load(ctx, pgtest.Load{Transactions: 200, Seed: 1})
 		must(t, err)
+		middle := checkLoad(t, c, 500)
 		_, err = c.CreateRestorePoint(ctx, "middle")
 		must(t, err)
 		_, err = c.Load(ctx, pgtest.Load{Transactions: 100, Seed: 2})
@@ -81,7 +82,13 @@ func TestEveryMajor(t *testing.T) {
 		}))
 		must(t, restored.Start(ctx))
 		must(t, restored.WaitOpen(ctx))
-		checkLoad(t, restored, 500)
+		if sum := checkLoad(t, restored, 500); sum != middle {
+			t.Error("the rows are not those of the restore point")
+		}
+		must(t, restored.Exec(ctx, "UPDATE load_history SET note = note || '.' WHERE id = 1"))
+		if sum := checkLoad(t, restored, 500); sum == middle {
+			t.Error("the sum does not depend on each column")
+		}
 		if timeline, err := restored.Timeline(ctx); err != nil || timeline != 2 {
 			t.Errorf("timeline after recovery: got %d (%v), want 2", timeline, err)
 		}
@@ -222,11 +229,13 @@ func TestMajors(t *testing.T) {
 	pgtest.Majors()
 }
 
-func checkLoad(t *testing.T, c *pgtest.Cluster, want int64) {
+func checkLoad(t *testing.T, c *pgtest.Cluster, want int64) (sum string) {
 	t.Helper()
-	if got, err := c.CheckLoad(t.Context()); err != nil || got != want {
+	got, sum, err := c.Sum(t.Context())
+	if err != nil || got != want {
 		t.Fatalf("transactions in the database: got %d, want %d (%v)", got, want, err)
 	}
+	return sum
 }
 
 // makeDir makes a directory in which the servers' user can write.

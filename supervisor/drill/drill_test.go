@@ -1,11 +1,17 @@
 package drill
 
 import (
+	"encoding/json"
 	"errors"
+	"os"
+	"path/filepath"
 	"reflect"
+	"slices"
 	"testing"
+	"time"
 
 	"walkeep/common/backup"
+	"walkeep/common/host"
 	"walkeep/common/recovery"
 	"walkeep/common/wal"
 	"walkeep/supervisor/restore"
@@ -86,5 +92,50 @@ func TestCheckEnd(t *testing.T) {
 				t.Errorf("got %v", err)
 			}
 		})
+	}
+}
+
+// TestSweep removes scratch directories that nobody uses, and nothing else. It is in the package because Run starts a server.
+func TestSweep(t *testing.T) {
+	parent := t.TempDir()
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	here, elsewhere := host.Here(), host.Origin{Host: "db2", Machine: "m2"}
+	scratchDir := func(name string, by *host.Origin, age time.Duration) {
+		t.Helper()
+		dir := filepath.Join(parent, name)
+		must(os.MkdirAll(filepath.Join(dir, "data"), 0o700))
+		if by != nil {
+			text, err := json.Marshal(by)
+			must(err)
+			must(os.WriteFile(filepath.Join(dir, lockName), text, 0o600))
+		}
+		at := time.Now().Add(-age)
+		must(os.Chtimes(dir, at, at))
+	}
+	scratchDir("walkeep-drill-killed", &here, 0)
+	scratchDir("walkeep-drill-elsewhere", &elsewhere, 24*time.Hour)
+	scratchDir("walkeep-drill-new", nil, 0)
+	scratchDir("walkeep-drill-old", nil, 2*time.Hour)
+	scratchDir("another", nil, 24*time.Hour)
+	must(os.WriteFile(filepath.Join(parent, "walkeep-drill-file"), nil, 0o600))
+	running, err := newScratch(parent)
+	must(err)
+	defer running.lock.Close()
+	must(sweep(t.Context(), parent, "", func(hint, message string) { t.Errorf("notice: %s", message) }))
+	var left []string
+	entries, err := os.ReadDir(parent)
+	must(err)
+	for _, e := range entries {
+		left = append(left, e.Name())
+	}
+	want := []string{"another", "walkeep-drill-elsewhere", "walkeep-drill-file", "walkeep-drill-new", filepath.Base(running.dir)}
+	slices.Sort(want)
+	if !slices.Equal(left, want) {
+		t.Errorf("left: %q, want %q", left, want)
 	}
 }

@@ -8,9 +8,11 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgproto3"
 
+	"walkeep/common/notes"
 	"walkeep/supervisor/pgserver"
 )
 
@@ -92,6 +94,34 @@ func TestCheckDown(t *testing.T) {
 			}
 			if down := slices.Contains(p.done.Down, places[0].String()); down != test.down {
 				t.Errorf("the places that are down are %q", p.done.Down)
+			}
+		})
+	}
+}
+
+// TestMayHear judges by their notes which streams may be connected to a primary that lives.
+func TestMayHear(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		spoil func(s *notes.Stream)
+		want  bool
+	}{
+		{"a stream of the standby's timeline", func(*notes.Stream) {}, true},
+		{"of a newer timeline", func(s *notes.Stream) { s.Timeline = 3 }, true},
+		{"of an older timeline", func(s *notes.Stream) { s.Timeline = 1 }, false},
+		{"stopped", func(s *notes.Stream) { s.Ended = true }, false},
+		{"never connected", func(s *notes.Stream) { s.Heard = time.Time{} }, false},
+		{"not connected any more", func(s *notes.Stream) { s.Trouble = "connection refused" }, false},
+		{"connected, and without room", func(s *notes.Stream) { s.Trouble, s.Unstored = "disk full", "disk full" }, true},
+		{"from a standby that has more", func(s *notes.Stream) { s.FromStandby, s.Sent = true, 0x5000001 }, true},
+		{"from a standby that has as much", func(s *notes.Stream) { s.FromStandby, s.Sent = true, 0x5000000 }, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			p := &promoter{trace: trace{timeline: 2, has: 0x5000000}}
+			s := notes.Stream{Timeline: 2, Sent: 0x5000000, Heard: time.Now()}
+			test.spoil(&s)
+			if got := p.mayHear(s); got != test.want {
+				t.Errorf("got %v, want %v", got, test.want)
 			}
 		})
 	}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"walkeep/supervisor/pgconf"
 	"walkeep/supervisor/pgserver"
 )
 
@@ -20,7 +21,8 @@ func TestPlanValues(t *testing.T) {
 	if err := os.WriteFile(program, nil, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	command := program + " --spool " + spool + ` "%p"`
+	call := pgconf.CommandWord(program)
+	command := call + " --spool " + pgconf.CommandWord(spool) + ` "%p"`
 	for _, test := range []struct {
 		name    string
 		major   int // 0: 15
@@ -59,11 +61,11 @@ func TestPlanValues(t *testing.T) {
 			name: "archive_library", given: map[string]string{archiveLibrary: "basic_archive"},
 			want: []string{"archive_command=" + command, "archive_mode=on"}, refused: `archive_library is set, to "basic_archive"`,
 		},
-		{name: "more options of archive-cmd stay", given: map[string]string{archiveCommand: program + " --codec none --spool=" + spool + " %p", archiveMode: "on"}},
-		{name: "archive-cmd with a configuration file", given: map[string]string{archiveCommand: program + " %p", archiveMode: "on"}, want: []string{"archive_command=" + command}},
-		{name: "another spool", given: map[string]string{archiveCommand: program + " --spool " + other + " %p", archiveMode: "on"}, refused: "archives into another spool, " + other},
+		{name: "more options of archive-cmd stay", given: map[string]string{archiveCommand: call + " --codec none --spool=" + pgconf.CommandWord(spool) + " %p", archiveMode: "on"}},
+		{name: "archive-cmd with a configuration file", given: map[string]string{archiveCommand: call + " %p", archiveMode: "on"}, want: []string{"archive_command=" + command}},
+		{name: "another spool", given: map[string]string{archiveCommand: call + " --spool " + pgconf.CommandWord(other) + " %p", archiveMode: "on"}, refused: "archives into another spool, " + other},
 		{
-			name: "another spool is replaced", given: map[string]string{archiveCommand: program + " --spool " + other + " %p", archiveMode: "on"},
+			name: "another spool is replaced", given: map[string]string{archiveCommand: call + " --spool " + pgconf.CommandWord(other) + " %p", archiveMode: "on"},
 			options: func(o *Options) { o.Replace = true }, want: []string{"archive_command=" + command},
 		},
 		{name: "another archiver", given: map[string]string{archiveCommand: "PGPASSWORD=secret other push %p", archiveMode: "on"}, refused: "another archiver, other"},
@@ -121,6 +123,27 @@ func TestPlanValues(t *testing.T) {
 				t.Errorf("notices: %v", err)
 			}
 		})
+	}
+}
+
+// TestProgramOf holds that no argument of another archiver's command is printed, as it may be a secret.
+func TestProgramOf(t *testing.T) {
+	for command, want := range map[string]string{
+		"pgbackrest --stanza=main archive-push %p":       "pgbackrest",
+		"/usr/bin/wal-g wal-push %p":                     "/usr/bin/wal-g",
+		"AWS_SECRET_ACCESS_KEY=secret wal-g wal-push %p": "wal-g",
+		"A=1 B=2 /opt/archiver %p":                       "/opt/archiver",
+		"/opt/a=b/archiver secret":                       "/opt/a=b/archiver",
+		"PASSWORD='a secret' archiver %p":                "a command",
+		`PASSWORD=a\ secret archiver %p`:                 "a command",
+		`PASSWORD="$(cat the secret)" archiver %p`:       "a command",
+		"PASSWORD=`cat secret` archiver %p":              "a command",
+		"PASSWORD=secret":                                "a command",
+		"":                                               "a command",
+	} {
+		if got := programOf(command); got != want {
+			t.Errorf("%s: got %q, want %q", command, got, want)
+		}
 	}
 }
 
