@@ -41,11 +41,7 @@ func variants() []variant {
 	}
 	majors := pgtest.Majors()
 	for _, major := range majors {
-		if major == 10 {
-			add(major, 16)
-		} else {
-			add(major, 1)
-		}
+		add(major, pgtest.SmallestSegmentMB(major))
 	}
 	if slices.Contains(majors, 15) {
 		add(15, 16)
@@ -65,10 +61,7 @@ func eachTurn(t *testing.T, test func(r *rig)) {
 func newest() variant { return small(slices.Max(pgtest.Majors())) }
 
 func small(major int) variant {
-	if major == 10 {
-		return variant{major: 10, size: 16, codec: "zstd", online: true}
-	}
-	return variant{major: major, size: 1, codec: "zstd", online: true}
+	return variant{major: major, size: pgtest.SmallestSegmentMB(major), codec: "zstd", online: true}
 }
 
 // A rig is a spool and the clusters that archive into it and are recovered from it, by PostgreSQL and the real commands
@@ -121,15 +114,8 @@ func (r *rig) restoreCommand() string {
 // start makes and starts a new cluster that archives.
 func (r *rig) start(name string) *pgtest.Cluster {
 	r.t.Helper()
-	settings := map[string]string{
-		"archive_mode":       "on",
-		"archive_command":    r.archiveCommand(),
-		"autovacuum":         "off", // so that nothing but the tests' own work is in the WAL
-		"checkpoint_timeout": "1h",
-		"min_wal_size":       fmt.Sprintf("%dMB", 2*r.size),
-		"max_wal_size":       fmt.Sprintf("%dMB", 30*r.size),
-		"hot_standby":        "on",
-	}
+	settings := pgtest.ArchiveSettings(r.archiveCommand(), r.size)
+	settings["max_wal_size"] = fmt.Sprintf("%dMB", 30*r.size)
 	if r.major >= 12 {
 		settings["wal_init_zero"] = "off"
 	}
@@ -151,9 +137,8 @@ func (r *rig) load(c *pgtest.Cluster, transactions int, seed uint64) {
 // cut ends the segment that is being written and waits until it is archived.
 func (r *rig) cut(c *pgtest.Cluster) (segment string) {
 	r.t.Helper()
-	segment, err := c.SwitchWAL(r.ctx())
+	segment, err := c.ArchiveSegment(r.ctx())
 	r.must(err)
-	r.must(c.WaitArchived(r.ctx(), segment))
 	return segment
 }
 
@@ -185,14 +170,7 @@ type state struct {
 // state checks that no transaction is there by half.
 func (r *rig) state(c *pgtest.Cluster) state {
 	r.t.Helper()
-	n, err := c.CheckLoad(r.ctx())
-	r.must(err)
-	sum, err := c.QueryString(r.ctx(), `SELECT md5(concat_ws('|',
-		(SELECT string_agg(x::text, ';' ORDER BY id) FROM load_history x),
-		(SELECT string_agg(x::text, ';' ORDER BY id) FROM load_account x),
-		(SELECT string_agg(x::text, ';' ORDER BY id) FROM load_teller x),
-		(SELECT string_agg(x::text, ';' ORDER BY n) FROM journal x),
-		(SELECT string_agg(x::text, ';' ORDER BY note) FROM mark x)))`)
+	n, sum, err := c.Sum(r.ctx(), "journal", "mark")
 	r.must(err)
 	return state{n, sum}
 }

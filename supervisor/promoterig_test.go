@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"walkeep/common/pgtest"
-	"walkeep/common/wal"
 )
 
 // A wreck is an archive whose primary is gone for good. Its ledger has ten rows in each of the segments of which the archive
@@ -46,10 +45,7 @@ func (r *rig) lose(stored, complete int) *wreck {
 	}
 	for range stored {
 		segment()
-		name, err := l.primary.SwitchWAL(r.ctx())
-		r.must(err)
-		r.must(l.primary.WaitArchived(r.ctx(), name))
-		l.stored = append(l.stored, name)
+		l.stored = append(l.stored, r.cut(l.primary))
 	}
 	r.must(l.primary.Configure(map[string]string{"archive_command": "false", "work_mem": "7MB"}))
 	r.must(l.primary.Reload(r.ctx()))
@@ -150,9 +146,7 @@ func (r *rig) recovers(c *pgtest.Cluster) bool {
 
 func (r *rig) timeline(c *pgtest.Cluster) int {
 	r.t.Helper()
-	s, err := c.QueryString(r.ctx(), "SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)")
-	r.must(err)
-	tli, err := wal.ParseTimeline(s)
+	tli, err := c.Timeline(r.ctx())
 	r.must(err)
 	return int(tli)
 }

@@ -3,7 +3,7 @@ package main_test
 import (
 	"context"
 	"errors"
-	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -66,23 +66,10 @@ func (r *rig) must(err error) {
 // start makes and starts a new cluster with page checksums that archives into the spool.
 func (r *rig) start(name string, more map[string]string) *pgtest.Cluster {
 	r.t.Helper()
-	size := 1
-	if r.major == 10 {
-		size = 16
-	}
-	settings := map[string]string{
-		"archive_mode":       "on",
-		"archive_command":    r.archiveCommand(),
-		"autovacuum":         "off",
-		"checkpoint_timeout": "1h",
-		"min_wal_size":       fmt.Sprintf("%dMB", 2*size),
-		"hot_standby":        "on",
-		"wal_level":          "replica",
-		"max_wal_senders":    "5",
-	}
-	for key, value := range more {
-		settings[key] = value
-	}
+	size := pgtest.SmallestSegmentMB(r.major)
+	settings := pgtest.ArchiveSettings(r.archiveCommand(), size)
+	settings["max_wal_senders"] = "5"
+	maps.Copy(settings, more)
 	c := pgtest.New(r.t, pgtest.Options{
 		Major: r.major, Dir: filepath.Join(r.dir, name), SegmentSizeMB: size, Checksums: true, Settings: settings,
 	})
@@ -201,23 +188,17 @@ func (r *rig) loadWhile(c *pgtest.Cluster, seed uint64, f func()) {
 }
 
 // cut ends the segment that is being written and waits until it is archived.
-func (r *rig) cut(c *pgtest.Cluster) {
+func (r *rig) cut(c *pgtest.Cluster) (segment string) {
 	r.t.Helper()
-	segment, err := c.SwitchWAL(r.ctx())
+	segment, err := c.ArchiveSegment(r.ctx())
 	r.must(err)
-	r.must(c.WaitArchived(r.ctx(), segment))
+	return segment
 }
 
 // sum identifies all rows of a database, and checks that no transaction is there by half.
 func (r *rig) sum(c *pgtest.Cluster) string {
 	r.t.Helper()
-	_, err := c.CheckLoad(r.ctx())
-	r.must(err)
-	sum, err := c.QueryString(r.ctx(), `SELECT md5(concat_ws('|',
-		(SELECT string_agg(x::text, ';' ORDER BY id) FROM load_history x),
-		(SELECT string_agg(x::text, ';' ORDER BY id) FROM load_account x),
-		(SELECT string_agg(x::text, ';' ORDER BY id) FROM load_teller x),
-		(SELECT string_agg(x::text, ';' ORDER BY n) FROM elsewhere x)))`)
+	_, sum, err := c.Sum(r.ctx(), "elsewhere")
 	r.must(err)
 	return sum
 }

@@ -56,11 +56,7 @@ func TestSyncLikeReceivewal(t *testing.T) {
 		defer peer.Process.Kill()
 		sync := r.sync(c)
 		r.loadWhile(c, 1, func() {
-			size := 1 << 20
-			if r.major == 10 {
-				size = 16 << 20
-			}
-			r.write(c, 4, size/2)
+			r.write(c, 4, r.segmentSize()/2)
 			time.Sleep(time.Second)
 		})
 		end := r.flushed(c)

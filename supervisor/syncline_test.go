@@ -103,12 +103,7 @@ func (r *rig) promoted(border, stopped bool) {
 	r.run("verify")
 }
 
-func (r *rig) segmentSize() int {
-	if r.major == 10 {
-		return 16 << 20
-	}
-	return 1 << 20
-}
+func (r *rig) segmentSize() int { return pgtest.SmallestSegmentMB(r.major) << 20 }
 
 // What was streamed of an old timeline behind the point in which it was left exists nowhere else, and stays.
 func TestSyncForked(t *testing.T) {

@@ -29,6 +29,27 @@ type Options struct {
 	Settings map[string]string
 }
 
+// SmallestSegmentMB returns the smallest size of a WAL segment that a version has, in MB.
+func SmallestSegmentMB(major int) int {
+	if major == 10 {
+		return 16
+	}
+	return 1
+}
+
+// ArchiveSettings are those of a cluster that archives by a command. Nothing but the test's own work is in its WAL, and it
+// keeps few old segments.
+func ArchiveSettings(command string, segmentMB int) map[string]string {
+	return map[string]string{
+		"archive_mode":       "on",
+		"archive_command":    command,
+		"autovacuum":         "off",
+		"checkpoint_timeout": "1h",
+		"min_wal_size":       fmt.Sprintf("%dMB", 2*segmentMB),
+		"hot_standby":        "on",
+	}
+}
+
 // Init makes a new cluster, with superuser postgres, encoding UTF8, locale C and trust authentication, and does not
 // start it. Each has a system identifier of its own. The data directory must be missing or empty.
 func Init(ctx context.Context, o Options) (*Cluster, error) {

@@ -152,6 +152,20 @@ func (c *Cluster) CheckLoad(ctx context.Context) (transactions int64, err error)
 	return strconv.ParseInt(row[0], 10, 64)
 }
 
+// Sum makes the same check as CheckLoad, and returns the number of the load's transactions and a checksum of all rows of
+// the load's and the given tables.
+func (c *Cluster) Sum(ctx context.Context, tables ...string) (transactions int64, sum string, err error) {
+	if transactions, err = c.CheckLoad(ctx); err != nil {
+		return 0, "", err
+	}
+	var parts []string
+	for _, table := range append([]string{"load_history", "load_account", "load_teller"}, tables...) {
+		parts = append(parts, "coalesce((SELECT string_agg(x::text, ';' ORDER BY x::text) FROM "+table+" x), '')")
+	}
+	sum, err = c.QueryString(ctx, "SELECT md5(concat_ws('|', "+strings.Join(parts, ", ")+"))")
+	return transactions, sum, err
+}
+
 // Pgbench runs Debian's pgbench against the database postgres, such as with "-i", "-s", "10" and then "-c", "4", "-T",
 // "30", and returns what it prints. The error wraps ErrNoServer when there is no pgbench.
 func (c *Cluster) Pgbench(ctx context.Context, args ...string) (string, error) {

@@ -50,6 +50,14 @@ func (c *Cluster) SwitchWAL(ctx context.Context) (segment string, err error) {
 	return segment, err
 }
 
+// ArchiveSegment ends the current WAL segment, waits, for up to Timeout, until it is archived, and returns its name.
+func (c *Cluster) ArchiveSegment(ctx context.Context) (segment string, err error) {
+	if segment, err = c.SwitchWAL(ctx); err != nil {
+		return "", err
+	}
+	return segment, c.WaitArchived(ctx, segment)
+}
+
 // endsIn returns the segment of the byte before lsn. Versions differ in what pg_walfile_name returns for the start of
 // a segment, and lsn is just that when the last record fills its segment.
 func endsIn(ctx context.Context, conn *pgx.Conn, lsn string) (string, error) {
