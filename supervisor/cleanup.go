@@ -30,7 +30,7 @@ its xpurgewals, and of the rotation with which its backup began.)`
 type cleanupOptions struct {
 	DryRun bool    `long:"dry-run" description:"remove nothing, and print what would be removed"`
 	JSON   bool    `long:"json" description:"print the outcome as JSON"`
-	Drop   *uint32 `long:"drop-timeline" value-name:"N" description:"remove this timeline, which nobody needs, and nothing else"`
+	Drop   *uint32 `long:"drop-timeline" value-name:"N" description:"remove this timeline, which must not be needed, and nothing else"`
 	Stream string  `long:"forget-stream" value-name:"SLOT" description:"remove the note of a stream that is gone for good, so that no check warns of it"`
 	Forget string  `long:"forget-standby" value-name:"ID" description:"remove the note of a standby that is gone for good, so that the archive keeps no WAL for it"`
 }
@@ -161,7 +161,7 @@ func printCleanup(call *invocation, r *retain.Report) {
 		}
 	}
 	if r.Streamed.Objects > 0 {
-		say("%s streamed segments that nobody needs (%s)", verb, amount(r.Streamed))
+		say("%s streamed segments that are not needed (%s)", verb, amount(r.Streamed))
 	}
 	say("%s %s in all", verb, amount(r.Total))
 	for _, h := range r.Holders {

@@ -21,7 +21,7 @@ const (
 )
 
 const about = `Takes base backups, restores them to any point in time, reports what can be
-recovered, and removes what nobody needs. Options are accepted before and
+recovered, and removes what is not needed. Options are accepted before and
 after the command.
 
 Exit codes: 0 done, 1 failed, 2 wrong usage or configuration; check has those

@@ -28,7 +28,8 @@ type planned struct {
 }
 
 // plan takes a lease of a kind and finds the way to a target, from the backup id or, if that is empty, the one that suits best.
-// An archive that cannot be written to can be read all the same. complete adds to the inventory what the archive does not know.
+// Without a lease, because the archive cannot be written to, it continues with a warning. complete adds to the inventory what the
+// archive does not know.
 func (call *invocation) plan(ctx context.Context, a *archive.Archive, kind string, t target, id string, complete func(*recovery.Inventory)) (_ *planned, err error) {
 	if _, err := a.Identity(ctx); err != nil {
 		return nil, err // nothing is written into a directory that is no archive

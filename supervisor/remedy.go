@@ -55,3 +55,12 @@ func explain(ctx context.Context, err error, interrupted string) error {
 	}
 	return anyCommand.explain(err)
 }
+
+// usage returns the failure for wrong options.
+func usage(err error) error {
+	var f *cli.Failure
+	if errors.As(err, &f) {
+		return err
+	}
+	return cli.Fail(exitUsage, err, "")
+}

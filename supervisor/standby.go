@@ -44,15 +44,6 @@ func (call *invocation) asStandby(r *restore.Options, command, slot string) erro
 	return call.fromSpool(r, command)
 }
 
-// usage returns the failure for wrong options.
-func usage(err error) error {
-	var f *cli.Failure
-	if errors.As(err, &f) {
-		return err
-	}
-	return cli.Fail(exitUsage, err, "")
-}
-
 // reportStandby prints what a restored standby will do.
 func (call *invocation) reportStandby(r restore.Options, id string) error {
 	s := r.Recovery.Standby

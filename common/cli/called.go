@@ -8,10 +8,11 @@ import (
 	"strings"
 )
 
-// called is the name by which this program was called, once Main has seen it.
+// called is the name by which this program was called; Main sets it.
 var called = "supervisor"
 
-// setCalled takes the name from the command line. walkeep on the PATH is a link to supervisor, which may not be there.
+// setCalled sets the name from the command line, or to program if that has none. walkeep on the PATH is a link to supervisor, which
+// may not exist.
 func setCalled(program string) {
 	called = program
 	if len(os.Args) == 0 || os.Args[0] == "" {
@@ -20,13 +21,13 @@ func setCalled(program string) {
 	called = strings.TrimSuffix(filepath.Base(os.Args[0]), ".exe")
 }
 
-// Called is the name by which this program was called, which is how messages and hints name it.
+// Called returns the name by which this program was called. Messages and hints use it.
 func Called() string { return called }
 
-// Call is a call of this program, as a person types it into a shell.
+// Call returns a call of this program, as a person types it into a shell.
 func Call(words ...string) string { return Line(append([]string{called}, words...)...) }
 
-// Line is a command with its arguments, as a person types it into a shell.
+// Line returns a command with its arguments, as a person types it into a shell.
 func Line(words ...string) string {
 	quoted := make([]string, len(words))
 	for i, word := range words {
@@ -35,10 +36,10 @@ func Line(words ...string) string {
 	return strings.Join(quoted, " ")
 }
 
-// plainWord matches what means itself to every shell.
+// plainWord matches words that need no quotes in any shell.
 var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./:=@,+-]+$`)
 
-// Word quotes a word, so that a shell gives it to a program as it is.
+// Word returns a word quoted, so that a shell passes it to a program unchanged.
 func Word(word string) string {
 	switch {
 	case plainWord.MatchString(word):

@@ -1,5 +1,5 @@
-// Package cli is what walkeep's programs have in common where they meet the person or the server that runs them: exit
-// codes, messages, hints.
+// Package cli has what walkeep's programs share towards the person or the server that runs them: exit codes, messages, hints,
+// signals and the version.
 package cli
 
 import (
@@ -38,7 +38,7 @@ func (f *Failure) Hint() string { return f.hint }
 // Fail makes a Failure. Its hint is printed instead of one that err has; err's is printed where it is empty.
 func Fail(code int, err error, hint string) error { return &Failure{code, err, hint} }
 
-// NewerHint is what to do about a version of PostgreSQL that is newer than those that are known.
+// NewerHint is the hint about a version of PostgreSQL that is newer than those that walkeep knows.
 const NewerHint = "use a walkeep that knows this version, as soon as there is one"
 
 // Program is one of walkeep's programs.
@@ -82,12 +82,12 @@ func (p Program) run(args []string, msg *Messages) (err error) {
 	return p.Run(args, msg)
 }
 
-// Context is ended by a signal that asks the program to stop.
+// Context returns a context that ends when a signal asks the program to stop.
 func Context() (context.Context, context.CancelFunc) {
 	return signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 }
 
-// PrintVersion answers --version.
+// PrintVersion prints the output of --version.
 func PrintVersion(w io.Writer, program string) error {
 	_, err := fmt.Fprintf(w, "%s (walkeep) %s\n", program, Version)
 	return err
@@ -98,14 +98,14 @@ func PrintVersion(w io.Writer, program string) error {
 type Messages struct {
 	Verbose bool
 	Quiet   bool // errors only
-	// Rewrite, unless nil, brings what other programs have said into this one's form.
+	// Rewrite, unless nil, changes the text of each message, which may quote another program's, before it is printed.
 	Rewrite func(string) string
 
-	program string // empty where each line's origin is known otherwise
+	program string // the prefix of each line; empty for none
 	w       io.Writer
 }
 
-// NewMessages makes messages that go elsewhere than to standard error, and do not name the program.
+// NewMessages returns messages that are written to w, without the program's name.
 func NewMessages(w io.Writer) *Messages { return &Messages{w: w} }
 
 // Warn prints a warning, with a hint unless that is empty.
@@ -116,7 +116,7 @@ func (m *Messages) Warn(hint, format string, args ...any) {
 	}
 }
 
-// Problems warns of what is wrong with the configuration although this program does not need it.
+// Problems warns of faults in the configuration that do not concern this program.
 func (m *Messages) Problems(problems []string) {
 	const most = 5 // as many as a person wants to read in a log for every segment
 	for i, problem := range problems {

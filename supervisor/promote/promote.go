@@ -347,7 +347,7 @@ func (p *promoter) withdraw(ctx context.Context) error {
 func (p *promoter) succeed(ctx context.Context, at wal.LSN) error {
 	s := notes.Server{SystemID: p.info.SystemID, Timeline: p.done.Timeline, LSN: at, Newest: p.inv.Newest(), Promoted: !p.done.Already}
 	if err := p.a.Notes().NoteServer(ctx, s); err != nil {
-		p.Warn("supervisor check tells the archive", fmt.Sprintf("the archive does not know yet that timeline %d is the one to follow: %v", s.Timeline, err))
+		p.Warn(cli.Call("check")+" stores it in the archive", fmt.Sprintf("the archive does not know yet that timeline %d is the one to follow: %v", s.Timeline, err))
 	}
 	return p.forget(ctx)
 }
