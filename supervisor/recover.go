@@ -80,7 +80,7 @@ func (call *invocation) warnUnheld(err error) {
 func (call *invocation) warnPassed(p *planned) {
 	b := p.plan.Backup
 	for _, f := range p.inv.Faults {
-		if !strings.HasPrefix(f.Object, "wal/") { // the plan takes faults of WAL into account
+		if !strings.HasPrefix(f.Object, archive.WALDir) { // the plan takes faults of WAL into account
 			call.msg.Warn("", "%v", f)
 		}
 	}

@@ -65,48 +65,61 @@ func (a *Archive) SweepBackups(ctx context.Context) error {
 		if !d.IsDir() || backup.CheckID(id) != nil || live[id] || live[""] { // who has not chosen yet may be reading any
 			continue
 		}
-		switch f, err := a.b.Open(ctx, d.Name+backup.ManifestName); {
-		case err == nil:
-			f.Close()
-		case !errors.Is(err, storage.ErrNotExist):
+		finished, err := a.Finished(ctx, id)
+		if err == nil && !finished {
+			err = a.RemoveBackup(ctx, id)
+		}
+		if err != nil {
 			return err
-		default:
-			if err := a.RemoveBackup(ctx, id); err != nil {
-				return err
-			}
 		}
 	}
 	return nil
 }
 
-// RemoveBackup removes what is stored of a backup: the manifest first, so that at no time a part of a backup looks like
-// one.
-func (a *Archive) RemoveBackup(ctx context.Context, id string) error {
+// Finished reports whether a backup has a manifest, whatever that says.
+func (a *Archive) Finished(ctx context.Context, id string) (bool, error) {
+	f, err := a.b.Open(ctx, backup.Dir(id)+backup.ManifestName)
+	if errors.Is(err, storage.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return true, f.Close()
+}
+
+// BackupObjects lists what is stored of a backup, in the order in which it is to be removed: the manifest first, so that at no
+// time a part of a backup looks like one. The manifest is listed even if it is not there; files that are not walkeep's
+// are not.
+func (a *Archive) BackupObjects(ctx context.Context, id string) ([]storage.Entry, error) {
 	if err := backup.CheckID(id); err != nil {
-		return err
+		return nil, err
 	}
-	remove := func(name string) error {
-		if err := a.b.Remove(ctx, name); err != nil && !errors.Is(err, storage.ErrNotExist) {
-			return fmt.Errorf("remove %s: %w", name, err)
+	entries, err := storage.ListAll(ctx, a.b, backup.Dir(id))
+	if err != nil {
+		return nil, err
+	}
+	found := []storage.Entry{{Name: backup.Dir(id) + backup.ManifestName}}
+	for _, e := range entries {
+		switch {
+		case e.Name == found[0].Name:
+			found[0] = e
+		case !e.IsDir() && backup.IsObject(path.Base(e.Name)):
+			found = append(found, e)
 		}
-		return nil
 	}
-	if err := remove(backup.Dir(id) + backup.ManifestName); err != nil {
-		return err
-	}
-	if err := remove(notes.VerifiedName(id)); err != nil {
-		return err
-	}
-	there, err := storage.ListAll(ctx, a.b, backup.Dir(id))
+	return found, nil
+}
+
+// RemoveBackup removes what is stored of a backup, and its note.
+func (a *Archive) RemoveBackup(ctx context.Context, id string) error {
+	objects, err := a.BackupObjects(ctx, id)
 	if err != nil {
 		return err
 	}
-	for _, e := range there {
-		if e.IsDir() {
-			continue
-		}
-		if err := remove(e.Name); err != nil {
-			return err
+	for _, e := range append(objects, storage.Entry{Name: notes.VerifiedName(id)}) {
+		if err := a.b.Remove(ctx, e.Name); err != nil && !errors.Is(err, storage.ErrNotExist) {
+			return fmt.Errorf("remove %s: %w", e.Name, err)
 		}
 	}
 	return a.Prune(ctx, backup.Dir(id))

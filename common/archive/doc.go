@@ -85,7 +85,8 @@ type Identity struct {
 }
 
 const (
-	identityName    = "archive.json"
+	// IdentityName is the object that says whose archive this is.
+	IdentityName    = "archive.json"
 	identityVersion = 1
 	maxNote         = 1 << 20 // bytes of any JSON object at the archive's root
 )
@@ -93,7 +94,7 @@ const (
 // Identity reads whose archive this is; [ErrUnbound] if it belongs to nobody yet.
 func (a *Archive) Identity(ctx context.Context) (Identity, error) {
 	var id Identity
-	content, err := storage.ReadAll(ctx, a.b, identityName, maxNote)
+	content, err := storage.ReadAll(ctx, a.b, IdentityName, maxNote)
 	if errors.Is(err, storage.ErrNotExist) {
 		return id, ErrUnbound
 	}
@@ -101,13 +102,13 @@ func (a *Archive) Identity(ctx context.Context) (Identity, error) {
 		return id, err
 	}
 	if err := json.Unmarshal(content, &id); err != nil {
-		return id, fmt.Errorf("read %s: %w: %v", identityName, ErrDamaged, err)
+		return id, fmt.Errorf("read %s: %w: %v", IdentityName, ErrDamaged, err)
 	}
 	if id.Version != identityVersion {
-		return id, fmt.Errorf("%s has version %d, this program knows %d: %w", identityName, id.Version, identityVersion, ErrNoFormat)
+		return id, fmt.Errorf("%s has version %d, this program knows %d: %w", IdentityName, id.Version, identityVersion, ErrNoFormat)
 	}
 	if id.SystemID == 0 || !id.SegmentSize.Valid() {
-		return id, fmt.Errorf("read %s: %w: system identifier %s, segment size %d", identityName, ErrDamaged, id.SystemID, id.SegmentSize)
+		return id, fmt.Errorf("read %s: %w: system identifier %s, segment size %d", IdentityName, ErrDamaged, id.SystemID, id.SegmentSize)
 	}
 	return id, nil
 }
@@ -228,8 +229,8 @@ func (a *Archive) writeIdentity(ctx context.Context, id Identity) error {
 			return fmt.Errorf("make %s: %w", WALDir, err)
 		}
 	}
-	if err := storage.PutAll(ctx, a.b, identityName, append(content, '\n')); err != nil && !errors.Is(err, storage.ErrExist) {
-		return fmt.Errorf("write %s: %w", identityName, err)
+	if err := storage.PutAll(ctx, a.b, IdentityName, append(content, '\n')); err != nil && !errors.Is(err, storage.ErrExist) {
+		return fmt.Errorf("write %s: %w", IdentityName, err)
 	}
 	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -102,6 +103,12 @@ func (m *Manifest) LastSegment() wal.Name {
 
 // Dir is the directory of the backup with this id in the archive, with a slash at its end.
 func Dir(id string) string { return "backups/" + id + "/" }
+
+// objects matches the names of the objects in a backup's directory.
+var objects = regexp.MustCompile(`^(manifest\.json|data-[0-9]{4,}\.tar(\.[0-9a-z]+)+|files\.json(\.[0-9a-z]+)+)$`)
+
+// IsObject reports whether a name in a backup's directory is that of an object of a backup. Other files there are not walkeep's.
+func IsObject(name string) bool { return objects.MatchString(name) }
 
 const idForm = "20060102T150405Z"
 

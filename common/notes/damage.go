@@ -17,8 +17,11 @@ type Damage struct {
 	Reason  string   `json:"reason"`
 }
 
+// DamagedDir is the directory of the notes of damage.
+const DamagedDir = "damaged/"
+
 // DamageName is the name of a segment's note of damage.
-func DamageName(segment wal.Name) string { return "damaged/" + segment.String() + ".json" }
+func DamageName(segment wal.Name) string { return DamagedDir + segment.String() + ".json" }
 
 // NoteDamage leaves a note of a segment that is about to be stored. The note stays if storing fails, and is of no account then.
 func (n Notes) NoteDamage(ctx context.Context, segment wal.Name, d *wal.Damage) error {
@@ -40,7 +43,7 @@ func (n Notes) Damages(ctx context.Context) ([]Damage, []Fault, error) {
 		d.Segment, err = wal.ParseName(id(name))
 		return err
 	}
-	all, faults, err := collect(ctx, n, "damaged/", named)
+	all, faults, err := collect(ctx, n, DamagedDir, named)
 	for _, f := range faults {
 		if d := (Damage{Reason: "its records are broken"}); named(f.Object, &d) == nil {
 			all = append(all, d)

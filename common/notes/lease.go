@@ -86,7 +86,7 @@ func (n Notes) Hold(ctx context.Context, l Lease) (*Held, error) {
 	if h.written, err = h.content(); err != nil {
 		return nil, err
 	}
-	if err := storage.PutAll(ctx, n.b, leaseName(l.ID), h.written); err != nil {
+	if err := storage.PutAll(ctx, n.b, LeaseName(l.ID), h.written); err != nil {
 		return nil, fmt.Errorf("take lease: %w", err)
 	}
 	ctx, h.stop = context.WithCancel(context.WithoutCancel(ctx))
@@ -94,7 +94,8 @@ func (n Notes) Hold(ctx context.Context, l Lease) (*Held, error) {
 	return h, nil
 }
 
-func leaseName(id string) string { return "leases/" + id + ".json" }
+// LeaseName is the name of the note of a lease.
+func LeaseName(id string) string { return "leases/" + id + ".json" }
 
 // Lease is what the lease says.
 func (h *Held) Lease() Lease {
@@ -119,7 +120,7 @@ func (h *Held) Change(ctx context.Context, change func(*Lease)) error {
 		return err
 	}
 	h.tried = content
-	if err := h.n.b.Replace(ctx, leaseName(h.lease.ID), content); err != nil {
+	if err := h.n.b.Replace(ctx, LeaseName(h.lease.ID), content); err != nil {
 		return err
 	}
 	h.written = content
@@ -138,7 +139,7 @@ func (h *Held) check(ctx context.Context) error {
 	if h.lost != nil {
 		return h.lost
 	}
-	name := leaseName(h.lease.ID)
+	name := LeaseName(h.lease.ID)
 	now, err := storage.ReadAll(ctx, h.n.b, name, maxSize)
 	switch {
 	case errors.Is(err, storage.ErrNotExist):
@@ -186,12 +187,12 @@ func (h *Held) Release() error {
 }
 
 // DropLease removes a lease. That there is none is no error.
-func (n Notes) DropLease(ctx context.Context, id string) error { return n.remove(ctx, leaseName(id)) }
+func (n Notes) DropLease(ctx context.Context, id string) error { return n.remove(ctx, LeaseName(id)) }
 
 // Leases reads all leases, those that nobody holds any more included.
 func (n Notes) Leases(ctx context.Context) ([]Lease, []Fault, error) {
 	return collect(ctx, n, "leases/", func(name string, l *Lease) error {
-		if leaseName(l.ID) != name || l.Backup != "" && backup.CheckID(l.Backup) != nil {
+		if LeaseName(l.ID) != name || l.Backup != "" && backup.CheckID(l.Backup) != nil {
 			return fmt.Errorf("%w: it is lease %q", codec.ErrDamaged, l.ID)
 		}
 		return nil

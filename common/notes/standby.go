@@ -41,7 +41,7 @@ func (n Notes) NoteStandby(ctx context.Context, s Standby) error {
 			return err
 		}
 	}
-	name := standbyName(id)
+	name := StandbyName(id)
 	if old, err := storage.ReadAll(ctx, n.b, name, maxSize); err == nil {
 		var before Standby
 		if json.Unmarshal(old, &before) == nil && before.Restartpoint == s.Restartpoint && before.Machine == s.Machine {
@@ -65,14 +65,14 @@ func (n Notes) StandbyHere(ctx context.Context, data string) (string, error) {
 		return id, nil
 	}
 	own := StandbyID(here.Host+"\x00"+here.Machine, data)
-	switch _, err := storage.ReadAll(ctx, n.b, standbyName(own), maxSize); {
+	switch _, err := storage.ReadAll(ctx, n.b, StandbyName(own), maxSize); {
 	case err == nil:
 		return own, nil
 	case !errors.Is(err, storage.ErrNotExist):
 		return "", err
 	}
 	var first Standby
-	content, err := storage.ReadAll(ctx, n.b, standbyName(id), maxSize)
+	content, err := storage.ReadAll(ctx, n.b, StandbyName(id), maxSize)
 	if err != nil && !errors.Is(err, storage.ErrNotExist) {
 		return "", err
 	}
@@ -82,7 +82,8 @@ func (n Notes) StandbyHere(ctx context.Context, data string) (string, error) {
 	return id, nil
 }
 
-func standbyName(id string) string { return "standbys/" + id + ".json" }
+// StandbyName is the name of the note of a standby.
+func StandbyName(id string) string { return "standbys/" + id + ".json" }
 
 // ErrAbsent says that there is no such note.
 var ErrAbsent = errors.New("not in the archive")
@@ -91,7 +92,7 @@ var ErrAbsent = errors.New("not in the archive")
 func (n Notes) ForgetStandby(ctx context.Context, id string) error {
 	err := storage.ErrNotExist
 	if !strings.ContainsAny(id, "/.") {
-		err = n.b.Remove(ctx, standbyName(id))
+		err = n.b.Remove(ctx, StandbyName(id))
 	}
 	if errors.Is(err, storage.ErrNotExist) {
 		return fmt.Errorf("a note of standby %q is %w", id, ErrAbsent)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"path"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -132,7 +131,7 @@ func (c *cleaner) dropLeases(ctx context.Context, inv *recovery.Inventory) error
 		if c.Live(l) || slices.ContainsFunc(c.report.Leases, func(d notes.Lease) bool { return d.ID == l.ID }) {
 			continue
 		}
-		if err := c.remove(ctx, &c.report.Notes, storage.Entry{Name: "leases/" + l.ID + ".json"}); err != nil {
+		if err := c.remove(ctx, &c.report.Notes, storage.Entry{Name: notes.LeaseName(l.ID)}); err != nil {
 			return err
 		}
 		c.report.Leases = append(c.report.Leases, l)
@@ -159,7 +158,7 @@ func (c *cleaner) forget(ctx context.Context, inv *recovery.Inventory) error {
 		return fmt.Errorf("%w: %q", ErrNoStandby, c.Forget)
 	}
 	inv.Standbys = slices.DeleteFunc(inv.Standbys, is)
-	return c.remove(ctx, &c.report.Notes, storage.Entry{Name: "standbys/" + c.Forget + ".json"})
+	return c.remove(ctx, &c.report.Notes, storage.Entry{Name: notes.StandbyName(c.Forget)})
 }
 
 // remove removes one object, and counts it. It succeeds if the object is already gone.
@@ -214,17 +213,12 @@ func (c *cleaner) removeBackup(ctx context.Context, b Judged) error {
 		c.report.left(b, *l)
 		return nil
 	}
-	r := RemovedBackup{ID: b.ID, Why: b.Why}
-	manifest := storage.Entry{Name: dir + backup.ManifestName}
-	for e, err := range c.list(ctx, dir) {
-		if err != nil {
-			return err
-		}
-		if e.Name == manifest.Name {
-			manifest = e
-		}
+	objects, err := c.a.BackupObjects(ctx, b.ID)
+	if err != nil {
+		return err
 	}
-	if err := c.remove(ctx, &r.Sum, manifest); err != nil {
+	r := RemovedBackup{ID: b.ID, Why: b.Why}
+	if err := c.remove(ctx, &r.Sum, objects[0]); err != nil {
 		return err
 	}
 	c.gone[b.ID] = true
@@ -235,37 +229,15 @@ func (c *cleaner) removeBackup(ctx context.Context, b Judged) error {
 		c.report.left(b, *l)
 		return nil
 	}
-	err = c.removeRest(ctx, &r.Sum, dir)
+	err = c.removeRest(ctx, &r.Sum, objects[1:])
 	c.report.Backups = append(c.report.Backups, r)
 	return err
 }
 
-// stored matches the names in a backup's directory that package backup lists.
-var stored = regexp.MustCompile(`^(manifest\.json|data-[0-9]{4,}\.tar(\.[0-9a-z]+)+|files\.json(\.[0-9a-z]+)+)$`)
-
-// list returns the objects of a backup's directory.
-func (c *cleaner) list(ctx context.Context, dir string) func(yield func(storage.Entry, error) bool) {
-	return func(yield func(storage.Entry, error) bool) {
-		entries, err := storage.ListAll(ctx, c.b, dir)
-		if err != nil {
-			yield(storage.Entry{}, err)
-			return
-		}
-		for _, e := range entries {
-			if !e.IsDir() && stored.MatchString(path.Base(e.Name)) && !yield(e, nil) {
-				return
-			}
-		}
-	}
-}
-
-// removeRest removes a backup's volumes and index. It keeps objects that are not walkeep's.
-func (c *cleaner) removeRest(ctx context.Context, sum *Sum, dir string) error {
-	for e, err := range c.list(ctx, dir) {
-		if err == nil && path.Base(e.Name) != backup.ManifestName {
-			err = c.remove(ctx, sum, e)
-		}
-		if err != nil {
+// removeRest removes a backup's volumes and index.
+func (c *cleaner) removeRest(ctx context.Context, sum *Sum, objects []storage.Entry) error {
+	for _, e := range objects {
+		if err := c.remove(ctx, sum, e); err != nil {
 			return err
 		}
 	}
@@ -280,15 +252,16 @@ func (c *cleaner) removeUnfinished(ctx context.Context, dir string) error {
 	if err != nil || l != nil {
 		return err
 	}
-	f, err := c.b.Open(ctx, dir+backup.ManifestName)
-	if err == nil {
-		return f.Close()
-	}
-	if !errors.Is(err, storage.ErrNotExist) {
+	id := path.Base(dir)
+	if finished, err := c.a.Finished(ctx, id); err != nil || finished {
 		return err
 	}
-	r := RemovedBackup{ID: path.Base(dir), Why: "it was never finished, or its removal was interrupted"}
-	err = c.removeRest(ctx, &r.Sum, dir)
+	objects, err := c.a.BackupObjects(ctx, id)
+	if err != nil {
+		return err
+	}
+	r := RemovedBackup{ID: id, Why: "it was never finished, or its removal was interrupted"}
+	err = c.removeRest(ctx, &r.Sum, objects[1:])
 	if r.Objects > 0 {
 		c.report.Unfinished = append(c.report.Unfinished, r)
 	}
@@ -334,7 +307,7 @@ func (c *cleaner) cleanWAL(ctx context.Context, inv *recovery.Inventory, first *
 	if err := c.cleanNotes(ctx, inv, d); err != nil {
 		return err
 	}
-	backups, err := storage.ListAll(ctx, c.b, "backups/") // a failed backup may have left its directory
+	backups, err := c.a.List(ctx, archive.BackupsDir) // a failed backup may have left its directory
 	if err != nil {
 		return err
 	}
@@ -360,12 +333,12 @@ func (c *cleaner) outlived(note string, inv *recovery.Inventory, d *Decision) bo
 // cleanNotes removes the notes of segments and backups that are gone, and streamed files of segments that nobody
 // needs.
 func (c *cleaner) cleanNotes(ctx context.Context, inv *recovery.Inventory, d *Decision) error {
-	for _, dir := range []string{"damaged/", notes.VerifiedDir} {
-		notes, err := storage.ListAll(ctx, c.b, dir)
+	for _, dir := range []string{notes.DamagedDir, notes.VerifiedDir} {
+		kept, err := c.a.List(ctx, dir)
 		if err != nil {
 			return err
 		}
-		for _, e := range notes {
+		for _, e := range kept {
 			if !c.outlived(e.Name, inv, d) {
 				continue
 			}

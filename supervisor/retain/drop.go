@@ -149,12 +149,12 @@ func (c *cleaner) drop(ctx context.Context, inv *recovery.Inventory, d *Dropped)
 			return err
 		}
 	}
-	for _, dir := range []string{"damaged/", notes.VerifiedDir} {
-		notes, err := storage.ListAll(ctx, c.b, dir+d.Timeline.String())
+	for _, dir := range []string{notes.DamagedDir, notes.VerifiedDir} {
+		kept, err := c.a.List(ctx, dir+d.Timeline.String())
 		if err != nil {
 			return err
 		}
-		for _, e := range notes {
+		for _, e := range kept {
 			if err := c.remove(ctx, &sum, e); err != nil {
 				return err
 			}

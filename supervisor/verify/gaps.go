@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"walkeep/common/archive"
 	"walkeep/common/backup"
 	"walkeep/common/recovery"
 	"walkeep/common/wal"
@@ -87,7 +88,7 @@ func checkHistories(inv *recovery.Inventory, report func(Problem)) {
 					l.History.Entries[i-1].End, l.History.Entries[i-1].Timeline, own[i-1].End, own[i-1].Timeline)
 			}
 			if text != "" {
-				report(Problem{Severity: Damage, Object: "wal/" + l.Timeline.String() + ".history", Text: text})
+				report(Problem{Severity: Damage, Object: archive.Location(wal.Name{Kind: wal.KindHistory, Timeline: l.Timeline}), Text: text})
 			}
 		}
 	}

@@ -244,7 +244,7 @@ func (v *verifier) streamed(ctx context.Context) error {
 
 // identity compares archive.json with the inventory's reading of it.
 func (v *verifier) identity(ctx context.Context) error {
-	const name = "archive.json"
+	const name = archive.IdentityName
 	content, err := storage.ReadAll(ctx, v.b, name, 1<<20)
 	if err != nil {
 		return err
