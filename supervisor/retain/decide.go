@@ -114,6 +114,10 @@ func (j *judge) classify() {
 		if d := j.inv.Records[b.ID].Drill; d != nil && !d.OK {
 			continue // it does not count until a drill of it succeeds
 		}
+		if j.unreadRecord(b) {
+			j.doubtful[b.ID] = true
+			continue
+		}
 		_, err := j.inv.Reach(b, newest)
 		if err == nil {
 			j.way = append(j.way, b)
@@ -134,6 +138,11 @@ func (j *judge) classify() {
 			j.doubtful[b.ID] = true
 		}
 	}
+}
+
+// unreadRecord reports whether there is a note of what verify and drill found of a backup, and it cannot be read.
+func (j *judge) unreadRecord(b *backup.Manifest) bool {
+	return slices.ContainsFunc(j.inv.Faults, func(f notes.Fault) bool { return f.Object == notes.VerifiedName(b.ID) })
 }
 
 // unknown reports whether an error of Reach leaves open whether the backup can be restored.

@@ -113,6 +113,21 @@ func TestBlocked(t *testing.T) {
 	}
 }
 
+// A backup of which the note of verify and drill cannot be read stays, and takes no place of a sound one.
+func TestUnreadRecord(t *testing.T) {
+	for _, content := range []string{"{", "null"} {
+		b, backups := simple(t)
+		put(t, b, notes.VerifiedName(backups[2].ID), []byte(content))
+		clean(t, b, retain.Options{Policy: retain.Policy{Backups: 1}})
+		there := objects(t, b)
+		for i, stays := range []bool{false, true, true} {
+			if got := slices.Contains(there, backup.Dir(backups[i].ID)+backup.ManifestName); got != stays {
+				t.Errorf("%s: backup %d is there: got %v, want %v", content, i, got, stays)
+			}
+		}
+	}
+}
+
 // Dead leases are removed, and hold nothing.
 func TestDeadLeases(t *testing.T) {
 	b, backups := simple(t)
