@@ -77,23 +77,6 @@ func (r *rig) lose(stored, complete int) *wreck {
 	return l
 }
 
-// give hands what the tester has made in a directory to the directory's user.
-func (r *rig) give(dir string) {
-	r.t.Helper()
-	if os.Geteuid() != 0 {
-		return
-	}
-	info, err := os.Stat(dir)
-	r.must(err)
-	owner := info.Sys().(*syscall.Stat_t)
-	r.must(filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
-		if err == nil {
-			err = os.Lchown(path, int(owner.Uid), int(owner.Gid))
-		}
-		return err
-	}))
-}
-
 // copy is the same with a copy of the archive, for one promotion.
 func (l *wreck) copy(t *testing.T, name string) *wreck {
 	t.Helper()

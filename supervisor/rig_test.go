@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"walkeep/common/account"
 	"walkeep/common/cmdtest"
 	"walkeep/common/pgtest"
 )
@@ -219,5 +220,18 @@ func (r *rig) feeds(c *pgtest.Cluster, standbys int64) {
 	r.must(c.WaitFor(r.ctx(), pgtest.Timeout, "the standby to stream", func(ctx context.Context) (bool, error) {
 		n, err := c.QueryInt(ctx, "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'")
 		return n == standbys, err
+	}))
+}
+
+// give gives what root made in a directory to the directory's user.
+func (r *rig) give(dir string) {
+	r.t.Helper()
+	owner, err := account.OwnerOf(dir)
+	r.must(err)
+	r.must(filepath.WalkDir(dir, func(path string, _ os.DirEntry, err error) error {
+		if err == nil {
+			err = owner.Give(path)
+		}
+		return err
 	}))
 }

@@ -215,8 +215,3 @@ func (a reader) laterFile(ctx context.Context, n wal.Name) (string, error) {
 	}
 	return "", nil
 }
-
-// completes reports whether an object of this name could only be there after its segment was complete. A part of a segment,
-// or a label, shows that WAL went on to there; and the label of a backup is written when the segment in which the backup
-// began is full.
-func completes(n wal.Name) bool { return n.Kind == wal.KindSegment || n.Kind == wal.KindBackup }
