@@ -12,8 +12,8 @@ import (
 	"walkeep/common/storage"
 )
 
-// HoldBackup finds an id for a backup that begins at this time, which nobody else has, and takes a lease for it. Where
-// replay will begin is not known yet, so all WAL is held.
+// HoldBackup finds an unused id for a backup that begins at this time, and takes a lease for it. The lease covers all
+// WAL, because it is not known yet where replay will begin.
 func (a *Archive) HoldBackup(ctx context.Context, began time.Time) (*notes.Held, error) {
 	for n := 1; n < 1000; n++ {
 		id := backup.NewID(began, n)
@@ -76,7 +76,7 @@ func (a *Archive) SweepBackups(ctx context.Context) error {
 	return nil
 }
 
-// Finished reports whether a backup has a manifest, whatever that says.
+// Finished reports whether a backup has a manifest. It does not read the manifest.
 func (a *Archive) Finished(ctx context.Context, id string) (bool, error) {
 	f, err := a.b.Open(ctx, backup.Dir(id)+backup.ManifestName)
 	if errors.Is(err, storage.ErrNotExist) {

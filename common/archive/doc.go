@@ -71,10 +71,10 @@ type Archive struct {
 // New takes the backend that holds the archive, or will hold it.
 func New(b storage.Backend) *Archive { return &Archive{b: b} }
 
-// Backend is what holds the archive.
+// Backend returns the backend that holds the archive.
 func (a *Archive) Backend() storage.Backend { return a.b }
 
-// Notes are what those who work on the archive leave in it for each other.
+// Notes returns the notes in the archive.
 func (a *Archive) Notes() notes.Notes { return notes.In(a.b) }
 
 // Identity is whose archive this is.
@@ -91,7 +91,7 @@ const (
 	maxNote         = 1 << 20 // bytes of any JSON object at the archive's root
 )
 
-// Identity reads whose archive this is; [ErrUnbound] if it belongs to nobody yet.
+// Identity reads the identity of the cluster to which the archive belongs; [ErrUnbound] if it belongs to none yet.
 func (a *Archive) Identity(ctx context.Context) (Identity, error) {
 	var id Identity
 	content, err := storage.ReadAll(ctx, a.b, IdentityName, maxNote)
@@ -113,7 +113,8 @@ func (a *Archive) Identity(ctx context.Context) (Identity, error) {
 	return id, nil
 }
 
-// Bind makes the archive that of want, if it is nobody's, and fails with [ErrForeign] if it is another's.
+// Bind makes an archive that belongs to no cluster the archive of want. It fails with [ErrForeign] if the archive
+// belongs to another cluster.
 func (a *Archive) Bind(ctx context.Context, want Identity) error {
 	have, err := a.Identity(ctx)
 	if errors.Is(err, ErrUnbound) {

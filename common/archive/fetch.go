@@ -11,7 +11,7 @@ import (
 	"walkeep/common/wal"
 )
 
-// Fetched is what was delivered.
+// Fetched describes a delivered file.
 type Fetched struct {
 	Object    string  // the stored object's name
 	Size      int64   // plain bytes
@@ -19,9 +19,10 @@ type Fetched struct {
 	DamageLSN wal.LSN // where its records were already broken when it was archived; 0 if they were not
 }
 
-// Deliver expands a file of the cluster with this system identifier (0 if it is not known) into w. What was written to w
-// must be thrown away when Deliver fails: [ErrNotStored] if no object of its name is there, [ErrForeign] for another cluster's
-// archive, [ErrUnbound] for nobody's; with any other error the archive cannot tell, or holds no sound copy.
+// Deliver expands a file of the cluster with this system identifier (0 if it is not known) into w. If Deliver fails,
+// the caller must discard what was written to w. The error is [ErrNotStored] if no object of the name is there,
+// [ErrForeign] if the archive is another cluster's, [ErrUnbound] if it is no cluster's; any other error means that the
+// archive could not be read, or holds no sound copy.
 func (a *Archive) Deliver(ctx context.Context, n wal.Name, cluster wal.SystemID, w io.WriterAt) (Fetched, error) {
 	id, idErr := a.Identity(ctx)
 	if idErr != nil && !errors.Is(idErr, ErrUnbound) {
@@ -225,7 +226,7 @@ func deliverForeign(ctx context.Context, n wal.Name, id Identity, o *codec.Objec
 	return size, nil
 }
 
-// notExpanded says that a foreign file is damaged, unless it was its reading or the writing of what it holds that failed.
+// notExpanded returns the error of a foreign file that is damaged, unless reading it or writing its content failed.
 func notExpanded(err error) error {
 	if errors.Is(err, codec.ErrUnsupported) {
 		return fmt.Errorf("it is %w: %w", ErrNoFormat, err)

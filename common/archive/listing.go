@@ -33,7 +33,7 @@ func (a *Archive) CheckBackup(ctx context.Context, m *backup.Manifest) error {
 	return m.CheckStored(ctx, a.b)
 }
 
-// Newest is the highest timeline of which the archive holds anything; 0 if there is none.
+// Newest returns the highest timeline of which the archive holds a file; 0 if there is none.
 func (a *Archive) Newest(ctx context.Context) (newest wal.Timeline, err error) {
 	entries, err := storage.ListAll(ctx, a.b, WALDir)
 	for _, e := range entries {

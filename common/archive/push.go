@@ -14,7 +14,7 @@ import (
 	"walkeep/common/wal"
 )
 
-// Verify says what becomes of segments whose records are broken. Their headers are always checked.
+// Verify selects how segments with broken records are handled. Their headers are always checked.
 type Verify string
 
 const (

@@ -16,7 +16,7 @@ import (
 // maxSmall bounds history and backup label files, in bytes; real ones have a few hundred.
 const maxSmall = 1 << 20
 
-// A source is a file of pg_wal that is to be archived, and is what its name says as far as its beginning tells.
+// A source is a file of pg_wal that is to be archived. Its header matches its name.
 type source struct {
 	file   *os.File
 	name   wal.Name
@@ -57,7 +57,7 @@ func (s *source) inspect() error {
 	return s.inspectText()
 }
 
-// isWAL tells whether the file holds pages of WAL.
+// isWAL reports whether the file holds pages of WAL.
 func (s *source) isWAL() bool {
 	return s.name.Kind == wal.KindSegment || s.name.Kind == wal.KindPartial
 }

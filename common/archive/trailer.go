@@ -7,8 +7,8 @@ import (
 	"walkeep/common/wal"
 )
 
-// Trailer reads what a stored file says about itself, and nothing else of it. [ErrNotStored]: it is not there, for whatever
-// reason. A foreign file has an empty trailer.
+// Trailer reads the trailer of a stored file, and nothing else of it; [ErrNotStored] if no object of the name is there.
+// A foreign file has an empty trailer.
 func (a *Archive) Trailer(ctx context.Context, n wal.Name) (codec.Trailer, error) {
 	found, err := a.find(ctx, n)
 	if err != nil {

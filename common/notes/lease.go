@@ -18,8 +18,7 @@ import (
 	"walkeep/common/wal"
 )
 
-// A Lease says what a running backup or restore needs, for those who remove what nobody needs. It is renewed while its
-// holder lives.
+// A Lease records what a running backup, restore or drill needs, so that cleanup keeps it. Its holder renews it.
 type Lease struct {
 	ID     string `json:"id"`
 	Kind   string `json:"kind"`             // backup, restore, drill
@@ -37,7 +36,8 @@ type Lease struct {
 	Renewed time.Time `json:"renewed"`           // by the holder's clock
 }
 
-// ErrLost says that a lease was taken away from its holder, so that what it held may have been removed.
+// ErrLost says that a lease was removed or replaced by somebody else, so that what it protected may have been removed.
+// It is final.
 var ErrLost = errors.New("lease was lost")
 
 const (
@@ -97,14 +97,14 @@ func (n Notes) Hold(ctx context.Context, l Lease) (*Held, error) {
 // LeaseName is the name of the note of a lease.
 func LeaseName(id string) string { return "leases/" + id + ".json" }
 
-// Lease is what the lease says.
+// Lease returns a copy of the lease.
 func (h *Held) Lease() Lease {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.lease
 }
 
-// Change changes what the lease says; [ErrLost] if it is not the holder's any more.
+// Change changes the lease; [ErrLost] if it is no longer the holder's.
 func (h *Held) Change(ctx context.Context, change func(*Lease)) error {
 	if h == nil {
 		return nil
@@ -189,7 +189,7 @@ func (h *Held) Release() error {
 // DropLease removes a lease. That there is none is no error.
 func (n Notes) DropLease(ctx context.Context, id string) error { return n.remove(ctx, LeaseName(id)) }
 
-// Leases reads all leases, those that nobody holds any more included.
+// Leases reads all leases, including those whose holder has ended.
 func (n Notes) Leases(ctx context.Context) ([]Lease, []Fault, error) {
 	return collect(ctx, n, "leases/", func(name string, l *Lease) error {
 		if LeaseName(l.ID) != name || l.Backup != "" && backup.CheckID(l.Backup) != nil {

@@ -11,8 +11,8 @@ import (
 	"walkeep/common/wal"
 )
 
-// A Server is what the production server, the one that clients write to, said of itself when it was asked last: by a
-// backup, a stream, a check, a status or a promotion.
+// A Server is what the production server, the one that clients write to, answered when it was last asked: by a backup,
+// a stream, a check, a status or a promotion.
 type Server struct {
 	SystemID wal.SystemID `json:"system_identifier,string"`
 	Timeline wal.Timeline `json:"timeline"` // to which it writes

@@ -16,7 +16,7 @@ import (
 	"walkeep/common/wal"
 )
 
-// A Standby is what a standby that is fed from the archive has said it still needs.
+// A Standby records what a standby that is fed from the archive still needs.
 type Standby struct {
 	ID   string `json:"-"` // names its note
 	Host string `json:"host"`
@@ -28,7 +28,7 @@ type Standby struct {
 	Noted        time.Time `json:"noted"` // for people; nothing is decided by it
 }
 
-// NoteStandby records a standby's restartpoint for those who remove WAL that nobody needs, if it has moved.
+// NoteStandby records a standby's restartpoint, if it has moved. Cleanup keeps the WAL from there on.
 func (n Notes) NoteStandby(ctx context.Context, s Standby) error {
 	if _, err := wal.ParseName(s.Restartpoint); err != nil {
 		return nil // not known yet: before its first checkpoint a server hands in zeros

@@ -9,8 +9,8 @@ import (
 	"walkeep/common/wal"
 )
 
-// A Stream is what the supervisor that streams a server's WAL into partial/ knows of it. Its note is replaced about once a
-// second, so what lies in partial/ may be newer.
+// A Stream is the state of a stream, recorded by the supervisor that streams a server's WAL into partial/. The note is
+// replaced about once a second, so that partial/ may hold more.
 type Stream struct {
 	ID       string       `json:"-"` // names its note
 	Host     string       `json:"host"`

@@ -12,8 +12,7 @@ import (
 	"walkeep/common/wal"
 )
 
-// A Record is what verify and drill have found out about a backup. It is kept in a note, so that everybody who decides
-// something goes by it.
+// A Record is what verify and drill found of a backup. Every decision about the backup uses it.
 type Record struct {
 	// Verify is the last verification without --deep since the last one with it, which looks at all that one looks at.
 	Verify *Verified `json:"verify,omitempty"`
@@ -42,7 +41,7 @@ type Drilled struct {
 	Damaged bool `json:"damaged,omitempty"`
 }
 
-// Flaw is what makes a backup one that cannot be restored; nil if nothing is known that does.
+// Flaw returns why a backup cannot be restored, as far as the record shows; nil if it shows no reason.
 func (r Record) Flaw() error {
 	for _, v := range []*Verified{r.Deep, r.Verify} {
 		if v != nil && len(v.Problems) > 0 {

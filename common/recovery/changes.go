@@ -6,7 +6,7 @@ import (
 	"walkeep/common/wal"
 )
 
-// Changes are what the WAL of a plan does beyond the files of the data directory when it is replayed.
+// Changes are the effects that a plan's WAL has, when it is replayed, outside of the files of the data directory.
 type Changes struct {
 	// Tablespaces are those that are created, in the order of the WAL.
 	Tablespaces []wal.Change

@@ -16,8 +16,9 @@ type Evidence struct {
 	Streamed bool // it is the name of a streamed part alone
 }
 
-// evidence is what shows how far timelines have gone beside the listing of wal/: streamed parts, notes of streams, and backups.
-// What inv holds of them must have been listed before wal/ is, or what is on its way from one to the other would seem lost.
+// evidence returns what shows, beside the listing of wal/, how far timelines have gone: streamed parts, notes of
+// streams, and backups. These must be listed before wal/ is: otherwise a file that moves from partial/ to wal/ in
+// between would seem lost.
 func (inv *Inventory) evidence() []Evidence {
 	var found []Evidence
 	add := func(tli wal.Timeline, next uint64, format string, args ...any) {
@@ -55,7 +56,7 @@ func (inv *Inventory) evidence() []Evidence {
 	return found
 }
 
-// takeEvidence lists what [Inventory.evidence] goes by.
+// takeEvidence reads what [Inventory.evidence] needs.
 func (a reader) takeEvidence(ctx context.Context, inv *Inventory) error {
 	for _, take := range []func(context.Context, *Inventory) error{a.takeBackups, a.takeStreams, a.takeStreamed} {
 		if err := take(ctx, inv); err != nil {
@@ -65,8 +66,8 @@ func (a reader) takeEvidence(ctx context.Context, inv *Inventory) error {
 	return nil
 }
 
-// waiting lists the segments of a timeline that were streamed to their ends and that a stream is about to store, whether it
-// still hears its server or not. They are as good as stored.
+// waiting returns the segments of a timeline that were streamed to their ends and that a stream is about to store,
+// whether or not it still hears its server. They count as stored.
 func (inv *Inventory) waiting(tli wal.Timeline) map[uint64]bool {
 	found := make(map[uint64]bool)
 	for _, s := range inv.Streams {
@@ -86,7 +87,8 @@ func (inv *Inventory) waiting(tli wal.Timeline) map[uint64]bool {
 	return found
 }
 
-// NothingWaits makes what was streamed and is not stored count as missing: it could not be stored.
+// NothingWaits makes segments that were streamed and are not stored count as missing. It is called after an attempt to
+// store them has failed.
 func (inv *Inventory) NothingWaits() {
 	for i := range inv.Lines {
 		inv.Lines[i].Waiting = nil

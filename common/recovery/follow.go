@@ -6,9 +6,9 @@ import (
 	"walkeep/common/wal"
 )
 
-// Follow tells up to where there is WAL for a server that replays what is archived and has come to a timeline: along the
-// newest timeline that comes from there, or along this one alone. The end is that of the last complete segment, wherever
-// there are holes before it. False: there is nothing of the timeline.
+// Follow returns how far a server on timeline tli can replay from the archive: along the newest timeline that descends
+// from tli if newest is set, else along tli. Holes before the end are ignored. ok is false if the archive holds nothing
+// of the timeline.
 func (inv *Inventory) Follow(tli wal.Timeline, newest bool) (along wal.Timeline, end wal.LSN, ok bool) {
 	for _, l := range slices.Backward(inv.Lines) {
 		w, err := inv.way(l.Timeline)

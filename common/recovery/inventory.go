@@ -15,8 +15,9 @@ import (
 	"walkeep/common/wal"
 )
 
-// An Inventory is what an archive holds, as its listing, its histories, its backups' manifests and its notes say. No
-// other object is read, but for segments that were found damaged. Whatever walkeep says about what can be recovered comes from [Inventory.Reach].
+// An Inventory is what an archive holds, according to its listings, its histories, its backups' manifests and its
+// notes. Reading it opens no other object, except segments that were found damaged. [Inventory.Reach] is the only judge
+// of what can be recovered from it.
 type Inventory struct {
 	archive.Identity
 	Lines   []Line             // one for each timeline of which there is anything, ascending
@@ -39,7 +40,7 @@ type Inventory struct {
 	a reader // nil if this was made up
 }
 
-// A Line is what there is of one timeline.
+// A Line is what the archive holds of one timeline.
 type Line struct {
 	Timeline wal.Timeline
 	// History is empty for timeline 1. If it could not be read, HistoryErr says why, and where the timeline comes from is
@@ -61,8 +62,8 @@ type Span struct{ First, Last uint64 }
 // A reader reads an archive for an inventory.
 type reader struct{ *archive.Archive }
 
-// ReadInventory takes stock of an archive. It fails where the archive cannot be reached or belongs to nobody; what is damaged in
-// it is among the Faults.
+// ReadInventory reads an archive's inventory. It fails if the archive cannot be reached, or belongs to no cluster yet;
+// what is damaged in it is listed in Faults.
 func ReadInventory(ctx context.Context, of *archive.Archive) (*Inventory, error) {
 	a := reader{of}
 	id, err := a.Identity(ctx)
@@ -83,7 +84,7 @@ func ReadInventory(ctx context.Context, of *archive.Archive) (*Inventory, error)
 	return inv, nil
 }
 
-// Reread reads leases, standbys and backups again. The WAL is what inv has of it.
+// Reread reads leases, standbys and backups again. It takes the WAL over from inv.
 func (inv *Inventory) Reread(ctx context.Context) (*Inventory, error) {
 	a := inv.a
 	again := &Inventory{a: a, Identity: inv.Identity, Lines: inv.Lines, Streams: inv.Streams, Streamed: inv.Streamed, Server: inv.Server}
@@ -411,15 +412,15 @@ func (inv *Inventory) Line(tli wal.Timeline) *Line {
 	return &inv.Lines[i]
 }
 
-// Has tells whether a complete segment is there.
+// Has reports whether a complete segment is there.
 func (inv *Inventory) Has(n wal.Name) bool {
 	l := inv.Line(n.Timeline)
 	number, err := n.Number(inv.SegmentSize)
 	return err == nil && n.Kind == wal.KindSegment && l != nil && l.has(number)
 }
 
-// Newest is the timeline with the highest number, which is that of the last promotion, of whichever server; 0 if there is
-// none. [Inventory.Production] is the production server's.
+// Newest returns the timeline with the highest number, which is that of the latest promotion of any server; 0 if the
+// archive holds no timeline. [Inventory.Production] is the production server's.
 func (inv *Inventory) Newest() wal.Timeline {
 	if len(inv.Lines) == 0 {
 		return 0
@@ -437,7 +438,7 @@ func (inv *Inventory) Backup(id string) *backup.Manifest {
 	return nil
 }
 
-// has tells whether the complete segment with this number is there.
+// has reports whether the complete segment with this number is there.
 func (l *Line) has(number uint64) bool {
 	_, ok := l.span(number)
 	return ok

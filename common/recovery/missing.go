@@ -18,8 +18,9 @@ var (
 	ErrGap = errors.New("missing from the archive, which holds what came after it")
 )
 
-// Fetch is [archive.Archive.Deliver] for a server that recovers: where no object of the file is there, the error is [ErrAbsent]
-// if that is proven, [ErrGap] if the file must have existed, and any other error if the archive cannot tell.
+// Fetch delivers a file to a server that recovers; see [archive.Archive.Deliver]. If no object of the file is there,
+// the error is [ErrAbsent] if that is proven and nothing shows that the file ever existed, [ErrGap] if it must have
+// existed, and any other error if neither can be determined.
 func Fetch(ctx context.Context, of *archive.Archive, n wal.Name, cluster wal.SystemID, w io.WriterAt) (archive.Fetched, error) {
 	got, err := of.Deliver(ctx, n, cluster, w)
 	if !errors.Is(err, archive.ErrNotStored) {
@@ -36,9 +37,9 @@ func Fetch(ctx context.Context, of *archive.Archive, n wal.Name, cluster wal.Sys
 	return got, err
 }
 
-// missing says what it means that the archive holds no object of a file: [ErrAbsent] if nothing shows that it ever
-// existed, [ErrGap] if something does. PostgreSQL asks for files that do not exist all the time, and ends recovery, or
-// takes a timeline's number, at the first that is said to be absent.
+// missing returns what it means that the archive holds no object of a file: [ErrAbsent] if nothing shows that the file
+// ever existed, [ErrGap] if something does. PostgreSQL asks for files that do not exist all the time. At the first one
+// that is reported as absent it ends recovery, or uses a timeline's number.
 func (a reader) missing(ctx context.Context, n wal.Name, id archive.Identity) error {
 	if err := a.CheckWAL(ctx); err != nil {
 		return err
@@ -68,8 +69,8 @@ func (a reader) missing(ctx context.Context, n wal.Name, id archive.Identity) er
 	return fmt.Errorf("%s is %w", n, ErrAbsent)
 }
 
-// checkEmpty fails where wal/ holds nothing although there are backups, which always have WAL: it is most likely the place
-// where another file system should be mounted.
+// checkEmpty fails if wal/ is empty although there are backups, which always have WAL: most likely a file system is not
+// mounted there.
 func (a reader) checkEmpty(ctx context.Context, inv *Inventory) error {
 	if len(inv.Backups) == 0 {
 		return nil
@@ -81,7 +82,8 @@ func (a reader) checkEmpty(ctx context.Context, inv *Inventory) error {
 	return err
 }
 
-// timelineUsed says what shows that a timeline has been used, although its history is not there; "" if nothing does.
+// timelineUsed returns the reason why a timeline must have been used, although its history is not there; "" if there is
+// none.
 func (a reader) timelineUsed(ctx context.Context, tli wal.Timeline, inv *Inventory) (string, error) {
 	if tli == 1 {
 		return "", nil // the first timeline has no history, and PostgreSQL asks for it when it leaves that timeline
@@ -112,8 +114,8 @@ func (a reader) timelineUsed(ctx context.Context, tli wal.Timeline, inv *Invento
 	return fmt.Sprintf("timeline %d comes from it", child), nil
 }
 
-// leftBy finds a later timeline whose history says that it comes from tli, which was left beyond the given position;
-// 0 if there is none. It also gives where that was.
+// leftBy finds a later timeline that descends from tli, according to its history, and left tli behind the given
+// position. It returns that timeline and the position where tli was left; 0 if there is none.
 func (a reader) leftBy(ctx context.Context, tli wal.Timeline, beyond wal.LSN) (wal.Timeline, wal.LSN, error) {
 	entries, err := a.List(ctx, archive.WALDir)
 	if err != nil {
@@ -144,8 +146,9 @@ func (a reader) leftBy(ctx context.Context, tli wal.Timeline, beyond wal.LSN) (w
 	return 0, 0, nil
 }
 
-// segmentSkipped tells what shows that a segment must have existed: a later file of its timeline, or a later timeline
-// that comes from it and left it after the segment; unless the timeline only begins after the segment.
+// segmentSkipped returns the reason why a segment must have existed: a later file of its timeline, or a later timeline
+// that left this one after the segment. It returns "" if there is none, or if the timeline only begins after the
+// segment.
 func (a reader) segmentSkipped(ctx context.Context, n wal.Name, inv *Inventory) (string, error) {
 	why, err := a.wentOn(ctx, n, inv)
 	if err != nil || why == "" || n.Timeline == 1 {
@@ -165,7 +168,7 @@ func (a reader) segmentSkipped(ctx context.Context, n wal.Name, inv *Inventory) 
 	return why, nil
 }
 
-// wentOn tells what shows that a timeline went on to the end of a segment or beyond; "" if nothing does.
+// wentOn returns the reason why a timeline must have reached the end of a segment, or more; "" if there is none.
 func (a reader) wentOn(ctx context.Context, n wal.Name, inv *Inventory) (string, error) {
 	later, err := a.laterFile(ctx, n)
 	if err != nil {
@@ -192,7 +195,7 @@ func (a reader) wentOn(ctx context.Context, n wal.Name, inv *Inventory) (string,
 	return fmt.Sprintf("timeline %d comes from it at %s", child, end), nil
 }
 
-// laterFile finds an object that shows that a segment's timeline went on after it; "" if there is none.
+// laterFile finds an object that shows that a segment's timeline continued after it; "" if there is none.
 func (a reader) laterFile(ctx context.Context, n wal.Name) (string, error) {
 	dirs, err := a.LogDirs(ctx, n.Timeline)
 	if err != nil {

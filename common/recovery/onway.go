@@ -14,7 +14,8 @@ import (
 	"walkeep/common/wal"
 )
 
-// ErrLeft says that a segment lies behind the point where its timeline was left for the one that the server is to get to.
+// ErrLeft says that a segment lies behind the position at which its timeline was left for the timeline that the server
+// is on the way to.
 var ErrLeft = errors.New("lies behind the point where its timeline was left")
 
 // A Follower is a server that replays what the archive holds.
@@ -26,10 +27,12 @@ type Follower struct {
 	On wal.Timeline
 }
 
-// OnWay reports whether a server should get a segment: [ErrLeft] if it is to get to a timeline that left the segment's before
-// the segment's end. PostgreSQL asks for the segment under the newer timeline's name first. Where that is not there yet it
-// asks for the older one's, and would be led onto a branch that was abandoned, by what a recovery has undone or by what a
-// primary wrote after it was replaced.
+// OnWay reports whether a server should get a segment. The error is [ErrLeft] if the server is on the way to a timeline
+// that left the segment's timeline before the segment's end.
+//
+// PostgreSQL asks for the segment under the newer timeline's name first. If that is not there yet, it asks for the
+// older one's, and would then replay an abandoned branch: what a recovery has undone, or what a primary wrote after it
+// was replaced.
 func OnWay(ctx context.Context, of *archive.Archive, n wal.Name, f Follower) error {
 	a := reader{of}
 	if n.Kind != wal.KindSegment || f.Along == n.Timeline {
@@ -105,7 +108,8 @@ func (inv *Inventory) goal(tli wal.Timeline, number uint64, f Follower) (wal.Tim
 	return 0, 0, nil
 }
 
-// beyond tells whether a server cannot get to a timeline any more.
+// beyond reports whether a server can no longer reach a timeline, because it has passed the position at which that one
+// leaves its own.
 func (f Follower) beyond(h wal.History) bool {
 	if f.On == h.Timeline || f.At == 0 {
 		return false
@@ -114,8 +118,8 @@ func (f Follower) beyond(h wal.History) bool {
 	return i < 0 || f.At > h.Entries[i].End
 }
 
-// lineage is an inventory of timelines, where they come from and what the production server said. Segments are listed for
-// a timeline whose history cannot be read alone, and only the first: it says by when the timeline had begun.
+// lineage reads an inventory of timelines, their histories, and what the production server said. It lists the segments
+// only of a timeline whose history cannot be read, and only the first of them: by then the timeline had begun.
 func (a reader) lineage(ctx context.Context, id archive.Identity) (*Inventory, error) {
 	inv := &Inventory{Identity: id, a: a}
 	err := a.takeServer(ctx, inv)
@@ -155,8 +159,7 @@ func (a reader) lineage(ctx context.Context, id archive.Identity) (*Inventory, e
 	return inv, nil
 }
 
-// takeLineage reads where a timeline comes from: the history that is archived, or else the one that was streamed and waits
-// to be.
+// takeLineage reads a timeline's history: the archived one, or else the streamed one that is not archived yet.
 func (a reader) takeLineage(ctx context.Context, inv *Inventory, l *Line) error {
 	if err := a.takeHistory(ctx, inv, l); err != nil || !errors.Is(l.HistoryErr, archive.ErrNotStored) {
 		return err
@@ -170,7 +173,7 @@ func (a reader) takeLineage(ctx context.Context, inv *Inventory, l *Line) error 
 	return nil
 }
 
-// firstOf finds the first segment of a timeline of which anything is archived or was streamed.
+// firstOf finds the first segment of a timeline that is archived or streamed in whole or in part.
 func (a reader) firstOf(ctx context.Context, tli wal.Timeline, size wal.SegmentSize, streamed []storage.Entry) ([]Span, error) {
 	dirs, err := a.LogDirs(ctx, tli)
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 	"walkeep/common/wal"
 )
 
-// TargetKind is what a recovery goes to.
+// A TargetKind is the kind of a recovery's target.
 type TargetKind string
 
 // The kinds of targets, as PostgreSQL has them.
@@ -36,8 +36,8 @@ type Target struct {
 	Name      string       // for ToName
 	Exclusive bool         // stop before it (recovery_target_inclusive = off)
 	Timeline  wal.Timeline // along which recovery goes; 0: the production server's, see [Inventory.Production]
-	// Follow says that what is archived later is replayed as well, as a standby does: a timeline will do of which there is
-	// nothing yet but where it begins.
+	// Follow is set for a standby, which also replays what is archived later. A timeline then suffices of which the
+	// archive holds only the history.
 	Follow bool
 }
 
@@ -81,14 +81,15 @@ type Plan struct {
 	Again []wal.LSN
 }
 
-// ErrUnreachable says that a target cannot be reached; its text says what can.
+// ErrUnreachable says that a target cannot be reached. Its text names what can be reached instead. It is final until
+// more WAL is archived.
 var ErrUnreachable = errors.New("cannot be recovered")
 
-// Plan finds the backup from which a target is reached with the least WAL, or takes the one with this id, and makes
-// sure that the target is there: nothing is copied before it is known that recovery will end where it should. WAL is
-// read where that is the only way to know.
+// Plan finds the backup from which a target is reached with the least WAL, or uses the one with this id, and proves
+// that the target is in the archive: nothing is copied before it is known where recovery will end. It reads WAL if only
+// the WAL can prove that.
 //
-// A transaction or a restore point is looked for after the newest backup first, then after the one before it, and so on.
+// It looks for a transaction or a restore point after the newest backup first, then after the one before it, and so on.
 // Recovery stops at the first one that it meets.
 func (inv *Inventory) Plan(ctx context.Context, t Target, id string) (Plan, error) {
 	p := planner{a: inv.a, inv: inv, target: t, named: t.Timeline != 0}
@@ -142,7 +143,7 @@ type planner struct {
 	unread  *wal.Damage        // the first thing that is not known in WAL of a newer version; nil if all could be searched
 }
 
-// refuse says that the target cannot be reached.
+// refuse returns the error of a target that cannot be reached.
 func (p *planner) refuse(format string, args ...any) error {
 	if p.unread != nil {
 		format += "; but the WAL is of a newer PostgreSQL than this program knows, and was not searched from the " + strings.ReplaceAll(p.unread.Error(), "%", "%%") + " on"
@@ -150,7 +151,7 @@ func (p *planner) refuse(format string, args ...any) error {
 	return fmt.Errorf("%s %w: %w", p.target, ErrUnreachable, fmt.Errorf(format, args...))
 }
 
-// possible says what can be reached instead, up to where.
+// possible describes what can be reached instead.
 func (p *planner) possible(ctx context.Context) string {
 	windows := p.inv.windowsOf(p.target.Timeline)
 	if len(windows) == 0 {
@@ -270,7 +271,7 @@ func (p *planner) latest() (Plan, error) {
 	return p.plan(r, 0, r.To), nil
 }
 
-// immediate takes the newest backup that can be restored. Where no timeline is named, the backup's own will do.
+// immediate uses the newest backup that can be restored. If no timeline is named, the backup's own suffices.
 func (p *planner) immediate() (Plan, error) {
 	backups := p.backups
 	switch {

@@ -76,9 +76,9 @@ func (inv *Inventory) Followed() wal.Timeline {
 	return inv.Newest()
 }
 
-// mayFollow tells whether a timeline that came after the server was asked may be the server's own: it comes from the
-// server's timeline, or, after a recovery to an earlier point, from one on the way there. What comes from another one
-// that was there already is a copy of a copy.
+// mayFollow reports whether a timeline that appeared after the server was asked may be the server's own: it descends
+// from the server's timeline or, after a recovery to an earlier point, from one on the way there. A timeline that
+// descends from another one that was already there is a copy of a copy.
 func (inv *Inventory) mayFollow(s *notes.Server, h wal.History) bool {
 	var from wal.Timeline
 	for _, e := range h.Entries {

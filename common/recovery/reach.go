@@ -48,10 +48,10 @@ func (g *Gap) String() string {
 
 // Errors of Reach, to be found with errors.Is.
 var (
-	// ErrNotOnLine says that a timeline does not come from the backup: it was left before the backup ended, or is no
-	// descendant of its timeline.
+	// ErrNotOnLine says that a timeline does not descend from the backup: it was left before the backup ended, or it is
+	// on another branch.
 	ErrNotOnLine = errors.New("is not on the way to that timeline")
-	// ErrIncomplete says that WAL is missing without which the backup cannot become consistent.
+	// ErrIncomplete says that WAL is missing that the backup needs to become consistent.
 	ErrIncomplete = errors.New("cannot be restored: WAL that it needs is missing")
 )
 
@@ -140,7 +140,7 @@ func (inv *Inventory) way(tli wal.Timeline) (way, error) {
 	return w, nil
 }
 
-// holds tells whether a backup lies on the way.
+// holds reports whether a backup lies on the way.
 func (w way) holds(b *backup.Manifest) bool {
 	for _, s := range w.steps {
 		if s.tli == b.Timeline {

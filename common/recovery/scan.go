@@ -10,8 +10,8 @@ import (
 )
 
 // scan reads the segments of a way with the numbers from first to before end, in order, as one stream of records. Each
-// object is expanded on all cores and compared with its hashes. event gets what recovery targets are about, of all
-// records that begin in these segments and end before to; after each segment, more tells whether to go on.
+// object is expanded on all cores and compared with its hashes. event receives what recovery targets refer to, from all
+// records that begin in these segments and end before to. After each segment, more reports whether to continue.
 func (a reader) scan(ctx context.Context, w way, first, end uint64, to wal.LSN, event func(wal.Event), more func(number uint64, r wal.Result) bool) error {
 	walker := wal.Walker{Events: func(e wal.Event) {
 		if e.End <= to {
@@ -21,7 +21,7 @@ func (a reader) scan(ctx context.Context, w way, first, end uint64, to wal.LSN, 
 	return a.walk(ctx, w, first, end, to, &walker, more)
 }
 
-// walk is scan with a walker that says what it is to report.
+// walk is scan with a walker whose callbacks the caller has set.
 func (a reader) walk(ctx context.Context, w way, first, end uint64, to wal.LSN, walker *wal.Walker, more func(number uint64, r wal.Result) bool) error {
 	for number := first; number < end; number++ {
 		n := w.name(number)

@@ -52,7 +52,7 @@ type search struct {
 	begin, end uint64 // numbers of the segments
 }
 
-// late tells whether a recovery to the time stops before this record.
+// late reports whether a recovery to the time stops before this record.
 func (s search) late(e wal.Event) bool {
 	// PostgreSQL's times are whole microseconds.
 	d := e.Time.Sub(s.target.Time.Truncate(time.Microsecond))

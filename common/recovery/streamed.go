@@ -11,7 +11,7 @@ import (
 	"walkeep/common/wal"
 )
 
-// A Part is what was streamed of a segment that is not complete.
+// A Part is the streamed beginning of an incomplete segment.
 type Part struct {
 	wal.Result
 	Source string // the object in partial/

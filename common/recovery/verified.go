@@ -83,7 +83,7 @@ func (a reader) stillSpoiled(ctx context.Context, id archive.Identity, s notes.S
 	return err != nil, nil
 }
 
-// discard takes what nobody wants to have.
+// discard drops what is written to it.
 type discard struct{}
 
 func (discard) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }
@@ -107,7 +107,7 @@ func (a reader) takeObjects(ctx context.Context, inv *Inventory) error {
 	return nil
 }
 
-// lacking says what of a backup a listing of its directory lacks; nil if nothing.
+// lacking returns what a listing of a backup's directory lacks of the backup; nil if it lacks nothing.
 func lacking(m *backup.Manifest, entries []storage.Entry) error {
 	listed := make(map[string]storage.Entry, len(entries))
 	for _, e := range entries {
@@ -148,8 +148,7 @@ func (inv *Inventory) AcceptPageErrors() {
 	maps.DeleteFunc(inv.Flaws, func(_ string, flaw error) bool { return errors.Is(flaw, ErrPageErrors) })
 }
 
-// Unsound is the error of a backup of which something is known that makes it one that cannot be restored, an [ErrUnsound];
-// nil if nothing is.
+// Unsound returns an [ErrUnsound] if the inventory knows a reason why a backup cannot be restored; nil otherwise.
 func (inv *Inventory) Unsound(id string) error {
 	flaw := inv.Flaws[id]
 	switch {

@@ -29,7 +29,8 @@ type Window struct {
 	Gap      *Gap // what ends the window although WAL went on behind it; nil if To is the end of the timeline's WAL
 }
 
-// Short tells whether the window ends before its timeline begins: nothing of the timeline itself can be recovered.
+// Short reports whether the window ends before its timeline begins, so that nothing of the timeline itself can be
+// recovered.
 func (w Window) Short() bool { return w.To < w.Begin }
 
 func (w Window) String() string {
@@ -102,9 +103,9 @@ func (inv *Inventory) Restorable(b *backup.Manifest) (Reach, error) {
 	return own, err
 }
 
-// EndOfRecords is the end of the last complete record of a window, as the trailer of the last segment says; where that
-// holds but a part of a long record, the one before it, and so on. Where a trailer does not say, as that of a foreign
-// file, it is the segment's end.
+// EndOfRecords returns the end of the last complete record of a window, from the trailer of the last segment. If that
+// segment holds only a part of a long record, it is the one before it, and so on. For a segment whose trailer does not
+// record the end, such as a foreign file, it returns the segment's end.
 func (inv *Inventory) EndOfRecords(ctx context.Context, w Window) (wal.LSN, error) {
 	if w.Gap != nil && w.Gap.Damage != nil && !w.Gap.Damage.Stored {
 		return w.To, nil
