@@ -56,7 +56,7 @@ func failure(err error) error {
 	return cli.Fail(exitFailed, err, "")
 }
 
-// unreadable tells whether the configuration could not be read, which may pass, unlike one that is wrong.
+// unreadable reports whether the configuration could not be read. Unlike an error in it, that may be temporary.
 func unreadable(err error) bool {
 	var e *fs.PathError
 	return errors.As(err, &e) && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.EISDIR)

@@ -104,8 +104,8 @@ type lookahead struct {
 	last  <-chan struct{} // closed when the file before names[0] is done with, stored or not
 }
 
-// work archives files until there are no more. One whose name is taken is left for the call that will ask for it, and
-// compare; what fails as well, which will then say why.
+// work archives files until there are no more. A file whose name is taken, or that fails, is left to the call that
+// PostgreSQL will make for it: that call compares the contents, or reports the error.
 func (l *lookahead) work(ctx context.Context, p *archive.Pusher, msg *cli.Messages) {
 	l.once.Do(l.find)
 	for {
@@ -121,7 +121,7 @@ func (l *lookahead) work(ctx context.Context, p *archive.Pusher, msg *cli.Messag
 	}
 }
 
-// archiveAfter archives a file whose name is not taken. It gets its name when before is closed.
+// archiveAfter archives a file whose name is not taken. It gives the file its name after before is closed.
 func archiveAfter(ctx context.Context, p *archive.Pusher, path string, before <-chan struct{}, msg *cli.Messages) error {
 	file, err := p.Open(ctx, path)
 	if err != nil {

@@ -30,7 +30,7 @@ const dataDir = "."
 // is overwritten by the next.
 const tempSuffix = ".walkeep"
 
-// fetch delivers the file, or says why not with the exit code that PostgreSQL understands.
+// fetch delivers the file, or returns the reason with the exit code that PostgreSQL understands.
 func fetch(o options, standby bool, msg *cli.Messages) error {
 	name, err := wal.ParseName(o.name)
 	if err != nil {
@@ -68,12 +68,12 @@ func retry(most time.Duration, standby bool, try func() error) error {
 	}, policy)
 }
 
-// errAhead says that the server does not need what is missing.
+// errAhead says that the server does not need the missing segment.
 var errAhead = errors.New("the server asks ahead, and stops before it")
 
-// readsAhead reports whether a server asks for a segment that lies behind the position to which it recovers: since 15 it
-// reads ahead, and would go down before it has come to the last record in front of a hole. It does not open the database
-// for an "absent" then: since 13 it fails if its target was not reached.
+// readsAhead reports whether a server asks for a segment behind the position to which it recovers. Since 15 a server
+// reads ahead, and would stop before it reaches the last record in front of a hole. "Absent" does not make it open the
+// database then: since 13 it fails if its target was not reached.
 func readsAhead(ctx context.Context, a *archive.Archive, name wal.Name, path string) bool {
 	if filepath.Base(path) != recoveryPath || name.Kind != wal.KindSegment {
 		return false

@@ -43,7 +43,7 @@ func failed(standby bool) int {
 	return exitUnknown
 }
 
-// fail says what is wrong in the way that suits the server.
+// fail returns the failure with the exit code that suits the server.
 func fail(standby bool, err error, hint string) error {
 	if standby {
 		err = fmt.Errorf("cannot deliver, and the standby goes on without: %w", err)
@@ -79,7 +79,7 @@ func run(args []string, standby bool, msg *cli.Messages) error {
 	return fetch(o, standby, msg)
 }
 
-// hint says what to do about an archive that cannot deliver.
+// hint returns what the user can do if the archive cannot deliver a file.
 func hint(err error) string {
 	switch {
 	case errors.Is(err, recovery.ErrLeft):

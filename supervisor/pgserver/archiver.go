@@ -37,7 +37,7 @@ func (c *Conn) SwitchWAL(ctx context.Context, at wal.LSN, size wal.SegmentSize) 
 	return nil
 }
 
-// ArchiverStat is what pg_stat_archiver says. Times are zero where there is none.
+// ArchiverStat is a row of pg_stat_archiver. Times are zero if they are null.
 type ArchiverStat struct {
 	Archived, Failed                 int64
 	LastArchived, LastFailed         string // names of WAL files

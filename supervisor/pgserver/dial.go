@@ -29,9 +29,9 @@ type Conn struct {
 // Here is the conninfo of the very server that the connection leads to, for another connection to it. It may hold a password.
 func (c *Conn) Here() string { return c.here.String() }
 
-// Connect connects by libpq's keywords or URL; what they leave open comes from the service file, the PG* variables and the
-// password file. Of several servers it takes the first that answers, and that is what target_session_attrs wants. The
-// database is postgres where none is named.
+// Connect connects by libpq's keywords or a URL. What they leave open is taken from the service file, the PG* variables
+// and the password file. Of several servers it uses the first that answers and that satisfies target_session_attrs. The
+// database is postgres if none is named.
 func Connect(ctx context.Context, conninfo string) (*Conn, error) {
 	c, err := connectFirst(ctx, conninfo, func(ctx context.Context, p Place, wanted string) (*Conn, error) {
 		return p.open(ctx, validateSQL[wanted])
@@ -42,8 +42,8 @@ func Connect(ctx context.Context, conninfo string) (*Conn, error) {
 	return c, nil
 }
 
-// ConnectAt is [Connect] to the server that listens at this host, or in this socket directory, and port, whatever conninfo
-// says: of it, and of the environment, only who connects is taken.
+// ConnectAt connects to the server that listens at this host, or in this socket directory, and port. Of conninfo and
+// the environment it uses only the user and how the user is authenticated.
 func ConnectAt(ctx context.Context, conninfo, host string, port uint16) (*Conn, error) {
 	return connectTo(ctx, conninfo, host, port, "postgres", "", nil)
 }
@@ -203,7 +203,7 @@ func placeOf(c conninfo.Info, a conninfo.Address) (Place, error) {
 	return p, nil
 }
 
-// timeoutOf is what connect_timeout says.
+// timeoutOf returns connect_timeout.
 func timeoutOf(c conninfo.Info) (time.Duration, error) {
 	text, _ := c.Value("connect_timeout")
 	if text == "" {
@@ -257,8 +257,7 @@ func (p Place) connectWith(ctx context.Context, config *pgx.ConnConfig) (*Conn, 
 	return &Conn{conn, at(p.whole, p.Address, conn.PgConn().Conn().RemoteAddr())}, nil
 }
 
-// at is a conninfo for the very server to which a connection was made, whatever other servers there are and whatever the
-// environment says.
+// at returns a conninfo for the very server to which a connection was made, independent of the environment.
 func at(c conninfo.Info, a conninfo.Address, remote net.Addr) conninfo.Info {
 	addr := ""
 	if tcp, ok := remote.(*net.TCPAddr); ok {
@@ -303,7 +302,7 @@ func Major(version string) int {
 	return n
 }
 
-// validateSQL is what target_session_attrs asks of a server.
+// validateSQL maps values of target_session_attrs to what is asked of a server.
 var validateSQL = map[string]pgconn.ValidateConnectFunc{
 	"read-write": pgconn.ValidateConnectTargetSessionAttrsReadWrite,
 	"read-only":  pgconn.ValidateConnectTargetSessionAttrsReadOnly,

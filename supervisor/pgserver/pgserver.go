@@ -10,7 +10,7 @@ import (
 	"walkeep/common/wal"
 )
 
-// Info is what a server is.
+// Info describes a server.
 type Info struct {
 	Version     string // as SHOW server_version says it
 	Major       int

@@ -15,7 +15,7 @@ import (
 	"walkeep/common/pgdata"
 )
 
-// A Receiver is what a standby says of its process that receives WAL.
+// A Receiver is a standby's row of pg_stat_wal_receiver.
 type Receiver struct {
 	Streaming bool
 	Host      string // from where; empty where that is not said
@@ -118,7 +118,7 @@ func (c *Conn) reaches(p Place) error {
 	return nil
 }
 
-// withUser is c with a user where it says none.
+// withUser returns c with a user if it has none.
 func withUser(c conninfo.Info, name string) conninfo.Info {
 	if user, _ := c.Value("user"); user != "" {
 		return c

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// A Contact is what came back from where a server is said to be.
+// A Contact is the answer from a server's place.
 type Contact int
 
 const (

@@ -32,8 +32,8 @@ func (c *Conn) WritesTo(ctx context.Context) (wal.Timeline, wal.LSN, error) {
 	return n.Timeline, lsn, err
 }
 
-// RecoversAlong is the timeline of which a server in recovery has read the segment that it is replaying; 0 if the role may
-// not see that. Its control file may name an older one for a long time after the server has changed to another.
+// RecoversAlong returns the timeline of the segment that a server in recovery is replaying; 0 if the role may not see
+// it. The control file can name an older timeline for a long time after the server has changed to another.
 func (c *Conn) RecoversAlong(ctx context.Context) (wal.Timeline, error) {
 	var name string
 	err := c.QueryRow(ctx, `WITH s AS (SELECT pg_size_bytes(current_setting('wal_segment_size')) AS size),
@@ -69,8 +69,8 @@ func (c *Conn) EndStreaming(ctx context.Context, dir string) error {
 	return nil
 }
 
-// RunsOn tells whether this is the server that runs on a data directory of this host, by its postmaster.pid. It fails where the
-// role may not read that through the server.
+// RunsOn reports whether this is the server that runs on a data directory of this host, according to postmaster.pid. It
+// fails if the role may not read that file through the server.
 func (c *Conn) RunsOn(ctx context.Context, dir string) (bool, error) {
 	var theirs string
 	if err := c.QueryRow(ctx, `SELECT pg_read_file('postmaster.pid')`).Scan(&theirs); err != nil {
@@ -129,7 +129,7 @@ func (c *Conn) RecoverySetting(ctx context.Context, major int, name string) (val
 // ErrNotShown says that a setting is not shown to the role.
 var ErrNotShown = errors.New("the role may not see the setting; it needs pg_read_all_settings")
 
-// Denied tells whether the server refused because of missing rights.
+// Denied reports whether the server refused because of missing rights.
 func Denied(err error) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && pg.Code == "42501" // insufficient_privilege

@@ -14,7 +14,7 @@ import (
 	"walkeep/common/wal"
 )
 
-// ErrNoRecovery says that a server replays nothing: it is no standby, or none any more.
+// ErrNoRecovery says that a server is not in recovery: it is no standby, or no longer one.
 var ErrNoRecovery = errors.New("the server is not in recovery: it is a primary")
 
 // Replay is how far a server in recovery has come.
@@ -22,10 +22,11 @@ type Replay struct {
 	Received wal.LSN // by streaming; 0 if it never did
 	Replayed wal.LSN // 0 if nothing was replayed yet
 	Pausing  bool    // it is told to pause
-	// Paused says that it has done so. Servers before 14 do not tell, and show Paused when they are told to.
+	// Paused is set after replay has paused. Servers before 14 do not report that; for them it is set when they are
+	// told to pause.
 	Paused bool
-	// Demand says which settings stopped the replay, because they are too low: a server of 14 or newer that is told to go on
-	// then shuts down. Empty if none did, or the role may not see.
+	// Demand names the settings that stopped the replay because they are too low. A server of 14 or newer that is told
+	// to continue then shuts down. It is empty if there are none, or the role may not see them.
 	Demand string
 	// Streaming says whether a WAL receiver streams; nil if the role may not see.
 	Streaming *bool
@@ -35,8 +36,8 @@ type Replay struct {
 	Latest         bool // it goes on along the newest timeline, as far as that is known
 }
 
-// Replay asks a server in recovery how far it has come. With [ErrNoRecovery], because it is not, it says how far it had
-// come in a recovery since it was started.
+// Replay asks a server in recovery for its position. If the server is not in recovery, the error is [ErrNoRecovery],
+// and the result is how far it came in a recovery since it was started.
 func (c *Conn) Replay(ctx context.Context, major int) (Replay, error) {
 	var r Replay
 	state := "CASE WHEN pg_is_wal_replay_paused() THEN 'paused' ELSE 'not paused' END"
@@ -79,7 +80,7 @@ func (c *Conn) Replay(ctx context.Context, major int) (Replay, error) {
 	return r, nil
 }
 
-// demand says which settings of a server in recovery are lower than its WAL asks for, by its control file.
+// demand returns the settings of a server in recovery that are lower than its WAL requires, from its control file.
 func (c *Conn) demand(ctx context.Context, major int) string {
 	var control []byte
 	var dir string
@@ -114,7 +115,7 @@ func (c *Conn) askReceiver(ctx context.Context, r *Replay) {
 	}
 }
 
-// PauseReplay tells a server in recovery to pause, and ContinueReplay to go on.
+// PauseReplay tells a server in recovery to pause its replay, and ContinueReplay to resume it.
 func (c *Conn) PauseReplay(ctx context.Context) error {
 	return c.tellReplay(ctx, "pg_wal_replay_pause()")
 }

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// A Role is what a role of the server may do, of what walkeep needs.
+// A Role describes which of the rights that walkeep needs a role of the server has.
 type Role struct {
 	Name                        string
 	Login, Replication, Monitor bool
@@ -52,7 +52,7 @@ func (c *Conn) Grant(ctx context.Context, name string, what []string) error {
 	return c.changeRole(ctx, name, what, "", "GRANT "+GrantMonitor+" TO ")
 }
 
-// Revoke takes it again.
+// Revoke revokes it.
 func (c *Conn) Revoke(ctx context.Context, name string, what []string) error {
 	return c.changeRole(ctx, name, what, "NO", "REVOKE "+GrantMonitor+" FROM ")
 }

@@ -8,8 +8,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// session is what a connection is begun with, so that what the configuration, a database or a role set for their own users
-// changes neither what the server says nor how long it may take. All supported versions know these.
+// session are settings with which each connection begins, so that settings of the configuration, a database or a role
+// change neither the form of the server's answers nor how long they may take. All supported versions know them.
 var session = map[string]string{
 	"client_encoding":                     "UTF8",
 	"datestyle":                           "ISO, MDY",

@@ -12,16 +12,17 @@ import (
 type Setting struct {
 	Name    string
 	Running string // what the server works with
-	// Next is what it will work with once it has read its files again, and was restarted where the setting needs it.
+	// Next is the value that takes effect after the server has read its files again, and after a restart if the setting
+	// needs one.
 	Next string
-	// Auto is what postgresql.auto.conf, which ALTER SYSTEM writes, says; nil if it says nothing.
+	// Auto is the value in postgresql.auto.conf, which ALTER SYSTEM writes; nil if it has none.
 	Auto *string
 	// Fixed says that the server's command line has it, which the files do not change.
 	Fixed   bool
 	Restart bool // it is read at the server's start alone
 }
 
-// Pending tells whether a restart is needed for the setting.
+// Pending reports whether a restart is needed for the setting.
 func (s Setting) Pending() bool { return s.Restart && s.Running != s.Next }
 
 // autoConf is the file that ALTER SYSTEM writes, as the end of its path.
@@ -78,7 +79,7 @@ func (c *Conn) Settings(ctx context.Context, names ...string) (map[string]Settin
 	return found, rows.Err()
 }
 
-// normal is a value as the server shows it. PostgreSQL takes several words for some.
+// normal returns a value as the server shows it. PostgreSQL accepts several words for some values.
 func normal(name, value string) string {
 	word := strings.ToLower(strings.TrimSpace(value))
 	switch name {
@@ -161,8 +162,9 @@ func (c *Conn) Reload(ctx context.Context) error {
 	return ErrNotReloaded
 }
 
-// ShutdownAdvice says what a server that is streamed from should be given for wal_sender_shutdown_timeout, which it has since
-// 19; empty where the setting is right or not there. Before, a shutdown always waits until the stream has all WAL.
+// ShutdownAdvice returns the recommended value of wal_sender_shutdown_timeout for a server with a stream; empty if the
+// setting is right, or the server does not have it (before 19, when a shutdown always waits until the stream has all
+// WAL).
 func (c *Conn) ShutdownAdvice(ctx context.Context) (string, error) {
 	var timeout string
 	if err := c.QueryRow(ctx, `SELECT coalesce(current_setting('wal_sender_shutdown_timeout', true), '')`).Scan(&timeout); err != nil {

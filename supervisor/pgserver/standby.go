@@ -16,7 +16,7 @@ import (
 
 // Errors of ConnectStandby.
 var (
-	// ErrNoStandby says that none of several servers is a standby, or the server of this host.
+	// ErrNoStandby says that none of several servers is a standby, or runs on this host.
 	ErrNoStandby = cli.NewError("none of the servers in conninfo is a standby that answers",
 		"name the server with --conninfo, and the data directory of the standby on this host with --pgdata")
 	// ErrWhichStandby says that several are standbys.
@@ -34,10 +34,10 @@ type candidate struct {
 	here, ours, replay bool // it runs on this host; on the data directory; it is in recovery
 }
 
-// ConnectStandby connects to the standby that a command on its host is about. A conninfo that names one server says which
-// that is; one that names the servers of a cluster, of which target_session_attrs may exclude the standby, leaves the choice:
-// the one that runs on the data directory, or else on this host, or else the only standby. Where none of the servers
-// answers, the standby that runs on the data directory is it.
+// ConnectStandby connects to the standby that a command on its host is about. A conninfo with one server names it. With
+// several servers, which target_session_attrs may exclude, it is the one that runs on the data directory, or else the
+// one on this host, or else the only standby. If none of the servers answers, it is the standby that runs on the data
+// directory.
 func ConnectStandby(ctx context.Context, conninfo, data string) (*Conn, error) {
 	c, err := read(conninfo, os.Getenv)
 	if err != nil {

@@ -65,7 +65,8 @@ func connectTo(ctx context.Context, text, host string, port uint16, database, us
 	return conn, nil
 }
 
-// NotReady tells whether the error of a connection may go away: the server is starting, or does not listen yet.
+// NotReady reports whether a connection's error may disappear by itself: the server is starting, or does not listen
+// yet.
 func NotReady(err error) bool {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) {
@@ -74,14 +75,14 @@ func NotReady(err error) bool {
 	return true
 }
 
-// Warm tells whether a server let nobody connect because it is a standby that never does (hot_standby = off). Servers
-// before 14 do not say so.
+// Warm reports whether a server refused a connection because it is a standby with hot_standby = off. Servers before 14
+// do not report that.
 func Warm(err error) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && pg.Code == "57P03" && strings.Contains(pg.Detail, "Hot standby mode is disabled")
 }
 
-// Answered tells whether it was the server that refused a connection: it runs.
+// Answered reports whether the server itself refused a connection, so that it runs.
 func Answered(err error) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg)

@@ -21,7 +21,7 @@ const nudge = 250 * time.Millisecond
 // still is after how long without replay there is nothing more to replay.
 const still = 2 * nudge
 
-// storeComplete sees to it that segments that were streamed to their ends are in the archive.
+// storeComplete archives the segments that were streamed to their ends.
 func (p *promoter) storeComplete(ctx context.Context) error {
 	err := p.Spool.StoreComplete(ctx, nil)
 	if err != nil && p.Force {
@@ -143,8 +143,8 @@ func (p *promoter) replay(ctx context.Context, last pgserver.Replay, to wal.LSN)
 	}
 }
 
-// archived is up to where the archive has WAL without a hole for a standby that has replayed up to a position of a
-// timeline: the end of the last whole record. It also names the segment that is missing although WAL goes on behind it.
+// archived returns how far the archive has WAL without a hole for a standby that has replayed up to a position of a
+// timeline: the end of the last whole record. It also returns the segment that is missing although later WAL is there.
 func (p *promoter) archived(ctx context.Context, goal wal.Timeline, s pgserver.Replay) (end wal.LSN, hole string, err error) {
 	inv := p.inv
 	has := max(s.Replayed, s.Received) // the last of what it has received may be a part of a record, which is not replayed

@@ -41,8 +41,8 @@ func (p *promoter) connect(ctx context.Context) (*pgserver.Conn, error) {
 	}
 }
 
-// warm tells whether the server's own note says that it will let nobody connect. What is configured may be another server's
-// data directory, so the note must be that of a server with the port that is connected to.
+// warm reports whether the server's postmaster.pid says that it lets nobody connect. The configured data directory can
+// be another server's, so the port in postmaster.pid must be the one that is connected to.
 func (p *promoter) warm() bool {
 	if p.PGData == "" {
 		return false

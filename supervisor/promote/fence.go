@@ -13,16 +13,16 @@ import (
 // fenceTimeout is how long each server that may be the old primary has to answer.
 const fenceTimeout = 3 * time.Second
 
-// What a warning says to do where nobody could look.
+// seeThatItIsDown is the hint of a warning that nobody could look at the old primary.
 const seeThatItIsDown = "make sure that it is down, and stays down, before clients are sent here"
 
-// fence makes sure that the old primary is no primary any more.
+// fence makes sure that the old primary is no longer a primary.
 //
-// A standby that streams has a living server at the other end, whatever else is said of where the primary is. Down is what
-// refuses connections at the place that the standby or the user names. A server that accepts them and says nothing hangs, and
-// may go on at any moment, so it lives. From where nothing comes back at all, the host is off or cannot be reached: that cannot
-// be told from here, and is no reason to refuse, because it is what a lost host looks like; it is said. A server that none of
-// these places leads to may still be heard by a stream of the archive.
+// A standby that streams proves that a server lives at the other end, whatever else is known of where the primary is. A
+// server is down if connections are refused at the place that the standby or the user names. A server that accepts a
+// connection and does not answer hangs and can resume at any moment, so it counts as living. If nothing comes back at
+// all, the host is off or cannot be reached. That looks like a lost host, so it is a warning and no reason to refuse. A
+// stream of the archive may still hear a server to which none of these places leads.
 func (p *promoter) fence(ctx context.Context) error {
 	err := p.checkPrimary(ctx)
 	if err != nil && p.Force {
@@ -78,8 +78,9 @@ func (p *promoter) checkPrimary(ctx context.Context) error {
 	return p.checkStreams(ctx)
 }
 
-// checkDown fails if one of the servers can be written to, or may be soon. Where the user named the primary, what is down is
-// part of the result. Else it is where the standby streams from, which need not be the primary, and that is said.
+// checkDown fails if one of the servers can be written to, or may be soon. Where the user named the primary, the places
+// that are down are part of the result. Otherwise they are where the standby streamed from, which need not be the
+// primary, so checkDown warns.
 func (p *promoter) checkDown(ctx context.Context, places []pgserver.Place, named bool) error {
 	recovering := 0
 	for _, place := range places {
@@ -105,7 +106,7 @@ func (p *promoter) checkDown(ctx context.Context, places []pgserver.Place, named
 	return nil
 }
 
-// A state is what a server that may be the old primary was found to be, if it does not live as one.
+// A state is the state of a server that may be the old primary and does not live as one.
 type state int
 
 const (
@@ -172,7 +173,7 @@ func (p *promoter) streams(who string, r pgserver.Receiver) error {
 	return fmt.Errorf("%w: %s streams from %s", ErrPrimaryLives, who, from)
 }
 
-// checkPlace fails if a server can be written to, or may be soon, and says what else it is.
+// checkPlace fails if a server can be written to, or may be soon. Otherwise it returns the server's state.
 func (p *promoter) checkPlace(ctx context.Context, place pgserver.Place, depth int) (state, error) {
 	limited, cancel := context.WithTimeout(ctx, fenceTimeout)
 	defer cancel()
@@ -209,7 +210,7 @@ func (p *promoter) checkPlace(ctx context.Context, place pgserver.Place, depth i
 	return down, fmt.Errorf("%w, and is open for writing", ErrPrimaryLives)
 }
 
-// hangs is what is said of a server that may go on.
+// hangs returns the error of a server that hangs and may resume.
 func (p *promoter) hangs(place pgserver.Place) error {
 	return fmt.Errorf("%w: it accepts connections at %s, and says nothing; a server that hangs may go on at any moment", ErrPrimaryLives, place)
 }

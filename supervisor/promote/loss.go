@@ -9,9 +9,9 @@ import (
 	"walkeep/common/wal"
 )
 
-// A Loss is what is known of WAL that the old primary wrote and that was not replayed.
+// A Loss describes the WAL that the old primary wrote and the standby did not replay, as far as it is known.
 type Loss struct {
-	// Streamed: a stream followed the old timeline, and what follows is what it knew.
+	// Streamed is set if a stream followed the old timeline. The fields below are what the stream knew.
 	Streamed bool
 	// Synchronous: a commit that waited for the stream was durable in it before its client heard of it.
 	Synchronous bool
@@ -25,7 +25,7 @@ type Loss struct {
 	Kept wal.LSN
 }
 
-// loss is what streams have noted of the timeline that was left.
+// loss computes the loss from the notes of streams of the timeline that was left.
 func (p *promoter) loss() Loss {
 	var l Loss
 	for _, s := range p.inv.Streams {

@@ -62,8 +62,8 @@ func (p *promoter) offer(ctx context.Context) error {
 	return err
 }
 
-// wanted is the segment that the standby needs to go on: the one behind those that the archive holds, because the record at
-// which replay has stopped may go on there. It may be of a later timeline than the one that the standby is on.
+// wanted returns the segment that the standby needs next: the one behind those in the archive, because the record at
+// which replay stopped may continue there. It can be of a later timeline than the standby's.
 func (p *promoter) wanted(ctx context.Context, s pgserver.Replay) (wal.Name, error) {
 	goal, err := p.goal(ctx, s)
 	if err != nil {
@@ -83,7 +83,7 @@ func (p *promoter) wanted(ctx context.Context, s pgserver.Replay) (wal.Name, err
 	}
 }
 
-// mayOffer tells whether the standby asks restore-cmd for WAL.
+// mayOffer reports whether the standby asks restore-cmd for WAL.
 func (p *promoter) mayOffer(ctx context.Context) error {
 	command, err := p.c.RecoverySetting(ctx, p.info.Major, "restore_command")
 	if err != nil {

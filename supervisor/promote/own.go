@@ -34,7 +34,7 @@ func (p *promoter) storeOwn(ctx context.Context) error {
 	return fmt.Errorf("%w: %w", ErrNotStored, err)
 }
 
-// errNotHere says that nobody can look into the standby's pg_wal from here.
+// errNotHere says that the standby's pg_wal cannot be read from this host.
 var errNotHere = errors.New("its pg_wal cannot be read from here")
 
 // archiveOwn archives the histories and the complete segments on the standby's way that the archive lacks, and keeps the
@@ -162,8 +162,8 @@ func timelineOf(way wal.History, number, size uint64) wal.Timeline {
 	return way.Timeline
 }
 
-// oldest is the number of the oldest segment that the archive has or that one of its backups needs: what comes before is of
-// no use there.
+// oldest returns the number of the oldest segment that the archive has or that one of its backups needs. Older ones
+// need not be stored.
 func (p *promoter) oldest() uint64 {
 	var oldest uint64
 	known := false

@@ -27,19 +27,19 @@ var (
 	// ErrPrimaryLives says that the old primary answers. To promote beside it would make two primaries.
 	ErrPrimaryLives = cli.NewError("the old primary still answers",
 		"stop it, and make sure that it stays down; --force promotes beside it, and makes two primaries")
-	// ErrUnchecked says that nobody could look whether the old primary answers.
+	// ErrUnchecked says that it could not be determined whether the old primary answers.
 	ErrUnchecked = cli.NewError("whether the old primary still runs cannot be checked",
 		"name its address with --primary-conninfo, or make sure that it is down, and repeat this; --force promotes without this check")
-	// ErrWarm says that nobody can ask the standby how far it is.
+	// ErrWarm says that the standby's position cannot be asked.
 	ErrWarm = cli.NewError("the standby lets nobody connect before it is promoted (hot_standby = off)",
 		"set hot_standby = on and restart the standby, which loses nothing, or promote it with pg_ctl promote, without what was streamed")
 	// ErrNotConsistent says that the standby has not accepted a connection in time.
 	ErrNotConsistent = cli.NewError("the standby has not accepted connections in time",
 		"see its log: it may need WAL that is missing, or more time (--timeout), or let nobody connect (hot_standby = off)")
-	// ErrBehind says that the standby does not come to the end of the WAL that is there for it.
+	// ErrBehind says that the standby does not reach the end of the WAL that is there for it.
 	ErrBehind = cli.NewError("the standby has not replayed all WAL that is there for it",
 		"see the standby's log for what stops it; --force promotes it without that WAL, --timeout gives it longer")
-	// ErrDelayed says that the standby waits on purpose before it replays what it has. It is an ErrBehind.
+	// ErrDelayed says that the standby is configured to replay with a delay. It is an ErrBehind.
 	ErrDelayed = cli.Hinted(fmt.Errorf("%w, and waits before it does (recovery_min_apply_delay)", ErrBehind),
 		"to let it replay everything first, set recovery_min_apply_delay = 0 there and reload it (up to version 11: remove it from recovery.conf, and restart it); --force opens it now, and it replays what it has received while it opens")
 	// ErrNoOffer says that the standby cannot be given what was streamed.
@@ -48,10 +48,10 @@ var (
 	// ErrNotStored says that WAL that only the standby has cannot be archived.
 	ErrNotStored = cli.NewError("what only the standby has received cannot be archived, and would be missing from the archive for ever",
 		"check that the spool can be written to and has room, and repeat this; --force promotes without it, and the archive cannot be recovered past that until a new base backup is taken")
-	// ErrRights says that the role may not do what a promotion takes.
+	// ErrRights says that the role lacks a right that a promotion needs.
 	ErrRights = cli.NewError("the role may not promote the server",
 		"connect as a superuser: repeat this on the standby's host, as the server's user, with --conninfo 'user=postgres' (and its port, if that is not 5432)")
-	// ErrNotOpen says that the server was told to open, and has not in time.
+	// ErrNotOpen says that the server did not open in time after it was told to.
 	ErrNotOpen = cli.NewError("the server has not opened for writing in time",
 		"the server was told to open: see its log, and repeat the promotion")
 )
@@ -71,7 +71,7 @@ type Options struct {
 	Warn func(hint, message string)
 }
 
-// A Result is what a promotion came to.
+// A Result describes a promotion.
 type Result struct {
 	Already    bool // the server was open before
 	Timeline   wal.Timeline
@@ -97,8 +97,8 @@ type promoter struct {
 	// kept is the end of the last whole record that the archive or partial/ has of the timeline that the standby goes to,
 	// whether the standby got it or not.
 	kept wal.LSN
-	// inv is what the archive held when nothing more was to come; what is asked of the standby came after it. Its streams are
-	// as they were before the server opened: they may go on to the new timeline.
+	// inv was read after all complete segments had been stored and before the standby was asked for its position. Its
+	// streams describe the old timeline; they may have moved to the new one since.
 	inv   *recovery.Inventory
 	trace trace
 }
@@ -272,7 +272,7 @@ func (p *promoter) open(ctx context.Context) error {
 	}
 }
 
-// conclude says how it came out, and takes the offer back.
+// conclude completes the result and withdraws the offer.
 func (p *promoter) conclude(ctx context.Context) (err error) {
 	if p.inv == nil { // there was nothing to prepare
 		if p.inv, err = recovery.ReadInventory(ctx, p.a); err != nil {
@@ -305,7 +305,7 @@ func (p *promoter) conclude(ctx context.Context) (err error) {
 	return nil
 }
 
-// warnArchiving says so where the server archives nothing.
+// warnArchiving warns if the server archives nothing.
 func (p *promoter) warnArchiving() {
 	if p.info.ArchiveMode == "off" {
 		p.Warn("set archive_mode and archive_command, which "+cli.Call("setup")+" does, and restart the server, or let "+cli.Call("sync")+" follow it; then take a base backup",
@@ -313,8 +313,8 @@ func (p *promoter) warnArchiving() {
 	}
 }
 
-// misplaced tells why an open server should not write to its timeline; empty if there is no reason. A server comes to this if
-// it crashes after it has given up being a standby and before its new timeline is on disk.
+// misplaced returns why an open server should not write to its timeline; empty if there is no reason. A server gets
+// into this state if it crashes after it has stopped being a standby and before its new timeline is on disk.
 func (p *promoter) misplaced(ctx context.Context) string {
 	if !p.done.Already {
 		return ""
@@ -334,7 +334,7 @@ func (p *promoter) misplaced(ctx context.Context) string {
 	return ""
 }
 
-// withdraw takes the offer back.
+// withdraw removes the offer.
 func (p *promoter) withdraw(ctx context.Context) error {
 	id, err := p.standbyID(ctx)
 	if err != nil {
@@ -352,7 +352,7 @@ func (p *promoter) succeed(ctx context.Context, at wal.LSN) error {
 	return p.forget(ctx)
 }
 
-// forget has the archive let go of the WAL that the server needed as a standby.
+// forget removes the server's note as a standby, so that cleanup can remove the WAL that it needed.
 func (p *promoter) forget(ctx context.Context) error {
 	id, err := p.standbyID(ctx)
 	if err != nil {

@@ -29,9 +29,9 @@ type listener struct {
 	moved   int         // how often it was seen to have heard the server again
 }
 
-// checkStreams fails if a stream of the archive hears a server that is open. What a stream had heard when its last note
-// was written may be noted later, so it must be seen to hear twice. One that reads from a standby hears that, and counts where
-// it has more than the standby that is promoted, and goes on: the one that it reads from is fed.
+// checkStreams fails if a stream of the archive hears an open server. A stream may note later what it heard before its
+// last note, so it must be seen to hear twice. A stream that reads from a standby counts only if it has more WAL than
+// the standby that is promoted and still receives more: then a living server feeds that other standby.
 func (p *promoter) checkStreams(ctx context.Context) error {
 	begun := time.Now()
 	watched, err := p.listen(ctx, nil)
@@ -88,8 +88,8 @@ func (p *promoter) listen(ctx context.Context, before map[string]*listener) (map
 	return after, err
 }
 
-// mayHear reports whether a stream is connected to an open server that the standby may have followed, or to a standby of it that
-// has more than this one, as far as its note says.
+// mayHear reports whether, according to its note, a stream is connected to an open server that the standby may have
+// followed, or to another standby that has more WAL than this one.
 func (p *promoter) mayHear(s notes.Stream) bool {
 	return !s.Ended && (!s.FromStandby || s.Sent > p.trace.has) && s.Trouble == s.Unstored && !s.Heard.IsZero() && s.Timeline >= p.trace.timeline
 }
@@ -134,7 +134,7 @@ func (p *promoter) archivedTo(ctx context.Context) (wal.LSN, error) {
 	return start + wal.LSN(p.info.SegmentSize), err
 }
 
-// streamedTo is the end of the last segment of the standby's timeline of which there is something in partial/.
+// streamedTo returns the end of the last segment of the standby's timeline that is in partial/ in whole or in part.
 func (p *promoter) streamedTo() (end wal.LSN) {
 	entries, _ := p.Spool.ListPartial() // nothing was streamed where it cannot be read
 	for _, e := range entries {
@@ -149,8 +149,8 @@ func (p *promoter) streamedTo() (end wal.LSN) {
 	return end
 }
 
-// checkTrace fails if WAL of the standby's timeline has come to the archive since the promotion began that neither the standby
-// nor a stream had received. It must be called before what only the standby has is stored.
+// checkTrace fails if the archive received, since the promotion began, WAL of the standby's timeline that neither the
+// standby nor a stream had received. It must be called before WAL that only the standby has is stored.
 func (p *promoter) checkTrace(ctx context.Context) error {
 	s, err := p.replayed(ctx)
 	if err != nil {

@@ -16,9 +16,9 @@ import (
 const (
 	// keepInterval is how often the keeper looks by itself.
 	keepInterval = time.Second
-	// patience is how long a server's own archiver has to store a segment before it is stored from here: compressing it
-	// twice would be a waste. Until then restore-cmd takes it for missing, which it does not do for longer by itself than its
-	// retry-time.
+	// patience is how long the server's own archiver has to store a segment before the stream stores it: compressing it
+	// twice would be a waste. Until then restore-cmd reports the segment as missing; restore-cmd itself retries no
+	// longer than its retry-time.
 	patience = 3 * time.Second
 )
 
@@ -81,8 +81,8 @@ func inShort(err error) (first, text string) {
 	return first, fmt.Sprintf("%s; and %d more", first, strings.Count(rest, "\n")+1)
 }
 
-// dropSuperseded removes the partial segments of which the archive holds all: it has the complete segment, or that of a
-// later timeline, which goes on from behind the partial one's end.
+// dropSuperseded removes the partial segments whose bytes the archive holds in full: it has the complete segment, or
+// the segment of a later timeline that begins behind the end of the partial one.
 func (r *receiver) dropSuperseded(ctx context.Context) error {
 	entries, err := r.Spool.ListPartial()
 	if err != nil {
@@ -121,7 +121,7 @@ func (r *receiver) dropSuperseded(ctx context.Context) error {
 	return nil
 }
 
-// holder is the archived segment that holds all bytes of a partial one; no name if there is none.
+// holder returns the archived segment that holds all bytes of a partial one; an empty name if there is none.
 func (r *receiver) holder(ctx context.Context, path string, n wal.Name, start wal.LSN, w way) (wal.Name, error) {
 	full := n.Segment()
 	if there, err := r.a.HasName(ctx, full); err != nil || there {

@@ -45,7 +45,7 @@ import (
 	"walkeep/supervisor/spool"
 )
 
-// ErrSlot says that the slot is there, and is of no use.
+// ErrSlot says that the slot exists and cannot be used.
 var ErrSlot = cli.NewError("the replication slot cannot be used",
 	"name another one with --slot; a slot that does not exist is created")
 
@@ -79,9 +79,11 @@ type receiver struct {
 	// skipTo is the number of the segment before which the server has nothing any more.
 	skipTo uint64
 	slotAt wal.LSN // from where on the server kept WAL for the slot when the session began
-	// settled is the segment that was received anew because a standby may have sent what it had not received itself.
+	// settled is the segment that was received a second time, because a standby may have sent bytes that it had not
+	// received itself.
 	settled wal.Name
-	// doubtful holds bytes of which nobody knows whether they are durable, until it can be cut off before them.
+	// doubtful is a segment whose last fsync failed and that could not be truncated yet. The next session truncates it
+	// first.
 	doubtful *spool.Segment
 
 	wake chan struct{} // tells the keeper that there is something to store
@@ -137,7 +139,7 @@ func Run(ctx context.Context, o Options) error {
 	return err
 }
 
-// streamAgain holds sessions, one after the other.
+// streamAgain runs sessions, one after the other.
 func (r *receiver) streamAgain(ctx context.Context) error {
 	pauses := backoff.NewExponentialBackOff(backoff.WithInitialInterval(50*time.Millisecond), backoff.WithMaxInterval(time.Second),
 		backoff.WithMultiplier(2), backoff.WithRandomizationFactor(0.1), backoff.WithMaxElapsedTime(0))
@@ -172,7 +174,7 @@ func (r *receiver) streamAgain(ctx context.Context) error {
 	}
 }
 
-// session streams over one connection, and tells whether it received anything.
+// session streams over one connection. It reports whether it received anything.
 func (r *receiver) session(ctx context.Context) (streamed bool, err error) {
 	if r.doubtful != nil {
 		if err := r.doubtful.CutBack(); err != nil {
@@ -258,7 +260,7 @@ func (r *receiver) follow(ctx context.Context, c *replication.Conn, w way, numbe
 	}
 }
 
-// learn reads the history of a timeline, and sees to it that the archive holds it and those of the timelines on the way.
+// learn reads the history of a timeline, and stores it and those of the timelines on the way if the archive lacks them.
 func (r *receiver) learn(ctx context.Context, c *replication.Conn, tli wal.Timeline) (wal.History, error) {
 	h := wal.History{Timeline: tli}
 	for of := tli; of > 1; {
@@ -348,7 +350,7 @@ func (r *receiver) alone(ctx context.Context) error {
 	return nil
 }
 
-// remember takes over what this stream has skipped before and the archive still lacks.
+// remember reads from the stream's own note which WAL it skipped earlier and the archive still lacks.
 func (r *receiver) remember(ctx context.Context) error {
 	streams, _, err := r.a.Notes().Streams(ctx)
 	if err != nil {
@@ -365,7 +367,7 @@ func (r *receiver) remember(ctx context.Context) error {
 	return nil
 }
 
-// skip makes the next session go on behind WAL that the server does not have any more, and says what is missing.
+// skip makes the next session begin behind WAL that the server no longer has, and logs what is missing.
 func (r *receiver) skip(ctx context.Context, w way, gone *goneError) error {
 	slot, err := r.keptFrom(ctx, gone)
 	if err != nil {
@@ -394,7 +396,7 @@ func (r *receiver) update(change func(*notes.Stream)) {
 	change(&r.state)
 }
 
-// A look is which timelines the archive was seen to hold. It is noted with what the server says after it.
+// A look is the newest timeline that the archive was seen to hold. It is noted with what the server reports after it.
 type look struct {
 	newest wal.Timeline
 	at     time.Time

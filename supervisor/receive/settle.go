@@ -9,7 +9,7 @@ import (
 	"walkeep/supervisor/replication"
 )
 
-// errUnsettled says that the end of a segment must be received anew.
+// errUnsettled says that the end of a segment must be received again.
 var errUnsettled = errors.New("the end of the segment is received anew")
 
 // settleTimeout is how long a standby has to receive the rest of a segment that it has replayed to its end.

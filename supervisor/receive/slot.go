@@ -46,7 +46,7 @@ func (r *receiver) slot(ctx context.Context, c *replication.Conn) (wal.LSN, erro
 	return s.RestartLSN, nil
 }
 
-// replaceSlot makes a slot anew for which the server keeps no WAL any more.
+// replaceSlot creates a slot again for which the server no longer keeps WAL.
 func (r *receiver) replaceSlot(ctx context.Context, c *replication.Conn, sql *pgserver.Conn) (wal.LSN, error) {
 	if err := c.DropSlot(ctx, r.Slot); err != nil {
 		return 0, fmt.Errorf("drop replication slot %s, for which the server keeps no WAL any more: %w", r.Slot, err)
@@ -71,8 +71,8 @@ func (r *receiver) createSlot(ctx context.Context, c *replication.Conn, sql *pgs
 	return s.RestartLSN, nil
 }
 
-// keptFrom is from where on the server keeps WAL for the slot. One for which it keeps nothing any more, or which claims what
-// is gone, is made anew.
+// keptFrom returns the position from which on the server keeps WAL for the slot. It creates the slot again if the
+// server keeps nothing for it, or if the slot claims WAL that is gone.
 func (r *receiver) keptFrom(ctx context.Context, gone *goneError) (wal.LSN, error) {
 	ctx, cancel := context.WithTimeout(ctx, replication.Timeout)
 	defer cancel()

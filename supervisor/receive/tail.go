@@ -25,12 +25,12 @@ type tail struct {
 	heard  time.Time // when it was heard last
 	synced time.Time // when the segment was made durable last
 
-	// unanswered is how many reports have asked in vain. It says more than the clock does: what arrived while this program was
-	// held up has still to be read.
+	// unanswered counts status requests without an answer. Counting is safer than measuring time: if this process was
+	// suspended, answers may be waiting unread.
 	unanswered int
 }
 
-// A goneError says that the server does not have the WAL any more.
+// A goneError says that the server no longer has the WAL.
 type goneError struct {
 	at  wal.LSN
 	err error
@@ -39,10 +39,11 @@ type goneError struct {
 func (e *goneError) Error() string { return e.err.Error() }
 func (e *goneError) Unwrap() error { return e.err }
 
-// removed tells that the server's file is not there, and not only that a slot is of no use.
+// removed reports whether the server's file is gone, and not only the slot invalid.
 func (e *goneError) removed() bool { return replication.HasCode(e.err, replication.UndefinedFile) }
 
-// explain tells WAL that is gone, or that the server does not keep because the slot was invalidated, from other errors.
+// explain returns a goneError for WAL that is gone, or that the server does not keep because the slot was invalidated,
+// and other errors as they are.
 func (t *tail) explain(err error) error {
 	if replication.HasCode(err, replication.UndefinedFile, replication.NotInState) {
 		return &goneError{t.at, err}
@@ -115,7 +116,8 @@ func read(c *replication.Conn, in chan<- replication.Message, free <-chan []byte
 	}
 }
 
-// loop writes what comes, makes it durable, and tells the server. It returns nil when in is closed and all is durable.
+// loop writes what was received, makes it durable, and reports that to the server. It returns nil when in is closed and
+// everything is durable.
 func (t *tail) loop(ctx context.Context, in <-chan replication.Message, free chan<- []byte) error {
 	status := time.NewTicker(statusInterval)
 	defer status.Stop()
@@ -225,7 +227,7 @@ func (t *tail) write(ctx context.Context, m *replication.XLogData) error {
 	return nil
 }
 
-// flush makes what was written durable and tells the server, if there is anything to tell.
+// flush makes what was written durable and reports it to the server, if there is anything new.
 func (t *tail) flush() error {
 	if !t.s.Dirty() && t.flushed() == t.s.Durable() {
 		return nil
@@ -242,15 +244,15 @@ func (t *tail) flushAndReport() error {
 	return nil
 }
 
-// report tells the server what is durable. If it cannot be told, it is gone, and what it had sent may still be on its way here:
-// the end of the stream is for the reader to find.
+// report sends the server what is durable. If that fails, the server is gone, and what it had sent may still arrive:
+// the reading goroutine finds the end of the stream.
 func (t *tail) report(answer bool) {
 	t.update(func(s *notes.Stream) { s.Timeline, s.Flushed = t.s.Name.Timeline, t.s.Durable() })
 	// Nothing is said to be applied.
 	_ = t.c.Report(replication.StandbyStatusUpdate{Written: t.at, Flushed: t.s.Durable(), Time: time.Now(), Reply: answer})
 }
 
-// flushed is what was last said to be durable.
+// flushed returns the position that was last reported as durable.
 func (t *tail) flushed() wal.LSN {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -13,8 +13,8 @@ type way struct {
 	size    uint64 // of segments, bytes
 }
 
-// on is the timeline under whose name the segment with this number lies on the way: where a timeline is left in the middle
-// of a segment, that one is the next timeline's.
+// on returns the timeline under whose name the segment with this number lies on the way. A segment in which a timeline
+// is left has the next timeline's name.
 func (w way) on(number uint64) wal.Timeline {
 	for _, e := range w.lineage.Entries {
 		if number < uint64(e.End)/w.size {

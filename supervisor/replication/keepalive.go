@@ -8,7 +8,7 @@ import (
 
 const kindKeepalive = 'k'
 
-// PrimaryKeepalive tells how far the server has come when there is no WAL to send.
+// PrimaryKeepalive is sent when there is no WAL to send. It holds the server's position.
 type PrimaryKeepalive struct {
 	End   wal.LSN   // how far the server has written its WAL
 	Time  time.Time // when the server sent it, by its clock; in microseconds

@@ -4,7 +4,7 @@ import "encoding/binary"
 
 const kindProgress = 'p'
 
-// BackupProgress tells how much of a base backup was sent.
+// BackupProgress is how much of a base backup was sent.
 type BackupProgress struct{ Sent int64 } // bytes
 
 // Decode implements [Message].

@@ -8,8 +8,8 @@ import (
 
 const kindStatus = 'r'
 
-// StandbyStatusUpdate tells the server what was received. The server may remove WAL up to Flushed, and a commit that waits
-// for this stream is confirmed.
+// StandbyStatusUpdate reports to the server what was received. The server may remove WAL up to Flushed, and confirms a
+// commit that waits for this stream.
 type StandbyStatusUpdate struct {
 	Written, Flushed wal.LSN   // the first byte that is not written, and the first that is not durable
 	Applied          wal.LSN   // 0: nothing is applied here
