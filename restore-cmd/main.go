@@ -46,7 +46,7 @@ func failed(standby bool) int {
 // fail returns the failure with the exit code that suits the server.
 func fail(standby bool, err error, hint string) error {
 	if standby {
-		err = fmt.Errorf("cannot deliver, and the standby goes on without: %w", err)
+		err = fmt.Errorf("cannot deliver the file; the standby keeps running and asks again: %w", err)
 	}
 	return cli.Fail(failed(standby), err, hint)
 }
@@ -83,7 +83,7 @@ func run(args []string, standby bool, msg *cli.Messages) error {
 func hint(err error) string {
 	switch {
 	case errors.Is(err, recovery.ErrLeft):
-		return "the server goes on when the archive has the newer timeline's WAL; set recovery_target_timeline to the number of the older one to stay on that, or remove a timeline that is a copy's with supervisor cleanup --drop-timeline"
+		return "the server continues when the archive has the newer timeline's WAL; to stay on the older one, set recovery_target_timeline to its number; to remove a timeline that is only a copy's, use walkeep cleanup --drop-timeline"
 	case errors.Is(err, recovery.ErrGap):
 		return "bring the missing file back into the archive, or recover to a target before it"
 	case errors.Is(err, archive.ErrForeign):

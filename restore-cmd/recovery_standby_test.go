@@ -122,7 +122,7 @@ func (r *rig) passHole(primary, standby *pgtest.Cluster) {
 
 	r.must(standby.Start(r.ctx()))
 	server := standby.PID()
-	r.waitLog(standby, "cannot deliver, and the standby goes on without: "+missing+" is missing from the archive", 3)
+	r.waitLog(standby, "cannot deliver the file; the standby keeps running and asks again: "+missing+" is missing from the archive", 3)
 	r.must(os.Rename(hidden, object))
 	r.mustFollow(standby, primary)
 	if standby.PID() != server || strings.Contains(standby.Log(), "FATAL:  could not restore file") {

@@ -48,7 +48,7 @@ func TestStandbyMode(t *testing.T) {
 			}
 			r := h.run(t, missing)
 			if test.standby {
-				r.Expect(t, 1, "cannot deliver, and the standby goes on without: "+missing+" is missing from the archive", hintGap)
+				r.Expect(t, 1, "cannot deliver the file; the standby keeps running and asks again: "+missing+" is missing from the archive", hintGap)
 			} else {
 				r.Expect(t, 126, missing+" is missing from the archive", hintGap)
 			}
@@ -83,7 +83,7 @@ func TestStandbyGoesOn(t *testing.T) {
 			h := newHost(t, files)
 			cmdtest.Write(t, h.data.Path("standby.signal"), nil)
 			test.change(h)
-			cmdtest.Run(t, h.call(name)).Expect(t, 1, "cannot deliver, and the standby goes on without: ", test.say)
+			cmdtest.Run(t, h.call(name)).Expect(t, 1, "cannot deliver the file; the standby keeps running and asks again: ", test.say)
 		})
 	}
 }
