@@ -26,15 +26,15 @@ import (
 // dataDir is where PostgreSQL runs restore_command.
 const dataDir = "."
 
-// tempSuffix marks a file that is being delivered. It is the same each time, so that what a killed call leaves behind
-// is overwritten by the next.
+// tempSuffix marks a file that is being delivered. The suffix is fixed, so that the next call overwrites the file that a
+// killed call left behind.
 const tempSuffix = ".walkeep"
 
 // fetch delivers the file, or returns the reason with the exit code that PostgreSQL understands.
 func fetch(o options, standby bool, msg *cli.Messages) error {
 	name, err := wal.ParseName(o.name)
 	if err != nil {
-		return fail(standby, err, "restore_command hands over %f and %p, in this order")
+		return fail(standby, err, "restore_command must pass %f and %p, in this order")
 	}
 	ctx := context.Background()
 	var got archive.Fetched
@@ -54,8 +54,9 @@ func fetch(o options, standby bool, msg *cli.Messages) error {
 	return fail(standby, err, hint(err))
 }
 
-// retry repeats what may come right by itself. A standby would go down on a failure, so it waits for everything;
-// otherwise only a hole may close, while archive-cmd fills the archive on several cores.
+// retry calls try until it succeeds, most has passed, or its error is final. A standby would shut down on a failure, so
+// for it every error is retried except one that says that the file is absent or not needed. For other servers only
+// [recovery.ErrGap] is retried: archive-cmd may close the gap, because it archives on several cores.
 func retry(most time.Duration, standby bool, try func() error) error {
 	policy := backoff.NewExponentialBackOff(
 		backoff.WithInitialInterval(50*time.Millisecond), backoff.WithMaxInterval(time.Second), backoff.WithMaxElapsedTime(most))
@@ -108,13 +109,13 @@ func permanent(err error) error {
 	return backoff.Permanent(err)
 }
 
-// deliver puts the verified file at its path, at once and as a whole. It need not be durable: after a crash PostgreSQL
-// asks for it again.
+// deliver verifies the file and renames it to its path. The file need not be durable: after a crash PostgreSQL asks for
+// it again.
 func deliver(ctx context.Context, o options, name wal.Name, standby bool, msg *cli.Messages) (archive.Fetched, error) {
 	var none archive.Fetched
 	cluster, err := pgdata.SystemID(dataDir)
 	if err != nil {
-		return none, fmt.Errorf("tell the cluster: %w", err)
+		return none, fmt.Errorf("read the cluster's system identifier: %w", err)
 	}
 	b, err := local.Open(o.Spool)
 	if err != nil {
@@ -159,7 +160,7 @@ func deliver(ctx context.Context, o options, name wal.Name, standby bool, msg *c
 	return got, durable.Replace(temp, o.path)
 }
 
-// warnNewer warns of WAL of a version of PostgreSQL that is not known, which is delivered all the same.
+// warnNewer warns of WAL of a PostgreSQL version that this program does not know. The WAL is delivered nevertheless.
 func warnNewer(file string, name wal.Name, msg *cli.Messages) {
 	f, err := durable.Open(file)
 	if err != nil {
@@ -175,25 +176,25 @@ func warnNewer(file string, name wal.Name, msg *cli.Messages) {
 	}
 }
 
-// recoveryPath is the name under which a server that recovers wants a segment (RestoreArchivedFile in
-// src/backend/access/transam/xlogarchive.c). pg_rewind and people want it under its own.
+// recoveryPath is the file name to which a server in recovery has a segment restored (RestoreArchivedFile in
+// src/backend/access/transam/xlogarchive.c). pg_rewind and people use the segment's own name.
 const recoveryPath = "RECOVERYXLOG"
 
-// onWay reports whether the server that asks should get a segment: [recovery.ErrLeft] if that leads it astray.
+// onWay returns [recovery.ErrLeft] if the segment does not lie on the timelines that the server recovers along.
 func onWay(ctx context.Context, a *archive.Archive, name wal.Name, path string) error {
 	if filepath.Base(path) != recoveryPath || name.Kind != wal.KindSegment {
 		return nil
 	}
 	r, recovers, err := pgdata.ReadRecovery(dataDir)
 	if err != nil {
-		return fmt.Errorf("find out along which timeline the server recovers: %w", err)
+		return fmt.Errorf("determine the timeline along which the server recovers: %w", err)
 	}
 	if !recovers {
 		return nil
 	}
 	var f recovery.Follower
 	c, err := pgdata.ReadControl(dataDir)
-	known := err == nil // else nothing is known of where it is
+	known := err == nil // otherwise the server's position is unknown
 	if known {
 		f.At, f.On = c.End()
 	}
@@ -215,13 +216,13 @@ func report(got archive.Fetched, name wal.Name, msg *cli.Messages) {
 			"%s was archived with broken WAL records at %s", name, got.DamageLSN)
 	}
 	if got.Foreign {
-		msg.Detail("%s comes from %s, which another archiver made: its records were checked", name, got.Object)
+		msg.Detail("%s comes from %s, which another archiver made; its records were checked", name, got.Object)
 		return
 	}
 	msg.Detail("%s is delivered from %s", name, got.Object)
 }
 
-// noteAlone notes what a standby still needs, for archive_cleanup_command. A server that is no standby has nothing to note.
+// noteAlone notes the standby's restartpoint, for archive_cleanup_command. It does nothing on a server that is no standby.
 func noteAlone(o options, standby bool) error {
 	if !standby {
 		return nil
@@ -231,13 +232,13 @@ func noteAlone(o options, standby bool) error {
 		err = noteStandby(context.Background(), archive.New(b), o.name)
 	}
 	if err != nil {
-		return cli.Fail(exitAbsent, fmt.Errorf("note the standby's restartpoint: %w", err), "until it is noted, the archive keeps more WAL than is needed")
+		return cli.Fail(exitAbsent, fmt.Errorf("note the standby's restartpoint: %w", err), "let the server's user write to the spool; until then the archive keeps more WAL than this standby needs")
 	}
 	return nil
 }
 
-// note keeps the standby's restartpoint where the clean-up of the archive will find it. A spool that this host may only
-// read is no reason not to deliver.
+// note notes the standby's restartpoint in the archive, for walkeep cleanup. A failure does not stop the delivery: this
+// host may have only read access to the spool.
 func note(ctx context.Context, a *archive.Archive, redo string, msg *cli.Messages) {
 	if err := noteStandby(ctx, a, redo); err != nil {
 		msg.Detail("cannot note the standby's restartpoint: %v", err)

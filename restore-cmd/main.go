@@ -1,5 +1,6 @@
-// Restore-cmd is PostgreSQL's restore_command: it delivers a WAL file from walkeep's archive when it has been verified,
-// says "absent" only when that is proven, and otherwise stops the server before it opens a database that lacks data.
+// Restore-cmd is PostgreSQL's restore_command. It delivers a WAL file from walkeep's archive after it has verified it. It
+// reports a file as absent only if that is proven; otherwise it stops the server before that opens a database that lacks
+// data.
 package main
 
 import (
@@ -15,18 +16,18 @@ import (
 	"walkeep/common/storage"
 )
 
-// Exit codes. PostgreSQL takes 1 to 125 for "there is no such file", after which it may end recovery; above 125 it
+// Exit codes. PostgreSQL reads 1 to 125 as "there is no such file", after which it may end recovery; above 125 it
 // stops (RestoreArchivedFile in src/backend/access/transam/xlogarchive.c).
 const (
-	exitAbsent  = 1   // proven absent, or a standby that must go on
-	exitUnknown = 126 // cannot tell, or damaged, or wrong usage
+	exitAbsent  = 1   // proven absent, or any failure on a standby, which must keep running
+	exitUnknown = 126 // cannot be determined, damaged, or wrong usage
 )
 
 func main() {
 	standby := pgdata.Standby(dataDir)
 	if !standby {
-		// What cannot be recovered, such as a panic in a goroutine, would exit with 2, which means "absent". With SIGABRT
-		// PostgreSQL stops.
+		// A panic in a goroutine would exit with 2, which PostgreSQL reads as "absent". PostgreSQL stops if the command dies
+		// from SIGABRT.
 		debug.SetTraceback("crash")
 	}
 	debug.SetGCPercent(-1)
@@ -35,7 +36,7 @@ func main() {
 	cli.Program{Name: "restore-cmd", Panic: failed(standby), Run: run}.Main()
 }
 
-// failed is the exit code for whatever is wrong. A standby would go down above 125, so it is told to go on.
+// failed returns the exit code of a failure. A standby would shut down above 125, so it gets exitAbsent.
 func failed(standby bool) int {
 	if standby {
 		return exitAbsent
@@ -54,7 +55,7 @@ func fail(standby bool, err error, hint string) error {
 func run(args []string, standby bool, msg *cli.Messages) error {
 	o, err := parse(args)
 	var wrong *config.ArgumentError
-	if standby && err != nil && err != config.ErrHelp && !errors.As(err, &wrong) { // somebody may be at it
+	if standby && err != nil && err != config.ErrHelp && !errors.As(err, &wrong) { // somebody may be editing the configuration file
 		err = retry(o.RetryTime, standby, func() (err error) {
 			o, err = parse(args)
 			return err

@@ -13,26 +13,27 @@ postgresql.conf, or up to PostgreSQL 11 for recovery.conf:
 
   restore_command = '/usr/lib/walkeep/restore-cmd --spool /srv/wal %f %p %r'
 
-With --note it delivers nothing, and notes in the spool what a standby still
-needs, so that one that streams does not hold all WAL:
+With --note it delivers nothing: it notes in the spool which WAL a standby
+still needs, so that the archive need not keep all WAL for a standby that
+streams:
 
   archive_cleanup_command = '/usr/lib/walkeep/restore-cmd --spool /srv/wal --note %r'
 
 Exit codes:
 0    delivered and verified
 1    proven absent
-126  cannot tell, or damaged, another cluster's, a gap, wrong usage or
-configuration; PostgreSQL then stops instead of opening a database that
-lacks data
+126  cannot be determined, damaged, another cluster's, a gap, wrong usage
+or configuration; PostgreSQL then stops instead of opening a database
+that lacks data
 
-A standby goes on: for it, restore-cmd tries again for a while and then
-exits 1 with the reason, whatever is wrong.`
+A standby must keep running: for a standby, restore-cmd retries for a
+while (--retry-time) and then exits 1 with the reason, whatever is wrong.`
 
 type options struct {
 	config.Config
 	name, path, redo string
 	note             bool
-	problems         []string // of the configuration, none of which concerns this program
+	problems         []string // of the configuration's other sections
 }
 
 func parse(args []string) (options, error) {
@@ -61,7 +62,7 @@ func parse(args []string) (options, error) {
 func (o options) check() error {
 	switch {
 	case o.note && (o.path != "" || o.redo != ""):
-		return errors.New("--note takes the oldest segment that is needed, and nothing else")
+		return errors.New("--note expects one argument: the oldest segment that is needed")
 	case !o.note && o.path == "":
 		return errors.New("the argument PATH is missing")
 	}
