@@ -15,10 +15,10 @@ import (
 	"walkeep/supervisor/pgserver"
 )
 
-// nudge is how often a standby is made to look for WAL at once, instead of when its wal_retrieve_retry_interval is over.
+// nudge is how often Run makes the standby look for WAL at once, before its wal_retrieve_retry_interval has passed.
 const nudge = 250 * time.Millisecond
 
-// still is after how long without replay there is nothing more to replay.
+// still is the time without replay after which there is nothing more to replay.
 const still = 2 * nudge
 
 // storeComplete archives the segments that were streamed to their ends.
@@ -42,7 +42,7 @@ func (p *promoter) catchUp(ctx context.Context, goal wal.Timeline) error {
 		return err
 	}
 	if hole != "" {
-		err := fmt.Errorf("%w: %s is missing from the archive, which holds what came after it", ErrBehind, hole)
+		err := fmt.Errorf("%w: %s is missing from the archive, which holds later WAL", ErrBehind, hole)
 		if !p.Force {
 			return err
 		}
@@ -60,12 +60,12 @@ func (p *promoter) catchUp(ctx context.Context, goal wal.Timeline) error {
 	return p.settle(ctx, s)
 }
 
-// delayed fails if the standby has something to replay and waits with it, as it is set: for how long, only who has set that
-// can know, and whether what comes is wanted at all.
+// delayed returns ErrDelayed if the standby has WAL to replay and recovery_min_apply_delay makes it wait. Run does not
+// override the setting: whoever set it may not want that WAL to be replayed.
 func (p *promoter) delayed(ctx context.Context, last pgserver.Replay, to wal.LSN) error {
 	delay, err := p.c.RecoverySetting(ctx, p.info.Major, "recovery_min_apply_delay")
 	if err != nil || strings.Trim(delay, "0 ") == "" || strings.HasPrefix(delay, "0") {
-		return nil // or it is not shown to the role
+		return nil // no delay is set, or the role may not read the setting
 	}
 	if p.info.Major >= 12 {
 		delay += " ms"
@@ -89,7 +89,8 @@ func (p *promoter) delayed(ctx context.Context, last pgserver.Replay, to wal.LSN
 	return fmt.Errorf("%w: by %s; it is at %s, and there is WAL up to %s", ErrDelayed, delay, last.Replayed, max(to, last.Received))
 }
 
-// settle waits until nothing more is replayed of what was received, as it was last: a record at its end may be there in part.
+// settle waits until the standby has replayed what it has received, or replays nothing more: the last record may be
+// incomplete.
 func (p *promoter) settle(ctx context.Context, last pgserver.Replay) error {
 	since := time.Now()
 	for {
@@ -112,7 +113,7 @@ func (p *promoter) settle(ctx context.Context, last pgserver.Replay) error {
 	}
 }
 
-// replay waits until a standby that was last there has replayed up to a position.
+// replay waits until the standby, whose last known state is last, has replayed up to a position.
 func (p *promoter) replay(ctx context.Context, last pgserver.Replay, to wal.LSN) error {
 	var nudged time.Time
 	at := last.Replayed
@@ -126,8 +127,8 @@ func (p *promoter) replay(ctx context.Context, last pgserver.Replay, to wal.LSN)
 		}
 		at = max(at, s.Replayed)
 		if time.Since(nudged) > nudge && ctx.Err() == nil {
-			// Its primary is down, or does not matter any more: what the process that receives from there waits for will not
-			// come, and the standby does not look into the archive meanwhile.
+			// While the WAL receiver waits for the primary, the standby does not look into the archive. The primary is down or
+			// irrelevant by now, so Run ends the receiver.
 			err := p.c.EndStreaming(ctx, p.PGData)
 			if err == nil {
 				err = p.c.Nudge(ctx)
@@ -147,7 +148,7 @@ func (p *promoter) replay(ctx context.Context, last pgserver.Replay, to wal.LSN)
 // timeline: the end of the last whole record. It also returns the segment that is missing although later WAL is there.
 func (p *promoter) archived(ctx context.Context, goal wal.Timeline, s pgserver.Replay) (end wal.LSN, hole string, err error) {
 	inv := p.inv
-	has := max(s.Replayed, s.Received) // the last of what it has received may be a part of a record, which is not replayed
+	has := max(s.Replayed, s.Received) // the received WAL may end within a record, which is not replayed
 	size := uint64(inv.SegmentSize)
 	if inv.Line(goal) == nil {
 		return s.Replayed, "", nil
@@ -173,7 +174,7 @@ func (p *promoter) archived(ctx context.Context, goal wal.Timeline, s pgserver.R
 		case t.WALCheck == codec.Damaged:
 			return wal.LSN(t.DamageLSN), hole, nil
 		case t.WALCheck != codec.Intact || t.End == 0:
-			return wal.LSN((number-1)*size) + 1, hole, nil // it does not say where records end: that it is begun must do
+			return wal.LSN((number-1)*size) + 1, hole, nil // the trailer does not say where records end, so wait until replay has entered the segment
 		case t.End > t.Start:
 			return wal.LSN(t.End), hole, nil
 		}
@@ -181,7 +182,7 @@ func (p *promoter) archived(ctx context.Context, goal wal.Timeline, s pgserver.R
 	return s.Replayed, hole, nil
 }
 
-// streamedBehind names the segment with a number if it is missing, and a later one was streamed.
+// streamedBehind returns the name of the segment with the number next if a later segment was streamed; else it returns "".
 func streamedBehind(inv *recovery.Inventory, tli wal.Timeline, next uint64) (hole string, err error) {
 	for _, e := range inv.Streamed {
 		n, err := wal.ParseName(path.Base(e.Name))
@@ -196,7 +197,8 @@ func streamedBehind(inv *recovery.Inventory, tli wal.Timeline, next uint64) (hol
 	return "", nil
 }
 
-// goal is the timeline that the standby recovers along: its own, or the newest that comes from there, as it is set.
+// goal returns the timeline that the standby recovers along, as recovery_target_timeline says: its own, a fixed one, or the
+// newest timeline that descends from its own.
 func (p *promoter) goal(ctx context.Context, s pgserver.Replay) (wal.Timeline, error) {
 	along, err := p.c.RecoversAlong(ctx)
 	if err != nil {

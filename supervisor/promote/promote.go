@@ -1,10 +1,15 @@
 // Package promote brings a standby online with the least possible loss, and says what was lost.
 //
-// The order is what matters. The old primary must not answer as one that can be written to. Replay goes on until the
-// standby has all that the archive holds, and what it has received by streaming. Then it is offered the segment that the
-// primary was writing when it was lost, as far as that was streamed into the archive: restore-cmd hands it out, to this
-// standby alone, with zeros behind the last whole record, where replay ends. Then the archive gets what only the standby has. Only
-// then is the server told to open. Each step can be repeated, so a promotion that was cut short anywhere is completed by the next call.
+// A promotion takes these steps, in this order:
+//
+//  1. Run checks that the old primary does not answer as a server that accepts writes.
+//  2. The standby replays all WAL that the archive holds and that it has received by streaming.
+//  3. Run offers the standby the segment that the primary was writing when it was lost, as far as that was streamed into
+//     the archive. restore-cmd delivers it to this standby alone, with zeros behind the last whole record; replay ends there.
+//  4. Run stores in the archive the WAL that only the standby has.
+//  5. Run tells the server to open.
+//
+// Each step can be repeated: the next call completes a promotion that was interrupted anywhere.
 package promote
 
 import (
@@ -22,9 +27,9 @@ import (
 	"walkeep/supervisor/spool"
 )
 
-// Errors of Run, to be found with errors.Is. All but ErrNotOpen come before the server was told to open.
+// Errors of Run, for errors.Is. After any of them but ErrNotOpen, the server was not told to open.
 var (
-	// ErrPrimaryLives says that the old primary answers. To promote beside it would make two primaries.
+	// ErrPrimaryLives reports that the old primary answers. A promotion would make two primaries.
 	ErrPrimaryLives = cli.NewError("the old primary still answers",
 		"stop it, and make sure that it stays down; --force promotes beside it, and makes two primaries")
 	// ErrUnchecked says that it could not be determined whether the old primary answers.
@@ -33,7 +38,7 @@ var (
 	// ErrWarm says that the standby's position cannot be asked.
 	ErrWarm = cli.NewError("the standby lets nobody connect before it is promoted (hot_standby = off)",
 		"set hot_standby = on and restart the standby, which loses nothing, or promote it with pg_ctl promote, without what was streamed")
-	// ErrNotConsistent says that the standby has not accepted a connection in time.
+	// ErrNotConsistent reports that the standby has not accepted a connection within Options.Timeout.
 	ErrNotConsistent = cli.NewError("the standby has not accepted connections in time",
 		"see its log: it may need WAL that is missing, or more time (--timeout), or let nobody connect (hot_standby = off)")
 	// ErrBehind says that the standby does not reach the end of the WAL that is there for it.
@@ -42,10 +47,10 @@ var (
 	// ErrDelayed says that the standby is configured to replay with a delay. It is an ErrBehind.
 	ErrDelayed = cli.Hinted(fmt.Errorf("%w, and waits before it does (recovery_min_apply_delay)", ErrBehind),
 		"to let it replay everything first, set recovery_min_apply_delay = 0 there and reload it (up to version 11: remove it from recovery.conf, and restart it); --force opens it now, and it replays what it has received while it opens")
-	// ErrNoOffer says that the standby cannot be given what was streamed.
+	// ErrNoOffer reports that Run cannot give the standby the WAL that was streamed.
 	ErrNoOffer = cli.NewError("the standby cannot be given what was streamed",
 		"let its restore_command call restore-cmd with this spool (restart it up to version 13), and set archive_mode to another value than always (restart it), or promote with --force, without what was streamed")
-	// ErrNotStored says that WAL that only the standby has cannot be archived.
+	// ErrNotStored reports that Run cannot archive the WAL that only the standby has.
 	ErrNotStored = cli.NewError("what only the standby has received cannot be archived, and would be missing from the archive for ever",
 		"check that the spool can be written to and has room, and repeat this; --force promotes without it, and the archive cannot be recovered past that until a new base backup is taken")
 	// ErrRights says that the role lacks a right that a promotion needs.
@@ -56,17 +61,17 @@ var (
 		"the server was told to open: see its log, and repeat the promotion")
 )
 
-// Options say what is promoted.
+// Options are the parameters of [Run].
 type Options struct {
 	Conninfo string // of the standby
-	// Primary is how to reach the old primary. Empty: as the standby does, if it says how.
+	// Primary is the conninfo of the old primary. Empty: Run uses the standby's primary_conninfo, if the role may read it.
 	Primary string
 	PGData  string // the standby's data directory, for a server that does not name it
 	Spool   *spool.Spool
-	Force   bool // promote whatever the old primary does and whatever would be lost
-	// Timeout is for all that comes before the server is told to open, and once more for its opening.
+	Force   bool // promote although the old primary answers or WAL would be lost
+	// Timeout bounds all steps before the server is told to open, and, separately, the time until it has opened.
 	Timeout time.Duration
-	// Step is called with what is done, Warn with what the user should know. Both are optional.
+	// Run calls Step with a message about each step, and Warn with each warning. Both are optional.
 	Step func(message string)
 	Warn func(hint, message string)
 }
@@ -78,20 +83,20 @@ type Result struct {
 	End        wal.LSN   // where replay ended: the last position of the old timeline
 	LastCommit time.Time // of the last transaction that was replayed; zero if there was none
 	Offered    int64     // bytes that came from the segment that was being written
-	Torn       int64     // bytes that were streamed behind the last whole record, and are of no use
+	Torn       int64     // bytes that were streamed behind the last whole record; they cannot be replayed
 	Took       time.Duration
 	Loss       Loss
 	Down       []string // the places of the old primary at which nothing listens
 }
 
-// A promoter does one promotion.
+// A promoter is the state of one promotion.
 type promoter struct {
 	Options
 	a     *archive.Archive
 	c     *pgserver.Conn
 	info  pgserver.Info
 	begun time.Time
-	// servers is the conninfo that was given; Conninfo is that of the standby when it was found there.
+	// servers is the conninfo that the caller gave. It may name several servers; connect sets Conninfo to the standby's own.
 	servers string
 	done    Result
 	// kept is the end of the last whole record that the archive or partial/ has of the timeline that the standby goes to,
@@ -103,10 +108,12 @@ type promoter struct {
 	trace trace
 }
 
-// poll is how often the server is looked at.
+// poll is the interval between two questions to the server.
 const poll = 20 * time.Millisecond
 
-// Run promotes.
+// Run promotes the standby. If the server is open already, Run completes an earlier promotion that was interrupted. It
+// returns a Result in every case; with an error, the Result holds what was found until then. Two calls for one standby
+// must not run at the same time.
 func Run(ctx context.Context, o Options) (*Result, error) {
 	p := &promoter{Options: o, a: o.Spool.Archive, begun: time.Now(), servers: o.Conninfo}
 	if p.Step == nil {
@@ -135,7 +142,7 @@ func (p *promoter) run(ctx context.Context) (err error) {
 	if p.info, err = p.c.Info(limited); err != nil {
 		return err
 	}
-	if p.info.DataDir != "" { // what is configured may be that of the primary that was lost
+	if p.info.DataDir != "" { // the configured directory may be the lost primary's
 		p.PGData = p.info.DataDir
 	}
 	id, err := p.a.Identity(limited)
@@ -157,7 +164,7 @@ func (p *promoter) run(ctx context.Context) (err error) {
 		if err = p.prepare(limited); err == nil {
 			err = p.open(ctx)
 		}
-		if errors.Is(err, pgserver.ErrNoRecovery) { // an earlier promotion, which was cut short, has told it to open
+		if errors.Is(err, pgserver.ErrNoRecovery) { // an earlier promotion, which was interrupted, has told it to open
 			standby, err = false, nil
 		}
 		if err != nil && !errors.Is(err, ErrNotOpen) {
@@ -171,8 +178,8 @@ func (p *promoter) run(ctx context.Context) (err error) {
 	return p.conclude(ctx)
 }
 
-// replayed asks how far the standby has come; [pgserver.ErrNoRecovery] if it is none any more, [pgserver.ErrDemand] if it
-// cannot come farther, and not open, as it is set.
+// replayed returns how far the standby has replayed. It returns [pgserver.ErrNoRecovery] if the server is no standby any
+// longer, and [pgserver.ErrDemand] if a setting of the standby prevents it from replaying further and from opening.
 func (p *promoter) replayed(ctx context.Context) (pgserver.Replay, error) {
 	r, err := p.c.Replay(ctx, p.info.Major)
 	if err == nil {
@@ -190,7 +197,7 @@ func (p *promoter) mayCall(ctx context.Context) error {
 	return err
 }
 
-// prepare does all that comes before the server is told to open.
+// prepare takes all steps before the server is told to open.
 func (p *promoter) prepare(ctx context.Context) error {
 	if err := p.takeTrace(ctx); err != nil {
 		return err
@@ -198,13 +205,13 @@ func (p *promoter) prepare(ctx context.Context) error {
 	if err := p.fence(ctx); err != nil {
 		return err
 	}
-	p.trace.end = max(p.trace.end, p.streamedTo()) // what a stream had on its way is not new
+	p.trace.end = max(p.trace.end, p.streamedTo()) // a stream may have received this before the promotion began
 	s, err := p.replayed(ctx)
 	if err != nil {
 		return err
 	}
 	if s.Pausing {
-		p.Step("replay was paused, and goes on")
+		p.Step("replay was paused: resuming it")
 		if err := p.c.ContinueReplay(ctx); err != nil {
 			return err
 		}
@@ -227,8 +234,8 @@ func (p *promoter) prepare(ctx context.Context) error {
 		if !p.Force || !errors.Is(err, ErrBehind) {
 			return err
 		}
-		p.Warn("", err.Error()+"; it is promoted all the same, because of --force")
-		return p.storeOwn(ctx) // what comes behind is of no use to it
+		p.Warn("", err.Error()+"; it is promoted nevertheless, because of --force")
+		return p.storeOwn(ctx) // the standby cannot replay streamed WAL behind the hole
 	}
 	if err := p.offer(ctx); err != nil {
 		return err
@@ -243,9 +250,9 @@ func (p *promoter) prepare(ctx context.Context) error {
 
 // open tells the server to open, and waits until it has.
 func (p *promoter) open(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, p.Timeout) // there is no way back
+	ctx, cancel := context.WithTimeout(ctx, p.Timeout) // a promotion cannot be undone, so it gets the whole time
 	defer cancel()
-	if p.c.IsClosed() { // a question was cut short when time was up
+	if p.c.IsClosed() { // the time limit interrupted a query
 		c, err := pgserver.Connect(ctx, p.Conninfo)
 		if err != nil {
 			return err
@@ -298,7 +305,7 @@ func (p *promoter) conclude(ctx context.Context) (err error) {
 		p.Warn("if this is the old primary, stop it and let it rejoin; if it crashed while it was promoted, stop it, start it as a standby of its own timeline (standby.signal and recovery_target_timeline = current; up to 11 recovery.conf without that setting), promote it, and take a base backup",
 			fmt.Sprintf("the server writes to timeline %d, %s", p.done.Timeline, why))
 	} else if err := p.succeed(ctx, at); err != nil {
-		p.Warn(cli.Call("cleanup")+" --forget-standby does it", fmt.Sprintf("the archive goes on keeping WAL for the standby that this server was: %v", err))
+		p.Warn(cli.Call("cleanup")+" --forget-standby makes it stop", fmt.Sprintf("the archive still keeps WAL for the standby that this server was: %v", err))
 	}
 	p.done.Loss = p.loss()
 	p.warnArchiving()
@@ -343,7 +350,7 @@ func (p *promoter) withdraw(ctx context.Context) error {
 	return p.a.Notes().WithdrawOffer(ctx, id)
 }
 
-// succeed has the archive take the server for the production server, and no longer for a standby.
+// succeed notes in the archive that the server is the production server, and removes its note as a standby.
 func (p *promoter) succeed(ctx context.Context, at wal.LSN) error {
 	s := notes.Server{SystemID: p.info.SystemID, Timeline: p.done.Timeline, LSN: at, Newest: p.inv.Newest(), Promoted: !p.done.Already}
 	if err := p.a.Notes().NoteServer(ctx, s); err != nil {
@@ -356,7 +363,7 @@ func (p *promoter) succeed(ctx context.Context, at wal.LSN) error {
 func (p *promoter) forget(ctx context.Context) error {
 	id, err := p.standbyID(ctx)
 	if err != nil {
-		return nil // it has noted nothing here, or nobody can tell
+		return nil // the server has no note here, or its data directory is unknown
 	}
 	if err := p.a.Notes().ForgetStandby(ctx, id); err != nil && !errors.Is(err, notes.ErrAbsent) {
 		return err
