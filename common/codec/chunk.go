@@ -2,8 +2,8 @@ package codec
 
 import "fmt"
 
-// A ChunkReader expands single chunks of an object that has a trailer. Nothing but their length is compared: whoever
-// asks knows the hash of what is wanted. It is not safe for concurrent use; an object can have several.
+// A ChunkReader expands single chunks of an object that has a trailer. It compares only their length with the trailer;
+// the caller checks the plain bytes. It is not safe for concurrent use; an object can have several.
 type ChunkReader struct {
 	o       *Object
 	dec     Decoder
@@ -11,7 +11,7 @@ type ChunkReader struct {
 	packed  []byte
 }
 
-// NewChunkReader prepares the reading of single chunks.
+// NewChunkReader returns a reader for single chunks. The object must have a trailer.
 func (o *Object) NewChunkReader() (*ChunkReader, error) {
 	dec, err := o.codec.NewDecoder()
 	if err != nil {
@@ -26,7 +26,8 @@ func (o *Object) NewChunkReader() (*ChunkReader, error) {
 	return r, nil
 }
 
-// Read expands chunk i, from 0, into dst, which has room for a whole chunk, and returns the part that it fills.
+// Read expands chunk i, counted from 0, into dst, which has room for a whole chunk, and returns the part of dst that it
+// filled. A chunk that does not expand to its length is [ErrDamaged].
 func (r *ChunkReader) Read(i int, dst []byte) ([]byte, error) {
 	t := r.o.Trailer
 	size := min(uint64(t.ChunkSize), t.PlainSize-uint64(i)*uint64(t.ChunkSize))

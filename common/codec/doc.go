@@ -1,5 +1,5 @@
 // Package codec is the form in which walkeep stores a file: compressed so that ordinary tools expand it, cut so that
-// its parts can be compressed, checked and expanded side by side, and followed by what walkeep knows about it.
+// its parts can be compressed, checked and expanded side by side, and followed by a trailer with its metadata.
 //
 // # A stored object
 //
@@ -15,9 +15,9 @@
 //	gzip       head: a member's header with one extra field: 1F 8B 08 04 00000000 00 FF, payload length + 4 (uint16),
 //	           57 4B, payload length (uint16); tail: its empty content, 03 00 00000000 00000000
 //
-// The codec none stores zstd frames whose blocks are not compressed: `zstd -d` opens those, too, and nobody takes a
-// file with a trailer for a plain WAL segment. Files without a trailer are foreign: made by another archiver, and read
-// as plain, .zst, .lz4, .s2 or .gz files, without the proof that a trailer gives.
+// The codec none stores zstd frames whose blocks are not compressed: `zstd -d` expands those, too, and a file with a
+// trailer cannot be mistaken for a plain WAL segment. Files without a trailer are foreign: made by another archiver, and read
+// as plain, .zst, .lz4, .s2 or .gz files. Without a trailer their bytes cannot be checked.
 //
 // # The payload
 //
@@ -38,7 +38,7 @@
 //	96      8     LSN of the first damage, 0 if none
 //	104     8     mark of the file that was read, 0 if none: an opaque number that its reader knows the same, unmodified
 //	              file by
-//	112     16    XXH3-128 of the stored bytes before the trailer, for those who only look for accidents
+//	112     16    XXH3-128 of the stored bytes before the trailer, which finds accidental damage only
 //	128     1     length of the name, N
 //	129     1     length of the tool's version, V
 //	130     2     zero
@@ -50,6 +50,6 @@
 //	...     8     XXH3-64 of the payload up to here
 //	...     8     magic "WALKEEP" FF
 //
-// so that it can be found from the object's end. A byte that is changed anywhere in an object is noticed: in the
-// chunks by SHA-256, in the payload by its own hash, in head and tail because they can only be what they are.
+// so that a reader finds it from the object's end. The checks notice a changed byte anywhere in an object: SHA-256
+// covers the chunks, the payload has its own hash, and head and tail are compared with their only valid bytes.
 package codec

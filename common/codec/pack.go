@@ -11,7 +11,7 @@ import (
 	"github.com/zeebo/xxh3"
 )
 
-// readSize is how many plain bytes are read at once, so that hash and tap find them in the core's nearest cache.
+// readSize is how many plain bytes are read at once: few enough to be in the core's nearest cache for hash and tap.
 const readSize = 128 << 10
 
 // A Packer makes stored objects, one after the other. It is not safe for concurrent use and keeps about 4 MB of
@@ -44,8 +44,9 @@ func NewPacker(c Codec, level int) (*Packer, error) {
 	}, nil
 }
 
-// Pack reads src to its end, once: what it hashes, shows to tap and stores is the same bytes. Each chunk is expanded
-// again and compared before it is written to dst. The trailer is completed by the caller, then encoded and written.
+// Pack reads src to its end, once: it hashes, writes to tap and stores the same bytes. It expands each chunk again and
+// compares it with the plain bytes before it writes the chunk to dst. The caller completes the trailer, encodes it and
+// writes it. Errors of tap are ignored.
 func (p *Packer) Pack(dst io.Writer, src io.Reader, tap io.Writer) (*Trailer, error) {
 	t := &Trailer{Codec: p.codec.Name(), ChunkSize: ChunkSize}
 	plainHash := xxh3.New()
@@ -73,7 +74,7 @@ func (p *Packer) Pack(dst io.Writer, src io.Reader, tap io.Writer) (*Trailer, er
 	return t, nil
 }
 
-// readChunk reads a chunk's worth of plain bytes; fewer at the end.
+// readChunk reads ChunkSize plain bytes, or fewer at the end of src.
 func (p *Packer) readChunk(src io.Reader, tap io.Writer) (int, error) {
 	n := 0
 	for n < ChunkSize {
@@ -97,7 +98,7 @@ func (p *Packer) packChunk(dst io.Writer, plain []byte) error {
 	}
 	back := p.back[:len(plain)]
 	if err := p.dec.Decode(back, p.packed); err != nil || !bytes.Equal(back, plain) {
-		return fmt.Errorf("compress with %s: what was compressed does not expand to what it was (%v)", p.codec.Name(), err)
+		return fmt.Errorf("compress with %s: the compressed bytes do not expand to the plain ones (%v)", p.codec.Name(), err)
 	}
 	p.stored.Write(p.packed)
 	p.sum.Write(p.packed)
@@ -105,21 +106,21 @@ func (p *Packer) packChunk(dst io.Writer, plain []byte) error {
 	return err
 }
 
-// Sum reads r to its end and gives the size in bytes and the hash that a trailer has of it.
+// Sum reads r to its end and returns its size in bytes and the XXH3-128 hash that a trailer records.
 func Sum(r io.Reader) (uint64, [16]byte, error) {
 	h := xxh3.New()
 	n, err := io.CopyBuffer(struct{ io.Writer }{h}, struct{ io.Reader }{r}, make([]byte, readSize))
 	return uint64(n), h.Sum128().Bytes(), err
 }
 
-// A Summer passes bytes on to a writer and sums them up as [Sum] does.
+// A Summer passes bytes to a writer, and counts and hashes them as [Sum] does. It is not safe for concurrent use.
 type Summer struct {
 	w io.Writer
 	h *xxh3.Hasher
 	n uint64
 }
 
-// NewSummer sums up what goes to w.
+// NewSummer returns a Summer that writes to w.
 func NewSummer(w io.Writer) *Summer { return &Summer{w: w, h: xxh3.New()} }
 
 func (s *Summer) Write(p []byte) (int, error) {
@@ -129,5 +130,5 @@ func (s *Summer) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Sum gives the size in bytes and the hash of what was written so far.
+// Sum returns the size in bytes and the XXH3-128 hash of the bytes written so far.
 func (s *Summer) Sum() (uint64, [16]byte) { return s.n, s.h.Sum128().Bytes() }

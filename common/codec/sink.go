@@ -6,10 +6,10 @@ import (
 	"sync"
 )
 
-// An InOrder is what [Object.Unpack] writes to for a reader that needs the plain bytes in order. It keeps parts that come early;
-// there are never more of them than Unpack has workers. Its zero value with Write set begins at offset 0.
+// An InOrder gives the plain bytes that [Object.Unpack] writes to it to Write, in order. It keeps parts that come
+// early; there are never more of them than Unpack has workers. Its zero value with Write set begins at offset 0.
 type InOrder struct {
-	// Write takes the next bytes, which it must not keep. Calls do not overlap. Its error ends Unpack.
+	// Write receives the next bytes and must not keep them. Calls do not overlap. Its error ends Unpack.
 	Write func(p []byte) error
 
 	mu    sync.Mutex
@@ -38,7 +38,7 @@ func (o *InOrder) WriteAt(p []byte, at int64) (int, error) {
 	return len(p), nil
 }
 
-// A Memory keeps what is written to it, at most Limit bytes; more is an error.
+// A Memory keeps the bytes that are written to it, at most Limit; a write beyond that is an error.
 type Memory struct {
 	Limit int64
 
@@ -60,5 +60,5 @@ func (m *Memory) WriteAt(p []byte, at int64) (int, error) {
 	return copy(m.b[at:], p), nil
 }
 
-// Bytes returns what was written. Nothing may be written any more.
+// Bytes returns the bytes that were written. Call it after the last write.
 func (m *Memory) Bytes() []byte { return m.b }

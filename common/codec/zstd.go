@@ -9,10 +9,10 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-// maxWindow bounds the memory that a foreign .zst file can ask for; it is the most that the zstd tool accepts unasked.
+// maxWindow bounds the memory in bytes that a foreign .zst file can require; it is the zstd tool's default limit.
 const maxWindow = 128 << 20
 
-// window is how far back a match may lie. WAL gains nothing from more.
+// window is how many bytes back a match may lie. A larger one does not make WAL smaller.
 const window = 1 << 20
 
 type zstdCodec struct{}
@@ -24,9 +24,10 @@ func (zstdCodec) id() uint8               { return 1 }
 
 func (zstdCodec) wrap(n int) ([]byte, []byte) { return skippableFrame(n), nil }
 
-// NewEncoder accepts the zstd tool's levels; the library has four, and maps several levels to each.
+// NewEncoder accepts the zstd tool's levels 1 to 22. The library has four levels of its own, which stand for the levels
+// 1 and 2, 3 to 5, 6 to 9, and 10 to 22.
 func (zstdCodec) NewEncoder(level int) (Encoder, error) {
-	// The window comes first: where the level finds one set, it leaves the blocks at 128 kB, which is quicker.
+	// The window comes first: if one is set, WithEncoderLevel keeps blocks of 128 kB, which is faster.
 	w, err := zstd.NewWriter(nil, zstd.WithWindowSize(window), zstd.WithEncoderLevel(zstd.EncoderLevelFromZstd(level)),
 		zstd.WithEncoderConcurrency(1), zstd.WithZeroFrames(true))
 	if err != nil {
@@ -42,7 +43,7 @@ func (e zstdEncoder) Encode(dst, src []byte) ([]byte, error) { return e.w.Encode
 func (zstdCodec) NewDecoder() (Decoder, error) {
 	r, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxChunkSize),
 		zstd.WithDecodeAllCapLimit(true),
-		zstd.IgnoreChecksum(true)) // what is expanded is compared, or hashed, by whoever asks for it
+		zstd.IgnoreChecksum(true)) // callers compare or hash the plain bytes
 	if err != nil {
 		return nil, err
 	}
@@ -72,8 +73,8 @@ func (zstdCodec) NewReader(r io.Reader) (io.ReadCloser, error) {
 	return z, nil
 }
 
-// A zstdReader distinguishes files that this program does not expand from damaged ones. The zstd tool expands more: larger windows,
-// and, as many systems build it, frames of other formats among its own.
+// A zstdReader distinguishes files that this program does not expand from damaged ones. The zstd tool also expands
+// larger windows and, on many systems, frames of other formats in the same file.
 type zstdReader struct {
 	io.ReadCloser
 	in tail
@@ -89,14 +90,14 @@ func (z *zstdReader) Read(p []byte) (int, error) {
 			"lz4": "\x04\x22\x4D\x18", "lz4 (legacy)": "\x02\x21\x4C\x18", "gzip": "\x1F\x8B\x08", "xz": "\xFD7zX",
 		} {
 			if bytes.HasPrefix(z.in.last[:], []byte(magic)) {
-				err = fmt.Errorf("%w: it goes on with a frame of %s", ErrUnsupported, name)
+				err = fmt.Errorf("%w: it continues with a frame of %s", ErrUnsupported, name)
 			}
 		}
 	}
 	return n, err
 }
 
-// A tail remembers the last four bytes that were read: where a frame does not begin as it should, how it begins.
+// A tail remembers the last four bytes that were read. If a frame has the wrong magic number, they are that number.
 type tail struct {
 	r    io.Reader
 	last [4]byte
