@@ -45,7 +45,7 @@ func (f *File) IndexSize() int64 {
 	return int64(keys+6*len(f.Path)) + int64(f.Blocks()*HashSize+2)/3*4
 }
 
-// LeastIndex is what the index of so many bytes of files needs at least, in bytes.
+// LeastIndex returns a lower bound, in bytes, for the size of the index of so many bytes of files.
 func LeastIndex(bytes int64) int64 { return bytes / BlockSize * HashSize / 3 * 4 }
 
 // A File is a file or a directory of a backup.

@@ -29,7 +29,7 @@ const (
 // ErrFormat says that a backup was stored in a form that this version does not read.
 var ErrFormat = errors.New("stored in a form that this version does not read")
 
-// A Manifest is what there is to know about a backup without reading its files.
+// A Manifest describes a backup without its files.
 type Manifest struct {
 	Version  int    `json:"version"` // of the format
 	ID       string `json:"id"`
@@ -41,8 +41,8 @@ type Manifest struct {
 	Standby  bool   `json:"from_standby"`
 	Checksum bool   `json:"page_checksums"` // the server verified page checksums while it sent the files
 
-	// PageErrors is what the server said of pages whose checksums were wrong when it sent them; empty where all were right, or
-	// not verified. Such a backup is one to fall back on, and no replacement for a clean one.
+	// PageErrors are the server's messages about pages whose checksums were wrong when it sent them. It is empty if all
+	// were right, or were not verified. Such a backup is kept to fall back on. It does not replace a clean one.
 	PageErrors []string `json:"page_errors,omitempty"`
 
 	SystemID    wal.SystemID    `json:"system_identifier,string"`
@@ -96,7 +96,7 @@ func (m *Manifest) StoredBytes() int64 {
 // FirstSegment and LastSegment are the WAL that the backup cannot be restored without.
 func (m *Manifest) FirstSegment() wal.Name { return wal.SegmentAt(m.Timeline, m.Start, m.SegmentSize) }
 
-// LastSegment is the one that holds the last byte before Stop.
+// LastSegment returns the segment that holds the last byte before Stop.
 func (m *Manifest) LastSegment() wal.Name {
 	return wal.SegmentAt(m.Timeline, max(m.Start, m.Stop-1), m.SegmentSize)
 }
@@ -177,7 +177,7 @@ func ParseManifest(b []byte) (*Manifest, error) {
 	return &m, nil
 }
 
-// check holds the fields against each other, for what is to be written and for what was read.
+// check compares the fields with each other, before they are written and after they were read.
 func (m *Manifest) check() error {
 	if err := CheckID(m.ID); err != nil {
 		return err

@@ -32,8 +32,8 @@ func ReadManifest(ctx context.Context, b storage.Backend, id string) (*Manifest,
 	return m, nil
 }
 
-// Open opens an object of the backup and holds it against the manifest: its name, its sizes, and the hash that its
-// trailer says; not that the hash is true. The caller closes it.
+// Open opens an object of the backup and compares its name, its sizes and the hash in its trailer with the manifest. It
+// does not compute the hash. The caller closes the object.
 func (m *Manifest) Open(ctx context.Context, b storage.Backend, s Stored) (*codec.Object, io.Closer, error) {
 	name := Dir(m.ID) + s.Name
 	f, err := b.Open(ctx, name)
@@ -125,7 +125,7 @@ func (m *Manifest) CheckVolumes(ctx context.Context, b storage.Backend) error {
 	return nil
 }
 
-// checkFiles holds the index against the manifest.
+// checkFiles compares the index with the manifest.
 func (m *Manifest) checkFiles(files []File) error {
 	var count int
 	var size int64

@@ -23,7 +23,7 @@ var ErrUnsupported = errors.New("this program does not expand it")
 
 // A Codec is one way to store chunks. Its encoders and decoders are not safe for concurrent use.
 type Codec interface {
-	// Name is what people call it, in options and configuration.
+	// Name is the codec's name in options and in the configuration.
 	Name() string
 	// Ext is the ending that its objects' names carry, with its dot.
 	Ext() string

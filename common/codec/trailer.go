@@ -47,7 +47,7 @@ func (c WALCheck) String() string {
 	return fmt.Sprintf("unknown (%d)", uint8(c))
 }
 
-// A Trailer is what a stored object says about itself. The package's documentation specifies its form.
+// A Trailer is the metadata at the end of a stored object. The package's documentation specifies its form.
 type Trailer struct {
 	Codec      string // by name
 	WALCheck   WALCheck
@@ -102,7 +102,7 @@ func (t *Trailer) Encode() ([]byte, error) {
 	return slices.Concat(head, p, tail), nil
 }
 
-// check holds the fields against each other, for what is to be written and for what was read.
+// check compares the fields with each other, before they are written and after they were read.
 func (t *Trailer) check() error {
 	switch {
 	case t.ChunkSize == 0 || t.ChunkSize > maxChunkSize:
@@ -131,8 +131,9 @@ func (t *Trailer) stored() int64 {
 	return n
 }
 
-// ReadTrailer reads the trailer of a stored object of this size in bytes, whose name has the codec's ending. A foreign
-// file has none: then both results are nil. What is neither a foreign file nor a whole trailer is [ErrDamaged].
+// ReadTrailer reads the trailer of a stored object of size bytes, whose name has the codec's ending. For a foreign
+// file, which has no trailer, both results are nil. The error is [ErrDamaged] for an object that is neither a foreign
+// file nor has a whole trailer.
 func ReadTrailer(c Codec, r io.ReaderAt, size int64) (*Trailer, error) {
 	if c.Ext() == "" {
 		return nil, nil

@@ -84,7 +84,7 @@ func (w *Writer) take() *chunk {
 	return c
 }
 
-// Write takes the next plain bytes.
+// Write adds the next plain bytes.
 func (w *Writer) Write(p []byte) (int, error) {
 	if w.ended {
 		return 0, ErrAborted

@@ -23,7 +23,7 @@ import (
 	"walkeep/common/codec"
 )
 
-// Common is what every program understands.
+// Common are the keys that every program knows.
 type Common struct {
 	File    string `short:"c" long:"config" value-name:"FILE" no-ini:"true" description:"configuration file (else $WALKEEP_CONFIG, else /etc/walkeep/walkeep.ini where it exists)"`
 	Spool   string `long:"spool" value-name:"DIR" description:"directory that holds the archive; it must exist"`
@@ -83,13 +83,14 @@ type Effort struct {
 	Jobs int `long:"jobs" value-name:"N" description:"cores to use at most; 0 for all"`
 }
 
-// Retention is what cleanup keeps. Where nothing is said, it keeps all backups.
+// Retention is the policy of cleanup. Without a rule it keeps all backups.
 type Retention struct {
 	KeepBackups int `long:"keep-backups" value-name:"N" description:"keep the newest N full backups, and the WAL from the oldest of them on; 0 for no such rule"`
 	KeepDays    int `long:"keep-days" value-name:"D" description:"keep what is needed to recover to any time in the last D days; 0 for no such rule"`
 }
 
-// Schedule is what run does by itself. Each is a cron expression of five fields or @daily and the like; none: never.
+// Schedule is the schedule of the service. Each value is a cron expression of five fields, or @daily and the like; an
+// empty one means never.
 type Schedule struct {
 	BackupSchedule     string `long:"backup-schedule" value-name:"CRON" description:"when to take a full backup, such as '0 2 * * *'"`
 	CleanupSchedule    string `long:"cleanup-schedule" value-name:"CRON" description:"when to remove what the retention rules do not keep"`
@@ -116,7 +117,7 @@ type Config struct {
 	Schedule
 }
 
-// Default is what holds where nothing is said.
+// Default returns the defaults.
 func Default() Config {
 	return Config{
 		Compression: Compression{Codec: codec.Default},
@@ -180,10 +181,10 @@ func IsSlot(name string) bool {
 	return 0 < len(name) && len(name) < 64 && strings.Trim(name, letters) == ""
 }
 
-// The rates that BASE_BACKUP takes, in bytes per second.
+// The smallest and the largest rate that BASE_BACKUP accepts, in bytes per second.
 const minRate, maxRate = 32 << 10, 1 << 30
 
-// ErrNoSpool says that the configuration is valid, but for the spool, which is missing.
+// ErrNoSpool says that the configuration is valid, except that it names no spool.
 var ErrNoSpool = errors.New("no spool is given: say where the archive is with --spool DIR, or spool = DIR in the configuration file")
 
 // Validate checks the whole of it.

@@ -17,7 +17,7 @@ func Line(key, value string) string {
 	return key + " = " + value
 }
 
-// ReadFile gives what a file alone says: its values, and which keys it has.
+// ReadFile returns the values of a file alone, and which keys it has.
 func ReadFile(path string) (c Config, keys map[string]bool, err error) {
 	c = Default()
 	content, err := os.ReadFile(path)

@@ -100,7 +100,7 @@ func (l *loader) problem(path string, content []byte, err error) {
 	l.problems = append(l.problems, describe(path, content, err).Error())
 }
 
-// tryLine says what is wrong with a line that has a known key.
+// tryLine returns what is wrong with a line that has a known key; nil if nothing is.
 func tryLine(line string, number int) error {
 	var c Config
 	all, err := optionsOf(&c)

@@ -53,7 +53,7 @@ func (cmd Command) Parse(args []string, help io.Writer) (Config, error) {
 	return c, err
 }
 
-// Called is what the arguments of a call are, beside values.
+// Called describes the arguments of a call, beside their values.
 type Called struct {
 	Name  string // of the command; empty if there is none
 	given map[string]bool

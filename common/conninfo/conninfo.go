@@ -13,13 +13,15 @@ import (
 	"strings"
 )
 
-// An Info is what libpq's keywords, a URL and the environment say about a connection. A keyword that comes later counts.
+// An Info is a connection's parameters, from libpq's keywords, a URL and the environment. A later keyword overrides an
+// earlier one.
 type Info []Keyword
 
 // A Keyword is one of an Info.
 type Keyword struct{ Name, Value string }
 
-// FromEnvironment is what the PG* variables say, of what a service has to know, which is started without them.
+// FromEnvironment returns the parameters in the PG* variables that a service, which is started without these variables,
+// has to know.
 func FromEnvironment() Info {
 	return slices.DeleteFunc(Environment(os.Getenv).info(), func(k Keyword) bool {
 		return slices.Contains(unrecorded, k.Name) || isSecret(k.Name)
@@ -153,7 +155,7 @@ func parseURL(text string) (Info, error) {
 	return c, nil
 }
 
-// With is c with a keyword that counts instead of what it says itself.
+// With returns c with a keyword set to a value.
 func (c Info) With(name, value string) Info {
 	c = slices.DeleteFunc(slices.Clone(c), func(k Keyword) bool { return k.Name == name })
 	return append(c, Keyword{name, value})
@@ -224,7 +226,7 @@ func (c Info) String() string {
 	return strings.Join(words, " ")
 }
 
-// Value is what counts of a keyword; false if it is not there.
+// Value returns a keyword's value; false if the keyword is not there.
 func (c Info) Value(name string) (string, bool) {
 	for _, k := range slices.Backward(c) {
 		if k.Name == name {
@@ -244,8 +246,8 @@ func HasPassword(text string) bool {
 	return has
 }
 
-// CheckPrimary refuses what cannot be a standby's primary_conninfo, or holds a secret, which would be written into its
-// configuration. Whether it leads anywhere is not tried.
+// CheckPrimary returns an error for a text that cannot be a standby's primary_conninfo, or that holds a secret, which
+// would be written into the standby's configuration. It connects to nothing.
 func CheckPrimary(text string) error {
 	c, err := Parse(text)
 	if err != nil {

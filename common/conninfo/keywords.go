@@ -13,10 +13,11 @@ import (
 	"strings"
 )
 
-// ErrKeyword says that a conninfo holds a word that this program does not know, so where it leads is not known either.
+// ErrKeyword says that a conninfo has a keyword that this program does not know, so that it cannot be determined where
+// the conninfo leads.
 var ErrKeyword = errors.New("not a keyword of libpq that this program knows")
 
-// use is what becomes of a keyword.
+// A use says how a keyword is handled.
 type use int
 
 const (
@@ -62,13 +63,13 @@ func isSecret(name string) bool {
 	return slices.ContainsFunc(secrets, func(s string) bool { return strings.EqualFold(s, name) })
 }
 
-// unrecorded are what the variables say for one call, and not for what is to be written down.
+// unrecorded are keywords whose variables apply to one call only, so that they are not written down.
 var unrecorded = []string{"options", "application_name", "client_encoding", "authtype", "tty"}
 
 // An Environment looks a variable up; it is nil where nobody knows the variables.
 type Environment func(name string) string
 
-// info is what the variables say.
+// info returns the parameters in the variables.
 func (look Environment) info() (c Info) {
 	if look == nil {
 		return nil
@@ -84,7 +85,8 @@ func (look Environment) info() (c Info) {
 	return c
 }
 
-// Complete adds what a conninfo leaves open: what its service says, and then the variables. Unknown words are an error.
+// Complete adds what a conninfo leaves open, from its service and then from the variables. Unknown keywords are an
+// error.
 func (c Info) Complete(look Environment) (Info, error) {
 	if err := c.check(); err != nil {
 		return nil, err
@@ -120,7 +122,7 @@ func (c Info) Passed() Info {
 	return words
 }
 
-// check looks whether all words are known.
+// check returns an error if a keyword is unknown.
 func (c Info) check() error {
 words:
 	for _, w := range c {
@@ -153,7 +155,7 @@ func serviceFiles(given string, look Environment) []string {
 	return files
 }
 
-// readService reads what the first of the files that has a service says of it.
+// readService returns a service's parameters from the first of the files that has it.
 func readService(service string, files []string) (Info, string, error) {
 	for _, file := range files {
 		f, err := os.Open(file)
@@ -206,7 +208,7 @@ type Address struct {
 	Port uint16
 }
 
-// defaultPort is what PostgreSQL listens at.
+// defaultPort is PostgreSQL's default port.
 const defaultPort = 5432
 
 // Addresses are the servers that a complete conninfo names, in its order.
@@ -259,8 +261,8 @@ func (c Info) Addresses() ([]Address, error) {
 	return all, nil
 }
 
-// DefaultHosts are where a server of which no host is said may listen: libpq's own place is fixed when it is built. Without a
-// socket in any of them, the first that is there stands for all.
+// DefaultHosts returns the hosts at which a server may listen if no host is named. libpq's own default is fixed when it
+// is built. If none of the directories holds a socket, the first one that exists stands for all.
 func DefaultHosts(port uint16) []string {
 	if runtime.GOOS == "windows" {
 		return []string{"localhost"}

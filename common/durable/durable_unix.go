@@ -47,7 +47,7 @@ func claim(f *os.File) error {
 	return nil
 }
 
-// removeAbandoned removes the temporary file unless its writer still holds it.
+// removeAbandoned removes a temporary file unless its writer still holds the lock. It reports whether it did.
 func removeAbandoned(path string) (bool, error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {

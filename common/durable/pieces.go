@@ -8,7 +8,7 @@ import "os"
 // size, which find memory that was in use a moment ago.
 const pieceSize = 128 << 10
 
-// Pieces writes to a file in pieces of a size that the system takes up most quickly.
+// Pieces writes to a file in pieces of a size for which the system is fastest.
 type Pieces struct{ *os.File }
 
 // Write implements io.Writer.

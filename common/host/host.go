@@ -10,7 +10,7 @@ import (
 	"sync"
 )
 
-// An Origin is what a process runs in. What is not known is empty.
+// An Origin is the environment of a process. Fields that are not known are empty.
 type Origin struct {
 	Host    string `json:"host"`
 	Machine string `json:"machine,omitempty"` // names the installed system, whatever its host name
@@ -26,7 +26,7 @@ var Here = sync.OnceValue(func() Origin {
 	return o
 })
 
-// A Verdict says what is known of a process.
+// A Verdict is the result of looking for a process.
 type Verdict int
 
 // Verdicts.

@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// A Conf holds the settings of configuration files, as PostgreSQL would read them: the last one counts.
+// A Conf holds the settings of configuration files as PostgreSQL reads them: the last value of a name counts.
 type Conf struct {
 	Settings map[string]string // by their names in lower case; Read makes it
 	Files    []string          // that were read
@@ -19,7 +19,7 @@ type Conf struct {
 // maxDepth is how deep configuration files may include each other (CONF_FILE_MAX_DEPTH in guc-file.l).
 const maxDepth = 10
 
-// Read adds what a file says, and the files that it includes.
+// Read adds the settings of a file and of the files that it includes.
 func (c *Conf) Read(file string) error {
 	if c.Settings == nil {
 		c.Settings = make(map[string]string)

@@ -12,7 +12,7 @@ import (
 	"walkeep/common/wal"
 )
 
-// A Control is what the control file says about where a cluster's WAL has come to.
+// A Control is the part of a control file that describes how far a cluster's WAL has come.
 type Control struct {
 	SystemID   wal.SystemID
 	State      DBState

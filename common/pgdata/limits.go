@@ -73,7 +73,7 @@ func TooLow(l wal.Limits, major int, set map[string]string) []Limit {
 	})
 }
 
-// Demand says what settings that are too low must be.
+// Demand describes to what settings that are too low must be raised.
 func Demand(low []Limit) string {
 	var words []string
 	for _, l := range low {

@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// A Postmaster is what a running server says of itself in postmaster.pid.
+// A Postmaster is the content of postmaster.pid.
 type Postmaster struct {
 	PID  int
 	Port uint16
@@ -17,8 +17,8 @@ type Postmaster struct {
 	Warm bool
 }
 
-// ReadPostmaster reads postmaster.pid, whose lines are listed in PostgreSQL's src/include/utils/pidfile.h. Those that are
-// not there yet are zero.
+// ReadPostmaster reads postmaster.pid, whose lines PostgreSQL's src/include/utils/pidfile.h lists. Fields whose lines
+// are not there yet are zero.
 func ReadPostmaster(dir string) (Postmaster, error) {
 	var p Postmaster
 	content, err := os.ReadFile(filepath.Join(dir, "postmaster.pid"))

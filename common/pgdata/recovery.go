@@ -72,7 +72,7 @@ func ignore(err error) error {
 	return err
 }
 
-// started is what a server was started with.
+// started are the settings with which a server was started.
 type started struct {
 	dir      string // -D
 	settings map[string]string

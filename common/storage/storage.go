@@ -33,13 +33,14 @@ type Backend interface {
 	// Open opens an object for reading; ErrNotExist if it is not there.
 	Open(ctx context.Context, name string) (Object, error)
 
-	// List gives the objects and directories directly in the directory part of prefix whose names begin with prefix,
-	// in the order of their names. "wal/" lists the directory wal, "wal/00" what begins so. No match is no error. An error
-	// ends the listing.
+	// List returns the objects and directories directly in the directory part of prefix whose names begin with prefix,
+	// in the order of their names: "wal/" lists the directory wal, and "wal/00" its entries that begin with 00. An
+	// empty result is no error. An error ends the listing.
 	List(ctx context.Context, prefix string, o ListOptions) iter.Seq2[Entry, error]
 
-	// Remove removes objects, in this order, until one cannot be removed. One that is not there is passed over, and then,
-	// if there was no other error, the error is ErrNotExist; a store that does not know says nothing.
+	// Remove removes objects, in this order, until one cannot be removed. It passes over one that is not there, and
+	// then returns ErrNotExist if there was no other error; a store that does not know whether an object was there
+	// returns nil.
 	Remove(ctx context.Context, names ...string) error
 
 	// Replace writes a note: a small object that is replaced as a whole, by its owner alone. Who reads it meanwhile gets
@@ -52,7 +53,7 @@ type ListOptions struct {
 	Recursive bool // the objects in all directories below, too, and no directories
 }
 
-// CreateOptions are what a store can use to know of a new object.
+// CreateOptions are properties of a new object that can help a store.
 type CreateOptions struct {
 	Size int64 // expected bytes, which may turn out to be more or fewer; 0 if not known
 }
@@ -95,7 +96,7 @@ type Entry struct {
 	Err  error  // why nothing can be read there, such as a link that leads nowhere; nil where that is not known
 }
 
-// IsDir tells whether the entry is a directory.
+// IsDir reports whether the entry is a directory.
 func (e Entry) IsDir() bool { return strings.HasSuffix(e.Name, "/") }
 
 // As gives the optional power T of a backend: its own, or that of a backend that it decorates, which Unwrap gives.
@@ -127,15 +128,15 @@ type Directories interface {
 	HasDir(ctx context.Context, dir string) (bool, error)
 }
 
-// A Pruner is a backend whose directories stay when nothing is in them any more.
+// A Pruner is a backend whose directories remain after they have become empty.
 type Pruner interface {
-	// Prune removes a directory, which List has named so, if nothing is in it but what killed writers have left. One that
-	// holds something, or is not there, is left alone without an error.
+	// Prune removes a directory, named as List names it, if it holds nothing, or only what killed writers have left.
+	// Otherwise, and if there is no such directory, it does nothing and returns nil.
 	Prune(ctx context.Context, dir string) error
 }
 
-// CheckName tells whether an object's name stays below the archive's root, on every system, and is not hidden: no
-// element of it begins with a dot.
+// CheckName returns ErrName for a name that could lead out of the archive's root on some system, or that is hidden: one
+// of its elements begins with a dot.
 func CheckName(name string) error {
 	for part := range strings.SplitSeq(name, "/") {
 		if part == "" || part[0] == '.' || strings.ContainsAny(part, "\\:\x00") {
@@ -145,7 +146,7 @@ func CheckName(name string) error {
 	return nil
 }
 
-// CheckPrefix is CheckName for what List takes: the beginning of names, which may end anywhere, or nothing.
+// CheckPrefix is CheckName for a prefix as List takes it: the beginning of names, which can end anywhere, or nothing.
 func CheckPrefix(prefix string) error {
 	if prefix == "" {
 		return nil

@@ -20,7 +20,7 @@ var (
 	ErrLost = errors.New("connection reset by peer")
 )
 
-// Manners are what the store does unlike a directory. None are set in the zero value.
+// Manners are the ways in which the store differs from a directory. The zero value has none.
 type Manners struct {
 	NoReadBack   bool // nothing can be read of an object that is not complete
 	SilentRemove bool // what is not there is removed as well

@@ -27,14 +27,14 @@ type Backend struct {
 	limit *limit   // nil: none
 }
 
-// Open takes the directory that holds the archive. It must exist: a directory that is missing is most often a file
-// system that is not mounted, and would be filled behind the mount.
+// Open opens the directory that holds the archive. The directory must exist: a missing one is most often a file system
+// that is not mounted, and writes would fill the file system below it.
 func Open(dir string) (*Backend, error) {
 	b := &Backend{root: dir}
 	return b, b.available()
 }
 
-// available tells whether the root can be listed and what is in it be reached.
+// available returns an error if the root cannot be listed or its entries cannot be reached.
 func (b *Backend) available() error {
 	d, err := os.Open(b.root)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -234,8 +234,8 @@ func (b *Backend) explain(name string, err error) error {
 	return err
 }
 
-// lost says why it cannot be known whether an object or a directory is there that was not found: a link on the way to it,
-// or itself, leads nowhere, as to a disk that is not mounted.
+// lost returns why it cannot be determined whether an object or a directory that was not found is there: a link on the
+// way to it, or the name itself, leads nowhere, such as to a disk that is not mounted.
 func (b *Backend) lost(name string) error {
 	at := b.root
 	parts := strings.Split(strings.TrimSuffix(name, "/"), "/")
@@ -287,7 +287,7 @@ func (b *Backend) List(ctx context.Context, prefix string, o storage.ListOptions
 	return func(yield func(storage.Entry, error) bool) { b.walk(ctx, prefix, o.Recursive, yield) }
 }
 
-// walk hands out a listing, and tells whether its end was reached.
+// walk yields a listing. It reports whether it reached the listing's end.
 func (b *Backend) walk(ctx context.Context, prefix string, recursive bool, yield func(storage.Entry, error) bool) bool {
 	entries, err := b.list(prefix)
 	if err == nil {
@@ -360,7 +360,8 @@ func (b *Backend) list(prefix string) ([]storage.Entry, error) {
 	return entries, nil
 }
 
-// unreadable says why a file's content cannot be read. Only one that looks so is opened: there may be a million.
+// unreadable returns why a file's content cannot be read; nil if it can. It opens only a file whose mode suggests that
+// it cannot be read, because there may be a million files.
 func unreadable(file string, info fs.FileInfo) error {
 	if !info.Mode().IsRegular() {
 		return fmt.Errorf("%s is not a regular file", file)
