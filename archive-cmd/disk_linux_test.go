@@ -40,7 +40,7 @@ func TestDiskFull(t *testing.T) {
 	}
 }
 
-// TestDiskFillsUp archives segment after segment until the disk is full, as PostgreSQL would, and goes on trying while
+// TestDiskFillsUp archives segment after segment until the disk is full, as PostgreSQL would, and keeps trying while
 // room is made.
 func TestDiskFillsUp(t *testing.T) {
 	t.Parallel()

@@ -27,7 +27,7 @@ func (f flip) String() string {
 	return fmt.Sprintf("%s/%s bit %d, --verify %s", f.major, f.name, f.bit, f.verify)
 }
 
-// flippable are real segments of timeline 1 that do not begin or go on with what a crash cut off.
+// flippable are real segments of timeline 1 that do not begin or continue with what a crash cut off.
 func flippable(t testing.TB) []flip {
 	t.Helper()
 	var all []flip

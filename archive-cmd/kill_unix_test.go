@@ -106,7 +106,7 @@ func (k *killer) round(t *testing.T) {
 	k.reset(t)
 }
 
-// call tells whether a file was archived before the call was killed.
+// call reports whether a file was archived before the call was killed.
 func (k *killer) call(t *testing.T, name string) bool {
 	most := k.work
 	if _, err := os.Stat(k.object(name)); err == nil {

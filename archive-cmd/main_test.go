@@ -70,7 +70,7 @@ func TestConfigurationFile(t *testing.T) {
 }
 
 // TestForeignConfiguration holds that nothing in the configuration that archive-cmd does not use stops archiving, and that
-// it is said.
+// it is reported.
 func TestForeignConfiguration(t *testing.T) {
 	t.Parallel()
 	files := cmdtest.WAL(t, "15")

@@ -56,7 +56,7 @@ func TestRaceOfEquals(t *testing.T) {
 		}
 		b.spool.CheckWhole(t, files)
 		b.spool.Object(t, name)
-		if i%len(files) == len(files)-1 || i%7 == 0 { // begin anew, now and then without an identity
+		if i%len(files) == len(files)-1 || i%7 == 0 { // begin again, now and then without an identity
 			if err := os.RemoveAll(filepath.Join(string(b.spool), "wal")); err != nil {
 				t.Fatal(err)
 			}
@@ -103,7 +103,7 @@ func TestRaceOfForks(t *testing.T) {
 }
 
 // TestForksDoNotMix has two servers, which write the same timeline, archive at once what waits on each: whose first segment is
-// refused stores nothing behind it, where the other server's WAL goes on.
+// refused stores nothing behind it, where the other server's WAL continues.
 func TestForksDoNotMix(t *testing.T) {
 	t.Parallel()
 	files := cmdtest.WAL(t, "15")

@@ -167,7 +167,7 @@ func TestSpoolReadOnly(t *testing.T) {
 	})
 }
 
-// TestNobodyListens has no one read what is said, as after a crash of the server's logger.
+// TestNobodyListens has no one read what is reported, as after a crash of the server's logger.
 func TestNobodyListens(t *testing.T) {
 	t.Parallel()
 	files := cmdtest.WAL(t, "15")

@@ -89,7 +89,7 @@ func (h host) wantTarget(t testing.TB, name string, want []byte) {
 }
 
 // TestForeignConfiguration holds that nothing in the configuration that restore-cmd does not use keeps it from delivering,
-// to a standby or to a recovery, and that it is said.
+// to a standby or to a recovery, and that it is reported.
 func TestForeignConfiguration(t *testing.T) {
 	t.Parallel()
 	files := cmdtest.WAL(t, "15")

@@ -14,7 +14,7 @@ import (
 	"walkeep/common/pgtest"
 )
 
-// fork recovers to a point of the first timeline and goes on from there on a second, and from a point of that on a third,
+// fork recovers to a point of the first timeline and continues from there on a second, and from a point of that on a third,
 // which all archive into the same spool. Each can then be recovered.
 func (r *rig) fork(h *history) {
 	r.t.Helper()
@@ -64,7 +64,7 @@ func (r *rig) follow(h *history, next uint32, want state, settings map[string]st
 	r.remove(c)
 }
 
-// latest is said, or left out where it is the default.
+// latest is reported, or left out where it is the default.
 func (r *rig) latest() map[string]string {
 	if r.major >= 12 && r.online {
 		return nil

@@ -176,7 +176,7 @@ func TestPermissions(t *testing.T) {
 	run(name).Expect(t, 126, "permission denied")
 }
 
-// TestNobodyListens has no one read what is said.
+// TestNobodyListens has no one read what is reported.
 func TestNobodyListens(t *testing.T) {
 	t.Parallel()
 	files := cmdtest.WAL(t, "15")

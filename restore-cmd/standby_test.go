@@ -142,7 +142,7 @@ func TestComesDuringRetry(t *testing.T) {
 	t.Parallel()
 	files := cmdtest.WAL(t, "15")
 	const name = "00000001000000000000000C"
-	// waits has the segment come when the call has looked for it in vain.
+	// waits has the segment come when the call has looked for it without success.
 	waits := func(t *testing.T, h host, come func()) {
 		t.Helper()
 		// A call removes its temporary file each time that it cannot deliver, and this one with it.

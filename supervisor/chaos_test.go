@@ -76,7 +76,7 @@ func (c *chaos) run(kills int) {
 				c.must(c.primary.Start(c.ctx()))
 			}
 			if what == 1 {
-				time.Sleep(time.Duration(random.IntN(100)) * time.Millisecond) // life goes on, once the stream does
+				time.Sleep(time.Duration(random.IntN(100)) * time.Millisecond) // life continues, once the stream does
 			}
 			c.add(l)
 			c.streaming(c.primary)

@@ -8,7 +8,7 @@ import (
 	"walkeep/common/cmdtest"
 )
 
-// A person's command refuses a key that nobody knows and goes on where another command's value is wrong. Check does its
+// A person's command refuses a key that nobody knows and continues where another command's value is wrong. Check does its
 // work all the same, and reports both.
 func TestConfigurationOfOthers(t *testing.T) {
 	t.Parallel()

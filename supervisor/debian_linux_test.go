@@ -104,7 +104,7 @@ func TestDebianCluster(t *testing.T) {
 		}))
 	}
 
-	// Beside the running cluster the port is in use, and the cluster goes on.
+	// Beside the running cluster the port is in use, and the cluster continues.
 	pid := func() string {
 		content, _ := os.ReadFile(filepath.Join(r.dir, "main.pid"))
 		return string(content)

@@ -18,7 +18,7 @@ func (r *rig) tcp(c *pgtest.Cluster) string {
 	return "hostaddr=127.0.0.1 port=" + port + " user=postgres"
 }
 
-// A standby that streams, from a primary or from a standby of one, is proof that the primary lives, whatever else is said of
+// A standby that streams, from a primary or from a standby of one, is proof that the primary lives, whatever else is reported of
 // where that is; and in a conninfo of several servers the standby is found, whatever target_session_attrs wants.
 func TestFenceStream(t *testing.T) {
 	t.Parallel()

@@ -91,7 +91,7 @@ func TestFenceChangedConninfo(t *testing.T) {
 	r.must(<-done)
 	r.cut(primary)
 
-	// One that is idle cannot be seen. What was looked at is said, and that the archive has more than was streamed.
+	// One that is idle cannot be seen. What was looked at is reported, and that the archive has more than was streamed.
 	r.until("the standby to replay the archive", func() bool { return r.rows(s) == r.rows(primary) })
 	out := r.promote(s)
 	for _, words := range []string{"warning: took " + r.dir, "warning: the archive has WAL up to ", "the standby's stream ended at", "warning: archive_mode is off, so the server archives nothing"} {
@@ -101,7 +101,7 @@ func TestFenceChangedConninfo(t *testing.T) {
 	}
 }
 
-// A stream that reads from a standby goes on while that is fed, which the standby that is promoted is not.
+// A stream that reads from a standby continues while that is fed, which the standby that is promoted is not.
 func TestFenceStreamsFromStandbys(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, restoreMajor)

@@ -152,7 +152,7 @@ func TestUnsoundBackups(t *testing.T) {
 	r.check(c, report.OK, nil)
 }
 
-// What the server archives elsewhere, keeps for a slot, or has given up is said.
+// What the server archives elsewhere, keeps for a slot, or has given up is reported.
 func TestCheckOfServer(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, restoreMajor)
@@ -177,7 +177,7 @@ func TestCheckOfServer(t *testing.T) {
 		r.cut(c)
 	}
 
-	// The statistics begin anew after a crash. The archive shows that the command, whatever it is, has archived here.
+	// The statistics begin again after a crash. The archive shows that the command, whatever it is, has archived here.
 	wrapper := filepath.Join(r.dir, "wrapper")
 	r.must(os.WriteFile(wrapper, []byte("#!/bin/sh\nwhile [ -e "+wrapper+".hold ]; do sleep 0.1; done\nexec "+strings.Replace(r.archiveCommand(), "%p", "$1", 1)+"\n"), 0o755))
 	set("archive_command", wrapper+" %p")

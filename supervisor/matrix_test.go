@@ -93,7 +93,7 @@ func (r *rig) points(c *pgtest.Cluster) []point {
 	return points
 }
 
-// timelines goes on from a recovery: a second timeline in the same archive, its backup, and recovery along both.
+// timelines continues from a recovery: a second timeline in the same archive, its backup, and recovery along both.
 func (r *rig) timelines(first, space string, points []point) {
 	r.t.Helper()
 	moved := space + "-second"

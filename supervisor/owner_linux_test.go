@@ -45,7 +45,7 @@ func (r *rig) owned(what string) {
 	}))
 }
 
-// Whatever root calls first, the server's user can go on with, and the other way round.
+// Whatever root calls first, the server's user can continue with, and the other way round.
 func TestRootAndServerUser(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {

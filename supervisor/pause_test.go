@@ -13,7 +13,7 @@ import (
 	"walkeep/supervisor/report"
 )
 
-// A standby that is paused shows the same for as long as it is, status and check say how far it is behind, and it goes on
+// A standby that is paused shows the same for as long as it is, status and check say how far it is behind, and it continues
 // when it is told to.
 func TestPause(t *testing.T) {
 	t.Parallel()

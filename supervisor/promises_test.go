@@ -16,7 +16,7 @@ import (
 
 // Each test here is of something that a user must never see.
 
-// lost is a rig with a backup and WAL behind it, of a cluster that is no more.
+// lost is a rig with a backup and WAL behind it, of a cluster that no longer exists.
 func lost(t *testing.T) (r *rig, id, want string) {
 	t.Helper()
 	r = newRig(t, 15)

@@ -21,7 +21,7 @@ import (
 )
 
 // What lies in partial/ when the primary is lost is used as far as it is whole and belongs to the cluster, and what is not
-// used is said.
+// used is reported.
 func TestPromotePartial(t *testing.T) {
 	t.Parallel()
 	pgtest.Each(t, func(t *testing.T, major int) {
@@ -193,7 +193,7 @@ func TestPromoteOffer(t *testing.T) {
 	}, 10, restoreMajor, pgtest.MaxMajor)
 }
 
-// A standby that was started a moment ago is waited for, and one that is paused goes on.
+// A standby that was started a moment ago is waited for, and one that is paused continues.
 func TestPromoteEarly(t *testing.T) {
 	t.Parallel()
 	pgtest.Each(t, func(t *testing.T, major int) {
@@ -262,7 +262,7 @@ func basebackupConninfo(c *pgtest.Cluster) string {
 }
 
 // refusedBeside calls promote beside a primary that lives, which must be refused, and say how it lives. One that a slow machine
-// lets answer later than within the three seconds that it has is said to hang.
+// lets answer later than within the three seconds that it has is reported to hang.
 func (r *rig) refusedBeside(s *pgtest.Cluster, says string, args ...string) {
 	r.t.Helper()
 	begun := time.Now()
@@ -306,7 +306,7 @@ func TestFence(t *testing.T) {
 	}, pgtest.Turns()...)
 }
 
-// What the fence cannot see is said, and of several servers each is looked at.
+// What the fence cannot see is reported, and of several servers each is looked at.
 func TestFencePlaces(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, restoreMajor)

@@ -117,7 +117,7 @@ func TestPromoteServerCrashes(t *testing.T) {
 }
 
 // A server that crashes when its standby.signal is gone and its new timeline is not on disk opens on the old one, with all rows,
-// and may archive the history of the new one, or recycle the segment in which it goes on without archiving it, because it was
+// and may archive the history of the new one, or recycle the segment in which it continues without archiving it, because it was
 // restored. That is PostgreSQL's own; promote says so, and how to get to a new timeline.
 func TestPromoteBetweenTimelines(t *testing.T) {
 	t.Parallel()
@@ -232,8 +232,8 @@ func TestBackupAfterPromote(t *testing.T) {
 	}
 }
 
-// What the primary is known to have written, and the stream has not got, is said to be lost, in bytes; without a stream nothing
-// is known, and it is said.
+// What the primary is known to have written, and the stream has not got, is reported as lost, in bytes; without a stream nothing
+// is known, and it is reported.
 func TestPromoteLoss(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pgtest.MaxMajor)

@@ -134,7 +134,7 @@ func (r *rig) restore(name string, args ...string) *pgtest.Cluster {
 	return r.open(dir)
 }
 
-// open takes a restored directory as a cluster, when PostgreSQL's own tool has checked it, and sees to it that it does
+// open takes a restored directory as a cluster, when PostgreSQL's own tool has checked it, and makes sure that it does
 // not archive.
 func (r *rig) open(dir string) *pgtest.Cluster {
 	r.t.Helper()

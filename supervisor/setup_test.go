@@ -222,7 +222,7 @@ func (r *setupRig) checkINI() {
 // Up to PostgreSQL 11 WAL senders are among the connections, and a server with too many of them does not start.
 // What cannot be set up is refused with a hint, before anything is changed.
 // A logical slot of the name is somebody else's.
-// A file that is there stays as it is, and what it lacks is said.
+// A file that is there stays as it is, and what it lacks is reported.
 func TestSetupKeepsFile(t *testing.T) {
 	t.Parallel()
 	r := newSetupRig(t, setupMajor, nil)

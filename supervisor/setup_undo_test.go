@@ -202,7 +202,7 @@ func TestSetupKilled(t *testing.T) {
 	}
 }
 
-// kill calls setup, and kills it after up to the time that it takes. It tells whether that came before its end.
+// kill calls setup, and kills it after up to the time that it takes. It reports whether that came before its end.
 func (r *setupRig) kill(random *rand.Rand, took time.Duration, more ...string) bool {
 	r.t.Helper()
 	cmd := pgtest.Command(r.ctx(), cmdtest.Path("supervisor"), r.args(more...)...)

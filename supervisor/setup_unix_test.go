@@ -11,7 +11,7 @@ import (
 	"walkeep/common/cmdtest"
 )
 
-// What another user than the server's makes would be of no use to the server.
+// What another user than the server's makes would be useless to the server.
 func TestSetupAnotherUser(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {

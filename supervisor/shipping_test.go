@@ -265,7 +265,7 @@ func (r *rig) lost(c *pgtest.Cluster, commits []commit, clients int) []commit {
 }
 
 // mostLoss is how old the commits are at most that are lost with a server whose clients do not wait for the stream: the
-// interval in which it is made durable where nothing is said, and a second for a machine that
+// interval in which it is made durable where nothing is reported, and a second for a machine that
 // is busy with other tests.
 const mostLoss = 50*time.Millisecond + time.Second
 
@@ -309,7 +309,7 @@ func TestFailover(t *testing.T) {
 		if !strings.Contains(out, "timeline 2") {
 			t.Errorf("promote says %q", out)
 		}
-		// The new primary goes on in the same archive, and whoever repeats the promotion hears that it is done.
+		// The new primary continues in the same archive, and whoever repeats the promotion hears that it is done.
 		r.must(standby.Exec(r.ctx(), "INSERT INTO ledger VALUES (-1, 'new')"))
 		r.streaming(standby)
 		r.cut(standby)

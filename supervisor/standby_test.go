@@ -68,7 +68,7 @@ func (r *rig) stopStarted(c *pgtest.Cluster, dir string) {
 	r.must(pgtest.Command(r.ctx(), filepath.Join(c.Bindir(), "pg_ctl"), "-D", dir, "-m", "immediate", "-w", "stop").Run())
 }
 
-// With --start a standby is waited for, hot or warm, and it is said how far it has replayed.
+// With --start a standby is waited for, hot or warm, and it is reported how far it has replayed.
 func TestRestoreStandby(t *testing.T) {
 	t.Parallel()
 	pgtest.Each(t, func(t *testing.T, major int) {

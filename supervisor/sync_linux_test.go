@@ -170,7 +170,7 @@ func TestSyncReportsAfterFsync(t *testing.T) {
 			r := newRig(t, 15)
 			c := r.start("primary", r.keepAll(map[string]string{"archive_mode": "off"}))
 			log := filepath.Join(r.dir, "trace")
-			for range 2 { // the second goes on with what the first leaves
+			for range 2 { // the second continues with what the first leaves
 				sync := r.trace(c, log, "", args...)
 				r.streaming(c)
 				r.writeWhile(c, func() {
@@ -191,7 +191,7 @@ func TestSyncReportsAfterFsync(t *testing.T) {
 	}
 }
 
-// After an fsync that failed nothing is reported that was not written anew, and the stream goes on by itself.
+// After an fsync that failed nothing is reported that was not written again, and the stream continues by itself.
 func TestSyncFsyncFails(t *testing.T) {
 	t.Parallel()
 	cmdtest.NeedStrace(t)
@@ -251,7 +251,7 @@ func TestSyncTakesWhatWasSent(t *testing.T) {
 	r.holds(end)
 }
 
-// Where the file system of the spool has no locks, a stream looks whether another one is at work there before it writes.
+// Where the file system of the spool has no locks, a stream checks whether another one is at work there before it writes.
 func TestSyncWithoutLocks(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pgtest.MaxMajor)
@@ -272,7 +272,7 @@ func TestSyncWithoutLocks(t *testing.T) {
 	alone.stop()
 }
 
-// A disk that is full takes nothing that is not there, and the stream goes on when there is space.
+// A disk that is full takes nothing that is not there, and the stream continues when there is space.
 func TestSyncDiskFull(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 15)
@@ -303,7 +303,7 @@ func TestSyncDiskFull(t *testing.T) {
 	r.run("verify")
 }
 
-// The service streams, and goes on with another interval when it reads its configuration anew.
+// The service streams, and continues with another interval when it reads its configuration again.
 func TestRunStreams(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 15)

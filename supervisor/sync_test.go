@@ -163,7 +163,7 @@ func TestSyncSynchronous(t *testing.T) {
 	})
 }
 
-// The stream is ended in order and by force, again and again, and goes on where it was.
+// The stream is ended in order and by force, again and again, and continues where it was.
 func TestSyncKilled(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 15)
@@ -181,7 +181,7 @@ func TestSyncKilled(t *testing.T) {
 			} else {
 				sync.kill()
 			}
-			// What the slot says is what was reported last. It may only lie behind where recovery of the segment begins anew.
+			// What the slot says is what was reported last. It may only lie behind where recovery of the segment begins again.
 			text, err := c.QueryString(r.ctx(), "SELECT coalesce(max(restart_lsn)::text, '0/0') FROM pg_replication_slots")
 			r.must(err)
 			at, err := wal.ParseLSN(text)

@@ -48,7 +48,7 @@ func TestSyncOnlyArchiver(t *testing.T) {
 	})
 }
 
-// What cannot be archived stays, while streaming goes on, and is archived as soon as that is possible.
+// What cannot be archived stays, while streaming continues, and is archived as soon as that is possible.
 func TestSyncArchiverStuck(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 15)
@@ -83,7 +83,7 @@ func TestSyncArchiverStuck(t *testing.T) {
 	r.run("verify")
 }
 
-// Another content under a segment's name: what was streamed is kept, and that is said.
+// Another content under a segment's name: what was streamed is kept, and that is reported.
 func TestSyncConflict(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 15)

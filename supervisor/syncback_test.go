@@ -62,7 +62,7 @@ func (r *rig) settings(c *pgtest.Cluster, settings map[string]string) {
 	r.must(c.Reload(r.ctx()))
 }
 
-// reaches tells whether what streams from a server has come to a position.
+// reaches reports whether what streams from a server has come to a position.
 func reaches(c *pgtest.Cluster, lsn string) func(context.Context) (bool, error) {
 	return func(ctx context.Context) (bool, error) {
 		n, err := c.QueryInt(ctx, "SELECT count(*) FROM pg_stat_replication WHERE flush_lsn >= '"+lsn+"'")
@@ -70,7 +70,7 @@ func reaches(c *pgtest.Cluster, lsn string) func(context.Context) (bool, error) 
 	}
 }
 
-// A slot that the server has given up is made anew: it would keep no WAL any more, whatever it says.
+// A slot that the server has given up is made again: it would keep no WAL any more, whatever it says.
 func TestSyncSlotGivenUp(t *testing.T) {
 	t.Parallel()
 	pgtest.Each(t, func(t *testing.T, major int) {

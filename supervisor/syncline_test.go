@@ -227,7 +227,7 @@ func TestSyncSlotLost(t *testing.T) {
 	}, 10, 12, 15, pgtest.MaxMajor)
 }
 
-// A slot that the server gives up because too much WAL waits for it is made anew, and the gap is told.
+// A slot that the server gives up because too much WAL waits for it is made again, and the gap is told.
 func TestSyncSlotInvalidated(t *testing.T) {
 	t.Parallel()
 	pgtest.Each(t, func(t *testing.T, major int) {
@@ -257,7 +257,7 @@ func TestSyncSlotInvalidated(t *testing.T) {
 	}, 13, 15, pgtest.MaxMajor)
 }
 
-// advises looks whether status, and status alone, speaks of a setting that 19 has for whoever streams, until it is set.
+// advises checks whether status, and status alone, speaks of a setting that 19 has for whoever streams, until it is set.
 func (r *rig) advises(c *pgtest.Cluster) {
 	r.t.Helper()
 	for _, value := range []string{"", "0", "1min"} {

@@ -141,7 +141,7 @@ func (p *proxy) serve(client net.Conn) {
 	pass(client, server, true)
 }
 
-// The network between refuses, cuts messages and is slow: the stream goes on from where it was.
+// The network between refuses, cuts messages and is slow: the stream continues from where it was.
 func TestSyncNetwork(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 15)

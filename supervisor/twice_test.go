@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// TestRecoverTwice recovers to a point, goes on from there on a second timeline, and then recovers along that one to a
+// TestRecoverTwice recovers to a point, continues from there on a second timeline, and then recovers along that one to a
 // point before it began, which makes a third timeline whose history PostgreSQL writes with positions that decrease.
 func TestRecoverTwice(t *testing.T) {
 	each(t, func(r *rig) {

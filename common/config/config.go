@@ -47,7 +47,7 @@ type Archive struct {
 
 // Restore is how restore-cmd delivers.
 type Restore struct {
-	RetryTime time.Duration `long:"retry-time" value-name:"TIME" description:"how long to try again before giving up on an archive that cannot tell"`
+	RetryTime time.Duration `long:"retry-time" value-name:"TIME" description:"how long to retry while the archive cannot be read"`
 }
 
 // Server is the PostgreSQL server that the supervisor works for.

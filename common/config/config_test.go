@@ -226,7 +226,7 @@ func TestFileErrors(t *testing.T) {
 	}
 }
 
-// What is wrong is wrong wherever it is said.
+// What is wrong is wrong wherever it is reported.
 func TestBadValues(t *testing.T) {
 	for _, test := range []struct{ key, value, want string }{
 		{"codec", "brotli", `unknown codec "brotli": choose one of zstd, s2, lz4, gzip, none`},

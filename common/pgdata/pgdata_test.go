@@ -230,7 +230,7 @@ func TestControlOfUnknownVersion(t *testing.T) {
 			t.Errorf("%d: got %+v, %v, want ErrControlVersion", version, c, err)
 		}
 	}
-	// Whose directory it is, is said by all.
+	// Whose directory it is, is reported by all.
 	if id, err := pgdata.SystemID(dataDir(t, map[string]string{name: control(7, 2000)})); err != nil || id != 7 {
 		t.Errorf("the cluster of a version to come: got %s, %v", id, err)
 	}

@@ -17,8 +17,8 @@ import (
 	"walkeep/common/wal"
 )
 
-// Archives are spoiled at random: what is said to be recoverable is not said to be missing to a server that asks for it, and
-// recovery does not end, by "absent", before where it is said to.
+// Archives are spoiled at random: what is reported as recoverable is not said to be missing to a server that asks for it, and
+// recovery does not end, by "absent", before where it is reported to.
 func TestAnswersAgree(t *testing.T) {
 	const seed, rounds = 20261128, 400
 	random := rand.New(rand.NewPCG(seed, 0))

@@ -12,7 +12,7 @@ import (
 	"walkeep/common/wal"
 )
 
-// Whatever is missing or broken, the end that is said to be recoverable can be given as a target, and so can "as far as
+// Whatever is missing or broken, the end that is reported as recoverable can be given as a target, and so can "as far as
 // possible": both end there.
 func TestPlanToWhatIsSaidToBeThere(t *testing.T) {
 	segments := []string{

@@ -12,7 +12,7 @@ import (
 	"walkeep/common/wal"
 )
 
-// What the WAL does outside of the data directory is found in the servers' own WAL, also where a record goes on on another
+// What the WAL does outside of the data directory is found in the servers' own WAL, also where a record continues on another
 // page, and exactly as far as recovery replays it.
 func TestChanges(t *testing.T) {
 	for _, major := range []int{11, 15, 19} {

@@ -25,7 +25,7 @@ func (s *site) stopped() (goOn func()) {
 	return func() { s.must(syscall.Kill(pid, syscall.SIGCONT)) }
 }
 
-// inDrop begins DROP DATABASE victim, waits until it has deleted the row, and runs f. Then DROP DATABASE goes on. It gives its
+// inDrop begins DROP DATABASE victim, waits until it has deleted the row, and runs f. Then DROP DATABASE continues. It gives its
 // error.
 func (s *site) inDrop(f func(pid string)) error {
 	s.T.Helper()

@@ -44,7 +44,7 @@ func TestPlanAgreesWithServer(t *testing.T) {
 		xid("prepared", "BEGIN", "CREATE TABLE u (a int)", "SAVEPOINT s", "DROP TABLE t", "CREATE TABLE t (a int, b text)", "RELEASE s",
 			"PREPARE TRANSACTION 'p'", "COMMIT PREPARED 'p'")
 		xid("given up", "BEGIN", "DROP TABLE u", "PREPARE TRANSACTION 'q'", "ROLLBACK PREPARED 'q'")
-		// A commit with thousands of subtransactions and dropped tables goes on on other pages and segments.
+		// A commit with thousands of subtransactions and dropped tables continues on other pages and segments.
 		xid("long", "BEGIN", `DO $$ BEGIN FOR i IN 1..6000 LOOP BEGIN INSERT INTO u VALUES (i); EXCEPTION WHEN OTHERS THEN NULL; END; END LOOP; END $$`, "COMMIT")
 		_, err := s.c.CreateRestorePoint(ctx, "one")
 		s.must(err)
@@ -187,7 +187,7 @@ func TestPlanAcrossTimelines(t *testing.T) {
 	xid()
 	s.switchWAL()
 
-	// The server goes on from the restore point, on timeline 2.
+	// The server continues from the restore point, on timeline 2.
 	s.must(s.c.Stop(ctx, pgtest.Fast))
 	next, err := pgtest.Open(s.copyOf(b.ID))
 	s.must(err)

@@ -238,7 +238,7 @@ func (h history) reach(b *backup.Manifest, to int) (uint64, error) {
 	return n, nil
 }
 
-// wentOn tells whether WAL must have gone on at a number: there is more on the way, or a timeline begins behind it.
+// wentOn reports whether WAL must have gone on at a number: there is more on the way, or a timeline begins behind it.
 func (h history) wentOn(n uint64, to int) bool {
 	if n < h.begins(to)/mb {
 		return true

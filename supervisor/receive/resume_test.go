@@ -124,14 +124,14 @@ func TestSettle(t *testing.T) {
 	}
 }
 
-// A segment that the archive holds with another content stays in partial/, the stream goes on, and its note says so.
+// A segment that the archive holds with another content stays in partial/, the stream continues, and its note says so.
 func TestConflict(t *testing.T) {
 	r := newRig(t)
 	other := bytes.Clone(r.WAL[first])
 	clear(other[size/2:])
 	r.archive(first, other)
 	r.put(first+".partial", r.WAL[first][:size/2])
-	// The stream goes on with the segment after the archive's last one; the file that is there belongs to an earlier server.
+	// The stream continues with the segment after the archive's last one; the file that is there belongs to an earlier server.
 	r.put(first, r.WAL[first])
 	r.must(os.Remove(r.path(first + ".partial")))
 	r.Start(t)

@@ -84,7 +84,7 @@ func TestKeepalive(t *testing.T) {
 	r.must(stop())
 }
 
-// A server that ends the stream in order is connected to again, and the stream goes on behind the last whole record.
+// A server that ends the stream in order is connected to again, and the stream continues behind the last whole record.
 func TestServerShutsDown(t *testing.T) {
 	for name, end := range map[string]func(*rig, *replicationtest.Session){
 		"shutdown": func(r *rig, s *replicationtest.Session) { r.ShutDown(s) },
@@ -315,7 +315,7 @@ func TestSlots(t *testing.T) {
 	}
 }
 
-// WAL that the server has removed is passed over, and that is said.
+// WAL that the server has removed is passed over, and that is reported.
 func TestGone(t *testing.T) {
 	r := newRig(t)
 	r.put(first+".partial", r.WAL[first][:size/2])

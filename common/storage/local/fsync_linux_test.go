@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// What is said to be stored survives a power cut only if all of it was told to the disk: the content before it gets its
+// What is reported as stored survives a power cut only if all of it was told to the disk: the content before it gets its
 // name, then the name, then the name of each directory above it, whoever made it.
 func TestFsyncs(t *testing.T) {
 	if _, err := exec.LookPath("strace"); err != nil {
