@@ -70,7 +70,7 @@ func reaches(c *pgtest.Cluster, lsn string) func(context.Context) (bool, error) 
 	}
 }
 
-// A slot that the server has given up is made again: it would keep no WAL any more, whatever it says.
+// A slot that the server has given up is created again: it would keep no WAL, whatever it reports.
 func TestSyncSlotGivenUp(t *testing.T) {
 	t.Parallel()
 	pgtest.Each(t, func(t *testing.T, major int) {

@@ -161,7 +161,7 @@ func TestSyncSlotLost(t *testing.T) {
 		}
 		r.load(c, 20, 2)
 		end := r.flushed(c)
-		r.until("the slot to be made anew", func() bool { return strings.Contains(sync.said()[before:], "is made anew") })
+		r.until("the slot to be created again", func() bool { return strings.Contains(sync.said()[before:], "is created again") })
 		r.compare(c, 1, end)
 		r.noted()
 		r.backup(c)
@@ -227,7 +227,7 @@ func TestSyncSlotLost(t *testing.T) {
 	}, 10, 12, 15, pgtest.MaxMajor)
 }
 
-// A slot that the server gives up because too much WAL waits for it is made again, and the gap is told.
+// A slot that the server gives up because too much WAL waits for it is created again, and the gap is reported.
 func TestSyncSlotInvalidated(t *testing.T) {
 	t.Parallel()
 	pgtest.Each(t, func(t *testing.T, major int) {

@@ -173,7 +173,7 @@ func (c *Conn) ShutdownAdvice(ctx context.Context) (string, error) {
 	const want = "wal_sender_shutdown_timeout = '1min', say, lets the server "
 	switch timeout {
 	case "-1":
-		return want + "shut down although a stream does not go on; what the stream lacks then is archived, or streamed after the next start", nil
+		return want + "shut down although a stream does not continue; what the stream lacks then is archived, or streamed after the next start", nil
 	case "0":
 		return want + "wait for the stream when it shuts down; with 0 it does not, and what the stream lacks then is streamed after the next start only", nil
 	}

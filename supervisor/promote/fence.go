@@ -73,7 +73,7 @@ func (p *promoter) checkPrimary(ctx context.Context) error {
 	}
 	if own == "" && !named {
 		p.Warn(seeThatItIsDown+"; --primary-conninfo makes this a check",
-			"nothing says where the old primary is, so nobody has looked whether it still runs")
+			"the address of the old primary is not known, so it was not checked whether it still runs")
 	}
 	return p.checkStreams(ctx)
 }
@@ -101,7 +101,7 @@ func (p *promoter) checkDown(ctx context.Context, places []pgserver.Place, named
 	}
 	if recovering == len(places) {
 		p.Warn(seeThatItIsDown+"; --primary-conninfo says where the primary is",
-			"the server that is said to be the old primary is in recovery itself, so nobody has looked whether there is a primary that still runs")
+			"the server that is said to be the old primary is in recovery itself, so it is not known whether a primary still runs")
 	}
 	return nil
 }
@@ -115,7 +115,7 @@ const (
 	recovers
 )
 
-// longestChain is how many standbys may stand between the one that is promoted and the primary.
+// longestChain is the largest number of standbys between the one that is promoted and the primary that Run follows.
 const longestChain = 8
 
 // checkReceiver fails if a standby streams from a server that is, or may be, a primary: it may be a standby of another one.

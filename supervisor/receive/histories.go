@@ -24,8 +24,9 @@ func connect(ctx context.Context, conninfo string) (*replication.Conn, error) {
 	return replication.Connect(ctx, conninfo, nil)
 }
 
-// StoreHistories has the archive hold the history of the server's timeline, and those of the timelines on the way to it: a
-// server that came to its timeline before it archived here does not archive them any more.
+// StoreHistories archives the history of the server's timeline and those of the timelines on the way to it, if the archive
+// lacks them. A server that switched to its timeline before it archived here does not archive them itself. It returns
+// [ErrHistory] if neither the archive nor the server has the history of the server's own timeline.
 func StoreHistories(ctx context.Context, s *spool.Spool, conninfo string) error {
 	c, err := connect(ctx, conninfo)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package receive streams the WAL that a server writes, over the replication protocol, into the archive: a segment while it
-// is being written, so that what is lost with the server is what was written since the last fsync here, or nothing.
+// Package receive streams the WAL that a server writes into the archive, over the replication protocol. It receives a segment
+// while the server writes it, so that a lost server loses at most the WAL written since the last fsync here.
 //
 // # What lies in partial/
 //
@@ -9,9 +9,9 @@
 // partial/NAME, and is stored in the archive by archive-cmd, as the server's own archiver may have done already: the same
 // content meets, another is refused. It is removed when the archive holds it.
 //
-// When a stream begins again, the records of the last partial segment are walked. What follows the last one that is whole
-// cannot be told from what a power cut has left: it is received again, compared, and replaced where it differs. It is never cut
-// off before that, because the server that is there now may not have it.
+// When a stream begins again, it reads the records of the last partial segment. Bytes behind the last whole record may be
+// what a power failure left, so the stream receives them again, compares them, and replaces those that differ. It never
+// truncates them before that, because the server that it is connected to now may not have them.
 //
 // # Timelines
 //
@@ -49,7 +49,7 @@ import (
 var ErrSlot = cli.NewError("the replication slot cannot be used",
 	"name another one with --slot; a slot that does not exist is created")
 
-// Options say what is streamed.
+// Options are the parameters of [Run].
 type Options struct {
 	Conninfo      string
 	Slot          string // a physical one; it is made where it is missing
@@ -60,11 +60,11 @@ type Options struct {
 }
 
 const (
-	// statusInterval is how often the server hears of the stream, and is asked to answer.
+	// statusInterval is how often the stream reports to the server and asks it to answer.
 	statusInterval = 5 * time.Second
-	// silence is how long a server may say nothing before the connection counts as broken.
+	// silence is how long a server may send nothing before the connection counts as broken.
 	silence = 3 * statusInterval
-	// stopTimeout bounds the farewell.
+	// stopTimeout is how long the last report and the end of the stream may take.
 	stopTimeout = 2 * time.Second
 )
 
@@ -73,7 +73,7 @@ type receiver struct {
 	Options
 	a *archive.Archive
 
-	// What follows is the sessions'.
+	// Only the session uses the fields from here to doubtful.
 
 	size wal.SegmentSize
 	// skipTo is the number of the segment before which the server has nothing any more.
@@ -98,8 +98,8 @@ type receiver struct {
 	way       way  // to the server's timeline
 }
 
-// Run streams until ctx ends, and then returns nil. It connects again whenever the connection ends. An error is one that
-// does not pass by itself.
+// Run streams until ctx ends, and then returns nil. It connects again whenever the connection ends. It returns an error
+// only if a retry cannot help: [archive.ErrForeign], [ErrSlot], [spool.ErrStreaming], or a spool that cannot be used at the start.
 func Run(ctx context.Context, o Options) error {
 	host, err := os.Hostname()
 	if err != nil {
@@ -402,7 +402,7 @@ type look struct {
 	at     time.Time
 }
 
-// noteServer has the archive know which timeline the server is on, unless it is a standby.
+// noteServer notes in the archive which timeline the server is on, unless it is a standby.
 func (r *receiver) noteServer(ctx context.Context, l *look) {
 	r.mu.Lock()
 	s := notes.Server{SystemID: r.system, Timeline: r.way.lineage.Timeline, LSN: r.state.Sent, Newest: l.newest}
@@ -421,7 +421,7 @@ func (r *receiver) noteServer(ctx context.Context, l *look) {
 	}
 }
 
-// note leaves the note of how it goes in the archive.
+// note writes the stream's state into the archive.
 func (r *receiver) note(ctx context.Context) {
 	r.mu.Lock()
 	s := r.state

@@ -59,7 +59,7 @@ func (r *receiver) createSlot(ctx context.Context, c *replication.Conn, sql *pgs
 	err := c.CreatePhysicalSlot(ctx, r.Slot)
 	switch {
 	case err == nil:
-		r.Log.Warn("the replication slot was missing, and is made anew", "slot", r.Slot)
+		r.Log.Warn("the replication slot was missing and is created again", "slot", r.Slot)
 	case replication.HasCode(err, replication.DuplicateObject): // another one has just made it
 	default:
 		return 0, fmt.Errorf("make replication slot %s: %w", r.Slot, err)

@@ -305,7 +305,7 @@ func TestSlots(t *testing.T) {
 			stop := r.run()
 			r.startedFrom(replication.Position{Timeline: 1, LSN: nextLSN})
 			r.must(stop())
-			r.logged("is made anew")
+			r.logged("is created again")
 			r.Change(func() {
 				if s := r.Slots[slot]; s.Lost || s.Restart != nextLSN {
 					t.Errorf("the slot is %+v", s)

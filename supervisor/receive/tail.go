@@ -85,7 +85,7 @@ func (t *tail) stream(ctx context.Context) (*replication.Position, error) {
 		err = <-ended
 	}
 	if err != nil {
-		t.c.Abort() // ends the reader, where it is still at it
+		t.c.Abort() // ends the reading goroutine, if it still runs
 		for range in {
 		}
 		return nil, t.explain(err)
@@ -126,7 +126,7 @@ func (t *tail) loop(ctx context.Context, in <-chan replication.Message, free cha
 	for {
 		select {
 		case m, ok := <-in:
-			if !ok { // why, is for the reader to say
+			if !ok { // the reading goroutine returns the reason
 				return t.s.Flush()
 			}
 			if err := t.take(ctx, m, in, free); err != nil {

@@ -38,7 +38,7 @@ func (c *Conn) StartPhysical(ctx context.Context, slot string, from Position) (n
 
 // Receive returns the next message of the stream, an [*XLogData] or a [*PrimaryKeepalive]; the data of the former is valid
 // until the next call. It returns [io.EOF] when the server has sent the timeline to its end, after which [Conn.EndStream]
-// tells where the next one begins, and [ErrShutDown] when the server shuts down. It waits until [Conn.Abort] is called.
+// returns where the next one begins, and [ErrShutDown] when the server shuts down. It has no time limit; [Conn.Abort] ends it.
 func (c *Conn) Receive() (Message, error) {
 	m, err := c.receive(context.Background())
 	if err != nil {
@@ -60,7 +60,7 @@ func (c *Conn) Report(s StandbyStatusUpdate) error {
 	return c.send(&pgproto3.CopyData{Data: s.Encode(nil)})
 }
 
-// StopStream tells the server that nothing more is wanted of the stream, and does not wait for its answer.
+// StopStream asks the server to end the stream, and does not wait for its answer.
 func (c *Conn) StopStream() error { return c.send(&pgproto3.CopyDone{}) }
 
 // EndStream answers a server that has ended the stream, and returns where its next timeline begins. It returns [ErrShutDown]
