@@ -27,8 +27,8 @@ import (
 type Common struct {
 	File    string `short:"c" long:"config" value-name:"FILE" no-ini:"true" description:"configuration file (else $WALKEEP_CONFIG, else /etc/walkeep/walkeep.ini where it exists)"`
 	Spool   string `long:"spool" value-name:"DIR" description:"directory that holds the archive; it must exist"`
-	Verbose bool   `short:"v" long:"verbose" description:"say what is done"`
-	Quiet   bool   `short:"q" long:"quiet" description:"say nothing but errors"`
+	Verbose bool   `short:"v" long:"verbose" description:"also report each step"`
+	Quiet   bool   `short:"q" long:"quiet" description:"print errors only"`
 	Version bool   `long:"version" no-ini:"true" description:"print the version and exit"`
 }
 
@@ -40,9 +40,9 @@ type Compression struct {
 
 // Archive is how archive-cmd stores.
 type Archive struct {
-	Lookahead  int    `long:"lookahead" value-name:"N" description:"archive up to N of the files that wait next as well, on all cores; 0 for none"`
-	Verify     string `long:"verify" value-name:"HOW" description:"segments with broken records: warn (archive and mark them), strict (refuse them) or off (do not look)"`
-	SpoolLimit Size   `long:"spool-limit" value-name:"SIZE" description:"fail rather than let the spool grow over this size, such as 200GB"`
+	Lookahead  int    `long:"lookahead" value-name:"N" description:"also archive up to N of the next waiting files, on all cores; 0 for none"`
+	Verify     string `long:"verify" value-name:"HOW" description:"segments with broken records: warn (archive and mark them), strict (refuse them) or off (do not check)"`
+	SpoolLimit Size   `long:"spool-limit" value-name:"SIZE" description:"fail if the spool would grow over this size, such as 200GB"`
 }
 
 // Restore is how restore-cmd delivers.
@@ -54,27 +54,27 @@ type Restore struct {
 type Server struct {
 	Conninfo string `long:"conninfo" value-name:"DSN" description:"how to reach the server: libpq keywords or a URL (else the PG* variables, service and password files)"`
 	PGData   string `long:"pgdata" value-name:"DIR" description:"the server's data directory, where it is on this host"`
-	Bindir   string `long:"bindir" value-name:"DIR" description:"directory of PostgreSQL's programs (else where the PATH or the usual places have them)"`
+	Bindir   string `long:"bindir" value-name:"DIR" description:"directory of PostgreSQL's programs (else found in the PATH or the usual places)"`
 }
 
 // Backup is how base backups are taken.
 type Backup struct {
 	Checkpoint     string        `long:"checkpoint" value-name:"HOW" description:"how the server begins: fast, or spread over its checkpoint interval"`
-	PageErrors     string        `long:"page-errors" value-name:"WHAT" description:"what to do where page checksums are wrong on the server: fail, or warn and mark the backup, which restore then uses only if it is told to accept page errors"`
+	PageErrors     string        `long:"page-errors" value-name:"WHAT" description:"what to do if page checksums are wrong on the server: fail, or warn and mark the backup, which restore then uses only with --accept-page-errors"`
 	MaxRate        Size          `long:"max-rate" value-name:"SIZE" description:"bytes per second that the server sends at most, such as 50MB; 0 for no limit"`
 	ArchiveTimeout time.Duration `long:"archive-timeout" value-name:"TIME" description:"how long to wait until the WAL that a backup needs is in the archive"`
 }
 
 // Stream is how the segment that is being written is streamed.
 type Stream struct {
-	Slot          string        `long:"slot" value-name:"NAME" description:"physical replication slot; it is made where it is missing"`
-	FlushInterval time.Duration `long:"flush-interval" value-name:"TIME" description:"make what was streamed durable at least this often; this bounds what is lost with the primary"`
-	Synchronous   bool          `long:"synchronous" description:"make it durable at once; for a server that names walkeep in synchronous_standby_names, so that nothing is lost"`
+	Slot          string        `long:"slot" value-name:"NAME" description:"physical replication slot; it is created if it is missing"`
+	FlushInterval time.Duration `long:"flush-interval" value-name:"TIME" description:"make streamed WAL durable at least this often; this bounds how much is lost with the primary"`
+	Synchronous   bool          `long:"synchronous" description:"make streamed WAL durable at once; for a server that names walkeep in synchronous_standby_names, so that nothing is lost"`
 }
 
 // Standby is how a standby gets on with its primary.
 type Standby struct {
-	PrimaryConninfo string `long:"primary-conninfo" value-name:"DSN" description:"how the standby reaches its primary: to stream from it, and before a promotion to see that it is down"`
+	PrimaryConninfo string `long:"primary-conninfo" value-name:"DSN" description:"how the standby reaches its primary: to stream from it, and to check before a promotion that it is down"`
 	BackupAfter     bool   `long:"backup-after-promote" description:"take a base backup after a promotion"`
 }
 
@@ -96,8 +96,8 @@ type Schedule struct {
 	CleanupSchedule    string `long:"cleanup-schedule" value-name:"CRON" description:"when to remove what the retention rules do not keep"`
 	VerifySchedule     string `long:"verify-schedule" value-name:"CRON" description:"when to look for gaps and missing files"`
 	DeepVerifySchedule string `long:"deep-verify-schedule" value-name:"CRON" description:"when to re-read and check every stored byte"`
-	DrillSchedule      string `long:"drill-schedule" value-name:"CRON" description:"when to restore the newest backup into a scratch directory and try it"`
-	DrillDir           string `long:"drill-dir" value-name:"DIR" description:"where drills make their scratch directories (else TMPDIR, or the user's home directory)"`
+	DrillSchedule      string `long:"drill-schedule" value-name:"CRON" description:"when to restore the newest backup into a scratch directory and test it"`
+	DrillDir           string `long:"drill-dir" value-name:"DIR" description:"where drills create their scratch directories (else TMPDIR, or the user's home directory)"`
 	Streaming          bool   `long:"stream" description:"stream the segment that is being written, as the command sync does"`
 	MetricsListen      string `long:"metrics-listen" value-name:"ADDRESS" description:"serve Prometheus metrics at this address, such as 127.0.0.1:9187 (else nowhere)"`
 }
