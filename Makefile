@@ -1,4 +1,4 @@
-# walkeep. `make demo` shows what it does, `make test` whether it does it; both install what they need.
+# `make demo` shows walkeep at work, `make test` tests it; both install the programs that they need.
 PREFIX ?= /usr/local
 GO ?= go
 # -tags forceposix: options begin with a dash on Windows, too. Without cgo nothing depends on the host's C library.

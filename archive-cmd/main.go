@@ -1,5 +1,5 @@
-// Archive-cmd is PostgreSQL's archive_command: it stores a WAL file in walkeep's archive and says so only when it is
-// verified, durable and cannot be replaced.
+// Archive-cmd is PostgreSQL's archive_command: it stores a WAL file in walkeep's archive, and reports success only
+// when the stored file is verified, durable and protected against replacement.
 package main
 
 import (
@@ -16,7 +16,7 @@ import (
 	"walkeep/common/storage/local"
 )
 
-// Exit codes. PostgreSQL takes all but 0 for "try again", and kills its archiver above 125.
+// Exit codes. PostgreSQL tries again after every code but 0, and ends its archiver after one above 125.
 const (
 	exitFailed  = 1 // not archived; PostgreSQL keeps the file and tries again
 	exitUsage   = 2 // wrong usage or configuration
@@ -24,13 +24,13 @@ const (
 )
 
 func main() {
-	// A call lives for a fraction of a second with few, long-lived buffers: collecting garbage would only cost.
+	// A call ends within a fraction of a second and has few, long-lived buffers: garbage collection would only slow it.
 	debug.SetGCPercent(-1)
 	debug.SetMemoryLimit(96 << 20)
 	cli.Program{Name: "archive-cmd", Panic: exitFailed, Run: run}.Main()
 }
 
-// failure finds the exit code and the hint for what went wrong with a file.
+// failure adds the exit code and the hint to the error of a file.
 func failure(err error) error {
 	switch {
 	case errors.Is(err, archive.ErrConflict):

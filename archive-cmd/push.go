@@ -16,7 +16,7 @@ import (
 	"walkeep/common/wal"
 )
 
-// push archives the file that it was asked for and, beside it, those that PostgreSQL will ask for next.
+// push archives the requested file and, at the same time, those that PostgreSQL will request next.
 func push(o options, msg *cli.Messages) error {
 	b, err := local.Open(o.Spool)
 	if err != nil {
@@ -90,7 +90,7 @@ func report(done archive.Pushed, msg *cli.Messages) {
 	}
 }
 
-// A lookahead hands out the files that wait after the one in hand. They are packed side by side, but get their names in
+// A lookahead hands out the files that wait after the requested one. Workers compress them concurrently, but name them in
 // this order: a server that is lost with its WAL then leaves no hole in the archive, behind which nothing could be
 // recovered.
 type lookahead struct {
@@ -101,10 +101,10 @@ type lookahead struct {
 	once  sync.Once
 	mu    sync.Mutex
 	names []wal.Name
-	last  <-chan struct{} // closed when the file before names[0] is done with, stored or not
+	last  <-chan struct{} // closed when the file before names[0] is finished, stored or not
 }
 
-// work archives files until there are no more. A file whose name is taken, or that fails, is left to the call that
+// work archives files until none is left. A file whose name is taken, or that fails, is left to the call that
 // PostgreSQL will make for it: that call compares the contents, or reports the error.
 func (l *lookahead) work(ctx context.Context, p *archive.Pusher, msg *cli.Messages) {
 	l.once.Do(l.find)
@@ -142,7 +142,7 @@ func archiveAfter(ctx context.Context, p *archive.Pusher, path string, before <-
 	return nil
 }
 
-// next hands out a file, with the channel that is closed when those before it are done with, and the one to be closed
+// next hands out a file, with the channel that is closed when those before it are finished, and the one to be closed
 // after it; nil when there are no more.
 func (l *lookahead) next() (name wal.Name, before <-chan struct{}, end chan<- struct{}) {
 	l.mu.Lock()
@@ -156,7 +156,7 @@ func (l *lookahead) next() (name wal.Name, before <-chan struct{}, end chan<- st
 	return name, before, ended
 }
 
-// find lists the files that wait. It does not count on PostgreSQL's asking for them in this order.
+// find lists the files that wait. PostgreSQL may request them in another order.
 func (l *lookahead) find() {
 	own, err := wal.ParseName(l.after)
 	if err != nil || l.most == 0 {
