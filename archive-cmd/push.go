@@ -31,7 +31,7 @@ func push(o options, msg *cli.Messages) error {
 	}
 	cluster, err := pgdata.SystemID(pgdata.Of(o.path))
 	if err != nil {
-		return failure(fmt.Errorf("tell the cluster: %w", err))
+		return failure(fmt.Errorf("read the system identifier: %w", err))
 	}
 	a := archive.New(b)
 	options := archive.PushOptions{
@@ -114,7 +114,7 @@ func (l *lookahead) work(ctx context.Context, p *archive.Pusher, msg *cli.Messag
 			return
 		}
 		if err := archiveAfter(ctx, p, filepath.Join(l.dir, name.String()), before, msg); err != nil {
-			msg.Detail("looked ahead, in vain for now: archive %s: %v", name, err)
+			msg.Detail("look-ahead could not archive %s yet: %v", name, err)
 		}
 		<-before
 		close(end)

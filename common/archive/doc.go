@@ -55,7 +55,7 @@ var (
 	ErrNotStored = errors.New("not in the archive")
 	ErrNoWAL     = errors.New("wal/, the directory of the archived WAL, is not there, although archive.json is")
 
-	// The archive cannot tell.
+	// The archive could not be read, or not understood.
 	ErrDamaged  = codec.ErrDamaged
 	ErrNoFormat = errors.New("stored in a form that this version does not read")
 	ErrUnbound  = errors.New("this is not an archive: it has no archive.json")

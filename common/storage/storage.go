@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// Errors of a Backend, to be found with errors.Is. Any other error means that the backend cannot tell.
+// Errors of a Backend, to be found with errors.Is. With any other error it is not known whether the object is there.
 var (
 	// ErrNotExist is the answer of a backend that was reached and does not hold the object. A directory on the way to it that
 	// cannot be read, or a link that leads nowhere, is no such answer. It is not fs.ErrNotExist, which a missing key file or a

@@ -104,7 +104,7 @@ func (p *promoter) makeOffer(ctx context.Context, name wal.Name, found recovery.
 		return err
 	}
 	switch system, err := pgdata.SystemID(p.PGData); {
-	case errors.Is(err, fs.ErrPermission): // who may not read it cannot tell
+	case errors.Is(err, fs.ErrPermission): // it may not be read
 	case err != nil || system != p.info.SystemID:
 		return fmt.Errorf("%w: its data directory %s is not on this host, from where restore-cmd would get it", ErrNoOffer, p.PGData)
 	}
