@@ -60,7 +60,7 @@ type Server struct {
 // Backup is how base backups are taken.
 type Backup struct {
 	Checkpoint     string        `long:"checkpoint" value-name:"HOW" description:"how the server begins: fast, or spread over its checkpoint interval"`
-	PageErrors     string        `long:"page-errors" value-name:"WHAT" description:"what to do if page checksums are wrong on the server: fail, or warn and mark the backup, which restore then uses only with --accept-page-errors"`
+	PageErrors     string        `long:"page-errors" value-name:"WHAT" description:"what to do if page checksums are wrong on the server: fail, or warn and mark the backup, which restore then uses only if it is told to accept page errors"`
 	MaxRate        Size          `long:"max-rate" value-name:"SIZE" description:"bytes per second that the server sends at most, such as 50MB; 0 for no limit"`
 	ArchiveTimeout time.Duration `long:"archive-timeout" value-name:"TIME" description:"how long to wait until the WAL that a backup needs is in the archive"`
 }
