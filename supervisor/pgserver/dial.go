@@ -17,7 +17,7 @@ import (
 	"walkeep/common/conninfo"
 )
 
-// connectTimeout is how long a connection may take where connect_timeout does not say it.
+// connectTimeout is how long connecting may take if connect_timeout is not set.
 const connectTimeout = 30 * time.Second
 
 // A Conn is a connection for SQL. It is not safe for concurrent use.
@@ -26,7 +26,8 @@ type Conn struct {
 	here conninfo.Info
 }
 
-// Here is the conninfo of the very server that the connection leads to, for another connection to it. It may hold a password.
+// Here returns the conninfo of the very server that the connection leads to, for another connection to it. It may hold a
+// password.
 func (c *Conn) Here() string { return c.here.String() }
 
 // Connect connects by libpq's keywords or a URL. What they leave open is taken from the service file, the PG* variables
@@ -117,7 +118,7 @@ type Place struct {
 	config *pgx.ConnConfig
 }
 
-// String is the host and the port.
+// String returns the host and the port.
 func (p Place) String() string {
 	host := p.Host
 	if p.Addr != "" {
@@ -135,7 +136,7 @@ func read(text string, look conninfo.Environment) (conninfo.Info, error) {
 	return c.Complete(look)
 }
 
-// placesOf are the servers that a complete conninfo names.
+// placesOf returns the servers that a complete conninfo names.
 func placesOf(c conninfo.Info) ([]Place, error) {
 	addresses, err := c.Addresses()
 	if err != nil {
@@ -158,7 +159,7 @@ func placesOf(c conninfo.Info) ([]Place, error) {
 	return all, nil
 }
 
-// placeOf is how one of the servers is connected to.
+// placeOf returns the place of one of the servers, with the driver's configuration for it.
 func placeOf(c conninfo.Info, a conninfo.Address) (Place, error) {
 	p := Place{Address: a, whole: c}
 	host := a.Host
@@ -278,8 +279,8 @@ func (p Place) replicate(ctx context.Context, validate pgconn.ValidateConnectFun
 	if err != nil {
 		return nil, err
 	}
-	// A connection for replication cannot change a setting, and a server that does not know one refuses the connection: so
-	// the server says first whether it has it.
+	// A connection for replication cannot change a setting later, and a server refuses a connection for a setting that it does
+	// not know. So the first connection finds out whether the server has the setting.
 	if Major(conn.ParameterStatus("server_version")) < 14 {
 		return conn, nil
 	}

@@ -12,7 +12,7 @@ import (
 
 // Info describes a server.
 type Info struct {
-	Version     string // as SHOW server_version says it
+	Version     string // as SHOW server_version prints it
 	Major       int
 	SystemID    wal.SystemID
 	SegmentSize wal.SegmentSize
@@ -23,8 +23,8 @@ type Info struct {
 	Checksums   bool   // pages have checksums
 }
 
-// Newer says that a major version is newer than those that this program knows, which is no reason not to serve it; nothing
-// where it is known.
+// Newer returns a warning if a major version is newer than those that this program knows, and an empty text otherwise. Such a
+// server is served nevertheless.
 func Newer(major int) string {
 	if major <= wal.NewestMajor {
 		return ""

@@ -18,7 +18,7 @@ import (
 // A Receiver is a standby's row of pg_stat_wal_receiver.
 type Receiver struct {
 	Streaming bool
-	Host      string // from where; empty where that is not said
+	Host      string // of the sending server; empty if the standby does not report it
 	Port      uint16
 	Heard     time.Time // when the last message came
 	Now       time.Time // the server's
@@ -26,7 +26,7 @@ type Receiver struct {
 	Patience time.Duration
 }
 
-// String is from where it receives.
+// String returns the host and port of the sending server.
 func (r Receiver) String() string { return net.JoinHostPort(r.Host, strconv.Itoa(int(r.Port))) }
 
 // Receiver asks for the process that receives WAL. A role that may not see it gets one that does not stream.
@@ -35,7 +35,7 @@ func (c *Conn) Receiver(ctx context.Context) (Receiver, error) {
 	var port, patience int64
 	var heard *time.Time
 	var text string
-	// By the names of its columns, of which not every version has all.
+	// By column names, because not every version has all columns.
 	err := c.QueryRow(ctx, `SELECT coalesce(max(j->>'status'), '') = 'streaming', coalesce(max(j->>'sender_host'), ''), coalesce(max(j->>'sender_port'), '0')::bigint,
 		coalesce(max(j->>'conninfo'), ''), max((j->>'last_msg_receipt_time')::timestamptz), clock_timestamp(), (SELECT setting::bigint FROM pg_settings WHERE name = 'wal_receiver_timeout')
 		FROM (SELECT to_jsonb(w) AS j FROM pg_stat_wal_receiver w) s`).Scan(&r.Streaming, &r.Host, &port, &text, &heard, &r.Now, &patience)
@@ -59,11 +59,12 @@ func (c *Conn) Receiver(ctx context.Context) (Receiver, error) {
 	return r, nil
 }
 
-// ErrNotHere says that a place cannot be reached from here as the server reaches it.
+// ErrNotHere reports that a place cannot be reached from here as the server reaches it.
 var ErrNotHere = errors.New("cannot be reached from this host as the standby reaches it")
 
-// PrimaryPlaces gives the servers that a primary_conninfo of this server names. What that leaves open is up to the environment
-// of the server's process, and a socket or a loopback address is one of the server's host: what is not known here is an error.
+// PrimaryPlaces returns the servers that a primary_conninfo of this server names. The environment of the server's process
+// supplies what the conninfo leaves open, and sockets and loopback addresses are those of the server's host. If
+// PrimaryPlaces needs either and cannot know it on this host, it returns an error.
 func (c *Conn) PrimaryPlaces(text, data string) ([]Place, error) {
 	var look conninfo.Environment
 	if sameHost(c.PgConn().Conn()) {
@@ -90,7 +91,7 @@ func (c *Conn) PrimaryPlaces(text, data string) ([]Place, error) {
 	return places, nil
 }
 
-// Sender is the place from which the server receives WAL, to be connected to as this connection is.
+// Sender returns the place from which the server receives WAL, with the user and authentication of this connection.
 func (c *Conn) Sender(r Receiver) (Place, error) {
 	if r.Host == "" || r.Port == 0 {
 		return Place{}, fmt.Errorf("the place from which it streams is not said, so it %w", ErrNotHere)

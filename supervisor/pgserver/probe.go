@@ -18,14 +18,13 @@ type Contact int
 const (
 	// Silent: nothing came back. The host may be down, or only the way to it.
 	Silent Contact = iota
-	// Refused: the host says that nothing listens there.
+	// Refused: the host answered that nothing listens there.
 	Refused
 	// Accepted: something accepts connections there, whether it answered or not.
 	Accepted
 )
 
-// Places gives the servers that a conninfo names, each to be asked by itself and whatever it is: target_session_attrs
-// does not count.
+// Places returns the servers that a conninfo names, so that each can be asked by itself. It ignores target_session_attrs.
 func Places(conninfo string) ([]Place, error) {
 	c, err := read(conninfo, os.Getenv)
 	if err != nil {
@@ -34,13 +33,13 @@ func Places(conninfo string) ([]Place, error) {
 	return placesOf(c)
 }
 
-// wsaConnectionRefused is what Windows says, where syscall.ECONNREFUSED is an invented number.
+// wsaConnectionRefused is the error code of Windows, where syscall.ECONNREFUSED is an invented number.
 const wsaConnectionRefused = syscall.Errno(10061)
 
 // closing is for how long a connection that is accepted and closed is tried again: a server may be going down.
 const closing = time.Second
 
-// Connect connects, and says what came back if that fails.
+// Connect connects to the place. If that fails, the Contact is the kind of answer that came back.
 func (p Place) Connect(ctx context.Context) (*Conn, Contact, error) {
 	begun := time.Now()
 	for {

@@ -18,7 +18,7 @@ import (
 	"walkeep/common/wal"
 )
 
-// WritesTo is the timeline and the position to which an open server writes.
+// WritesTo returns the timeline and the position to which an open server writes.
 func (c *Conn) WritesTo(ctx context.Context) (wal.Timeline, wal.LSN, error) {
 	var file, at string
 	if err := c.QueryRow(ctx, `SELECT pg_walfile_name(lsn), lsn::text FROM pg_current_wal_lsn() AS lsn`).Scan(&file, &at); err != nil {
@@ -50,7 +50,7 @@ func (c *Conn) RecoversAlong(ctx context.Context) (wal.Timeline, error) {
 }
 
 // EndStreaming ends the process of a standby that receives WAL, so that it looks at once for WAL elsewhere, if the standby runs
-// on this host with this data directory. Else nothing is done: pg_terminate_backend does not end that process.
+// on this host with this data directory. Otherwise it does nothing: pg_terminate_backend does not end that process.
 func (c *Conn) EndStreaming(ctx context.Context, dir string) error {
 	pids, err := c.Strings(ctx, `SELECT pid::text FROM pg_stat_activity WHERE backend_type = 'walreceiver'`)
 	if err != nil || len(pids) == 0 {
@@ -105,7 +105,8 @@ func (c *Conn) Promote(ctx context.Context) error {
 	return nil
 }
 
-// RecoverySetting gives the value with which a standby was started: up to 11 it stands in recovery.conf.
+// RecoverySetting returns the value of a recovery setting with which a standby was started. Up to version 11 it is read from
+// recovery.conf; from 12 on the error is [ErrNotShown] if the role may not see the setting.
 func (c *Conn) RecoverySetting(ctx context.Context, major int, name string) (value string, err error) {
 	if major < 12 {
 		text, err := c.Strings(ctx, `SELECT pg_read_file('recovery.conf')`)
@@ -126,7 +127,7 @@ func (c *Conn) RecoverySetting(ctx context.Context, major int, name string) (val
 	return value, err
 }
 
-// ErrNotShown says that a setting is not shown to the role.
+// ErrNotShown reports that the role may not see a setting.
 var ErrNotShown = errors.New("the role may not see the setting; it needs pg_read_all_settings")
 
 // Denied reports whether the server refused because of missing rights.

@@ -14,26 +14,26 @@ import (
 	"walkeep/common/wal"
 )
 
-// ErrNoRecovery says that a server is not in recovery: it is no standby, or no longer one.
+// ErrNoRecovery reports that a server is not in recovery: it is no standby, or no longer one.
 var ErrNoRecovery = errors.New("the server is not in recovery: it is a primary")
 
 // Replay is how far a server in recovery has come.
 type Replay struct {
 	Received wal.LSN // by streaming; 0 if it never did
 	Replayed wal.LSN // 0 if nothing was replayed yet
-	Pausing  bool    // it is told to pause
+	Pausing  bool    // the server has been told to pause
 	// Paused is set after replay has paused. Servers before 14 do not report that; for them it is set when they are
 	// told to pause.
 	Paused bool
 	// Demand names the settings that stopped the replay because they are too low. A server of 14 or newer that is told
 	// to continue then shuts down. It is empty if there are none, or the role may not see them.
 	Demand string
-	// Streaming says whether a WAL receiver streams; nil if the role may not see.
+	// Streaming reports whether a WAL receiver streams; nil if the role may not see it.
 	Streaming *bool
-	Timeline  wal.Timeline // the newest of which it has something; 0 if that is not known
+	Timeline  wal.Timeline // the newest timeline of which the server has WAL; 0 if unknown
 	// Committed is when the last transaction that was replayed has ended; zero if none was. Now is the server's time.
 	Committed, Now time.Time
-	Latest         bool // it goes on along the newest timeline, as far as that is known
+	Latest         bool // recovery follows the newest timeline, as far as is known
 }
 
 // Replay asks a server in recovery for its position. If the server is not in recovery, the error is [ErrNoRecovery],
@@ -99,7 +99,7 @@ func (c *Conn) demand(ctx context.Context, major int) string {
 	return ""
 }
 
-// askReceiver asks for what not every role may see.
+// askReceiver asks for the state of the WAL receiver, which not every role may see.
 func (c *Conn) askReceiver(ctx context.Context, r *Replay) {
 	var streams *bool
 	var timeline, minimum int64
@@ -123,7 +123,7 @@ func (c *Conn) ContinueReplay(ctx context.Context) error {
 	return c.tellReplay(ctx, "pg_wal_replay_resume()")
 }
 
-// A MissingRight says what to grant to a role.
+// A MissingRight is an error that names the right that a role lacks.
 type MissingRight struct {
 	Function, Role string
 	err            error
@@ -151,11 +151,11 @@ func (c *Conn) tellReplay(ctx context.Context, function string) error {
 	return noRecovery(err)
 }
 
-// ErrDemand says that the replay has stopped at a setting that is too low.
+// ErrDemand reports that replay has stopped at a setting that is too low.
 var ErrDemand = cli.NewError("replay has stopped, and would shut the server down if it went on",
 	"set it in the standby's configuration and restart the standby, which loses nothing; then repeat this")
 
-// MayGoOn fails for a replay that has stopped at a setting.
+// MayGoOn returns [ErrDemand] if replay has stopped at a setting that is too low.
 func (r Replay) MayGoOn() error {
 	if r.Demand != "" {
 		return fmt.Errorf("%w: %s", ErrDemand, r.Demand)
@@ -163,7 +163,8 @@ func (r Replay) MayGoOn() error {
 	return nil
 }
 
-// noRecovery recognises what the functions of recovery say to a primary.
+// noRecovery returns ErrNoRecovery for the error with which recovery functions fail on a primary, and other errors as they
+// are.
 func noRecovery(err error) error {
 	var pg *pgconn.PgError
 	if errors.As(err, &pg) && pg.Code == "55000" { // object_not_in_prerequisite_state

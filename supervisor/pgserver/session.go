@@ -27,8 +27,8 @@ var session = map[string]string{
 	"idle_in_transaction_session_timeout": "0",
 }
 
-// adjust sets what cannot be said at the beginning: a server refuses a connection for a setting that it does not know, and
-// whether it is open for writing is asked before the last one changes the answer.
+// adjust returns SQL for the settings that cannot be part of the connection request: a server refuses a connection for a
+// setting that it does not know, and the last one would change the answer to whether the server is open for writing.
 func adjust(major int) string {
 	var sql string
 	if major >= 17 {

@@ -17,7 +17,7 @@ type Setting struct {
 	Next string
 	// Auto is the value in postgresql.auto.conf, which ALTER SYSTEM writes; nil if it has none.
 	Auto *string
-	// Fixed says that the server's command line has it, which the files do not change.
+	// Fixed reports that the server's command line sets it, so that files cannot change it.
 	Fixed   bool
 	Restart bool // it is read at the server's start alone
 }
@@ -53,7 +53,7 @@ func (c *Conn) Settings(ctx context.Context, names ...string) (map[string]Settin
 	if err := rows.Err(); err != nil {
 		return nil, fmt.Errorf("ask for settings: %w", err)
 	}
-	// What stands last in the files counts.
+	// The last value in the files takes effect.
 	rows, err = c.Query(ctx, `SELECT lower(name), coalesce(setting, ''), coalesce(sourcefile, '') FROM pg_file_settings WHERE lower(name) = ANY($1) ORDER BY seqno`, names)
 	if err != nil {
 		return nil, fmt.Errorf("ask for the settings in the server's files: %w", err)
@@ -118,7 +118,7 @@ func (c *Conn) ResetSystem(ctx context.Context, name string) error {
 	return nil
 }
 
-// Literal quotes a text for SQL, whatever standard_conforming_strings says.
+// Literal quotes a text for SQL, for either value of standard_conforming_strings.
 func Literal(text string) string {
 	quoted := "'" + strings.ReplaceAll(text, "'", "''") + "'"
 	if strings.Contains(text, `\`) {
@@ -130,7 +130,7 @@ func Literal(text string) string {
 // Identifier quotes a name for SQL.
 func Identifier(name string) string { return `"` + strings.ReplaceAll(name, `"`, `""`) + `"` }
 
-// ErrNotReloaded says that the server was told to read its files again, and has not done so.
+// ErrNotReloaded reports that the server has not read its configuration files again although it was told to.
 var ErrNotReloaded = errors.New("the server has not read its configuration files again")
 
 // reloadPatience is how long a server may take to reload.

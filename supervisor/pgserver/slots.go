@@ -15,7 +15,7 @@ type Slot struct {
 	Active    bool // somebody streams from it
 	// RestartLSN is from where on the server keeps WAL for it; 0 where it keeps none.
 	RestartLSN wal.LSN
-	Lost       bool // the server has given it up, and keeps nothing for it, whatever RestartLSN says
+	Lost       bool // the server has given it up, and keeps nothing for it, whatever RestartLSN is
 	// Status is wal_status, which servers have from 13 on, and Reason invalidation_reason, from 17 on. [Conn.Slots] alone
 	// asks for them.
 	Status, Reason string

@@ -16,10 +16,10 @@ import (
 
 // Errors of ConnectStandby.
 var (
-	// ErrNoStandby says that none of several servers is a standby, or runs on this host.
+	// ErrNoStandby reports that none of several servers is a standby, or runs on this host.
 	ErrNoStandby = cli.NewError("none of the servers in conninfo is a standby that answers",
 		"name the server with --conninfo, and the data directory of the standby on this host with --pgdata")
-	// ErrWhichStandby says that several are standbys.
+	// ErrWhichStandby reports that several servers are standbys.
 	ErrWhichStandby = cli.NewError("several of the servers in conninfo are standbys, and which one runs on this host is not known",
 		"name the server with --conninfo, and the data directory of the standby on this host with --pgdata")
 )
@@ -119,7 +119,7 @@ func choose(found []candidate, failed []error) (*Conn, error) {
 			return fit[0].Conn, nil
 		}
 	}
-	for _, err := range failed { // one that is being started may be it
+	for _, err := range failed { // a server that is starting may be the standby
 		if NotReady(err) && Answered(err) {
 			return nil, fmt.Errorf("connect to the server: %w", err)
 		}

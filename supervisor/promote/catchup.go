@@ -61,7 +61,7 @@ func (p *promoter) catchUp(ctx context.Context, goal wal.Timeline) error {
 }
 
 // delayed returns ErrDelayed if the standby has WAL to replay and recovery_min_apply_delay makes it wait. Run does not
-// override the setting: whoever set it may not want that WAL to be replayed.
+// override the setting: the user who set it may not want that WAL to be replayed.
 func (p *promoter) delayed(ctx context.Context, last pgserver.Replay, to wal.LSN) error {
 	delay, err := p.c.RecoverySetting(ctx, p.info.Major, "recovery_min_apply_delay")
 	if err != nil || strings.Trim(delay, "0 ") == "" || strings.HasPrefix(delay, "0") {

@@ -11,10 +11,10 @@ import (
 	"walkeep/supervisor/pgserver"
 )
 
-// listening is how long a server that is being started may take until it listens. What does not listen by then does not run.
+// listening is how long a starting server may take until it listens. A server that does not listen by then counts as down.
 const listening = 3 * time.Second
 
-// connect connects to the standby, which may have been started a moment ago, and then is waited for until it is consistent.
+// connect connects to the standby. If the standby was started a moment ago, connect waits until it is consistent.
 func (p *promoter) connect(ctx context.Context) (*pgserver.Conn, error) {
 	said := false
 	for {
@@ -41,7 +41,7 @@ func (p *promoter) connect(ctx context.Context) (*pgserver.Conn, error) {
 	}
 }
 
-// warm reports whether the server's postmaster.pid says that it lets nobody connect. The configured data directory can
+// warm reports whether, according to its postmaster.pid, the server accepts no connections. The configured data directory can
 // be another server's, so the port in postmaster.pid must be the one that is connected to.
 func (p *promoter) warm() bool {
 	if p.PGData == "" {

@@ -45,7 +45,7 @@ func (p *promoter) checkPrimary(ctx context.Context) error {
 			return err
 		}
 	}
-	// What the standby does not say, or not to this role, is as if nothing said it.
+	// A setting that the standby does not show to this role counts as not set.
 	own, _ := p.c.RecoverySetting(ctx, p.info.Major, "primary_conninfo")
 	if p.Primary != "" {
 		places, err := pgserver.Places(p.Primary)

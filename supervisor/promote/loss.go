@@ -18,7 +18,7 @@ type Loss struct {
 	// Written is up to where the old primary is known to have written, at Heard.
 	Written wal.LSN
 	Heard   time.Time
-	// Bytes that are known to have been written and are not there.
+	// Bytes is how many bytes the old primary is known to have written behind the end of the server's replay.
 	Bytes int64
 	// Kept is up to where the archive has whole records; those behind the server's own end were not replayed. Some of
 	// them may have been confirmed to clients.
@@ -59,7 +59,7 @@ func (p *promoter) findKept(ctx context.Context, goal wal.Timeline) {
 		if err != nil {
 			continue
 		}
-		if found, err := p.inv.StreamedOn(ctx, goal, number); err == nil { // what is of no use is said when it is offered
+		if found, err := p.inv.StreamedOn(ctx, goal, number); err == nil { // offer warns of a part that cannot be used
 			p.kept = max(p.kept, found.End)
 		}
 	}

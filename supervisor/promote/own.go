@@ -14,9 +14,9 @@ import (
 	"walkeep/common/wal"
 )
 
-// storeOwn stores what the standby has received and the archive lacks: nobody else has it when the old primary is lost, and
-// the server does not archive what it has received. It comes before the server is told to open, because then WAL of the old
-// timeline is recycled.
+// storeOwn archives the WAL that the standby has received and the archive lacks. If the old primary is lost, only the standby
+// has that WAL, and the server does not archive it. Run calls storeOwn before it opens the server, because an open server
+// recycles WAL of the old timeline.
 func (p *promoter) storeOwn(ctx context.Context) error {
 	err := p.archiveOwn(ctx)
 	switch {
@@ -34,7 +34,7 @@ func (p *promoter) storeOwn(ctx context.Context) error {
 	return fmt.Errorf("%w: %w", ErrNotStored, err)
 }
 
-// errNotHere says that the standby's pg_wal cannot be read from this host.
+// errNotHere reports that the standby's pg_wal cannot be read from this host.
 var errNotHere = errors.New("its pg_wal cannot be read from here")
 
 // archiveOwn archives the histories and the complete segments on the standby's way that the archive lacks, and keeps the
@@ -51,7 +51,7 @@ func (p *promoter) archiveOwn(ctx context.Context) error {
 		return fmt.Errorf("%w: %s is not its data directory", errNotHere, p.PGData)
 	}
 	s, err := p.replayed(ctx)
-	end := max(s.Replayed, s.Received) // what it has not replayed yet it will when it is told to open
+	end := max(s.Replayed, s.Received) // the server replays the rest when it opens
 	if err != nil || end == 0 {
 		return err
 	}
@@ -109,8 +109,8 @@ func (p *promoter) archiveOwn(ctx context.Context) error {
 	return nil
 }
 
-// ownHistory is that of the timeline that the standby is on. The archive gets it and those of the timelines on the way, if the
-// standby has them.
+// ownHistory returns the history of the standby's timeline. It archives that history and those of the timelines on the way,
+// if the standby has them.
 func (p *promoter) ownHistory(ctx context.Context, tli wal.Timeline) (wal.History, error) {
 	if tli == 1 {
 		return wal.History{Timeline: tli}, nil
@@ -130,7 +130,7 @@ func (p *promoter) ownHistory(ctx context.Context, tli wal.Timeline) (wal.Histor
 	return way, nil
 }
 
-// errNoHistory says that neither the archive nor the standby has a timeline's history.
+// errNoHistory reports that neither the archive nor the standby has a timeline's history.
 var errNoHistory = errors.New("the standby does not have the history")
 
 func (p *promoter) storeHistory(ctx context.Context, tli wal.Timeline) (wal.History, error) {
@@ -152,7 +152,8 @@ func (p *promoter) storeHistory(ctx context.Context, tli wal.Timeline) (wal.Hist
 	return h, p.Spool.Store(ctx, path)
 }
 
-// timelineOf is the timeline to which a segment on the way belongs: where one begins within it, the later one.
+// timelineOf returns the timeline to which a segment on the way belongs. If a timeline begins within the segment, that is the
+// later one.
 func timelineOf(way wal.History, number, size uint64) wal.Timeline {
 	for _, e := range way.Entries {
 		if wal.LSN((number+1)*size) <= e.End {

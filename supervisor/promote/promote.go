@@ -1,4 +1,4 @@
-// Package promote brings a standby online with the least possible loss, and says what was lost.
+// Package promote brings a standby online with the least possible loss, and reports what was lost.
 //
 // A promotion takes these steps, in this order:
 //
@@ -32,19 +32,19 @@ var (
 	// ErrPrimaryLives reports that the old primary answers. A promotion would make two primaries.
 	ErrPrimaryLives = cli.NewError("the old primary still answers",
 		"stop it, and make sure that it stays down; --force promotes beside it, and makes two primaries")
-	// ErrUnchecked says that it could not be determined whether the old primary answers.
+	// ErrUnchecked reports that Run could not determine whether the old primary answers.
 	ErrUnchecked = cli.NewError("whether the old primary still runs cannot be checked",
 		"name its address with --primary-conninfo, or make sure that it is down, and repeat this; --force promotes without this check")
-	// ErrWarm says that the standby's position cannot be asked.
+	// ErrWarm reports that Run cannot ask the standby for its position.
 	ErrWarm = cli.NewError("the standby lets nobody connect before it is promoted (hot_standby = off)",
 		"set hot_standby = on and restart the standby, which loses nothing, or promote it with pg_ctl promote, without what was streamed")
 	// ErrNotConsistent reports that the standby has not accepted a connection within Options.Timeout.
 	ErrNotConsistent = cli.NewError("the standby has not accepted connections in time",
 		"see its log: it may need WAL that is missing, or more time (--timeout), or let nobody connect (hot_standby = off)")
-	// ErrBehind says that the standby does not reach the end of the WAL that is there for it.
+	// ErrBehind reports that the standby does not reach the end of the WAL that the archive holds or that it has received.
 	ErrBehind = cli.NewError("the standby has not replayed all WAL that is there for it",
 		"see the standby's log for what stops it; --force promotes it without that WAL, --timeout gives it longer")
-	// ErrDelayed says that the standby is configured to replay with a delay. It is an ErrBehind.
+	// ErrDelayed reports that the standby is configured to replay with a delay. It is an ErrBehind.
 	ErrDelayed = cli.Hinted(fmt.Errorf("%w, and waits before it does (recovery_min_apply_delay)", ErrBehind),
 		"to let it replay everything first, set recovery_min_apply_delay = 0 there and reload it (up to version 11: remove it from recovery.conf, and restart it); --force opens it now, and it replays what it has received while it opens")
 	// ErrNoOffer reports that Run cannot give the standby the WAL that was streamed.
@@ -53,10 +53,10 @@ var (
 	// ErrNotStored reports that Run cannot archive the WAL that only the standby has.
 	ErrNotStored = cli.NewError("what only the standby has received cannot be archived, and would be missing from the archive for ever",
 		"check that the spool can be written to and has room, and repeat this; --force promotes without it, and the archive cannot be recovered past that until a new base backup is taken")
-	// ErrRights says that the role lacks a right that a promotion needs.
+	// ErrRights reports that the role lacks a right that a promotion needs.
 	ErrRights = cli.NewError("the role may not promote the server",
 		"connect as a superuser: repeat this on the standby's host, as the server's user, with --conninfo 'user=postgres' (and its port, if that is not 5432)")
-	// ErrNotOpen says that the server did not open in time after it was told to.
+	// ErrNotOpen reports that the server did not open in time after Run told it to.
 	ErrNotOpen = cli.NewError("the server has not opened for writing in time",
 		"the server was told to open: see its log, and repeat the promotion")
 )
@@ -197,7 +197,7 @@ func (p *promoter) mayCall(ctx context.Context) error {
 	return err
 }
 
-// prepare takes all steps before the server is told to open.
+// prepare takes all steps before Run tells the server to open.
 func (p *promoter) prepare(ctx context.Context) error {
 	if err := p.takeTrace(ctx); err != nil {
 		return err

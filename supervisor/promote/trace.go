@@ -11,13 +11,14 @@ import (
 	"walkeep/common/wal"
 )
 
-// A server that cannot be looked at leaves traces in the archive: streams hear it, and WAL of its timeline goes on. Only two
-// readings of one trace are compared, never two clocks.
+// A server that Run cannot reach leaves traces in the archive: streams hear it, and more WAL of its timeline arrives. Run
+// compares two readings of one trace, never two clocks.
 
 const (
-	// noted is how long a stream that runs may take to replace its note, which it does about once a second.
+	// noted is how long a running stream may take to replace its note. It replaces it about once a second.
 	noted = fenceTimeout
-	// hearing is within what time a stream hears a server that lives twice: it asks for an answer every five seconds.
+	// hearing is the time within which a stream hears a living server twice: the stream asks for an answer every five
+	// seconds.
 	hearing = 12 * time.Second
 )
 
@@ -25,8 +26,8 @@ const (
 type listener struct {
 	note    notes.Stream
 	file    os.FileInfo // the note's
-	changed time.Time   // when the file was seen to be another one last
-	moved   int         // how often it was seen to have heard the server again
+	changed time.Time   // when listen last saw the note replaced
+	moved   int         // how often listen saw that the stream had heard the server again
 }
 
 // checkStreams fails if a stream of the archive hears an open server. A stream may note later what it heard before its
@@ -96,12 +97,12 @@ func (p *promoter) mayHear(s notes.Stream) bool {
 
 // A trace is how far the WAL of the standby's timeline went when the promotion began.
 type trace struct {
-	timeline wal.Timeline // 0 where the standby does not say it
+	timeline wal.Timeline // 0 if the standby does not report it
 	end      wal.LSN      // of the last segment that the archive held, or of which a part was streamed
 	has      wal.LSN      // what the standby had received or replayed
 }
 
-// takeTrace looks how far the WAL goes.
+// takeTrace records how far the WAL of the standby's timeline goes.
 func (p *promoter) takeTrace(ctx context.Context) error {
 	s, err := p.replayed(ctx)
 	if err != nil {
@@ -124,7 +125,7 @@ func (p *promoter) takeTrace(ctx context.Context) error {
 	return nil
 }
 
-// archivedTo is the end of the last complete segment of the standby's timeline in the archive.
+// archivedTo returns the end of the last complete segment of the standby's timeline in the archive.
 func (p *promoter) archivedTo(ctx context.Context) (wal.LSN, error) {
 	n, there, err := p.a.LastSegment(ctx, p.trace.timeline, p.info.SegmentSize, ^uint64(0))
 	if err != nil || !there {

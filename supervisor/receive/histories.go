@@ -13,7 +13,7 @@ import (
 	"walkeep/supervisor/spool"
 )
 
-// ErrHistory says that neither the archive nor the server has the history of a timeline.
+// ErrHistory reports that neither the archive nor the server has the history of a timeline.
 var ErrHistory = cli.NewError("the history of a timeline is missing",
 	"the server's timeline cannot be traced back without it: look for the file in pg_wal of every server of the cluster, and in older archives, and let archive-cmd store it (archive-cmd --spool SPOOL PATH)")
 

@@ -22,8 +22,8 @@ const (
 	patience = 3 * time.Second
 )
 
-// keep brings complete segments to the archive, and notes how it goes, until ctx ends. A segment that cannot be stored
-// stays, and does not stop the stream.
+// keep stores complete segments in the archive and replaces the stream's note, until ctx ends. A segment that cannot be stored
+// stays in partial/, and does not stop the stream.
 func (r *receiver) keep(ctx context.Context) {
 	tick := time.NewTicker(keepInterval)
 	defer tick.Stop()
@@ -51,7 +51,7 @@ func (r *receiver) keep(ctx context.Context) {
 			return
 		}
 		first, trouble := inShort(err)
-		if first != "" && first != said { // one that stays is reported once
+		if first != "" && first != said { // a failure that persists is reported once
 			r.Log.Error("a streamed segment cannot be archived; it stays in partial/", "error", trouble)
 		}
 		said = first
@@ -69,7 +69,7 @@ func (r *receiver) keep(ctx context.Context) {
 	}
 }
 
-// inShort gives the first of the errors that are joined, and the same with how many more there are.
+// inShort returns the text of the first of several joined errors, and the same text with the number of the others.
 func inShort(err error) (first, text string) {
 	if err == nil {
 		return "", ""

@@ -3,11 +3,11 @@
 //
 // # What lies in partial/
 //
-// The segment that is being written is partial/NAME.partial. Its length is what has been received; bytes are only ever
+// The segment that is being written is partial/NAME.partial. Its length is the number of bytes received; bytes are only ever
 // appended. A position is reported to the server as flushed after an fsync and never before, so the server may recycle its
 // own copy, and a commit that waits for this stream is durable here. At the end of the segment the file is renamed to
-// partial/NAME, and is stored in the archive by archive-cmd, as the server's own archiver may have done already: the same
-// content meets, another is refused. It is removed when the archive holds it.
+// partial/NAME, and is stored in the archive by archive-cmd, even if the server's own archiver has stored it already:
+// archive-cmd accepts the same content and refuses another. The file is removed when the archive holds the segment.
 //
 // When a stream begins again, it reads the records of the last partial segment. Bytes behind the last whole record may be
 // what a power failure left, so the stream receives them again, compares them, and replaces those that differ. It never
@@ -45,7 +45,7 @@ import (
 	"walkeep/supervisor/spool"
 )
 
-// ErrSlot says that the slot exists and cannot be used.
+// ErrSlot reports that the slot exists and cannot be used.
 var ErrSlot = cli.NewError("the replication slot cannot be used",
 	"name another one with --slot; a slot that does not exist is created")
 
@@ -289,8 +289,8 @@ func (r *receiver) learn(ctx context.Context, c *replication.Conn, tli wal.Timel
 	return h, nil
 }
 
-// storeHistory has the keeper bring a history to the archive, if it is not there. What is there must be the same, or what
-// was streamed of a timeline and what comes would not belong together.
+// storeHistory lets the keeper archive a history, if the archive lacks it. A history that the archive has must be the same:
+// otherwise the WAL that was streamed of the timeline and the WAL to come would not belong together.
 func (r *receiver) storeHistory(ctx context.Context, h wal.History, text []byte) error {
 	name := wal.Name{Kind: wal.KindHistory, Timeline: h.Timeline}
 	if there, err := r.a.HasName(ctx, name); err == nil && there { // where that is not known, archive-cmd will compare
@@ -321,8 +321,8 @@ func (r *receiver) abandon(s *spool.Segment) {
 	}
 }
 
-// alone fails with [ErrLocked] where another stream is at work in an archive that has no locks: its note changes. Two that begin
-// at the same time do not see each other.
+// alone returns [spool.ErrStreaming] if another stream works in a spool without locks; it recognises that by a changed note.
+// Two streams that begin at the same time do not see each other.
 func (r *receiver) alone(ctx context.Context) error {
 	r.Log.Warn("the file system of the spool has no locks: see that nobody else streams into it", "spool", r.Spool.Dir)
 	before, _, err := r.a.Notes().Streams(ctx)

@@ -9,16 +9,16 @@ import (
 	"walkeep/supervisor/replication"
 )
 
-// errUnsettled says that the end of a segment must be received again.
+// errUnsettled reports that the end of a segment must be received again.
 var errUnsettled = errors.New("the end of the segment is received anew")
 
 // settleTimeout is how long a standby has to receive the rest of a segment that it has replayed to its end.
 const settleTimeout = 2 * time.Second
 
 // settle looks at a segment that was received to its end and in which a switch record leaves the rest unused. As soon as a
-// standby has replayed that record, it sends the whole segment, although it may not have received the rest yet: what its
-// file holds there may be of an earlier use. That is of no use to recovery, but not what the primary's archiver stores
-// under the same name. So the rest is received once more when the standby has it.
+// standby has replayed that record, it sends the whole segment, although it may not have received the rest yet: its file may
+// still hold bytes of an earlier use there. Recovery ignores these bytes, but they differ from what the primary's archiver
+// stores under the same name. So the stream receives the rest again when the standby has it.
 //
 // Source: GetStandbyFlushRecPtr in [walsender.c].
 //

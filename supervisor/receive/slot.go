@@ -9,8 +9,8 @@ import (
 	"walkeep/supervisor/replication"
 )
 
-// slot makes sure that the slot is there, and gives from where on the server keeps WAL for it; 0 if that is not known. It
-// also asks whether the server archives by itself.
+// slot creates the slot if it is missing, and returns the position from which on the server keeps WAL for it; 0 if that is
+// not known. It also asks whether the server archives by itself.
 func (r *receiver) slot(ctx context.Context, c *replication.Conn) (wal.LSN, error) {
 	if mode, err := c.Show(ctx, "archive_mode"); err == nil {
 		r.mu.Lock()

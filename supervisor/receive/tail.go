@@ -22,7 +22,7 @@ type tail struct {
 
 	at     wal.LSN   // of the next byte
 	sent   wal.LSN   // up to where the server has written
-	heard  time.Time // when it was heard last
+	heard  time.Time // when the server was last heard
 	synced time.Time // when the segment was made durable last
 
 	// unanswered counts status requests without an answer. Counting is safer than measuring time: if this process was
@@ -30,7 +30,7 @@ type tail struct {
 	unanswered int
 }
 
-// A goneError says that the server no longer has the WAL.
+// A goneError reports that the server no longer has the WAL.
 type goneError struct {
 	at  wal.LSN
 	err error
@@ -52,9 +52,9 @@ func (t *tail) explain(err error) error {
 }
 
 const (
-	// buffered is how many messages, of at most 128 kB each, are received while what came before is made durable.
+	// buffered is how many messages, of at most 128 kB each, can be received while earlier ones are made durable.
 	buffered = 32
-	// batch bounds what is written before the segment is made durable although more waits.
+	// batch is how many bytes are written at most before the segment is made durable, even if more messages wait.
 	batch = 16 << 20
 )
 
@@ -194,7 +194,7 @@ func (t *tail) take(ctx context.Context, m replication.Message, in <-chan replic
 	return nil
 }
 
-// write brings bytes to their segments.
+// write writes the bytes of a message to their segments.
 func (t *tail) write(ctx context.Context, m *replication.XLogData) error {
 	if m.Start != t.at || t.at != t.s.Position() {
 		return fmt.Errorf("the server sends WAL of %s where %s comes next, and %s in %s", m.Start, t.at, t.s.Position(), t.s.Name)
@@ -221,7 +221,7 @@ func (t *tail) write(ctx context.Context, m *replication.XLogData) error {
 		if err != nil {
 			return err
 		}
-		next.Rewind() // whatever an earlier stream has left there
+		next.Rewind() // an earlier stream may have left bytes there
 		t.s = next
 	}
 	return nil
@@ -248,7 +248,7 @@ func (t *tail) flushAndReport() error {
 // the reading goroutine finds the end of the stream.
 func (t *tail) report(answer bool) {
 	t.update(func(s *notes.Stream) { s.Timeline, s.Flushed = t.s.Name.Timeline, t.s.Durable() })
-	// Nothing is said to be applied.
+	// Applied stays 0: nothing is applied here.
 	_ = t.c.Report(replication.StandbyStatusUpdate{Written: t.at, Flushed: t.s.Durable(), Time: time.Now(), Reply: answer})
 }
 
@@ -259,12 +259,12 @@ func (t *tail) flushed() wal.LSN {
 	return t.state.Flushed
 }
 
-// note keeps what is known of the server.
+// note records what the stream knows of the server, for its note in the archive.
 func (t *tail) note() {
 	t.update(func(s *notes.Stream) { s.Sent, s.Heard, s.Trouble, s.Ended = t.sent, t.heard.UTC(), "", false })
 }
 
-// farewell ends the stream in order.
+// farewell sends a last report and ends the stream in order.
 func (t *tail) farewell(ctx context.Context) error {
 	t.c.SetDeadline(time.Now().Add(stopTimeout))
 	return errors.Join(ctx.Err(), t.flushAndReport(), t.c.StopStream())

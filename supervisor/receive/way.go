@@ -7,7 +7,7 @@ import (
 	"walkeep/common/wal"
 )
 
-// A way is how recovery gets to the server's timeline: which segments lie on it, under which timeline's name.
+// A way is the path of recovery to the server's timeline: which segments lie on it, and under which timeline's name.
 type way struct {
 	lineage wal.History
 	size    uint64 // of segments, bytes
@@ -28,8 +28,9 @@ func (w way) name(number uint64) wal.Name {
 	return wal.SegmentAt(w.on(number), wal.LSN(number*w.size), wal.SegmentSize(w.size))
 }
 
-// next is the number of the segment to go on with: the one after the last that is here, or that one if it is a partial
-// one and the archive does not have it; 0 if none is here.
+// next returns the number of the segment with which the stream continues, by what partial/ has on the way: the one after the
+// last complete segment, or an incomplete one. If the archive has that segment, or partial/ has none, it is the one after the
+// last in the archive; 0 if the archive has none either.
 func (r *receiver) next(ctx context.Context, w way) (uint64, error) {
 	entries, err := r.Spool.ListPartial()
 	if err != nil {
@@ -51,8 +52,8 @@ func (r *receiver) next(ctx context.Context, w way) (uint64, error) {
 		next = max(next, number)
 	}
 	if next != 0 {
-		// The archive may have later ones, but nobody is known to archive those from here on. One that cannot be read must
-		// not end the stream.
+		// The archive may have later segments, but it is not known that another archiver stores all from here on. An archive
+		// that cannot be read must not end the stream.
 		if there, err := r.a.HasName(ctx, w.name(next)); err != nil || !there {
 			return next, nil
 		}
@@ -73,7 +74,7 @@ func (r *receiver) next(ctx context.Context, w way) (uint64, error) {
 	return next, nil
 }
 
-// ancestors are the timelines on the way to another, newest first.
+// ancestors returns the timelines on the way to the history's own, newest first.
 func ancestors(h wal.History) []wal.Timeline {
 	var all []wal.Timeline
 	for _, e := range slices.Backward(h.Entries) {
@@ -82,7 +83,7 @@ func ancestors(h wal.History) []wal.Timeline {
 	return all
 }
 
-// endOf is the number of the first segment on the way that lies behind a timeline.
+// endOf returns the number of the first segment on the way that lies behind a timeline.
 func (w way) endOf(tli wal.Timeline) uint64 {
 	for _, e := range w.lineage.Entries {
 		if e.Timeline == tli {

@@ -11,15 +11,15 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// BackupOptions say how a server makes a base backup.
+// BackupOptions are the parameters of a base backup.
 type BackupOptions struct {
 	Label   string // one line without quotes
 	Fast    bool   // the server writes its checkpoint at once
 	MaxRate int64  // bytes per second that the server sends at most; 0: no limit
 }
 
-// command is BASE_BACKUP for a server of this major version. The server does not wait until the WAL is archived: only the
-// archive can confirm that. Tablespaces come as archives of their own, not with a tablespace_map, so that they can be
+// command returns the BASE_BACKUP command for a server of this major version. The server does not wait until the WAL is
+// archived: only the archive can confirm that. Tablespaces come as archives of their own, not with a tablespace_map, so that they can be
 // restored elsewhere.
 //
 // Source: [repl_gram.y].
@@ -66,8 +66,8 @@ type Backup struct {
 	Start       Position
 	End         Position // set when Next has returned io.EOF
 	Tablespaces []Tablespace
-	// AcceptBadPages makes Next pass over the error with which the server ends a complete backup of which some pages have
-	// wrong checksums.
+	// AcceptBadPages makes Next ignore the error with which the server ends a complete backup that contains pages with wrong
+	// checksums.
 	AcceptBadPages bool
 
 	conn  *Conn
@@ -280,7 +280,7 @@ func (b *Backup) typed(data []byte) ([]byte, error) {
 	return nil, nil // progress
 }
 
-// part is the part whose archive has this name.
+// part returns the part whose archive has this name.
 func (b *Backup) part(name string) (*Part, error) {
 	for _, t := range b.Tablespaces {
 		if t.OID == 0 && name == "base.tar" || t.OID != 0 && name == fmt.Sprintf("%d.tar", t.OID) {

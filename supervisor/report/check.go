@@ -255,7 +255,7 @@ func (f *findings) rest() {
 // heldByStandby is how many segments that no backup needs a standby may hold.
 const heldByStandby = 32
 
-// round rounds a time to what people want to know.
+// round formats a duration with the precision that people need.
 func round(d time.Duration) string {
 	switch {
 	case d >= 48*time.Hour:
