@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -105,10 +106,12 @@ func (m *Manifest) LastSegment() wal.Name {
 func Dir(id string) string { return "backups/" + id + "/" }
 
 // objects matches the names of the objects in a backup's directory.
-var objects = regexp.MustCompile(`^(manifest\.json|data-[0-9]{4,}\.tar(\.[0-9a-z]+)+|files\.json(\.[0-9a-z]+)+)$`)
+var objects = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^(manifest\.json|data-[0-9]{4,}\.tar(\.[0-9a-z]+)+|files\.json(\.[0-9a-z]+)+)$`)
+})
 
 // IsObject reports whether a name in a backup's directory is that of an object of a backup. Other files there are not walkeep's.
-func IsObject(name string) bool { return objects.MatchString(name) }
+func IsObject(name string) bool { return objects().MatchString(name) }
 
 const idForm = "20060102T150405Z"
 

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"runtime"
 	"strings"
+	"sync"
 )
 
 // called is the name by which this program was called; Main sets it.
@@ -37,12 +38,12 @@ func Line(words ...string) string {
 }
 
 // plainWord matches words that need no quotes in any shell.
-var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./:=@,+-]+$`)
+var plainWord = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[A-Za-z0-9_./:=@,+-]+$`) })
 
 // Word returns a word quoted, so that a shell passes it to a program unchanged.
 func Word(word string) string {
 	switch {
-	case plainWord.MatchString(word):
+	case plainWord().MatchString(word):
 		return word
 	case runtime.GOOS == "windows":
 		return `"` + word + `"`

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"regexp"
 	"strings"
+	"sync"
 )
 
 // hinter is an error that knows what the user can do about it.
@@ -52,11 +53,11 @@ func (h *hinted) Unwrap() error { return h.err }
 func (h *hinted) Hint() string  { return h.hint() }
 
 // command matches a command in braces.
-var command = regexp.MustCompile(`\{([a-z-][^{}]*)\}`)
+var command = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\{([a-z-][^{}]*)\}`) })
 
 // Expand replaces each command in braces in a hint, as NewError has them, by a call of this program.
 func Expand(hint string) string {
-	return command.ReplaceAllStringFunc(hint, func(words string) string {
+	return command().ReplaceAllStringFunc(hint, func(words string) string {
 		return Call(strings.Fields(words[1 : len(words)-1])...)
 	})
 }

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 )
 
 // The words of recovery_target_timeline that are no number.
@@ -78,7 +79,7 @@ type started struct {
 	settings map[string]string
 }
 
-var quotedArgument = regexp.MustCompile(`"([^"]*)"`)
+var quotedArgument = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`"([^"]*)"`) })
 
 // startedWith reads postmaster.opts, which a server writes when it starts (CreateOptsFile in
 // src/backend/postmaster/postmaster.c).
@@ -89,7 +90,7 @@ func startedWith(dir string) (started, error) {
 		return s, ignore(err)
 	}
 	var args []string
-	for _, m := range quotedArgument.FindAllStringSubmatch(string(content), -1) {
+	for _, m := range quotedArgument().FindAllStringSubmatch(string(content), -1) {
 		args = append(args, m[1])
 	}
 	for i := 0; i < len(args); i++ {

@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // Errors of the parsers of single values. The parsers wrap them with the invalid text. They are final.
@@ -41,12 +42,12 @@ func ParseLSN(s string) (LSN, error) {
 func (l LSN) String() string { return fmt.Sprintf("%X/%X", uint32(l>>32), uint32(l)) }
 
 // padded matches positions in the form of 19 and pg_waldump.
-var padded = regexp.MustCompile(`\b[0-9A-F]{1,8}/0[0-9A-F]{7}\b`)
+var padded = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`\b[0-9A-F]{1,8}/0[0-9A-F]{7}\b`) })
 
 // ShortLSNs returns a server's text, such as an error or a line of its log, with positions in the form of [LSN.String]. It
 // leaves text that may be a part of a path unchanged.
 func ShortLSNs(text string) string {
-	at := padded.FindAllStringIndex(text, -1)
+	at := padded().FindAllStringIndex(text, -1)
 	if at == nil {
 		return text
 	}
@@ -55,7 +56,7 @@ func ShortLSNs(text string) string {
 	for _, m := range at {
 		before, after := text[:m[0]], text[m[1]:]
 		lsn, err := ParseLSN(text[m[0]:m[1]])
-		if err != nil || before != "" && strings.ContainsRune(`/\.-`, rune(before[len(before)-1])) || pathFollows.MatchString(after) {
+		if err != nil || before != "" && strings.ContainsRune(`/\.-`, rune(before[len(before)-1])) || pathFollows().MatchString(after) {
 			continue
 		}
 		b.WriteString(text[done:m[0]] + lsn.String())
@@ -65,7 +66,7 @@ func ShortLSNs(text string) string {
 }
 
 // pathFollows matches the text behind a match if that is a part of a path.
-var pathFollows = regexp.MustCompile(`^[/\\-]|^\.\w`)
+var pathFollows = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[/\\-]|^\.\w`) })
 
 // MarshalText returns String, for formats such as JSON.
 func (l LSN) MarshalText() ([]byte, error) { return []byte(l.String()), nil }
