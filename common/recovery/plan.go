@@ -92,7 +92,7 @@ var ErrUnreachable = errors.New("cannot be recovered")
 // It looks for a transaction or a restore point after the newest backup first, then after the one before it, and so on.
 // Recovery stops at the first one that it meets.
 func (inv *Inventory) Plan(ctx context.Context, t Target, id string) (Plan, error) {
-	p := planner{a: inv.a, inv: inv, target: t, named: t.Timeline != 0}
+	p := planner{inv: inv, target: t, named: t.Timeline != 0}
 	found, err := p.run(ctx, id)
 	if errors.Is(err, ErrUnreachable) {
 		err = fmt.Errorf("%w; %s", err, p.possible(ctx))
@@ -132,7 +132,6 @@ func (p *planner) run(ctx context.Context, id string) (Plan, error) {
 
 // A planner makes one plan.
 type planner struct {
-	a       reader
 	inv     *Inventory
 	target  Target
 	named   bool               // whether the target names a timeline

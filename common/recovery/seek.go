@@ -21,7 +21,7 @@ func (p *planner) lsn(ctx context.Context) (Plan, error) {
 	var found bool
 	var last, until wal.LSN
 	if lsn < r.To {
-		err = p.a.scan(ctx, p.way, uint64(lsn)/p.way.size, p.numbers(r.To), r.To, func(wal.Event) {}, func(number uint64, s wal.Result) bool {
+		err = p.inv.a.scan(ctx, p.way, uint64(lsn)/p.way.size, p.numbers(r.To), r.To, func(wal.Event) {}, func(number uint64, s wal.Result) bool {
 			if s.Records > 0 {
 				last = s.End
 			}
@@ -96,7 +96,7 @@ func (p *planner) lastRecord(ctx context.Context, r Reach) (start, end wal.LSN, 
 		if to-begin > n {
 			first = to - n
 		}
-		err := p.a.scan(ctx, p.way, first, to, r.To, func(wal.Event) {}, func(_ uint64, s wal.Result) bool {
+		err := p.inv.a.scan(ctx, p.way, first, to, r.To, func(wal.Event) {}, func(_ uint64, s wal.Result) bool {
 			if s.Records > 0 {
 				start, end = s.Last, s.End
 			}
@@ -155,7 +155,7 @@ func (p *planner) event(ctx context.Context) (Plan, error) {
 func (p *planner) matches(ctx context.Context, first, end uint64, to wal.LSN) ([]wal.Event, error) {
 	var found []wal.Event
 	t := p.target
-	err := p.a.scan(ctx, p.way, first, end, to, func(e wal.Event) {
+	err := p.inv.a.scan(ctx, p.way, first, end, to, func(e wal.Event) {
 		named := e.Kind == wal.RestorePoint && e.Name == t.Name
 		ended := e.Kind != wal.RestorePoint && e.XID == t.XID && len(found) == 0
 		if t.Kind == ToName && named || t.Kind == ToXID && ended {

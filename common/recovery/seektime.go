@@ -61,7 +61,7 @@ func (s search) late(e wal.Event) bool {
 
 // ended scans for the ends of transactions.
 func (s search) ended(ctx context.Context, first, end uint64, event func(wal.Event), more func(uint64) bool) error {
-	return s.a.scan(ctx, s.way, first, end, s.reach.To, func(e wal.Event) {
+	return s.inv.a.scan(ctx, s.way, first, end, s.reach.To, func(e wal.Event) {
 		if e.Kind != wal.RestorePoint && e.Start >= s.reach.From {
 			event(e)
 		}
@@ -162,7 +162,7 @@ func (s search) beside(ctx context.Context, stop wal.LSN) ([]Branch, error) {
 // differs reports whether a branch has a transaction that ended after the time, and it or the way that is searched has one
 // that ended before the time and behind where the two part.
 func (s search) differs(ctx context.Context, b Branch) (bool, error) {
-	p := &planner{a: s.a, inv: s.inv, target: s.target}
+	p := &planner{inv: s.inv, target: s.target}
 	if err := p.along(b.Timeline); err != nil {
 		return false, err
 	}

@@ -16,7 +16,6 @@ import (
 	"walkeep/common/cli"
 	"walkeep/common/codec"
 	"walkeep/common/notes"
-	"walkeep/common/storage"
 	"walkeep/common/wal"
 	"walkeep/supervisor/pgserver"
 	"walkeep/supervisor/replication"
@@ -68,7 +67,6 @@ type Options struct {
 type taker struct {
 	Options
 	a      *archive.Archive
-	b      storage.Backend
 	sql    *pgserver.Conn
 	server pgserver.Info
 	held   *notes.Held
@@ -83,7 +81,7 @@ type taker struct {
 // Take takes a full backup. It returns when everything that a restore needs is in the archive. If it fails, it
 // removes what it has stored of the backup. Backups may be taken concurrently.
 func Take(ctx context.Context, a *archive.Archive, o Options) (*backup.Manifest, error) {
-	t := &taker{Options: o, a: a, b: a.Backend()}
+	t := &taker{Options: o, a: a}
 	for _, f := range []*func(int64){&t.Begin, &t.Progress} {
 		if *f == nil {
 			*f = func(int64) {}
@@ -163,7 +161,7 @@ func (t *taker) streams(ctx context.Context) (bool, error) {
 }
 
 func (t *taker) take(ctx context.Context) (*backup.Manifest, error) {
-	w := volume.NewWriter(t.b, t.id, volume.Options{
+	w := volume.NewWriter(t.a.Backend(), t.id, volume.Options{
 		Codec: t.Codec, Level: t.Level, Workers: t.Workers, Tool: t.Tool, Progress: t.Progress, Held: t.held.Check,
 	})
 	t.note(ctx)

@@ -49,14 +49,13 @@ func Clean(ctx context.Context, a *archive.Archive, o Options) (*Report, error) 
 	if o.Removed == nil {
 		o.Removed = func(string, int64) {}
 	}
-	c := cleaner{Options: o, a: a, b: a.Backend(), gone: make(map[string]bool), report: newReport(o.DryRun)}
+	c := cleaner{Options: o, a: a, gone: make(map[string]bool), report: newReport(o.DryRun)}
 	return &c.report, c.run(ctx)
 }
 
 type cleaner struct {
 	Options
 	a      *archive.Archive
-	b      storage.Backend
 	gone   map[string]bool // backups that were removed, by id
 	dirs   []string        // in which something was removed
 	report Report
@@ -167,7 +166,7 @@ func (c *cleaner) remove(ctx context.Context, sum *Sum, e storage.Entry) error {
 		return err
 	}
 	if !c.DryRun {
-		err := c.b.Remove(ctx, e.Name)
+		err := c.a.Backend().Remove(ctx, e.Name)
 		if errors.Is(err, storage.ErrNotExist) {
 			return nil
 		}

@@ -62,7 +62,7 @@ type openError struct{ error }
 func (e openError) Unwrap() error { return e.error }
 
 func (v *verifier) index(ctx context.Context, m *backup.Manifest) ([]backup.File, error) {
-	_, closer, err := m.Open(ctx, v.b, m.Index)
+	_, closer, err := m.Open(ctx, v.a.Backend(), m.Index)
 	if err != nil {
 		v.read(0)
 		return nil, openError{err}
@@ -71,14 +71,14 @@ func (v *verifier) index(ctx context.Context, m *backup.Manifest) ([]backup.File
 		v.read(0)
 		return nil, err
 	}
-	files, err := m.ReadFilesOn(ctx, v.b, v.Jobs)
+	files, err := m.ReadFilesOn(ctx, v.a.Backend(), v.Jobs)
 	v.read(m.Index.Stored)
 	return files, err
 }
 
 // volume checks one volume. It reads the tar stream from its beginning to its end.
 func (v *verifier) volume(ctx context.Context, m *backup.Manifest, s backup.Stored, number int, list *fileList) error {
-	o, closer, err := m.Open(ctx, v.b, s)
+	o, closer, err := m.Open(ctx, v.a.Backend(), s)
 	if err != nil {
 		v.read(0)
 		return openError{err}

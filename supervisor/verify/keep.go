@@ -9,7 +9,6 @@ import (
 	"strings"
 	"time"
 
-	"walkeep/common/backup"
 	"walkeep/common/notes"
 	"walkeep/common/wal"
 )
@@ -57,7 +56,7 @@ func (v *verifier) keep(ctx context.Context) error {
 				read.Problems = append(read.Problems, found)
 			}
 		}
-		if _, err := backup.ReadManifest(ctx, v.b, m.ID); err != nil {
+		if _, err := v.a.Manifest(ctx, m.ID); err != nil {
 			continue // it was removed meanwhile
 		}
 		if v.Deep {

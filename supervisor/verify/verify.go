@@ -20,7 +20,6 @@ import (
 	"time"
 
 	"walkeep/common/archive"
-	"walkeep/common/backup"
 	"walkeep/common/notes"
 	"walkeep/common/recovery"
 	"walkeep/common/storage"
@@ -107,7 +106,6 @@ func (r *Result) Wrong() int {
 type verifier struct {
 	Options
 	a   *archive.Archive
-	b   storage.Backend
 	inv *recovery.Inventory
 
 	mu     sync.Mutex
@@ -127,7 +125,7 @@ func Run(ctx context.Context, a *archive.Archive, o Options) (*Result, error) {
 		}
 	}
 	o.Jobs = max(1, o.Jobs)
-	v := &verifier{Options: o, a: a, b: a.Backend(), result: Result{Deep: o.Deep, Problems: []Problem{}}}
+	v := &verifier{Options: o, a: a, result: Result{Deep: o.Deep, Problems: []Problem{}}}
 	begun := time.Now()
 	if err := v.run(ctx); err != nil {
 		return nil, err
@@ -245,7 +243,7 @@ func (v *verifier) streamed(ctx context.Context) error {
 // identity compares archive.json with the inventory's reading of it.
 func (v *verifier) identity(ctx context.Context) error {
 	const name = archive.IdentityName
-	content, err := storage.ReadAll(ctx, v.b, name, 1<<20)
+	content, err := storage.ReadAll(ctx, v.a.Backend(), name, 1<<20)
 	if err != nil {
 		return err
 	}
@@ -320,7 +318,7 @@ func (v *verifier) recheck(ctx context.Context) error {
 				continue
 			}
 		case p.backup != "":
-			_, err := backup.ReadManifest(ctx, v.b, p.backup)
+			_, err := v.a.Manifest(ctx, p.backup)
 			if errors.Is(err, storage.ErrNotExist) {
 				continue
 			}
@@ -336,6 +334,6 @@ func (v *verifier) recheck(ctx context.Context) error {
 }
 
 func (v *verifier) listed(ctx context.Context, object string) (bool, error) {
-	entries, err := storage.ListAll(ctx, v.b, object)
+	entries, err := v.a.List(ctx, object)
 	return slices.ContainsFunc(entries, func(e storage.Entry) bool { return e.Name == object }), err
 }
