@@ -43,7 +43,7 @@ func backupCommand() command {
 }
 
 func takeBackup(ctx context.Context, call *invocation) error {
-	a, err := call.open()
+	a, err := call.open(ctx)
 	if err != nil {
 		return err
 	}

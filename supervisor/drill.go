@@ -109,7 +109,7 @@ func runDrill(ctx context.Context, call *invocation, o *drillOptions) (err error
 			return cli.Fail(exitUsage, err, "")
 		}
 	}
-	a, err := call.open()
+	a, err := call.open(ctx)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"walkeep/common/cli"
 	"walkeep/common/config"
 	"walkeep/common/storage/local"
+	"walkeep/supervisor/repository"
 	"walkeep/supervisor/service"
 	"walkeep/supervisor/spool"
 )
@@ -19,28 +20,44 @@ import (
 type invocation struct {
 	config.Config
 	config.Called
-	args []string      // of the program, which run reads again on SIGHUP
-	out  io.Writer     // receives what the user asked for
-	msg  *cli.Messages // receives warnings, hints and details
+	repositories *repository.Set
+	args         []string      // of the program, which run reads again on SIGHUP
+	out          io.Writer     // receives what the user asked for
+	msg          *cli.Messages // receives warnings, hints and details
 }
 
 // newInvocation is the only constructor of an invocation.
-func newInvocation(c config.Config, called config.Called, args []string, out io.Writer, msg *cli.Messages) *invocation {
-	return &invocation{c, called, args, out, msg}
+func newInvocation(c config.Config, called config.Called, repositories *repository.Set, args []string, out io.Writer, msg *cli.Messages) *invocation {
+	return &invocation{c, called, repositories, args, out, msg}
 }
 
 // logged returns the invocation of a command that run starts. Results and messages become records of the log; flush writes the
 // last line where it is not complete.
-func logged(c config.Config, log *slog.Logger) (call *invocation, flush func()) {
+func logged(c config.Config, repositories *repository.Set, log *slog.Logger) (call *invocation, flush func()) {
 	out, messages := &service.LogWriter{Log: log}, &service.LogWriter{Log: log}
 	msg := cli.NewMessages(messages)
 	msg.Verbose, msg.Quiet = c.Verbose, c.Quiet
 	c.Quiet = true // no progress bars
-	return newInvocation(c, config.Called{}, nil, out, msg), func() { out.Close(); messages.Close() }
+	return newInvocation(c, config.Called{}, repositories, nil, out, msg), func() { out.Close(); messages.Close() }
 }
 
-// open opens the archive.
-func (call *invocation) open() (*archive.Archive, error) {
+// open opens the archive that the command works on: the repository that --repo or --repo-url chooses, or else the spool.
+func (call *invocation) open(ctx context.Context) (*archive.Archive, error) {
+	for _, chosen := range call.Chosen() {
+		r, err := call.repositories.Get(ctx, chosen)
+		if err != nil {
+			return nil, err
+		}
+		return r.Archive, nil
+	}
+	return call.openSpoolArchive()
+}
+
+// openSpoolArchive opens the archive that the spool is.
+func (call *invocation) openSpoolArchive() (*archive.Archive, error) {
+	if call.Spool == "" {
+		return nil, usage(config.ErrNoSpool)
+	}
 	b, err := local.Open(call.Spool)
 	if err != nil {
 		return nil, err
@@ -50,6 +67,9 @@ func (call *invocation) open() (*archive.Archive, error) {
 
 // openSpool opens the spool for a command that stores files in it.
 func (call *invocation) openSpool() (*spool.Spool, error) {
+	if call.Spool == "" {
+		return nil, usage(config.ErrNoSpool)
+	}
 	s, err := spool.Open(call.Spool)
 	if err != nil {
 		return nil, err

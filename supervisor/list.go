@@ -19,7 +19,7 @@ func listCommand() command {
 			Name: "list", Aliases: []string{"listbackups"}, Short: "list backups, WAL and what can be recovered", About: aboutList, Options: &o,
 		},
 		run: func(ctx context.Context, call *invocation) error {
-			a, err := call.open()
+			a, err := call.open(ctx)
 			if err != nil {
 				return err
 			}

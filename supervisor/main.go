@@ -12,6 +12,7 @@ import (
 	"walkeep/common/config"
 	"walkeep/common/conninfo"
 	"walkeep/common/wal"
+	"walkeep/supervisor/repository"
 )
 
 // Exit codes. The command check has those of a monitoring plugin.
@@ -66,7 +67,7 @@ func program(all []command) config.Command {
 	p := config.Command{
 		Name:  cli.Called(),
 		About: about,
-		Parts: func(c *config.Config) []any { return []any{&c.Server} },
+		Parts: func(c *config.Config) []any { return []any{&c.Server, &c.Repos} },
 	}
 	for _, c := range all {
 		p.Commands = append(p.Commands, c.Subcommand)
@@ -97,9 +98,11 @@ func run(args []string, msg *cli.Messages) error {
 	}
 	ctx, stop := cli.Context()
 	defer stop()
+	var repositories repository.Set
+	defer repositories.Close()
 	for _, command := range all {
 		if command.Name == called.Name {
-			return explain(ctx, command.run(ctx, newInvocation(c, called, args, os.Stdout, msg)), command.interrupted)
+			return explain(ctx, command.run(ctx, newInvocation(c, called, &repositories, args, os.Stdout, msg)), command.interrupted)
 		}
 	}
 	return cli.Fail(exitUsage, errors.New("no command is given"), cli.Call("--help")+" lists the commands")

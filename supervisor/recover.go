@@ -112,7 +112,7 @@ type restoring struct {
 
 // restore finds the way to the target, restores, and starts the server if that is wanted.
 func (call *invocation) restore(ctx context.Context, what restoring) (err error) {
-	a, err := call.open()
+	a, err := call.open(ctx)
 	if err != nil {
 		return err
 	}

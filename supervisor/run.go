@@ -21,6 +21,7 @@ import (
 	"walkeep/common/wal"
 	"walkeep/supervisor/basebackup"
 	"walkeep/supervisor/metrics"
+	"walkeep/supervisor/repository"
 	"walkeep/supervisor/service"
 	"walkeep/supervisor/spool"
 )
@@ -88,6 +89,7 @@ func keepRunning(ctx context.Context, call *invocation, log io.Writer, reload ch
 	if err != nil {
 		return err
 	}
+	defer r.repositories.Close()
 	here := spool.Spool{Dir: call.Spool} // it may not exist yet
 	lock, err := here.Lock()
 	switch {
@@ -137,6 +139,8 @@ type runner struct {
 	loop    *service.Loop
 	metrics *metrics.Metrics
 
+	repositories repository.Set // open from one task to the next
+
 	// The segment with broken records for which a backup was requested last, and when. Only the part watch uses them.
 	repaired   string
 	repairedAt time.Time
@@ -172,7 +176,7 @@ func (r *runner) plan(c config.Config) (service.Plan, error) {
 			return p, cli.Fail(exitUsage, fmt.Errorf("%s: %w", s.key, err), "five fields, for minute, hour, day, month and weekday, as in '0 2 * * *'; or @daily and the like")
 		}
 		t := service.Task{Name: s.name, Schedule: s.schedule, Group: s.group, Final: s.final, Run: func(ctx context.Context, log *slog.Logger) error {
-			call, flush := logged(c, log)
+			call, flush := logged(c, &r.repositories, log)
 			defer flush()
 			return explain(ctx, s.run(ctx, call), "")
 		}}
@@ -194,7 +198,7 @@ func (r *runner) plan(c config.Config) (service.Plan, error) {
 	}
 	if c.Streaming {
 		p.Parts = append(p.Parts, service.Part{Name: "stream", Settings: fmt.Sprint(c.Server, c.Stream, c.Compression), Run: func(ctx context.Context, log *slog.Logger) error {
-			call, flush := logged(c, log)
+			call, flush := logged(c, &r.repositories, log)
 			defer flush()
 			return explain(ctx, call.stream(ctx, log), "")
 		}})
@@ -208,7 +212,7 @@ func (r *runner) plan(c config.Config) (service.Plan, error) {
 
 // backUp takes a backup unless the server reports that it cannot archive: all files would be copied for nothing.
 func (r *runner) backUp(ctx context.Context, call *invocation) error {
-	a, err := call.open()
+	a, err := call.open(ctx)
 	if err == nil {
 		err = basebackup.CheckArchiving(ctx, a, call.Conninfo, r.unarchived.Load())
 	}
@@ -222,9 +226,9 @@ func (r *runner) backUp(ctx context.Context, call *invocation) error {
 
 // lastBackup returns the time at which the newest backup ended, as far as that is not in the future; the zero time without one.
 func (r *runner) lastBackup(ctx context.Context, c config.Config) (time.Time, error) {
-	call, flush := logged(c, r.log)
+	call, flush := logged(c, &r.repositories, r.log)
 	defer flush()
-	a, err := call.open()
+	a, err := call.open(ctx)
 	if err != nil {
 		return time.Time{}, explain(ctx, err, "")
 	}

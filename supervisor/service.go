@@ -14,6 +14,7 @@ import (
 
 	"walkeep/common/cli"
 	"walkeep/common/config"
+	"walkeep/supervisor/repository"
 	"walkeep/supervisor/service"
 )
 
@@ -71,7 +72,7 @@ func (o *serviceOptions) run(ctx context.Context, call *invocation) error {
 				if err != nil {
 					return err
 				}
-				return explain(ctx, keepRunning(ctx, newInvocation(c, called, runArgs(call.File), io.Discard, call.msg), log, reload), "")
+				return explain(ctx, keepRunning(ctx, newInvocation(c, called, new(repository.Set), runArgs(call.File), io.Discard, call.msg), log, reload), "")
 			})
 		}
 	}

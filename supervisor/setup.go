@@ -63,7 +63,7 @@ func runSetup(ctx context.Context, call *invocation, o *setupOptions) error {
 		Notice: func(hint, message string) { call.msg.Warn(hint, "%s", message) },
 	}
 	s.Histories = func(ctx context.Context, server pgserver.Info, conninfo string) error {
-		a, err := call.open()
+		a, err := call.openSpoolArchive()
 		if err != nil {
 			return err
 		}

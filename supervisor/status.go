@@ -25,7 +25,7 @@ func statusCommand() command {
 			if err := o.validate(); err != nil {
 				return cli.Fail(exitUsage, err, "")
 			}
-			a, err := call.open()
+			a, err := call.open(ctx)
 			if err != nil {
 				return err
 			}

@@ -34,7 +34,7 @@ func syncCommand() command {
 			Parts: func(c *config.Config) []any { return []any{&c.Stream, &c.Compression} },
 		},
 		run: func(ctx context.Context, call *invocation) error {
-			if _, err := call.open(); err != nil { // before the log begins
+			if _, err := call.openSpoolArchive(); err != nil { // before the log begins
 				return err
 			}
 			return call.stream(ctx, newLog(call.Config, os.Stderr))

@@ -39,7 +39,7 @@ func verifyCommand() command {
 }
 
 func verifyArchive(ctx context.Context, call *invocation, o verifyOptions) error {
-	a, err := call.open()
+	a, err := call.open(ctx)
 	if err != nil {
 		return err
 	}

@@ -29,7 +29,7 @@ const (
 func (r *runner) watch(c config.Config) service.Part {
 	// With other settings it starts again.
 	return service.Part{Name: "watch", Settings: fmt.Sprint(c), Run: func(ctx context.Context, log *slog.Logger) error {
-		call, flush := logged(c, log)
+		call, flush := logged(c, &r.repositories, log)
 		defer flush()
 		for {
 			began := time.Now()
@@ -48,7 +48,7 @@ func (r *runner) watch(c config.Config) service.Part {
 // look inspects the archive once.
 func (r *runner) look(ctx context.Context, call *invocation, log *slog.Logger) error {
 	found := metrics.Snapshot{At: time.Now(), Check: report.Critical}
-	a, err := call.open()
+	a, err := call.open(ctx)
 	if err == nil {
 		ask := call.MetricsListen != "" && (call.serverNamed() || call.BackupSchedule != "")
 		found.Report, err = report.Collect(ctx, a, report.Options{Ask: ask, Conninfo: call.Conninfo, PGData: call.PGData})

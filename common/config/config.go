@@ -1,8 +1,9 @@
 // Package config is walkeep's configuration: one set of names that are keys of the file, environment variables and
 // options. An option beats the environment, which beats the file.
 //
-// The file is an INI file of `key = value` lines, at most under the one section [walkeep]. All programs read the same
-// file. The environment variable of the key spool-limit is WALKEEP_SPOOL_LIMIT; one that is empty counts as not set.
+// The file is an INI file of `key = value` lines, under no section or the section [walkeep], and a section [repository NAME] for
+// each archive at another place. All programs read the same file. The environment variable of the key spool-limit is
+// WALKEEP_SPOOL_LIMIT; one that is empty counts as not set.
 //
 // A command fails for a wrong value of a key that it uses; of one that it does not use, it warns. A line that no program
 // understands is an error for a command that a person calls, and a warning for one that a server calls: see
@@ -108,6 +109,7 @@ type Config struct {
 	Compression
 	Archive
 	Restore
+	Repos
 	Server
 	Backup
 	Stream
@@ -133,7 +135,7 @@ const section = "walkeep"
 // parts are the structs of c, each with keys that belong together.
 func (c *Config) parts() []any {
 	return []any{
-		&c.Common, &c.Compression, &c.Archive, &c.Restore, &c.Server, &c.Backup, &c.Stream, &c.Standby, &c.Effort, &c.Retention, &c.Schedule,
+		&c.Common, &c.Compression, &c.Archive, &c.Restore, &c.Repos, &c.Server, &c.Backup, &c.Stream, &c.Standby, &c.Effort, &c.Retention, &c.Schedule,
 	}
 }
 
@@ -144,7 +146,10 @@ func (c *Config) Load(file string) error {
 	if err := l.readFile(c, file); err != nil {
 		return err
 	}
-	return l.readEnvironment(c)
+	if err := l.readEnvironment(c); err != nil {
+		return err
+	}
+	return l.readRepository(c)
 }
 
 // Find returns the path of the configuration file, given the value of the option --config, and whether the option or

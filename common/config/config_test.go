@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -43,7 +44,7 @@ func parse(args ...string) (config.Config, string, error) {
 		About: "A command for tests.",
 		Parts: func(c *config.Config) []any {
 			return []any{
-				&c.Compression, &c.Archive, &c.Restore, &c.Server, &c.Backup, &c.Stream, &c.Standby, &c.Effort, &c.Retention, &c.Schedule,
+				&c.Compression, &c.Archive, &c.Restore, &c.Repos, &c.Server, &c.Backup, &c.Stream, &c.Standby, &c.Effort, &c.Retention, &c.Schedule,
 			}
 		},
 		Args: &positional,
@@ -143,7 +144,7 @@ func TestPrecedenceIsComplete(t *testing.T) {
 	if !errors.Is(err, config.ErrHelp) {
 		t.Fatalf("got %v, want ErrHelp", err)
 	}
-	known := map[string]bool{"config": true, "version": true, "help": true}
+	known := map[string]bool{"config": true, "version": true, "help": true, "repo": true, "repo-url": true} // these are not in the file
 	for _, o := range options {
 		known[o.key] = true
 	}
@@ -307,7 +308,7 @@ func TestTolerant(t *testing.T) {
 				t.Errorf("%q: got %q, %s, %q, %v", content, c.Spool, c.RetryTime, problems, err)
 			}
 			c.Spool, c.RetryTime, c.File = "", 5*time.Second, ""
-			if c != config.Default() {
+			if !reflect.DeepEqual(c, config.Default()) {
 				t.Errorf("%q: got %+v", content, c)
 			}
 		}
@@ -399,7 +400,7 @@ func TestEmptyVariables(t *testing.T) {
 	want := config.Default()
 	want.File, want.Spool, want.Level = "", "/s", 3
 	c.File = ""
-	if c != want {
+	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got %+v, want %+v", c, want)
 	}
 }

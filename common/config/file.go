@@ -17,19 +17,23 @@ func Line(key, value string) string {
 	return key + " = " + value
 }
 
-// ReadFile returns the values of a file alone, and which keys it has.
+// ReadFile returns the values of a file alone, and which keys its section [walkeep] has.
 func ReadFile(path string) (c Config, keys map[string]bool, err error) {
 	c = Default()
 	content, err := os.ReadFile(path)
 	if err == nil {
 		l := loader{own: c.parts()}
-		err = describe(path, content, l.parse(&c, path, content))
+		err = l.parse(&c, path, content)
 	}
 	if err != nil {
 		return c, nil, fmt.Errorf("read configuration: %w", err)
 	}
 	keys = make(map[string]bool)
-	for line := range strings.Lines(strings.TrimPrefix(string(content), "\uFEFF")) {
+	rest, _, err := cutRepositories(content)
+	if err != nil {
+		return c, nil, err
+	}
+	for line := range strings.Lines(string(rest)) {
 		if key, _, ok := cutPair(line); ok {
 			keys[key] = true
 		}

@@ -14,9 +14,10 @@ import (
 
 // A loader reads the file and the environment for a command.
 type loader struct {
-	own      []any // the parts of the configuration whose keys the command uses
-	tolerant bool  // a line that no program understands, or a file that cannot be read, is a problem and no error
-	missing  bool  // a file that is named can be missing
+	own      []any  // the parts of the configuration whose keys the command uses
+	tolerant bool   // a line that no program understands, or a file that cannot be read, is a problem and no error
+	missing  bool   // a file that is named can be missing
+	infix    string // of environment variables: behind WALKEEP_, before the key
 
 	problems   []string // what is wrong and does not concern the command
 	unreadable error    // why the file could not be read
@@ -41,7 +42,7 @@ func (l *loader) readFile(c *Config, file string) error {
 		return nil
 	}
 	if err == nil {
-		err = describe(path, content, l.parse(c, path, content))
+		err = l.parse(c, path, content)
 	} else if l.tolerant {
 		l.unreadable = fmt.Errorf("read configuration: %w", err)
 		l.problems = append(l.problems, "the configuration file counts as empty: "+err.Error())
@@ -53,9 +54,21 @@ func (l *loader) readFile(c *Config, file string) error {
 	return nil
 }
 
-// parse fills c from the content of the configuration file, line by line where it has to.
+// parse fills c from the content of the configuration file.
 func (l *loader) parse(c *Config, path string, content []byte) error {
-	lines, wrong, err := understood(content)
+	rest, blocks, err := cutRepositories(content)
+	if err == nil {
+		err = l.parseSection(c, path, rest)
+	}
+	if err == nil {
+		err = l.readRepositories(c, path, content, blocks)
+	}
+	return describe(path, content, err)
+}
+
+// parseSection fills target, a struct of options, from the lines of one section, line by line where it has to.
+func (l *loader) parseSection(target any, path string, content []byte) error {
+	lines, wrong, err := understood(content, target)
 	if err != nil {
 		return err
 	}
@@ -76,7 +89,7 @@ func (l *loader) parse(c *Config, path string, content []byte) error {
 			continue
 		}
 		number, foreign := i+1, own.FindOptionByLongName(key) == nil
-		e := tryLine(line, number)
+		e := tryLine(line, number, target)
 		if e == nil && seen[key] != 0 {
 			e = &flags.IniError{LineNumber: uint(number), Message: fmt.Sprintf("%s is given again, after line %d", key, seen[key])}
 			foreign = foreign && l.tolerant
@@ -89,7 +102,7 @@ func (l *loader) parse(c *Config, path string, content []byte) error {
 			return e
 		}
 	}
-	all, err := optionsOf(c)
+	all, err := optionsOf(target)
 	if err != nil {
 		return err
 	}
@@ -100,10 +113,12 @@ func (l *loader) problem(path string, content []byte, err error) {
 	l.problems = append(l.problems, describe(path, content, err).Error())
 }
 
-// tryLine returns what is wrong with a line that has a known key; nil if nothing is.
-func tryLine(line string, number int) error {
-	var c Config
-	all, err := optionsOf(&c)
+// empty returns a new struct of the type that target points to.
+func empty(target any) any { return reflect.New(reflect.TypeOf(target).Elem()).Interface() }
+
+// tryLine returns what is wrong with a line that has a key of target; nil if nothing is.
+func tryLine(line string, number int, target any) error {
+	all, err := optionsOf(empty(target))
 	if err != nil {
 		return err
 	}
@@ -115,15 +130,15 @@ func tryLine(line string, number int) error {
 	return err
 }
 
-// understood gives the lines of a configuration file, empty where they are none that a program understands, and what is
-// wrong with those.
-func understood(content []byte) (lines []string, wrong []*flags.IniError, err error) {
-	known, err := optionsOf(&Config{})
+// understood returns the lines of a section, empty where they are none that a program understands, and what is wrong with
+// those. The keys are those of target.
+func understood(content []byte, target any) (lines []string, wrong []*flags.IniError, err error) {
+	known, err := optionsOf(empty(target))
 	if err != nil {
 		return nil, nil, err
 	}
-	lines = strings.Split(strings.TrimPrefix(string(content), "\uFEFF"), "\n") // as some editors of Windows begin a file
-	foreign := false                                                           // in a section of which nothing is known
+	lines = strings.Split(string(content), "\n")
+	foreign := false // in a section of which nothing is known
 	for i, line := range lines {
 		line = strings.TrimSpace(line)
 		key, _, pair := cutPair(line)
@@ -136,7 +151,7 @@ func understood(content []byte) (lines []string, wrong []*flags.IniError, err er
 			if foreign = !whole || strings.TrimSpace(name) != section; !foreign {
 				continue
 			}
-			if problem = fmt.Sprintf("unknown section %s: there is only [%s]", line, section); !whole {
+			if problem = fmt.Sprintf("unknown section %s: there are [%s] and [repository NAME]", line, section); !whole {
 				problem, foreign = "malformed section header", false
 			}
 		case foreign: // what belongs to it was said with it
@@ -180,18 +195,19 @@ func describe(path string, content []byte, err error) error {
 	return fmt.Errorf("%s, line %d: %s", path, e.LineNumber, message)
 }
 
-// readEnvironment fills c from the environment.
-func (l *loader) readEnvironment(c *Config) error {
+// readEnvironment fills target, a struct of options, from the environment.
+func (l *loader) readEnvironment(target any) error {
 	own, err := optionsOf(l.own...)
 	if err != nil {
 		return err
 	}
-	all, err := optionsOf(c)
+	all, err := optionsOf(target)
 	if err != nil {
 		return err
 	}
 	for _, o := range all.Groups()[0].Options() {
-		value := os.Getenv(variable(o))
+		variable := prefix + l.infix + strings.ToUpper(strings.ReplaceAll(o.LongName, "-", "_"))
+		value := os.Getenv(variable)
 		if value == "" || o.Field().Tag.Get("no-ini") != "" {
 			continue
 		}
@@ -200,19 +216,14 @@ func (l *loader) readEnvironment(c *Config) error {
 		if err == nil {
 			continue
 		}
-		err = fmt.Errorf("environment variable %s: %w", variable(o), err)
+		err = fmt.Errorf("environment variable %s: %w", variable, err)
 		if own.FindOptionByLongName(o.LongName) != nil {
 			return err
 		}
 		l.problems = append(l.problems, err.Error())
-		reflect.ValueOf(c).Elem().FieldByName(o.Field().Name).Set(reflect.ValueOf(before))
+		reflect.ValueOf(target).Elem().FieldByName(o.Field().Name).Set(reflect.ValueOf(before))
 	}
 	return nil
-}
-
-// variable is the name of the environment variable of an option.
-func variable(o *flags.Option) string {
-	return prefix + strings.ToUpper(strings.ReplaceAll(o.LongName, "-", "_"))
 }
 
 // check checks the parts that the command uses. All that are wrong get the defaults.
@@ -227,7 +238,9 @@ func (l *loader) check(c *Config) error {
 		if err == nil {
 			continue
 		}
-		reflect.ValueOf(part).Elem().Set(reflect.ValueOf(fallback.parts()[i]).Elem())
+		if part != any(&c.Repos) { // repositories that are wrong are repositories all the same
+			reflect.ValueOf(part).Elem().Set(reflect.ValueOf(fallback.parts()[i]).Elem())
+		}
 		if slices.Contains(l.own, part) {
 			return err
 		}
@@ -235,6 +248,8 @@ func (l *loader) check(c *Config) error {
 	}
 	switch {
 	case c.Spool != "":
+		return nil
+	case slices.Contains(l.own, any(&c.Repos)) && len(c.Chosen()) > 0: // it is asked for where it is needed all the same
 		return nil
 	case l.unreadable != nil:
 		return l.unreadable
@@ -246,7 +261,7 @@ func (l *loader) check(c *Config) error {
 func Problems(file string) []string {
 	l := loader{tolerant: true}
 	c := Default()
-	for _, err := range []error{l.readFile(&c, file), l.readEnvironment(&c)} {
+	for _, err := range []error{l.readFile(&c, file), l.readEnvironment(&c), l.readRepository(&c)} {
 		if err != nil {
 			l.problems = append(l.problems, err.Error())
 		}

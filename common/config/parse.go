@@ -130,6 +130,9 @@ func (cmd Command) own(c *Config, sub Subcommand) []any {
 func (cmd Command) check(c *Config, name string, l *loader) error {
 	sub := cmd.command(name)
 	l.own = cmd.own(c, sub)
+	if err := l.readRepository(c); err != nil {
+		return err
+	}
 	err := l.check(c)
 	if sub.NoSpool && errors.Is(err, ErrNoSpool) {
 		return nil

@@ -4,6 +4,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 
@@ -77,7 +78,7 @@ func FuzzINI(f *testing.F) {
 		}
 		first, second := config.Default(), config.Default()
 		errFirst, errSecond := first.Load(file), second.Load(file)
-		if (errFirst == nil) != (errSecond == nil) || errFirst == nil && first != second {
+		if (errFirst == nil) != (errSecond == nil) || errFirst == nil && !reflect.DeepEqual(first, second) {
 			t.Fatalf("got %+v, %v and then %+v, %v", first, errFirst, second, errSecond)
 		}
 		if errFirst != nil {

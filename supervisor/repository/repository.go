@@ -1,0 +1,119 @@
+// Package repository opens the archives at other places that the configuration names.
+//
+// A repository is an archive like the spool. Its backend is chosen by the scheme of its URL and decorated: requests are counted,
+// and those that fail for a reason that may pass are repeated.
+package repository
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/url"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"time"
+
+	"walkeep/common/archive"
+	"walkeep/common/config"
+	"walkeep/common/storage"
+	"walkeep/common/storage/count"
+	"walkeep/common/storage/local"
+	"walkeep/common/storage/retry"
+)
+
+// How long a call is repeated that failed for a reason that may pass.
+const (
+	retryFirst = 200 * time.Millisecond
+	retryMax   = 30 * time.Second
+)
+
+// A Repository is an archive at another place. It may be used concurrently.
+type Repository struct {
+	config.Repository
+	Archive *archive.Archive
+	counted *count.Backend
+	close   func() error
+}
+
+// Open opens a repository. It fails with storage.ErrUnavailable or storage.ErrDenied if the place does not answer or does not let
+// this caller in. The caller closes the repository.
+func Open(ctx context.Context, r config.Repository) (*Repository, error) {
+	b, closer, err := backend(ctx, r)
+	if err != nil {
+		return nil, fmt.Errorf("open repository %s: %w", r.Name, err)
+	}
+	counted := count.New(b)
+	return &Repository{r, archive.New(retry.New(counted, retryFirst, retryMax)), counted, closer}, nil
+}
+
+// Close ends the connections to the repository.
+func (r *Repository) Close() error { return r.close() }
+
+// Requests returns how many requests were made so far, and how many bytes went either way.
+func (r *Repository) Requests() count.Counts { return r.counted.Counts() }
+
+// backend opens the place that a URL names.
+func backend(ctx context.Context, r config.Repository) (storage.Backend, func() error, error) {
+	u, err := url.Parse(r.URL)
+	if err != nil {
+		return nil, nil, err
+	}
+	nothing := func() error { return nil }
+	switch u.Scheme {
+	case "file":
+		b, err := local.Open(directory(u.Path))
+		return b, nothing, err
+	}
+	return nil, nil, fmt.Errorf("this version has no repositories with %s://", u.Scheme)
+}
+
+// directory is the path of file:///path, which begins with a drive on Windows: file:///C:/path.
+func directory(path string) string {
+	if runtime.GOOS == "windows" {
+		path = strings.TrimPrefix(path, "/")
+	}
+	return filepath.FromSlash(path)
+}
+
+// A Set opens repositories when they are first asked for, and keeps them open. It may be used concurrently. The zero value is
+// ready for use.
+type Set struct {
+	mutex sync.Mutex
+	open  map[config.Repository]*Repository
+}
+
+var _ io.Closer = (*Set)(nil)
+
+// Get returns the open repository with this configuration. A failure is not kept: the next call tries again.
+func (s *Set) Get(ctx context.Context, r config.Repository) (*Repository, error) {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if one := s.open[r]; one != nil {
+		return one, nil
+	}
+	one, err := Open(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	if s.open == nil {
+		s.open = make(map[config.Repository]*Repository)
+	}
+	s.open[r] = one
+	return one, nil
+}
+
+// Close closes all repositories that were opened.
+func (s *Set) Close() error {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	var first error
+	for key, one := range s.open {
+		if err := one.Close(); first == nil {
+			first = err
+		}
+		delete(s.open, key)
+	}
+	return first
+}
