@@ -52,6 +52,7 @@
 //	common/storage/mem      storage
 //	common/storage/retry    storage | cenkalti/backoff
 //	common/storage/storagetest  storage storage/count
+//	common/storage/union    storage
 //	common/wal
 //	scripts/bench           * | jackc/pgx
 //	scripts/testreport
