@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -176,7 +177,7 @@ func TestKeys(t *testing.T) {
 			r := convert(t, test.content)
 			got, want := load(t, r.Text), config.Default()
 			test.want(&want)
-			if got != want {
+			if !reflect.DeepEqual(got, want) {
 				t.Errorf("got %+v\nwant %+v\n%s", got, want, r.Text)
 			}
 		})
@@ -287,7 +288,7 @@ func TestRefused(t *testing.T) {
 		}
 	}
 	for name, content := range map[string]string{"deep": deep, "wide": wide, "empty in the end": empty, "in a circle": "[walmgr]\nslave_data = %(slave_data)s"} {
-		if r := convert(t, content); load(t, r.Text) != config.Default() || !strings.Contains(string(r.Text), "could not be read") {
+		if r := convert(t, content); !reflect.DeepEqual(load(t, r.Text), config.Default()) || !strings.Contains(string(r.Text), "could not be read") {
 			t.Errorf("%s: got\n%s", name, r.Text)
 		}
 	}
