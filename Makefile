@@ -26,6 +26,12 @@ integration:
 	scripts/install-test-tools
 	scripts/test -run 'Recovery|Major' ./restore-cmd ./supervisor ./common/pgtest
 
+# The object stores alone, on MinIO too, with a thousand races.
+test-stores:
+	scripts/install-test-tools
+	scripts/fetch-minio
+	WALKEEP_RACES=1000 WALKEEP_MINIO=1 scripts/test -count=1 ./common/storage/s3/...
+
 fuzz:
 	scripts/fuzz
 
@@ -48,4 +54,4 @@ install: build
 	install -m 755 bin/archive-cmd bin/restore-cmd bin/supervisor $(DESTDIR)$(PREFIX)/lib/walkeep/
 	ln -sf ../lib/walkeep/supervisor $(DESTDIR)$(PREFIX)/bin/walkeep
 
-.PHONY: all build test test-short race integration fuzz bench compare demo lint install
+.PHONY: all build test test-short race integration test-stores fuzz bench compare demo lint install

@@ -9,16 +9,18 @@
 //
 //   - A directory has the file on disk, and Verify reads it back, before it has a name. An object that fails is never seen.
 //   - An object store gives nothing back of an object that is not complete. Before it is visible, a checksum that goes with the
-//     upload proves that the store has received what was sent. Verify's callback reads the object after that, during
-//     Commit. If it fails, Commit fails, and the object stays: another writer may have found it, compared it with its own content
-//     and counted on it. The next call for the name compares again.
+//     upload proves that the store has received what was sent. Where the store answers with the SHA-256 that it has found,
+//     of the whole object or of each of its parts, and it is that of what was written, nothing is left to compare, and Verify's
+//     callback is not called. Otherwise the callback reads the object during Commit, after it has its name. If it fails, Commit
+//     fails, and the object stays: another writer may have found it, compared it with its own content and counted on it. The
+//     next call for the name compares again.
 //
 // A Commit that fails for another reason than ErrExist may have succeeded: the answer can get lost. The caller looks what is
 // there, and compares. It must not take an ErrExist of a second attempt for another writer's object without looking.
 //
 // # How often callbacks run
 //
-// Verify's callback runs at most once, in the goroutine that called Verify or Commit, and needs not read to the end. It is not run
+// Verify's callback compares what is stored with what was written, and does nothing else. It runs at most once, in the goroutine that called Verify or Commit, and needs not read to the end. It is not run
 // where the name turns out to be taken. A source that can be read only once can thus be written to an object. Nothing
 // repeats Write, Verify or Commit for the caller: a backend repeats a part of them only where it holds the bytes.
 //

@@ -7,6 +7,7 @@ import (
 	"io"
 	"iter"
 	"strings"
+	"time"
 )
 
 // Errors of a Backend, to be found with errors.Is. With any other error it is not known whether the object is there.
@@ -23,6 +24,8 @@ var (
 	ErrName = errors.New("not an object's name")
 	// ErrUnavailable says that the backend's root is not there: not mounted, not created, or not a directory.
 	ErrUnavailable = errors.New("archive is not there")
+	// ErrUnconditional says that the store cannot create an object only if its name is free; see [Conditional].
+	ErrUnconditional = errors.New("the store does not keep two writers from one name")
 )
 
 // A Backend stores objects under relative names with slashes. All methods may be called concurrently.
@@ -38,9 +41,9 @@ type Backend interface {
 	// empty result is no error. An error ends the listing.
 	List(ctx context.Context, prefix string, o ListOptions) iter.Seq2[Entry, error]
 
-	// Remove removes objects, in this order, until one cannot be removed. It passes over one that is not there, and
-	// then returns ErrNotExist if there was no other error; a store that does not know whether an object was there
-	// returns nil.
+	// Remove removes objects: the first before all others, and these in their order, of which a store may remove up to
+	// 1,000 with one request. It ends where one cannot be removed. It passes over one that is not there, and then returns
+	// ErrNotExist if there was no other error; a store that does not know whether an object was there returns nil.
 	Remove(ctx context.Context, names ...string) error
 
 	// Replace writes a note: a small object that is replaced as a whole, by its owner alone. Who reads it meanwhile gets
@@ -64,9 +67,10 @@ type Writer interface {
 	io.Writer
 
 	// Verify makes what was written durable, where the store can do so before the object has a name, and calls read to read it
-	// back, from its first byte. Reading less is no fault. read is called once: by Verify, before the object has a name; or, by a
-	// store that gives nothing back of an object that is not complete, by Commit, at once after the name. The error is that
-	// of read, and after it Commit must not be called.
+	// back, from its first byte. Reading less is no fault. read is called at most once: by Verify, before the object has a name;
+	// or, by a store that gives nothing back of an object that is not complete, by Commit, at once after the name; or not at
+	// all, where that store has confirmed the SHA-256 of all that was written. The error is that of read, and after it
+	// Commit must not be called.
 	Verify(ctx context.Context, read func(io.Reader) error) error
 
 	// Commit gives the object its name, unless ctx has ended. It is visible from now on, whole, durable, and never changed by another Create. If
@@ -133,6 +137,21 @@ type Pruner interface {
 	// Prune removes a directory, named as List names it, if it holds nothing, or only what killed writers have left.
 	// Otherwise, and if there is no such directory, it does nothing and returns nil.
 	Prune(ctx context.Context, dir string) error
+}
+
+// A Conditional is a backend whose store may lack what Commit promises: that of several writers of a name exactly one
+// succeeds. Where it is lacking, Create returns [ErrUnconditional].
+type Conditional interface {
+	// Conditional reports whether the store has it. It asks the store at each call, and may leave a small object there, under
+	// one name that is never listed.
+	Conditional(ctx context.Context) (bool, error)
+}
+
+// A Sweeper is a backend in which killed writers leave what costs money or space and is not listed.
+type Sweeper interface {
+	// AbortStale removes what was begun longer than olderThan ago and not completed, whoever began it, and returns how
+	// many it has removed. The age is by the store's clock and this host's.
+	AbortStale(ctx context.Context, olderThan time.Duration) (int, error)
 }
 
 // CheckName returns ErrName for a name that could lead out of the archive's root on some system, or that is hidden: one

@@ -23,6 +23,7 @@ var (
 // Manners are the ways in which the store differs from a directory. The zero value has none.
 type Manners struct {
 	NoReadBack   bool // nothing can be read of an object that is not complete
+	Confirms     bool // with NoReadBack: the store confirms a checksum, and nothing is read back
 	SilentRemove bool // what is not there is removed as well
 	LateExist    bool // that a name is taken is said at the end only
 	Page         int  // names of a page of a listing, which shows what is there by then; 0: all
@@ -94,7 +95,7 @@ func (w *writer) Commit(ctx context.Context) error {
 	if n := w.b.commits.Add(1); w.b.LostAnswers > 0 && n%int64(w.b.LostAnswers) == 0 {
 		return ErrLost
 	}
-	if w.read == nil {
+	if w.read == nil || w.b.Confirms {
 		return nil
 	}
 	o, err := w.b.Backend.Open(ctx, w.name)

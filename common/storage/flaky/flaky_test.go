@@ -18,6 +18,15 @@ func TestConformance(t *testing.T) {
 	})
 }
 
+// A store that confirms a checksum need not be read back.
+func TestConformanceConfirms(t *testing.T) {
+	storagetest.Run(t, storagetest.Options{NoReadBack: true, Confirms: true, SilentRemove: true}, func(*testing.T) storage.Backend {
+		b := &flaky.Backend{Manners: manners}
+		b.Confirms = true
+		return b
+	})
+}
+
 // A busy store keeps the contract behind the decorator that asks it again.
 func TestConformanceBusy(t *testing.T) {
 	storagetest.Run(t, storagetest.Options{NoReadBack: true, SilentRemove: true, Requests: 6000}, func(*testing.T) storage.Backend {

@@ -34,7 +34,7 @@ func (b *Backend) try(ctx context.Context, f func() error) error {
 	wait := backoff.NewExponentialBackOff(backoff.WithInitialInterval(b.first), backoff.WithMaxElapsedTime(b.max))
 	return backoff.Retry(func() error {
 		err := f()
-		for _, final := range []error{storage.ErrNotExist, storage.ErrExist, storage.ErrDenied, storage.ErrName, context.Canceled, context.DeadlineExceeded} {
+		for _, final := range []error{storage.ErrNotExist, storage.ErrExist, storage.ErrDenied, storage.ErrName, storage.ErrUnconditional, context.Canceled, context.DeadlineExceeded} {
 			if errors.Is(err, final) {
 				return backoff.Permanent(err)
 			}
