@@ -46,6 +46,7 @@
 //	common/pgtest           * | jackc/pgx x/sys
 //	common/recovery         archive backup codec notes storage wal
 //	common/storage
+//	common/storage/cache    durable storage
 //	common/storage/count    storage
 //	common/storage/flaky    storage storage/mem
 //	common/storage/local    durable storage
