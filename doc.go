@@ -45,6 +45,7 @@
 //	common/pgdata           durable wal
 //	common/pgtest           * | jackc/pgx x/sys
 //	common/recovery         archive backup codec notes storage wal
+//	common/sealed           cli codec durable | filippo.io/age age/armor
 //	common/storage
 //	common/storage/cache    durable storage
 //	common/storage/count    storage

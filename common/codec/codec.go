@@ -88,6 +88,25 @@ func ByExt(ext string) (Codec, bool) {
 	return nil, false
 }
 
+// ID is the number by which a trailer names a codec.
+func ID(name string) (uint8, error) {
+	c, err := ByName(name)
+	if err != nil {
+		return 0, err
+	}
+	return c.id(), nil
+}
+
+// NameOf finds a codec's name by its number in a trailer.
+func NameOf(id uint8) (string, bool) {
+	for _, c := range codecs {
+		if c.id() == id {
+			return c.Name(), true
+		}
+	}
+	return "", false
+}
+
 // CheckLevel returns an error if the codec does not have this level.
 func CheckLevel(c Codec, level int) error {
 	least, greatest, _ := c.Levels()

@@ -213,11 +213,7 @@ func decodePayload(p []byte) (*Trailer, error) {
 	copy(t.PlainHash[:], p[32:])
 	copy(t.StoredHash[:], p[48:])
 	copy(t.StoredSum[:], p[112:])
-	for _, c := range codecs {
-		if c.id() == p[10] {
-			t.Codec = c.Name()
-		}
-	}
+	t.Codec, _ = NameOf(p[10])
 	name, tool, zero, chunks := int(p[128]), int(p[129]), le.Uint16(p[130:]), int(le.Uint32(p[132:]))
 	if t.Codec == "" || zero != 0 || chunks > maxChunks || len(p) != payloadFixed+4*chunks+name+tool+4 {
 		return nil, fmt.Errorf("trailer's fields are wrong")

@@ -216,3 +216,58 @@ func CheckStored(r io.Reader, t *Trailer) error {
 	}
 	return nil
 }
+
+// CheckStream reads a stored object from r, from its first byte to its last, and compares the stored bytes with the trailer at its
+// end, which it returns. Of a foreign file both results are nil. The error is [ErrDamaged] if the object is not what was stored;
+// other errors are those of r.
+func CheckStream(c Codec, r io.Reader) (*Trailer, error) {
+	const most = maxPayload + maxWrap // bytes of the end that may be the trailer
+	h := sha256.New()
+	var size int64
+	buf := make([]byte, 0, most+readSize)
+	for {
+		n, err := io.ReadFull(r, buf[len(buf):min(cap(buf), len(buf)+readSize)])
+		buf = buf[:len(buf)+n]
+		size += int64(n)
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		if surplus := len(buf) - most; surplus > 0 {
+			h.Write(buf[:surplus])
+			buf = buf[:copy(buf, buf[surplus:])]
+		}
+	}
+	t, err := ReadTrailer(c, &ending{size - int64(len(buf)), buf}, size)
+	if t == nil || err != nil {
+		return nil, err
+	}
+	before := t.stored() - (size - int64(len(buf)))
+	if before < 0 {
+		return nil, fmt.Errorf("%w: its trailer is too long", ErrDamaged)
+	}
+	h.Write(buf[:before])
+	if [32]byte(h.Sum(nil)) != t.StoredHash {
+		return nil, fmt.Errorf("%w: its SHA-256 is not the one that its trailer says", ErrDamaged)
+	}
+	return t, nil
+}
+
+// An ending is the end of an object, from an offset on.
+type ending struct {
+	at int64
+	b  []byte
+}
+
+func (e *ending) ReadAt(p []byte, at int64) (int, error) {
+	if at < e.at || at-e.at > int64(len(e.b)) {
+		return 0, io.EOF
+	}
+	n := copy(p, e.b[at-e.at:])
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}

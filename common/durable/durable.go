@@ -67,6 +67,12 @@ func (f *File) Write(p []byte) (int, error) {
 	return n, err
 }
 
+// WriteAt implements io.WriterAt: it changes what was written.
+func (f *File) WriteAt(p []byte, at int64) (int, error) {
+	f.synced = false
+	return f.File.WriteAt(p, at)
+}
+
 // ReadFrom has io.Copy write as Write does, and not past it as the file's own ReadFrom would.
 func (f *File) ReadFrom(r io.Reader) (int64, error) { return io.Copy(struct{ io.Writer }{f}, r) }
 
