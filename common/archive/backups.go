@@ -34,8 +34,12 @@ func (a *Archive) HoldBackup(ctx context.Context, began time.Time) (*notes.Held,
 }
 
 // SweepBackups removes what killed backups have left: leases, and files without a manifest. It removes nothing, and the error
-// is a [notes.Fault], where a lease cannot be read or understood.
+// is a [notes.Fault], where a lease cannot be read or understood. In a repository that is left to cleanup, and SweepBackups does
+// nothing.
 func (a *Archive) SweepBackups(ctx context.Context) error {
+	if a.AppendOnly {
+		return nil
+	}
 	dirs, err := storage.ListAll(ctx, a.b, BackupsDir)
 	if err != nil {
 		return err
@@ -111,11 +115,21 @@ func (a *Archive) BackupObjects(ctx context.Context, id string) ([]storage.Entry
 	return found, nil
 }
 
-// RemoveBackup removes what is stored of a backup, and its note.
+// ErrLeft says that objects of a failed backup stay in a repository until cleanup removes them.
+var ErrLeft = errors.New("in a repository only cleanup removes objects")
+
+// RemoveBackup removes what is stored of a backup, and its note. In a repository it removes nothing: the error is [ErrLeft] if there
+// is anything of the backup.
 func (a *Archive) RemoveBackup(ctx context.Context, id string) error {
 	objects, err := a.BackupObjects(ctx, id)
 	if err != nil {
 		return err
+	}
+	if a.AppendOnly {
+		if len(objects) > 1 {
+			return ErrLeft
+		}
+		return nil
 	}
 	for _, e := range append(objects, storage.Entry{Name: notes.VerifiedName(id)}) {
 		if err := a.b.Remove(ctx, e.Name); err != nil && !errors.Is(err, storage.ErrNotExist) {

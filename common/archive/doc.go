@@ -64,6 +64,8 @@ var (
 // An Archive is one cluster's archive.
 type Archive struct {
 	Workers int // cores on which one object is expanded; 0: all
+	// AppendOnly is set for a repository: none but cleanup removes objects, whatever this caller may do.
+	AppendOnly bool
 
 	b storage.Backend
 }

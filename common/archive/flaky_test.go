@@ -35,6 +35,26 @@ func TestObjectStore(t *testing.T) {
 	}
 }
 
+// Archiving neither removes nor replaces anything.
+func TestAppendOnly(t *testing.T) {
+	store := &flaky.AppendOnly{Backend: &flaky.Backend{Manners: flaky.Manners{NoReadBack: true, LateExist: true, Page: 1}}}
+	r := archivetest.New(t, store)
+	for _, name := range []string{archivetest.Segment, archivetest.History2, archivetest.Partial, archivetest.Label} {
+		r.MustPush(name, archivetest.File(t, name))
+		if again, err := r.Push(name, archivetest.File(t, name)); err != nil || !again.Duplicate {
+			t.Errorf("%s: got %+v, %v, want a duplicate", name, again, err)
+		}
+		r.WantFetch(name, archivetest.File(t, name))
+	}
+	broken := archivetest.Broken(archivetest.File(t, archivetest.Segment))
+	_, err := r.Push(archivetest.Segment, broken)
+	archivetest.WantErr(t, "another content", err, archive.ErrConflict)
+	r.MustPush(archivetest.Switched, archivetest.Broken(archivetest.File(t, archivetest.Switched))) // with a note of damage
+	if refused := store.Refused(); len(refused) > 0 {
+		t.Errorf("the store has refused %q", refused)
+	}
+}
+
 // A file whose answer got lost is not acknowledged, and is found to be there by the next call.
 func TestLostAnswer(t *testing.T) {
 	store := new(flaky.Backend)

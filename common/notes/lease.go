@@ -95,7 +95,9 @@ func (n Notes) Hold(ctx context.Context, l Lease) (*Held, error) {
 }
 
 // LeaseName is the name of the note of a lease.
-func LeaseName(id string) string { return "leases/" + id + ".json" }
+func LeaseName(id string) string { return leasesDir + id + ".json" }
+
+const leasesDir = "leases/"
 
 // Lease returns a copy of the lease.
 func (h *Held) Lease() Lease {
@@ -186,12 +188,12 @@ func (h *Held) Release() error {
 	return h.n.DropLease(context.Background(), h.lease.ID)
 }
 
-// DropLease removes a lease. That there is none is no error.
+// DropLease removes a lease, or releases it where the store lets nobody remove. That there is none is no error.
 func (n Notes) DropLease(ctx context.Context, id string) error { return n.remove(ctx, LeaseName(id)) }
 
-// Leases reads all leases, including those whose holder has ended.
+// Leases reads all leases, including those whose holder has ended without releasing them.
 func (n Notes) Leases(ctx context.Context) ([]Lease, []Fault, error) {
-	return collect(ctx, n, "leases/", func(name string, l *Lease) error {
+	return collect(ctx, n, leasesDir, func(name string, l *Lease) error {
 		if LeaseName(l.ID) != name || l.Backup != "" && backup.CheckID(l.Backup) != nil {
 			return fmt.Errorf("%w: it is lease %q", codec.ErrDamaged, l.ID)
 		}

@@ -1,17 +1,3 @@
-// Package notes keeps what those who work on an archive leave for each other in it: small JSON objects, each of which its owner
-// replaces as a whole.
-//
-//	leases/<id>.json          what a running backup, restore or drill needs: [Lease]
-//	standbys/<id>.json        what a standby still needs: [Standby]
-//	streams/<slot>.json       how a stream is doing: [Stream]
-//	offers/<id>.json          the streamed part of a segment that one standby gets before its promotion: [Offer]
-//	damaged/<name>.json       a segment that was archived with broken records: [Damage]; written once
-//	verified/<backup>.json    what verify and drill found of a backup: [Record]
-//	verified/<name>.json      a segment that verify --deep found damaged: [Spoiled]
-//	server.json               what the production server said: [Server]
-//	lag.json                  the oldest segment that the archive lacks: [Lacking]
-//
-// A note that cannot be read or understood is a [Fault], which the reader of a directory of notes returns beside the others.
 package notes
 
 import (
@@ -69,7 +55,7 @@ func (n Notes) unread(ctx context.Context, name string, err error) error {
 	return err
 }
 
-// read reads the notes in a directory. A note that is removed meanwhile is none; one that cannot be read or understood is a
+// read reads the notes in a directory. A note that is released or removed meanwhile is none; one that cannot be read or understood is a
 // fault.
 func read[T any](ctx context.Context, n Notes, dir string, take func(name string, note T) error) (faults []Fault, err error) {
 	entries, err := storage.ListAll(ctx, n.b, dir)
@@ -94,6 +80,9 @@ func read[T any](ctx context.Context, n Notes, dir string, take func(name string
 			continue
 		case err != nil:
 			return faults, err
+		}
+		if isReleased(content) {
+			continue
 		}
 		var note T
 		if err = json.Unmarshal(content, &note); err != nil {
@@ -131,12 +120,62 @@ func (n Notes) replace(ctx context.Context, name string, note any) error {
 	return n.b.Replace(ctx, name, append(content, '\n'))
 }
 
-// remove removes a note. That there is none is no error.
+// remove removes a note, or releases it where the store lets nobody remove. That there is none is no error.
 func (n Notes) remove(ctx context.Context, name string) error {
-	if err := n.b.Remove(ctx, name); err != nil && !errors.Is(err, storage.ErrNotExist) {
+	if err := n.withdraw(ctx, name); err != nil && !errors.Is(err, storage.ErrNotExist) {
 		return err
 	}
 	return nil
+}
+
+// withdraw is remove, but for its error where there is no note: storage.ErrNotExist.
+func (n Notes) withdraw(ctx context.Context, name string) error {
+	denied := n.b.Remove(ctx, name)
+	if !errors.Is(denied, storage.ErrDenied) {
+		return denied
+	}
+	content, err := storage.ReadAll(ctx, n.b, name, maxSize)
+	if errors.Is(err, storage.ErrNotExist) {
+		return err
+	}
+	if err == nil && isReleased(content) {
+		return fmt.Errorf("%s is released: %w", name, storage.ErrNotExist)
+	}
+	if n.b.Replace(ctx, name, []byte(released)) != nil {
+		return denied
+	}
+	return nil
+}
+
+// released is the content of a note that its owner has given up where the store lets nobody remove it.
+const released = `{"released":true}` + "\n"
+
+func isReleased(content []byte) bool {
+	var note struct{ Released bool }
+	return json.Unmarshal(content, &note) == nil && note.Released
+}
+
+// Released lists the notes that were released. They say nothing, and anyone who may remove objects can remove them.
+func (n Notes) Released(ctx context.Context) ([]storage.Entry, error) {
+	var found []storage.Entry
+	for _, dir := range []string{leasesDir, standbysDir, streamsDir, offersDir, VerifiedDir, RemovalsDir, lackingName} {
+		entries, err := storage.ListAll(ctx, n.b, dir)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range entries {
+			if e.Size != int64(len(released)) {
+				continue
+			}
+			content, err := storage.ReadAll(ctx, n.b, e.Name, maxSize)
+			if err == nil && isReleased(content) {
+				found = append(found, e)
+			} else if err != nil && !errors.Is(err, storage.ErrNotExist) {
+				return nil, err
+			}
+		}
+	}
+	return found, nil
 }
 
 // id is the part of a note's name that names it in its directory.

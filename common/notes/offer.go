@@ -30,11 +30,13 @@ func (n Notes) WithdrawOffer(ctx context.Context, id string) error {
 	return n.remove(ctx, offerName(id))
 }
 
-func offerName(id string) string { return "offers/" + id + ".json" }
+func offerName(id string) string { return offersDir + id + ".json" }
+
+const offersDir = "offers/"
 
 // Offers reads all offers.
 func (n Notes) Offers(ctx context.Context) ([]Offer, []Fault, error) {
-	return collect(ctx, n, "offers/", func(name string, o *Offer) error {
+	return collect(ctx, n, offersDir, func(name string, o *Offer) error {
 		o.ID = id(name)
 		return nil
 	})

@@ -83,7 +83,9 @@ func (n Notes) StandbyHere(ctx context.Context, data string) (string, error) {
 }
 
 // StandbyName is the name of the note of a standby.
-func StandbyName(id string) string { return "standbys/" + id + ".json" }
+func StandbyName(id string) string { return standbysDir + id + ".json" }
+
+const standbysDir = "standbys/"
 
 // ErrAbsent says that there is no such note.
 var ErrAbsent = errors.New("not in the archive")
@@ -92,7 +94,7 @@ var ErrAbsent = errors.New("not in the archive")
 func (n Notes) ForgetStandby(ctx context.Context, id string) error {
 	err := storage.ErrNotExist
 	if !strings.ContainsAny(id, "/.") {
-		err = n.b.Remove(ctx, StandbyName(id))
+		err = n.withdraw(ctx, StandbyName(id))
 	}
 	if errors.Is(err, storage.ErrNotExist) {
 		return fmt.Errorf("a note of standby %q is %w", id, ErrAbsent)
@@ -102,7 +104,7 @@ func (n Notes) ForgetStandby(ctx context.Context, id string) error {
 
 // Standbys reads the notes of all standbys.
 func (n Notes) Standbys(ctx context.Context) ([]Standby, []Fault, error) {
-	return collect(ctx, n, "standbys/", func(name string, s *Standby) error {
+	return collect(ctx, n, standbysDir, func(name string, s *Standby) error {
 		if _, err := wal.ParseName(s.Restartpoint); err != nil {
 			return fmt.Errorf("%w: %w", codec.ErrDamaged, err)
 		}

@@ -48,12 +48,14 @@ func (n Notes) NoteStream(ctx context.Context, s Stream) error {
 }
 
 // StreamName is the name of the note of a stream.
-func StreamName(slot string) string { return "streams/" + slot + ".json" }
+func StreamName(slot string) string { return streamsDir + slot + ".json" }
+
+const streamsDir = "streams/"
 
 // Streams reads the notes of all streams. One that is there and cannot be read is an error, because it may show that WAL is
 // missing.
 func (n Notes) Streams(ctx context.Context) ([]Stream, []Fault, error) {
-	all, faults, err := collect(ctx, n, "streams/", func(name string, s *Stream) error {
+	all, faults, err := collect(ctx, n, streamsDir, func(name string, s *Stream) error {
 		if StreamName(s.Slot) != name {
 			return fmt.Errorf("%w: it is that of slot %q", codec.ErrDamaged, s.Slot)
 		}

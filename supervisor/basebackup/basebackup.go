@@ -79,7 +79,7 @@ type taker struct {
 }
 
 // Take takes a full backup. It returns when everything that a restore needs is in the archive. If it fails, it
-// removes what it has stored of the backup. Backups may be taken concurrently.
+// removes what it has stored of the backup; in a repository that is left to cleanup. Backups may be taken concurrently.
 func Take(ctx context.Context, a *archive.Archive, o Options) (*backup.Manifest, error) {
 	t := &taker{Options: o, a: a}
 	for _, f := range []*func(int64){&t.Begin, &t.Progress} {
@@ -105,7 +105,10 @@ func Take(ctx context.Context, a *archive.Archive, o Options) (*backup.Manifest,
 	defer t.held.Release()
 	m, err := t.take(ctx)
 	if err != nil {
-		if left := a.RemoveBackup(context.WithoutCancel(ctx), t.id); left != nil {
+		switch left := a.RemoveBackup(context.WithoutCancel(ctx), t.id); {
+		case errors.Is(left, archive.ErrLeft):
+			err = fmt.Errorf("%w (what was stored of backup %s stays until cleanup removes it)", err, t.id)
+		case left != nil:
 			err = fmt.Errorf("%w (and its stored files could not be removed: %w)", err, left)
 		}
 		return nil, err

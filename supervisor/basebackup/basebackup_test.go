@@ -21,6 +21,7 @@ import (
 	"walkeep/common/cmdtest"
 	"walkeep/common/codec"
 	"walkeep/common/storage"
+	"walkeep/common/storage/flaky"
 	"walkeep/common/storage/mem"
 	"walkeep/common/wal"
 	"walkeep/supervisor/basebackup"
@@ -387,6 +388,46 @@ func TestInterrupted(t *testing.T) {
 	}
 	if left, err := storage.ListAll(context.Background(), &r.b, "backups/"); err != nil || len(left) != 0 {
 		t.Errorf("the archive holds %v (%v)", left, err)
+	}
+}
+
+// In a repository, a backup removes neither what a killed one has left, nor what it has stored itself when it fails.
+func TestAppendOnly(t *testing.T) {
+	r := newRig(t, 15)
+	store := &flaky.AppendOnly{Backend: &r.b}
+	r.a = archive.New(store)
+	r.a.AppendOnly = true
+	killed := "backups/20200101T000000Z/data-0001.tar.zst"
+	if err := storage.PutAll(t.Context(), &r.b, killed, []byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	m, err := r.take()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{killed, "backups/" + m.ID + "/manifest.json"} {
+		if _, err := storage.ReadAll(t.Context(), &r.b, name, 1<<20); err != nil {
+			t.Error(err)
+		}
+	}
+
+	r.answer.End.LSN = 1 << 40 // of WAL that never comes
+	r.options.ArchiveTimeout = time.Millisecond
+	_, err = r.take()
+	if !errors.Is(err, basebackup.ErrNotArchived) || !strings.Contains(err.Error(), "stays until cleanup removes it") {
+		t.Errorf("got %v", err)
+	}
+	if dirs, err := storage.ListAll(t.Context(), &r.b, "backups/"); err != nil || len(dirs) != 3 {
+		t.Errorf("the archive holds %v (%v)", dirs, err)
+	}
+	// Only leases are given back, and the store refuses that.
+	for _, refused := range store.Refused() {
+		if !strings.HasPrefix(refused, "remove leases/") {
+			t.Errorf("the store has refused: %s", refused)
+		}
+	}
+	if leases, faults, err := r.a.Notes().Leases(t.Context()); len(leases)+len(faults) > 0 || err != nil {
+		t.Errorf("leases: got %v, %v, %v", leases, faults, err)
 	}
 }
 

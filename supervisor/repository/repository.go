@@ -45,7 +45,9 @@ func Open(ctx context.Context, r config.Repository) (*Repository, error) {
 		return nil, fmt.Errorf("open repository %s: %w", r.Name, err)
 	}
 	counted := count.New(b)
-	return &Repository{r, archive.New(retry.New(counted, retryFirst, retryMax)), counted, closer}, nil
+	a := archive.New(retry.New(counted, retryFirst, retryMax))
+	a.AppendOnly = true
+	return &Repository{r, a, counted, closer}, nil
 }
 
 // Close ends the connections to the repository.
