@@ -18,9 +18,12 @@ import (
 	"walkeep/supervisor/receive"
 )
 
-const aboutBackup = `Takes a full base backup over the replication protocol, from a primary or a standby, and stores it in the spool. It
-ends when the archive holds the WAL that the backup needs, so that every listed backup can be restored. A backup that
-fails, or is interrupted, is removed.
+const aboutBackup = `Takes a full base backup over the replication protocol, from a primary or a
+standby, and stores it in the repository that --repo names, or in the first one
+of the configuration, or, without one, in the spool. It makes no copy on this
+host. It ends when that archive holds the WAL that the backup needs, so that
+every listed backup can be restored. A backup that fails, or is interrupted, is
+removed.
 
 The role needs REPLICATION and pg_monitor.`
 
@@ -43,9 +46,15 @@ func backupCommand() command {
 }
 
 func takeBackup(ctx context.Context, call *invocation) error {
-	a, err := call.open(ctx)
+	to, err := call.target(ctx)
 	if err != nil {
 		return err
+	}
+	var spooled *archive.Archive // where the WAL comes from
+	if !to.spool && call.Spool != "" {
+		if spooled, err = call.openSpoolArchive(); err != nil {
+			return err
+		}
 	}
 	c, err := codec.ByName(call.Codec)
 	if err != nil {
@@ -53,7 +62,8 @@ func takeBackup(ctx context.Context, call *invocation) error {
 	}
 	var bar *progress.Bar
 	begun := time.Now()
-	m, err := basebackup.Take(ctx, a, basebackup.Options{
+	m, err := basebackup.Take(ctx, to.archive, basebackup.Options{
+		Spool:    spooled,
 		Conninfo: call.Conninfo, Fast: call.Checkpoint == "fast", PageErrors: call.PageErrors == "warn", MaxRate: int64(call.MaxRate), ArchiveTimeout: call.ArchiveTimeout,
 		Codec: c, Level: call.Level, Workers: call.jobs(), Tool: cli.Version,
 		Begin: func(bytes int64) {
@@ -64,7 +74,7 @@ func takeBackup(ctx context.Context, call *invocation) error {
 		Notice:   func(message string) { call.msg.Warn("", "the server reports: %s", message) },
 		Waiting: func(last wal.Name) {
 			bar.Done()
-			call.msg.Detail("all files are stored; waiting until the archive has %s", last)
+			call.msg.Detail("all files are stored; waiting until %s has %s", to, last)
 		},
 		Histories: func(ctx context.Context, conninfo string) error { return call.storeHistories(ctx, conninfo) },
 	})
@@ -72,7 +82,11 @@ func takeBackup(ctx context.Context, call *invocation) error {
 	if err != nil {
 		return backupRemedies.explain(err)
 	}
-	_, err = fmt.Fprintf(call.out, "backup %s: %d files, %s, stored in %s, in %s; timeline %d, WAL from %s to %s\n", m.ID, m.Files,
+	where := ""
+	if !to.spool {
+		where = " in " + to.String()
+	}
+	_, err = fmt.Fprintf(call.out, "backup %s%s: %d files, %s, stored in %s, in %s; timeline %d, WAL from %s to %s\n", m.ID, where, m.Files,
 		progress.Bytes(m.Bytes), progress.Bytes(m.StoredBytes()), took(time.Since(begun)), m.Timeline, m.Start, m.Stop)
 	return err
 }
@@ -88,6 +102,9 @@ var backupRemedies = remedies{
 
 // storeHistories archives the histories of the timelines from which the server's timeline comes.
 func (call *invocation) storeHistories(ctx context.Context, conninfo string) error {
+	if call.Spool == "" {
+		return nil // another host archives
+	}
 	s, err := call.openSpool()
 	if err != nil {
 		return err

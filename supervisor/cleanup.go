@@ -47,7 +47,7 @@ func cleanupCommand() command {
 }
 
 func cleanup(ctx context.Context, call *invocation, o cleanupOptions) error {
-	a, err := call.open(ctx)
+	a, err := call.alone(ctx)
 	if err != nil {
 		return err
 	}

@@ -95,42 +95,51 @@ func runDrill(ctx context.Context, call *invocation, o *drillOptions) (err error
 			call.msg.Warn("name a directory of the server's user with drill-dir or --drill-dir", "the cluster is restored below %s, which all users share", parent)
 		}
 	}
-	spool, err := filepath.Abs(call.Spool)
-	if err != nil {
-		return err
-	}
-	r := restore.Options{Jobs: call.jobs(), Avoid: []string{spool}, Recovery: restore.Recovery{Command: o.RestoreCommand}}
+	r := restore.Options{Jobs: call.jobs(), Recovery: restore.Recovery{Command: o.RestoreCommand}}
 	r.Notice = func(hint, message string) { call.msg.Warn(hint, "%s", message) }
 	if parent, err = filepath.Abs(parent); err != nil {
 		return err
 	}
-	if r.Recovery.Command == "" {
-		if r.Recovery.Command, err = call.restoreCommand(spool); err != nil {
-			return cli.Fail(exitUsage, err, "")
+	if r.Recovery.Command == "" { // a spool is missing, or a program, before anything is restored
+		f, err := call.feedIn(parent, parent)
+		if err == nil {
+			_, err = f.command(restore.Command)
+		}
+		if err != nil {
+			return usage(err)
 		}
 	}
+	f := feed{}
+	if call.Spool != "" {
+		if f.spool, err = filepath.Abs(call.Spool); err != nil {
+			return err
+		}
+	}
+	r.Avoid = call.avoid(f)
 	a, err := call.open(ctx)
 	if err != nil {
 		return err
 	}
+	call.warnLost(a, "the drill is made without it")
 	p, err := call.plan(ctx, a, "drill", t, o.Args.Backup, func(inv *recovery.Inventory) {
 		if t.latest() {
-			call.askProduction(ctx, a, inv)
+			call.askProduction(ctx, a.Archive, inv)
 		}
 	})
 	if err != nil {
 		return explainRestore(err)
 	}
-	defer func() { err = errors.Join(err, p.held.Release()) }()
+	defer func() { err = errors.Join(err, call.release(p.held)) }()
 	call.warnPassed(p)
 	r.Plan = p.plan
-	if r.Changes, err = call.changes(ctx, a, p); err != nil {
+	if r.Changes, err = call.changes(ctx, p); err != nil {
 		return explainRestore(err)
 	}
 	call.warnDropped(p.plan, r.Changes)
 	bar := call.showDrill(&r)
 	begun := time.Now()
-	steps, failed := drill.Run(ctx, a, p.inv, drill.Options{
+	steps, failed := drill.Run(ctx, a.Archive, p.inv, drill.Options{
+		Prepare: call.feedDrill(o.RestoreCommand),
 		Restore: r, Parent: parent, Bindir: call.Bindir, Conninfo: call.Conninfo, Replayed: bar.replayed,
 		Step: func(s drill.Step) {
 			bar.done()
@@ -140,11 +149,29 @@ func runDrill(ctx context.Context, call *invocation, o *drillOptions) (err error
 		},
 	})
 	bar.done()
-	call.noteDrill(ctx, a, p.plan.Backup.ID, failed)
+	call.noteDrill(ctx, a.Archive, p.plan.Backup.ID, failed)
 	if err := call.reportDrill(o, r, steps, time.Since(begun), failed); err != nil {
 		return err
 	}
 	return explainDrill(failed)
+}
+
+// feedDrill returns the function that makes what the restore-cmd of a drill's server reads, in the scratch directory, and returns
+// the server's restore_command; nil if that is given.
+func (call *invocation) feedDrill(given string) func(scratch, data string) (string, error) {
+	if given != "" {
+		return nil
+	}
+	return func(scratch, data string) (string, error) {
+		f, err := call.feedIn(filepath.Join(scratch, "walkeep"), data)
+		if err == nil {
+			err = f.build()
+		}
+		if err != nil {
+			return "", err
+		}
+		return f.command(restore.Command)
+	}
 }
 
 // noteDrill stores the outcome of a drill in the archive. A failure that this host has caused is not one of the backup, and not

@@ -7,10 +7,8 @@ import (
 	"runtime"
 	"strconv"
 
-	"walkeep/common/archive"
 	"walkeep/common/cli"
 	"walkeep/common/config"
-	"walkeep/common/storage/local"
 	"walkeep/supervisor/repository"
 	"walkeep/supervisor/service"
 	"walkeep/supervisor/spool"
@@ -39,30 +37,6 @@ func logged(c config.Config, repositories *repository.Set, log *slog.Logger) (ca
 	msg.Verbose, msg.Quiet = c.Verbose, c.Quiet
 	c.Quiet = true // no progress bars
 	return newInvocation(c, config.Called{}, repositories, nil, out, msg), func() { out.Close(); messages.Close() }
-}
-
-// open opens the archive that the command works on: the repository that --repo or --repo-url chooses, or else the spool.
-func (call *invocation) open(ctx context.Context) (*archive.Archive, error) {
-	for _, chosen := range call.Chosen() {
-		r, err := call.repositories.Get(ctx, chosen)
-		if err != nil {
-			return nil, err
-		}
-		return r.Archive, nil
-	}
-	return call.openSpoolArchive()
-}
-
-// openSpoolArchive opens the archive that the spool is.
-func (call *invocation) openSpoolArchive() (*archive.Archive, error) {
-	if call.Spool == "" {
-		return nil, usage(config.ErrNoSpool)
-	}
-	b, err := local.Open(call.Spool)
-	if err != nil {
-		return nil, err
-	}
-	return archive.New(b), nil
 }
 
 // openSpool opens the spool for a command that stores files in it.

@@ -23,7 +23,7 @@ func listCommand() command {
 			if err != nil {
 				return err
 			}
-			r, err := report.Collect(ctx, a, report.Options{})
+			r, err := report.Collect(ctx, a.Archive, report.Options{Places: a.describe()})
 			if err != nil {
 				return err
 			}

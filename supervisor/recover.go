@@ -30,7 +30,7 @@ type planned struct {
 // plan takes a lease of a kind and finds the way to a target, from the backup id or, if that is empty, the one that suits best.
 // Without a lease, because the archive cannot be written to, it continues with a warning. complete adds to the inventory what the
 // archive does not know.
-func (call *invocation) plan(ctx context.Context, a *archive.Archive, kind string, t target, id string, complete func(*recovery.Inventory)) (_ *planned, err error) {
+func (call *invocation) plan(ctx context.Context, a *opened, kind string, t target, id string, complete func(*recovery.Inventory)) (_ *planned, err error) {
 	if _, err := a.Identity(ctx); err != nil {
 		return nil, err // nothing is written into a directory that is no archive
 	}
@@ -47,7 +47,7 @@ func (call *invocation) plan(ctx context.Context, a *archive.Archive, kind strin
 		}
 	}()
 	p := &planned{held: held}
-	if p.inv, err = recovery.ReadInventory(ctx, a); err != nil {
+	if p.inv, err = recovery.ReadInventory(ctx, a.Archive); err != nil {
 		return nil, err
 	}
 	if t.badPages {
@@ -57,7 +57,7 @@ func (call *invocation) plan(ctx context.Context, a *archive.Archive, kind strin
 	// The next plan passes over a backup that is found incomplete, or fails if that one was named.
 	for err = error(recovery.ErrUnsound); errors.Is(err, recovery.ErrUnsound); {
 		if p.plan, err = p.inv.Plan(ctx, t.in(p.inv, id), id); err != nil {
-			return nil, err
+			return nil, a.complete(err)
 		}
 		err = p.inv.Probe(ctx, p.plan.Backup)
 	}
@@ -104,6 +104,7 @@ type restoring struct {
 	target          target
 	backup          string // empty: the one that suits best
 	start           bool
+	feed            feed
 	rejoins         bool // the directory's server follows another one from now on
 	// report prints what was done; standby is the ID of the note of a standby.
 	report  func(r restore.Options, done *restore.Result, standby string) error
@@ -116,6 +117,7 @@ func (call *invocation) restore(ctx context.Context, what restoring) (err error)
 	if err != nil {
 		return err
 	}
+	call.warnLost(a, "the recovery is planned without it; it stops where it needs what only that has")
 	unstored, err := call.storeStreamed(ctx)
 	if err != nil {
 		return err
@@ -130,25 +132,25 @@ func (call *invocation) restore(ctx context.Context, what restoring) (err error)
 		if what.rejoins {
 			call.disown(inv, what.Dir)
 		}
-		call.askProduction(ctx, a, inv)
+		call.askProduction(ctx, a.Archive, inv)
 	})
 	if err != nil {
 		return what.explain(err)
 	}
 	call.warnPassed(p)
 	if what.Recovery.Standby == nil {
-		call.warnStreamed(ctx, a, p)
+		call.warnStreamed(ctx, p)
 	}
 	if what.target.latest() && p.plan.Target.Kind == recovery.ToLatest {
-		call.warnBranches(ctx, a, p)
+		call.warnBranches(ctx, a.Archive, p)
 	}
 	call.warnBeside(p)
 	call.warnAgain(p)
 	// The lease lasts until the server has recovered, if the command waits for that: the server reads from the archive.
-	defer func() { err = errors.Join(err, p.held.Release()) }()
+	defer func() { err = errors.Join(err, call.release(p.held)) }()
 	r := what.Options
 	r.Plan = p.plan
-	if r.Changes, err = call.changes(ctx, a, p); err != nil {
+	if r.Changes, err = call.changes(ctx, p); err != nil {
 		return what.explain(err)
 	}
 	if r.Recovery.Standby == nil {
@@ -163,59 +165,64 @@ func (call *invocation) restore(ctx context.Context, what restoring) (err error)
 			return err
 		}
 	}
-	done, err := restoreWith(ctx, call, a, p, r)
+	if err := what.feed.build(); err != nil {
+		return err
+	}
+	done, err := restoreWith(ctx, call, a.Archive, p, r)
 	if err != nil {
+		what.feed.discard()
 		return what.explain(err)
 	}
 	r.Dir = done.Dir
-	standby, err := call.register(ctx, a, r)
+	standby, err := call.register(ctx, a.Archive, r, what.feed)
 	if err != nil {
 		return err
 	}
 	if err := what.report(r, done, standby); err != nil {
 		return err
 	}
+	call.reportFeed(r, what.feed)
 	if what.start {
-		return call.startRestored(ctx, r)
+		return call.startRestored(ctx, r, what.feed)
 	}
 	_, err = fmt.Fprintf(call.out, "start it as the user who owns it: %s\n", startWith(call.Bindir, r))
 	return err
 }
 
 // fromSpool makes the server recover from the spool, by the given restore_command, or by the restore-cmd beside this program.
-func (call *invocation) fromSpool(r *restore.Options, command string) error {
-	spool, err := filepath.Abs(call.Spool)
-	if err != nil {
-		return err
-	}
-	r.Avoid = []string{spool}
-	if r.Recovery.Command = command; command == "" {
-		r.Recovery.Command, err = call.restoreCommand(spool)
+func (call *invocation) fromSpool(r *restore.Options, command string) (f feed, err error) {
+	if r.Recovery.Command = command; command != "" {
+		f = feed{holder: r.Dir}
+		if call.Spool != "" {
+			f.spool, err = filepath.Abs(call.Spool)
+		}
+	} else if f, err = call.feedIn(r.Dir+besideSuffix, r.Dir); err == nil {
+		r.Recovery.Command, err = f.command(restore.Command)
 		if s := r.Recovery.Standby; s != nil && err == nil {
-			s.Note, err = call.siblingCommand(spool, restore.NoteCommand)
+			s.Note, err = f.command(restore.NoteCommand)
 		}
 	}
-	return err
+	r.Avoid = call.avoid(f)
+	return f, err
 }
 
-// restoreCommand returns the restore_command that calls the restore-cmd beside this program.
-func (call *invocation) restoreCommand(spool string) (string, error) {
-	return call.siblingCommand(spool, restore.Command)
-}
-
-// siblingCommand returns a command that calls the restore-cmd beside this program.
-func (call *invocation) siblingCommand(spool string, command func(program, spool, file string) string) (string, error) {
+// command returns a command that calls the restore-cmd beside this program.
+func (f feed) command(command func(program, spool, file string) string) (string, error) {
 	program, err := sibling("restore-cmd")
 	if err != nil {
 		return "", fmt.Errorf("%w; name the command that the server is to call with --restore-command", err)
 	}
-	file := ""
-	if call.File != "" {
-		if file, err = filepath.Abs(call.File); err != nil {
-			return "", err
-		}
+	return command(program, f.spool, f.file), nil
+}
+
+// release gives a lease back. Where this caller may remove nothing, it stays until it ends by itself.
+func (call *invocation) release(held *notes.Held) error {
+	err := held.Release()
+	if errors.Is(err, storage.ErrDenied) {
+		call.msg.Detail("the lease stays until it ends: %v", err)
+		return nil
 	}
-	return command(program, spool, file), nil
+	return err
 }
 
 // restoreWith restores, and shows the progress.
@@ -233,7 +240,7 @@ func restoreWith(ctx context.Context, call *invocation, a *archive.Archive, p *p
 }
 
 // changes returns what the WAL of a plan does when it is replayed.
-func (call *invocation) changes(ctx context.Context, a *archive.Archive, p *planned) (recovery.Changes, error) {
+func (call *invocation) changes(ctx context.Context, p *planned) (recovery.Changes, error) {
 	bar := call.bar("read WAL", int64(p.plan.To-p.plan.Backup.Start))
 	found, err := p.inv.Changes(ctx, p.plan, bar.Add)
 	bar.Done()
@@ -266,12 +273,12 @@ func (call *invocation) warnDropped(p recovery.Plan, found recovery.Changes) {
 
 // register notes in the archive which WAL a restored standby needs, until restore-cmd reports its restartpoint, and returns the
 // ID of the note. For a server that is no standby it removes the note of the standby that the directory may have held before.
-func (call *invocation) register(ctx context.Context, a *archive.Archive, r restore.Options) (string, error) {
-	id, err := a.Notes().StandbyHere(ctx, r.Dir)
-	if err != nil {
+func (call *invocation) register(ctx context.Context, a *archive.Archive, r restore.Options, f feed) (string, error) {
+	if err := f.withdrawOffer(ctx, r.Dir); err != nil {
 		return "", err
 	}
-	if err := a.Notes().WithdrawOffer(ctx, id); err != nil { // of a promotion that was cut short
+	id, err := a.Notes().StandbyHere(ctx, r.Dir)
+	if err != nil {
 		return "", err
 	}
 	if r.Recovery.Standby == nil {

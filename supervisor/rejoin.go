@@ -72,7 +72,8 @@ func rejoin(ctx context.Context, call *invocation, o *rejoinOptions) error {
 	if r.Dir, err = filepath.Abs(call.PGData); err != nil {
 		return err
 	}
-	if err := call.asStandby(&r, o.RestoreCommand, o.Slot); err != nil {
+	f, err := call.asStandby(&r, o.RestoreCommand, o.Slot)
+	if err != nil {
 		return usage(err)
 	}
 	if entries, err := os.ReadDir(r.Dir); err != nil || len(entries) == 0 {
@@ -80,7 +81,7 @@ func rejoin(ctx context.Context, call *invocation, o *rejoinOptions) error {
 			cli.Call("restore", "--standby", "--target-dir")+" DIR makes a new standby")
 	}
 	return call.restore(ctx, restoring{
-		Options: r, target: t, backup: o.Args.Backup, start: o.Start, rejoins: true, report: call.reportRejoin, explain: explainRejoin,
+		Options: r, target: t, backup: o.Args.Backup, start: o.Start, feed: f, rejoins: true, report: call.reportRejoin, explain: explainRejoin,
 	})
 }
 

@@ -105,14 +105,15 @@ func (o *restoreOptions) read(call *invocation) (what restoring, err error) {
 		return what, err
 	}
 	if o.Standby {
-		err = call.asStandby(&r, o.RestoreCommand, o.Slot)
+		what.feed, err = call.asStandby(&r, o.RestoreCommand, o.Slot)
 	} else {
 		if r.Recovery.Action = o.Action; o.Action == "" {
 			r.Recovery.Action = "pause"
 		}
-		err = call.fromSpool(&r, o.RestoreCommand)
+		what.feed, err = call.fromSpool(&r, o.RestoreCommand)
 	}
-	return restoring{Options: r, target: t, backup: o.Args.Backup, start: o.Start, report: call.reportRestore, explain: explainRestore}, err
+	what.Options, what.target, what.backup, what.start, what.report, what.explain = r, t, o.Args.Backup, o.Start, call.reportRestore, explainRestore
+	return what, err
 }
 
 // mapping reads the values of --tablespace-map.

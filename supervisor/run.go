@@ -46,26 +46,50 @@ type scheduled struct {
 	group    string
 	final    bool
 	run      func(ctx context.Context, call *invocation) error
+	repo     string // the repository that it works on alone; empty: what the configuration chooses
 }
 
 // scheduled returns the commands that the configuration can schedule.
 func (r *runner) scheduled(c *config.Config) []scheduled {
-	return []scheduled{
-		{"backup", "backup-schedule", c.BackupSchedule, "", false, r.backUp},
-		{"cleanup", "cleanup-schedule", c.CleanupSchedule, "", false, func(ctx context.Context, call *invocation) error {
+	return append(r.backups(c), []scheduled{
+		{name: "cleanup", key: "cleanup-schedule", schedule: c.CleanupSchedule, run: func(ctx context.Context, call *invocation) error {
 			return cleanup(ctx, call, cleanupOptions{})
 		}},
-		{"verify", "verify-schedule", c.VerifySchedule, reading, true, func(ctx context.Context, call *invocation) error {
+		{name: "verify", key: "verify-schedule", schedule: c.VerifySchedule, group: reading, final: true, run: func(ctx context.Context, call *invocation) error {
 			return verifyArchive(ctx, call, verifyOptions{})
 		}},
-		{"deep-verify", "deep-verify-schedule", c.DeepVerifySchedule, reading, true, func(ctx context.Context, call *invocation) error {
+		{name: "deep-verify", key: "deep-verify-schedule", schedule: c.DeepVerifySchedule, group: reading, final: true, run: func(ctx context.Context, call *invocation) error {
 			return verifyArchive(ctx, call, verifyOptions{Deep: true})
 		}},
-		{"drill", "drill-schedule", c.DrillSchedule, reading, true, func(ctx context.Context, call *invocation) error {
+		{name: "drill", key: "drill-schedule", schedule: c.DrillSchedule, group: reading, final: true, run: func(ctx context.Context, call *invocation) error {
 			return runDrill(ctx, call, &drillOptions{})
 		}},
-	}
+	}...)
 }
+
+// backups returns the schedules of backups: that of the section [walkeep], whose backups go into the first repository or else into
+// the spool, and those of repositories. Only one backup is taken at a time.
+func (r *runner) backups(c *config.Config) []scheduled {
+	all := []scheduled{{name: "backup", key: "backup-schedule", schedule: c.BackupSchedule, group: backingUp, run: r.backUp}}
+	for _, repo := range c.List {
+		all = append(all, scheduled{name: "backup-" + repo.Name, key: "backup-schedule of repository " + repo.Name, schedule: repo.BackupSchedule, group: backingUp,
+			run: r.backUp, repo: repo.Name})
+	}
+	return all
+}
+
+// backupTasks returns the names of the scheduled backups.
+func (r *runner) backupTasks(c *config.Config) (names []string) {
+	for _, s := range r.backups(c) {
+		if s.schedule != "" {
+			names = append(names, s.name)
+		}
+	}
+	return names
+}
+
+// backingUp is the group of the tasks that take backups.
+const backingUp = "backups"
 
 // reading is the group of the tasks that read much of the archive.
 const reading = "reading"
@@ -85,6 +109,9 @@ func runCommand() command {
 // keepRunning runs what is configured until ctx ends. It reads the configuration again on SIGHUP and when reload receives a signal.
 func keepRunning(ctx context.Context, call *invocation, log io.Writer, reload chan os.Signal) error {
 	r := &runner{args: call.args, spool: call.Spool, log: newLog(call.Config, log), metrics: metrics.New(cli.Version)}
+	if call.Spool == "" {
+		return usage(config.ErrNoSpool)
+	}
 	plan, err := r.plan(call.Config)
 	if err != nil {
 		return err
@@ -145,7 +172,7 @@ type runner struct {
 	repaired   string
 	repairedAt time.Time
 
-	// unarchived is set if the last backup failed because its WAL was not archived. Only the task backup uses it.
+	// unarchived is set if the last backup failed because its WAL was not archived. Only backups use it, one at a time.
 	unarchived atomic.Bool
 }
 
@@ -168,20 +195,26 @@ func (r *runner) plan(c config.Config) (service.Plan, error) {
 	var p service.Plan
 	var keys []string
 	for _, s := range r.scheduled(&c) {
-		keys = append(keys, s.key)
+		if s.repo == "" {
+			keys = append(keys, s.key)
+		}
 		if s.schedule == "" {
 			continue
 		}
 		if _, err := service.ParseSchedule(s.schedule); err != nil {
 			return p, cli.Fail(exitUsage, fmt.Errorf("%s: %w", s.key, err), "five fields, for minute, hour, day, month and weekday, as in '0 2 * * *'; or @daily and the like")
 		}
+		own := c
+		if s.repo != "" {
+			own.Repo, own.BackupSchedule = s.repo, s.schedule
+		}
 		t := service.Task{Name: s.name, Schedule: s.schedule, Group: s.group, Final: s.final, Run: func(ctx context.Context, log *slog.Logger) error {
-			call, flush := logged(c, &r.repositories, log)
+			call, flush := logged(own, &r.repositories, log)
 			defer flush()
 			return explain(ctx, s.run(ctx, call), "")
 		}}
-		if s.name == "backup" {
-			t.Last = func(ctx context.Context) (time.Time, error) { return r.lastBackup(ctx, c) }
+		if s.group == backingUp {
+			t.Last = func(ctx context.Context) (time.Time, error) { return r.lastBackup(ctx, own) }
 		}
 		p.Tasks = append(p.Tasks, t)
 	}
@@ -193,7 +226,7 @@ func (r *runner) plan(c config.Config) (service.Plan, error) {
 			return r.metrics.Serve(ctx, c.MetricsListen, log)
 		}})
 	}
-	if c.MetricsListen != "" || c.BackupSchedule != "" {
+	if c.MetricsListen != "" || len(r.backupTasks(&c)) > 0 {
 		p.Parts = append(p.Parts, r.watch(c))
 	}
 	if c.Streaming {
@@ -214,7 +247,7 @@ func (r *runner) plan(c config.Config) (service.Plan, error) {
 func (r *runner) backUp(ctx context.Context, call *invocation) error {
 	a, err := call.open(ctx)
 	if err == nil {
-		err = basebackup.CheckArchiving(ctx, a, call.Conninfo, r.unarchived.Load())
+		err = basebackup.CheckArchiving(ctx, a.Archive, call.Conninfo, r.unarchived.Load())
 	}
 	if err != nil {
 		return backupRemedies.explain(err)
@@ -228,11 +261,11 @@ func (r *runner) backUp(ctx context.Context, call *invocation) error {
 func (r *runner) lastBackup(ctx context.Context, c config.Config) (time.Time, error) {
 	call, flush := logged(c, &r.repositories, r.log)
 	defer flush()
-	a, err := call.open(ctx)
+	to, err := call.target(ctx)
 	if err != nil {
 		return time.Time{}, explain(ctx, err, "")
 	}
-	inv, err := recovery.ReadInventory(ctx, a)
+	inv, err := recovery.ReadInventory(ctx, to.archive)
 	if errors.Is(err, archive.ErrUnbound) {
 		return time.Time{}, nil
 	}

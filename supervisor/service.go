@@ -97,6 +97,9 @@ func (o *serviceOptions) install(call *invocation) error {
 	if err != nil {
 		return cli.Fail(exitUsage, err, "")
 	}
+	if c.Spool == "" {
+		return cli.Fail(exitUsage, config.ErrNoSpool, "")
+	}
 	if _, err := (&runner{}).plan(c); err != nil {
 		return err
 	}
@@ -142,6 +145,11 @@ func (o *serviceOptions) setup(c config.Config, self, file string) (service.Inst
 	dirs := []string{c.Spool}
 	if c.DrillDir != "" {
 		dirs = append(dirs, c.DrillDir)
+	}
+	for _, r := range c.List {
+		if dir := repository.Directory(r); dir != "" {
+			dirs = append(dirs, dir)
+		}
 	}
 	s := service.Installation{Name: service.Name, Program: self, Config: file, User: o.User, SharedTmp: socketInTmp(c.Conninfo)}
 	home := ""

@@ -57,6 +57,9 @@ func runSetup(ctx context.Context, call *invocation, o *setupOptions) error {
 	if o.Undo && (o.Role != "" || o.Replace) {
 		return cli.Fail(exitUsage, errors.New("--undo cannot be combined with --role or --replace"), "setup.json in the spool records what setup has made")
 	}
+	if call.Spool == "" {
+		return usage(config.ErrNoSpool)
+	}
 	s := setup.Options{
 		Conninfo: call.Conninfo, Spool: call.Spool, PGData: call.PGData, Bindir: call.Bindir, Slot: call.Slot, Role: o.Role, Synchronous: call.Synchronous, FlushInterval: call.FlushInterval,
 		Replace: o.Replace, DryRun: o.DryRun, Restart: o.Restart, Out: call.out,

@@ -24,17 +24,17 @@ func (o *restoreOptions) checkStandby(t target) error {
 }
 
 // asStandby makes r the restore of a standby that replays from the spool, and streams from its primary if there is one.
-func (call *invocation) asStandby(r *restore.Options, command, slot string) error {
+func (call *invocation) asStandby(r *restore.Options, command, slot string) (feed, error) {
 	switch err := conninfo.CheckPrimary(call.PrimaryConninfo); {
 	case errors.Is(err, conninfo.ErrSecret):
-		return cli.Fail(exitUsage, fmt.Errorf("primary-conninfo is refused: %w, and the standby's configuration would show it", err),
+		return feed{}, cli.Fail(exitUsage, fmt.Errorf("primary-conninfo is refused: %w, and the standby's configuration would show it", err),
 			"put the password into the password file of the server's user (~/.pgpass), or into another one that passfile=FILE in primary-conninfo names")
 	case err != nil:
-		return fmt.Errorf("primary-conninfo: %w", err)
+		return feed{}, fmt.Errorf("primary-conninfo: %w", err)
 	case slot != "" && !config.IsSlot(slot):
-		return fmt.Errorf("--primary-slot: %q is not the name of a replication slot", slot)
+		return feed{}, fmt.Errorf("--primary-slot: %q is not the name of a replication slot", slot)
 	case slot != "" && call.PrimaryConninfo == "":
-		return errors.New("--primary-slot needs --primary-conninfo")
+		return feed{}, errors.New("--primary-slot needs --primary-conninfo")
 	}
 	s := &restore.Standby{Primary: call.PrimaryConninfo, Slot: slot}
 	if host, err := os.Hostname(); err == nil && s.Primary != "" {

@@ -14,7 +14,7 @@ import (
 )
 
 // startRestored starts the server of a restored directory, shows its replay, and prints how that ended.
-func (call *invocation) startRestored(ctx context.Context, r restore.Options) error {
+func (call *invocation) startRestored(ctx context.Context, r restore.Options, f feed) error {
 	from, to := r.Plan.Backup.Start, r.Plan.To
 	if r.Plan.At != 0 {
 		to = r.Plan.At
@@ -44,6 +44,9 @@ func (call *invocation) startRestored(ctx context.Context, r restore.Options) er
 		"open":      "the server has recovered, and the database is open",
 		"paused":    "the server has recovered to its target, and is paused there: look at the data, and open it with SELECT pg_wal_replay_resume()",
 		"shut down": "the server has recovered to its target, and has shut down",
+	}
+	if outcome == "open" {
+		f.remove()
 	}
 	_, err = fmt.Fprintf(call.out, "%s (in %s)\n", what[outcome], took(time.Since(begun)))
 	return err

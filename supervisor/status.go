@@ -29,7 +29,7 @@ func statusCommand() command {
 			if err != nil {
 				return err
 			}
-			r, err := report.Collect(ctx, a, report.Options{Ask: true, Conninfo: call.Conninfo, PGData: call.PGData, Config: config.Problems(call.File)})
+			r, err := report.Collect(ctx, a.Archive, report.Options{Ask: true, Conninfo: call.Conninfo, PGData: call.PGData, Config: config.Problems(call.File), Places: a.describe()})
 			if err != nil {
 				return err
 			}

@@ -59,6 +59,9 @@ var streamRemedies = remedies{{archive.ErrForeign, "check --spool and --conninfo
 // storeStreamed archives segments that were streamed to their ends, because no other process may be there to do it. It warns of
 // a segment that cannot be archived, and reports whether there is one; the plan determines whether it is needed.
 func (call *invocation) storeStreamed(ctx context.Context) (failed bool, err error) {
+	if call.Spool == "" {
+		return false, nil // nothing is streamed on this host
+	}
 	s, err := spool.Open(call.Spool)
 	if err != nil {
 		return false, err
@@ -79,7 +82,7 @@ func (call *invocation) storeStreamed(ctx context.Context) (failed bool, err err
 }
 
 // warnStreamed warns of streamed WAL that a recovery to the end of the archive leaves out.
-func (call *invocation) warnStreamed(ctx context.Context, a *archive.Archive, p *planned) {
+func (call *invocation) warnStreamed(ctx context.Context, p *planned) {
 	if p.plan.Target.Kind != recovery.ToLatest {
 		return
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"walkeep/common/archive"
 	"walkeep/common/cli"
 	"walkeep/common/config"
 	"walkeep/supervisor/progress"
@@ -15,7 +16,8 @@ import (
 const aboutVerify = `Looks for gaps in the WAL, and for backups, histories and notes that are
 missing, damaged or left behind. With --deep it reads every stored byte: it
 expands each object and checks its hashes, follows the WAL record by record,
-and compares each file of each backup with the backup's index.
+and compares each file of each backup with the backup's index. The spool and each repository are verified one after the other;
+--repo chooses one.
 
 It writes nothing but notes of what it has found. check, list, cleanup and
 restore use these until a later run finds the object intact again. The exit code
@@ -38,11 +40,74 @@ func verifyCommand() command {
 	}
 }
 
+// verifyArchive verifies each place by itself: what one has does not repair another.
 func verifyArchive(ctx context.Context, call *invocation, o verifyOptions) error {
-	a, err := call.open(ctx)
+	places, err := call.places(ctx)
 	if err != nil {
 		return err
 	}
+	if len(places) == 1 {
+		if places[0].err != nil {
+			return places[0].err
+		}
+		r, err := call.verifyOne(ctx, places[0].archive, o)
+		if err == nil {
+			err = call.printVerified(r, o)
+		}
+		if err == nil {
+			err = problemsFound(r)
+		}
+		return err
+	}
+	all := verify.Result{Deep: o.Deep, Problems: []verify.Problem{}}
+	var failed error
+	for _, p := range places {
+		if !o.JSON {
+			fmt.Fprintf(call.out, "%s\n", p)
+		}
+		var r *verify.Result
+		err := p.lost()
+		if p.err == nil {
+			r, err = call.verifyOne(ctx, p.archive, o)
+		}
+		if p.spool && errors.Is(err, archive.ErrUnbound) { // that of a host which only reads from repositories
+			if !o.JSON {
+				fmt.Fprintln(call.out, "nothing is archived in it")
+			}
+			continue
+		}
+		one := verify.Place{Name: p.name, URL: p.url}
+		if err != nil && ctx.Err() != nil {
+			return err
+		}
+		if err != nil {
+			one.Error = err.Error()
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", p, err))
+		} else {
+			one.Objects, one.Problems = r.Objects, len(r.Problems)
+			all.Add(r, p.name)
+			if !o.JSON {
+				err = call.printVerified(r, o)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		all.Places = append(all.Places, one)
+	}
+	if o.JSON {
+		if err := call.printJSON(&all); err != nil {
+			return err
+		}
+	}
+	if failed != nil {
+		return failed
+	}
+	return problemsFound(&all)
+}
+
+// verifyOne verifies one archive.
+func (call *invocation) verifyOne(ctx context.Context, a *archive.Archive, o verifyOptions) (*verify.Result, error) {
 	var bar *progress.Bar
 	r, err := verify.Run(ctx, a, verify.Options{
 		Deep: o.Deep, Jobs: call.jobs(),
@@ -53,23 +118,25 @@ func verifyArchive(ctx context.Context, call *invocation, o verifyOptions) error
 	})
 	bar.Done()
 	if err != nil {
-		return fmt.Errorf("verify: %w", err)
+		return nil, fmt.Errorf("verify: %w", err)
 	}
 	if r.Unkept != nil {
 		call.msg.Warn("check, list, cleanup and restore do not know of it", "the findings cannot be stored in the archive: %v", r.Unkept)
 	}
-	if o.JSON {
-		err = call.printJSON(r)
-	} else {
-		err = printVerified(call, r)
-	}
-	if n := r.Wrong(); err == nil && n > 0 {
-		err = cli.Fail(exitFailed, errors.New(count(n, "problem")+" found"), verifyHint(r))
-	}
-	return err
+	return r, nil
 }
 
-func printVerified(call *invocation, r *verify.Result) error {
+func problemsFound(r *verify.Result) error {
+	if n := r.Wrong(); n > 0 {
+		return cli.Fail(exitFailed, errors.New(count(n, "problem")+" found"), verifyHint(r))
+	}
+	return nil
+}
+
+func (call *invocation) printVerified(r *verify.Result, o verifyOptions) error {
+	if o.JSON {
+		return call.printJSON(r)
+	}
 	for _, p := range r.Problems {
 		fmt.Fprintf(call.out, "%s: %s\n", p.Severity, p)
 	}

@@ -50,8 +50,8 @@ func (r *runner) look(ctx context.Context, call *invocation, log *slog.Logger) e
 	found := metrics.Snapshot{At: time.Now(), Check: report.Critical}
 	a, err := call.open(ctx)
 	if err == nil {
-		ask := call.MetricsListen != "" && (call.serverNamed() || call.BackupSchedule != "")
-		found.Report, err = report.Collect(ctx, a, report.Options{Ask: ask, Conninfo: call.Conninfo, PGData: call.PGData})
+		ask := call.MetricsListen != "" && (call.serverNamed() || len(r.backupTasks(&call.Config)) > 0)
+		found.Report, err = report.Collect(ctx, a.Archive, report.Options{Ask: ask, Conninfo: call.Conninfo, PGData: call.PGData, Places: a.describe()})
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()
@@ -63,8 +63,8 @@ func (r *runner) look(ctx context.Context, call *invocation, log *slog.Logger) e
 			return err
 		}
 		_, found.Check = found.Report.Check(limits)
-		if call.BackupSchedule != "" {
-			r.repair(ctx, found.Report)
+		if tasks := r.backupTasks(&call.Config); len(tasks) > 0 {
+			r.repair(ctx, found.Report, tasks)
 		}
 	}
 	r.metrics.Record(found)
@@ -84,13 +84,15 @@ func usualLimits() (report.Limits, error) {
 
 // repair requests a backup if there was none since a segment was archived with broken records: without one nothing after that
 // segment can be recovered. It requests one backup for a segment; the loop repeats it if it fails.
-func (r *runner) repair(ctx context.Context, found *report.Report) {
+func (r *runner) repair(ctx context.Context, found *report.Report, tasks []string) {
 	d, ok := brokenSince(found)
 	if !ok || d.Segment == r.repaired || !r.repairedAt.IsZero() && time.Since(r.repairedAt) < repairInterval {
 		return
 	}
 	r.repaired, r.repairedAt = d.Segment, time.Now()
-	r.loop.Start(ctx, "backup", fmt.Sprintf("%s was archived with broken records, at %s", d.Segment, d.LSN))
+	for _, task := range tasks {
+		r.loop.Start(ctx, task, fmt.Sprintf("%s was archived with broken records, at %s", d.Segment, d.LSN))
+	}
 }
 
 // brokenSince returns the last segment with broken records that was archived since the newest backup began.
@@ -99,7 +101,7 @@ func brokenSince(r *report.Report) (last report.Damaged, found bool) {
 		return last, false
 	}
 	newest := r.Backups[len(r.Backups)-1]
-	since, err := place(newest.Timeline, newest.StartLSN)
+	since, err := positionOf(newest.Timeline, newest.StartLSN)
 	if err != nil {
 		return last, false
 	}
@@ -108,7 +110,7 @@ func brokenSince(r *report.Report) (last report.Damaged, found bool) {
 		if err != nil {
 			continue
 		}
-		if at, err := place(uint32(n.Timeline), d.LSN); err == nil && !at.before(since) {
+		if at, err := positionOf(uint32(n.Timeline), d.LSN); err == nil && !at.before(since) {
 			last, found, since = d, true, at
 		}
 	}
@@ -121,7 +123,7 @@ type position struct {
 	lsn      wal.LSN
 }
 
-func place(timeline uint32, lsn string) (position, error) {
+func positionOf(timeline uint32, lsn string) (position, error) {
 	at, err := wal.ParseLSN(lsn)
 	return position{timeline, at}, err
 }

@@ -249,7 +249,7 @@ func (l *loader) check(c *Config) error {
 	switch {
 	case c.Spool != "":
 		return nil
-	case slices.Contains(l.own, any(&c.Repos)) && len(c.Chosen()) > 0: // it is asked for where it is needed all the same
+	case slices.Contains(l.own, any(&c.Repos)) && len(c.List) > 0: // it is asked for where it is needed all the same
 		return nil
 	case l.unreadable != nil:
 		return l.unreadable

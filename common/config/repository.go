@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -250,4 +252,55 @@ func (l *loader) readRepository(c *Config) error {
 		c.List = []Repository{r}
 	}
 	return nil
+}
+
+// Section returns the repository as a section of a configuration file, with the keys that have another value than the default. The
+// paths of files are made absolute. It holds no secrets.
+func (r Repository) Section() (string, error) {
+	plain := newRepository(r.Name)
+	defaults, err := optionsOf(&plain)
+	if err != nil {
+		return "", err
+	}
+	own, err := optionsOf(&r)
+	if err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "[repository %s]\n", r.Name)
+	for _, o := range own.Groups()[0].Options() {
+		if o.Value() == defaults.FindOptionByLongName(o.LongName).Value() {
+			continue
+		}
+		value := fmt.Sprint(o.Value())
+		if strings.HasSuffix(o.LongName, "-file") || o.LongName == "known-hosts" {
+			if value, err = filepath.Abs(value); err != nil {
+				return "", err
+			}
+		}
+		fmt.Fprintf(&b, "%s = %s\n", o.LongName, value)
+	}
+	return b.String(), nil
+}
+
+// Environment returns the names of the environment variables that are set and from which the repository's credentials are taken,
+// or with which they are found.
+func (r Repository) Environment() (names []string) {
+	switch r.Kind() {
+	case "s3":
+		if r.Credentials == "file" || r.Credentials == "instance" {
+			return nil
+		}
+		for _, v := range os.Environ() {
+			if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "AWS_") {
+				names = append(names, name)
+			}
+		}
+		slices.Sort(names)
+	case "sftp":
+		if r.KeyFile == "" && os.Getenv("SSH_AUTH_SOCK") != "" {
+			names = append(names, "SSH_AUTH_SOCK")
+		}
+	}
+	return names
 }

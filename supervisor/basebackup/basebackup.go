@@ -58,6 +58,9 @@ type Options struct {
 	Notice   func(message string)
 	Waiting  func(last wal.Name)
 	Newer    func(message string)
+	// Spool is the archive into which the server archives, if WAL comes from there into the one that Take stores the backup in;
+	// nil if it is the same.
+	Spool *archive.Archive
 	// Histories archives the histories of the server's timelines. It is called when the archive is bound to the
 	// cluster. Optional.
 	Histories func(ctx context.Context, conninfo string) error
@@ -159,7 +162,7 @@ const streamAge = time.Minute
 
 // streams reports whether a supervisor streams the server's WAL into the archive.
 func (t *taker) streams(ctx context.Context) (bool, error) {
-	streams, _, err := t.a.Notes().Streams(ctx)
+	streams, _, err := t.archives()[0].Notes().Streams(ctx)
 	return slices.ContainsFunc(streams, func(s notes.Stream) bool { return !s.Ended && time.Since(s.Heard) < streamAge }), err
 }
 
@@ -188,15 +191,25 @@ func (t *taker) take(ctx context.Context) (*backup.Manifest, error) {
 	return m, w.Commit(ctx, m)
 }
 
-// note records in the archive which timeline the server is on, unless it is a standby. A failure does not prevent the
+// archives returns those that the server's WAL comes to, in this order.
+func (t *taker) archives() []*archive.Archive {
+	if t.Spool != nil {
+		return []*archive.Archive{t.Spool, t.a}
+	}
+	return []*archive.Archive{t.a}
+}
+
+// note records in the archives which timeline the server is on, unless it is a standby. A failure does not prevent the
 // backup.
 func (t *taker) note(ctx context.Context) {
-	newest, err := t.a.Newest(ctx)
-	if err != nil || t.server.InRecovery {
-		return
-	}
-	if tli, at, err := t.sql.WritesTo(ctx); err == nil {
-		_ = t.a.Notes().NoteServer(ctx, notes.Server{SystemID: t.server.SystemID, Timeline: tli, LSN: at, Newest: newest})
+	for _, a := range t.archives() {
+		newest, err := a.Newest(ctx)
+		if err != nil || t.server.InRecovery {
+			return
+		}
+		if tli, at, err := t.sql.WritesTo(ctx); err == nil {
+			_ = a.Notes().NoteServer(ctx, notes.Server{SystemID: t.server.SystemID, Timeline: tli, LSN: at, Newest: newest})
+		}
 	}
 }
 

@@ -16,6 +16,8 @@ import (
 
 const (
 	pollInterval = 25 * time.Millisecond
+	// shippedInterval is the interval where the WAL comes by way of a spool: each look can be a request to a distant store.
+	shippedInterval = 500 * time.Millisecond
 	// switchAfter is how long the server may take to fill or to switch the segment in which the backup ends, before
 	// Take asks for a switch.
 	switchAfter = 2 * time.Second
@@ -26,7 +28,10 @@ const (
 func (t *taker) waitArchived(ctx context.Context, m *backup.Manifest) error {
 	next, last := m.FirstSegment(), m.LastSegment()
 	t.Waiting(last)
-	begun, switched := time.Now(), false
+	begun, switched, interval := time.Now(), false, pollInterval
+	if t.Spool != nil {
+		interval = shippedInterval
+	}
 	for wal.Compare(next, last) <= 0 {
 		trailer, err := t.a.Trailer(ctx, next)
 		switch {
@@ -46,7 +51,7 @@ func (t *taker) waitArchived(ctx context.Context, m *backup.Manifest) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(pollInterval):
+		case <-time.After(interval):
 		}
 	}
 	inv, err := recovery.ReadInventory(ctx, t.a)

@@ -33,11 +33,14 @@ import (
 
 // Options describe what is tested, and where.
 type Options struct {
-	Restore  restore.Options // Dir, Delta and Tablespaces are set by the drill; Changes are those of the plan
-	Parent   string          // the parent of the scratch directory
-	Bindir   string          // the directory of PostgreSQL's programs; empty: the system's
-	Conninfo string          // the user to connect as
-	Step     func(Step)      // called at the end of each step; optional
+	Restore restore.Options // Dir, Delta and Tablespaces are set by the drill; Changes are those of the plan
+	Parent  string          // the parent of the scratch directory
+	// Prepare makes what the server's restore_command needs, in the scratch directory, and returns the command. nil: Restore has
+	// the command.
+	Prepare  func(scratch, data string) (command string, err error)
+	Bindir   string     // the directory of PostgreSQL's programs; empty: the system's
+	Conninfo string     // the user to connect as
+	Step     func(Step) // called at the end of each step; optional
 	// Replayed is called with the current position of replay; optional.
 	Replayed func(wal.LSN)
 }
@@ -168,6 +171,12 @@ func (d *drill) restore(ctx context.Context) (string, error) {
 	o := &d.Options.Restore
 	o.Dir, o.Delta, o.Tablespaces = d.at.data(), false, make(map[string]string)
 	o.Recovery.Action, o.Bare = "promote", true
+	if d.Prepare != nil {
+		var err error
+		if o.Recovery.Command, err = d.Prepare(d.at.dir, o.Dir); err != nil {
+			return "", err
+		}
+	}
 	for _, ts := range o.Plan.Backup.Tablespaces {
 		if restore.IsAbs(ts.Location) {
 			o.Tablespaces[ts.Location] = filepath.Join(d.at.dir, "tablespaces", strconv.FormatUint(uint64(ts.OID), 10))

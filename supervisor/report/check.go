@@ -44,6 +44,7 @@ type Finding struct {
 // Findings judges the report, and returns the findings, the worst first.
 func (r *Report) Findings(l Limits) []Finding {
 	f := findings{r: r}
+	f.places()
 	f.backups(l)
 	f.windows()
 	f.server(l)
@@ -185,13 +186,17 @@ func (r *Report) windowsOf(tli uint32) []Window {
 }
 
 func (g *Gap) text() string {
-	switch {
-	case g.Damage != "":
+	if g.Damage != "" {
 		return g.Damage
-	case g.First == g.Last:
-		return g.First + " is missing"
 	}
-	return g.First + " to " + g.Last + " are missing"
+	what := g.First + " is missing"
+	if g.First != g.Last {
+		what = g.First + " to " + g.Last + " are missing"
+	}
+	if g.Unproven {
+		what += ", unless an archive has it that cannot be reached"
+	}
+	return what
 }
 
 func (f *findings) server(l Limits) {
@@ -310,6 +315,9 @@ func (r *Report) wellText() string {
 		if b.Copy {
 			text += fmt.Sprintf("; timeline %d is a copy's", b.Timeline)
 		}
+	}
+	if where := r.where(); where != "" {
+		text += "; archives: " + where
 	}
 	return text
 }

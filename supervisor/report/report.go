@@ -37,6 +37,7 @@ type Report struct {
 	Leases         []Lease   `json:"leases"`
 	Damaged        []Damaged `json:"damaged_segments"`
 	Faults         []Fault   `json:"faults"`
+	Archives       []Member  `json:"archives,omitempty"`               // that are described together; none where the spool alone is the archive
 	Config         []string  `json:"configuration_problems,omitempty"` // of all commands
 	Server         *Server   `json:"server"`                           // null if it was not asked, or did not answer
 	ServerError    string    `json:"server_error"`                     // why it did not answer
@@ -117,6 +118,8 @@ type Gap struct {
 	BeginLSN string `json:"begin_lsn"`
 	EndLSN   string `json:"end_lsn"`
 	Damage   string `json:"damage"` // what is broken; empty for a hole
+	// Unproven: an archive that cannot be reached may have it.
+	Unproven bool `json:"unproven,omitempty"`
 }
 
 // A Window is what can be recovered along the path to a timeline.
@@ -178,6 +181,7 @@ type Options struct {
 	Conninfo string   // how to connect to it
 	PGData   string   // its data directory, if that is on this host
 	Config   []string // faults of the configuration, to be reported
+	Places   []Place  // of which the archive consists; none where the spool alone is the archive
 }
 
 // Collect reads an archive, queries its server, and returns a report on both. Objects that cannot be read are part of the report.
@@ -209,6 +213,7 @@ func Collect(ctx context.Context, a *archive.Archive, o Options) (*Report, error
 		}
 	}
 	r.findProduction(inv)
+	r.takePlaces(ctx, inv, o.Places)
 	r.settleStreams()
 	return r, ctx.Err()
 }

@@ -56,6 +56,14 @@ const minute, second = "2006-01-02 15:04", "2006-01-02 15:04:05 MST"
 func (r *Report) List(to io.Writer) error {
 	var p page
 	p.section(fmt.Sprintf("CLUSTER %s, segments of %s, %s stored", r.SystemID, wal.SegmentSize(r.SegmentSize), progress.Bytes(r.StoredBytes)))
+	if len(r.Archives) > 0 {
+		p.section("ARCHIVES")
+		p.table(func(row func(...any)) {
+			for _, m := range r.Archives {
+				row(m.Name, m.URL, m.text())
+			}
+		})
+	}
 	r.listBackups(&p)
 	r.listWAL(&p)
 	r.listWindows(&p)
@@ -220,6 +228,9 @@ func (r *Report) Status(to io.Writer, l Limits) error {
 			for _, w := range t.Ranges {
 				segments += w.Segments
 			}
+		}
+		for _, m := range r.Archives {
+			row("in "+m.Name, m.URL+": "+m.text())
 		}
 		row("archive", fmt.Sprintf("%s, %s on %s, %s", count(len(r.Backups), "backup"), count(int(segments), "segment"),
 			count(len(r.Timelines), "timeline"), progress.Bytes(r.StoredBytes)))

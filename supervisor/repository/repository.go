@@ -6,6 +6,7 @@ package repository
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/url"
@@ -71,6 +72,15 @@ func backend(ctx context.Context, r config.Repository) (storage.Backend, func() 
 	return nil, nil, fmt.Errorf("this version has no repositories with %s://", u.Scheme)
 }
 
+// Directory returns the directory of a repository on this host; empty if it is elsewhere.
+func Directory(r config.Repository) string {
+	u, err := url.Parse(r.URL)
+	if err != nil || u.Scheme != "file" {
+		return ""
+	}
+	return directory(u.Path)
+}
+
 // directory is the path of file:///path, which begins with a drive on Windows: file:///C:/path.
 func directory(path string) string {
 	if runtime.GOOS == "windows" {
@@ -83,39 +93,57 @@ func directory(path string) string {
 // ready for use.
 type Set struct {
 	mutex sync.Mutex
-	open  map[config.Repository]*Repository
+	kept  map[config.Repository]*kept
+}
+
+// A kept repository is open, unless one is nil.
+type kept struct {
+	mutex sync.Mutex
+	one   *Repository
 }
 
 var _ io.Closer = (*Set)(nil)
 
 // Get returns the open repository with this configuration. A failure is not kept: the next call tries again.
 func (s *Set) Get(ctx context.Context, r config.Repository) (*Repository, error) {
-	s.mutex.Lock()
-	defer s.mutex.Unlock()
-	if one := s.open[r]; one != nil {
-		return one, nil
+	k := s.keep(r)
+	k.mutex.Lock()
+	defer k.mutex.Unlock()
+	if k.one != nil {
+		return k.one, nil
 	}
 	one, err := Open(ctx, r)
 	if err != nil {
 		return nil, err
 	}
-	if s.open == nil {
-		s.open = make(map[config.Repository]*Repository)
-	}
-	s.open[r] = one
+	k.one = one
 	return one, nil
+}
+
+func (s *Set) keep(r config.Repository) *kept {
+	s.mutex.Lock()
+	defer s.mutex.Unlock()
+	if s.kept == nil {
+		s.kept = make(map[config.Repository]*kept)
+	}
+	if s.kept[r] == nil {
+		s.kept[r] = new(kept)
+	}
+	return s.kept[r]
 }
 
 // Close closes all repositories that were opened.
 func (s *Set) Close() error {
 	s.mutex.Lock()
 	defer s.mutex.Unlock()
-	var first error
-	for key, one := range s.open {
-		if err := one.Close(); first == nil {
-			first = err
+	var failed error
+	for _, k := range s.kept {
+		k.mutex.Lock()
+		if k.one != nil {
+			failed = errors.Join(failed, k.one.Close())
 		}
-		delete(s.open, key)
+		k.mutex.Unlock()
 	}
-	return first
+	s.kept = nil
+	return failed
 }

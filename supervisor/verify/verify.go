@@ -55,6 +55,7 @@ type Problem struct {
 	Severity Severity `json:"severity"`
 	Object   string   `json:"object"`
 	Text     string   `json:"problem"`
+	Archive  string   `json:"archive,omitempty"` // the name of the place, where several were verified
 
 	// listed: drop the problem if the object is no longer listed. fault: drop it if the inventory no longer finds a
 	// fault in the object. backup: drop it if the backup with this id is gone.
@@ -86,9 +87,31 @@ type Result struct {
 	Bytes    int64     `json:"bytes"`   // that were read of them, with Deep
 	Seconds  float64   `json:"seconds"`
 	Problems []Problem `json:"problems"`
+	Places   []Place   `json:"archives,omitempty"` // where several were verified
 
 	// Unkept is why the findings could not be recorded in the archive; nil if they were.
 	Unkept error `json:"-"`
+}
+
+// A Place is one of several archives that were verified.
+type Place struct {
+	Name     string `json:"name"`
+	URL      string `json:"url"`
+	Objects  int    `json:"objects"`
+	Problems int    `json:"problems"`
+	Error    string `json:"error,omitempty"` // why it could not be verified
+}
+
+// Add adds the findings of one of several archives, the worst first.
+func (r *Result) Add(one *Result, name string) {
+	r.Objects, r.Bytes, r.Seconds = r.Objects+one.Objects, r.Bytes+one.Bytes, r.Seconds+one.Seconds
+	for _, p := range one.Problems {
+		p.Archive = name
+		r.Problems = append(r.Problems, p)
+	}
+	slices.SortStableFunc(r.Problems, func(a, b Problem) int {
+		return cmp.Compare(slices.Index(severities, a.Severity), slices.Index(severities, b.Severity))
+	})
 }
 
 // Wrong returns the number of problems that mean that something is wrong.

@@ -1,0 +1,137 @@
+package report
+
+import (
+	"context"
+	"fmt"
+	"path"
+	"strings"
+
+	"walkeep/common/archive"
+	"walkeep/common/backup"
+	"walkeep/common/recovery"
+)
+
+// A Place is one of the archives that a report describes together: the spool, or a repository.
+type Place struct {
+	Name    string // of the repository; "spool"
+	URL     string // of the repository; the spool's directory
+	Spool   bool
+	Archive *archive.Archive // nil if Err is not
+	Err     error            // why it cannot be reached
+}
+
+// A Member is a Place in a report.
+type Member struct {
+	Name  string `json:"name"`
+	URL   string `json:"url"`
+	Error string `json:"error"` // why it cannot be reached: what it holds is not in the report
+	// Backups are the ids of those with a manifest, Last is the last complete segment of the production server's timeline;
+	// empty if there is none.
+	Backups []string `json:"backups"`
+	Last    string   `json:"last_segment"`
+
+	spool bool
+}
+
+// takePlaces describes the places, of which a has all that can be reached.
+func (r *Report) takePlaces(ctx context.Context, inv *recovery.Inventory, places []Place) {
+	lost := false
+	for _, p := range places {
+		m := Member{Name: p.Name, URL: p.URL, Backups: []string{}, spool: p.Spool}
+		err := p.Err
+		if err == nil {
+			err = m.take(ctx, p.Archive, inv)
+		}
+		if err != nil {
+			m.Error, lost = err.Error(), true
+		}
+		r.Archives = append(r.Archives, m)
+	}
+	if !lost {
+		return
+	}
+	for _, t := range r.Timelines {
+		for i := range t.Gaps {
+			t.Gaps[i].Unproven = true
+		}
+	}
+	for _, w := range r.Windows {
+		if w.Gap != nil && w.Gap.Damage == "" {
+			w.Gap.Unproven = true
+		}
+	}
+}
+
+func (m *Member) take(ctx context.Context, a *archive.Archive, inv *recovery.Inventory) error {
+	dirs, err := a.List(ctx, archive.BackupsDir)
+	if err != nil {
+		return err
+	}
+	for _, d := range dirs {
+		id := path.Base(d.Name)
+		if backup.CheckID(id) != nil || !d.IsDir() {
+			continue
+		}
+		there, err := a.List(ctx, d.Name+backup.ManifestName)
+		if err != nil {
+			return err
+		}
+		if len(there) > 0 {
+			m.Backups = append(m.Backups, id)
+		}
+	}
+	tli := inv.Production().Timeline
+	if tli == 0 {
+		return nil
+	}
+	last, there, err := a.LastSegment(ctx, tli, inv.SegmentSize, ^uint64(0))
+	if there && err == nil {
+		m.Last = last.String()
+	}
+	return err
+}
+
+// text describes what a place holds.
+func (m Member) text() string {
+	switch {
+	case m.Error != "":
+		return "CANNOT BE REACHED: " + m.Error
+	case m.Last == "" && len(m.Backups) == 0:
+		return "nothing"
+	case m.Last == "":
+		return count(len(m.Backups), "backup")
+	}
+	return fmt.Sprintf("%s, WAL to %s", count(len(m.Backups), "backup"), m.Last)
+}
+
+// title names a place.
+func (m Member) title() string {
+	if m.spool {
+		return "the spool " + m.URL
+	}
+	return fmt.Sprintf("repository %s (%s)", m.Name, m.URL)
+}
+
+// places adds a finding for each place that cannot be reached. Without the spool the server cannot archive; a repository gets
+// later what it lacks.
+func (f *findings) places() {
+	for _, m := range f.r.Archives {
+		if m.Error == "" {
+			continue
+		}
+		state := Warning
+		if m.spool {
+			state = Critical
+		}
+		f.add(state, "%s cannot be reached: %s", m.title(), m.Error)
+	}
+}
+
+// where names the places; empty where the spool alone is the archive.
+func (r *Report) where() string {
+	var names []string
+	for _, m := range r.Archives {
+		names = append(names, m.Name)
+	}
+	return strings.Join(names, ", ")
+}
