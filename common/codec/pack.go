@@ -14,7 +14,7 @@ import (
 // readSize is how many plain bytes are read at once: few enough to be in the core's nearest cache for hash and tap.
 const readSize = 128 << 10
 
-// A Packer makes stored objects, one after the other. It is not safe for concurrent use and keeps about 4 MB of
+// A Packer makes stored objects, one after the other. It is not safe for concurrent use and keeps about 2 MB of
 // buffers and tables.
 type Packer struct {
 	codec  Codec
