@@ -2,9 +2,12 @@ package archive_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"iter"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -12,6 +15,7 @@ import (
 	"walkeep/common/archive"
 	"walkeep/common/archive/archivetest"
 	"walkeep/common/recovery"
+	"walkeep/common/storage"
 	"walkeep/common/storage/count"
 	"walkeep/common/storage/flaky"
 	"walkeep/common/storage/retry"
@@ -104,20 +108,46 @@ func TestTwinsInObjectStore(t *testing.T) {
 	}
 }
 
-// A segment's name is listed twice: before anything is written, and after it was given.
+// listed notes what is listed.
+type listed struct {
+	storage.Backend
+	prefixes []string
+}
+
+func (l *listed) Unwrap() storage.Backend { return l.Backend }
+
+func (l *listed) List(ctx context.Context, prefix string, o storage.ListOptions) iter.Seq2[storage.Entry, error] {
+	l.prefixes = append(l.prefixes, prefix)
+	return l.Backend.List(ctx, prefix, o)
+}
+
+// A segment's name is listed once, before anything is written. Afterwards each other name that another writer could have chosen
+// is opened, which costs no listing.
 func TestRequests(t *testing.T) {
 	b := count.New(new(flaky.Backend))
-	r := archivetest.New(t, b)
+	l := &listed{Backend: b}
+	r := archivetest.New(t, l)
 	r.MustPush(archivetest.History2, archivetest.File(t, archivetest.History2))
 	r.MustPush(archivetest.Segment, archivetest.File(t, archivetest.Segment))
 	next := bytes.Clone(archivetest.File(t, archivetest.Switched))
+	l.prefixes = nil
 	before := b.Counts()
 	r.MustPush(archivetest.Switched, next)
 	after := b.Counts()
-	if got := after.List - before.List; got > 3 { // one for the directories of its timeline, where nothing was found
-		t.Errorf("it took %d listings", got)
+	// where the name is not found, the directories of its timeline are listed, too
+	want := []string{archivetest.Directory(archivetest.Switched) + archivetest.Switched, archive.WALDir + archivetest.Switched[:8]}
+	if got := after.List - before.List; got != len(want) || !slices.Equal(l.prefixes, want) {
+		t.Errorf("it took %d listings: %q, want %q", got, l.prefixes, want)
 	}
-	if got, stored := after.Requests()-before.Requests(), after.BytesWritten-before.BytesWritten; got > 7 || stored > int64(len(next)) {
-		t.Errorf("it took %d requests and %d bytes", got, stored)
+	if got, stored := after.Requests()-before.Requests(), after.BytesWritten-before.BytesWritten; got > 14 || stored > int64(len(next)) {
+		t.Errorf("it took %d requests and %d bytes: %+v before, %+v after", got, stored, before, after)
+	}
+
+	before, l.prefixes = after, nil
+	if done, err := r.Push(archivetest.Switched, next); err != nil || !done.Duplicate {
+		t.Errorf("again: got %+v, %v, want a duplicate", done, err)
+	}
+	if got := b.Counts().List - before.List; got != 1 {
+		t.Errorf("it took %d listings to find a duplicate: %q", got, l.prefixes)
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -349,16 +350,48 @@ func (p *Pusher) judge(ctx context.Context, t *codec.Trailer, s *source, done *P
 	return nil
 }
 
-// checkAlone looks for an object of the same file that another writer stored under another ending at the same time:
-// that both exist is no loss as long as they hold the same. Only a listing after the name was given finds it: of two
-// writers that are at work at once, the later one sees both objects.
+// checkAlone looks for objects of the same file that other writers stored under other endings at the same time: that several
+// exist is no loss as long as they hold the same. It must look after the name was given: of two writers that are at work at
+// once, the later one then sees both objects. It asks for each name that a writer could have chosen, because a listing is dearer.
 func (f *Incoming) checkAlone(ctx context.Context) error {
-	found, err := f.p.a.find(ctx, f.s.name)
-	if err != nil || len(usable(found)) < 2 || f.s.name.Kind == wal.KindPartial {
-		return err
+	if f.s.name.Kind == wal.KindPartial {
+		return nil // several may exist
 	}
-	_, err = f.p.findSame(ctx, f.s, found)
+	var twins []stored
+	for _, ext := range endings() {
+		name := Location(f.s.name) + ext
+		if name == f.done.Object {
+			continue
+		}
+		o, err := f.p.a.b.Open(ctx, name)
+		if errors.Is(err, storage.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		size := o.Size()
+		o.Close()
+		if _, s, _ := parseObject(storage.Entry{Name: name, Size: size}); s.bad == nil {
+			twins = append(twins, s)
+		}
+	}
+	if len(twins) == 0 {
+		return nil
+	}
+	_, err := f.p.findSame(ctx, f.s, twins)
 	return err
+}
+
+// endings returns those that an object can have: a codec's, with .age behind it where the object is encrypted, or none.
+func endings() []string {
+	all := []string{""} // of a foreign plain file
+	for _, name := range codec.Names() {
+		if c, err := codec.ByName(name); err == nil && !slices.Contains(all, c.Ext()) {
+			all = append(all, c.Ext(), c.Ext()+".age")
+		}
+	}
+	return all
 }
 
 // sync makes an object durable that another writer has stored, who may have died before it was.
