@@ -18,6 +18,7 @@
 //	restore               restore.go       recovery, restore,   backups/, wal/ r, leases/ mwd, standbys/ m
 //	                                       launch
 //	sync                  sync.go          receive, spool       partial/ mwd, streams/ mwd, wal/ m
+//	ship                  ship.go          ship, spool          wal/, backups/ rd, ship/ mw; everything m in repositories
 //	promote               promote.go       promote, spool       partial/ rm, offers/ md, wal/ m
 //	rejoin                rejoin.go        restore              backups/, wal/ r, leases/ mwd, standbys/ m
 //	pause                 pause.go         pgserver             none

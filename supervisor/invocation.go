@@ -39,12 +39,17 @@ func logged(c config.Config, repositories *repository.Set, log *slog.Logger) (ca
 	return newInvocation(c, config.Called{}, repositories, nil, out, msg), func() { out.Close(); messages.Close() }
 }
 
-// openSpool opens the spool for a command that stores files in it.
-func (call *invocation) openSpool() (*spool.Spool, error) {
+// openSpoolAlone opens the spool for a command that stores no file in it.
+func (call *invocation) openSpoolAlone() (*spool.Spool, error) {
 	if call.Spool == "" {
 		return nil, usage(config.ErrNoSpool)
 	}
-	s, err := spool.Open(call.Spool)
+	return spool.Open(call.Spool)
+}
+
+// openSpool opens the spool for a command that stores files in it.
+func (call *invocation) openSpool() (*spool.Spool, error) {
+	s, err := call.openSpoolAlone()
 	if err != nil {
 		return nil, err
 	}

@@ -47,6 +47,7 @@ func commands() []command {
 		verifyCommand(),
 		restoreCommand(),
 		syncCommand(),
+		shipCommand(),
 		promoteCommand(),
 		rejoinCommand(),
 		pauseCommand(),

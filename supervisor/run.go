@@ -27,8 +27,9 @@ import (
 )
 
 const aboutRun = `Runs in the foreground what the configuration asks for: streams the segment that
-is being written (stream), takes backups, cleans up, verifies and runs drills on
-schedule, and serves metrics at metrics-listen. It takes a backup at once if one
+is being written (stream), ships what the spool holds to the repositories, takes
+backups, cleans up, verifies and runs drills on schedule, and serves metrics at
+metrics-listen. It takes a backup at once if one
 was due while it did not run, if the archive has none, or if WAL was archived
 with broken records since the last one.
 
@@ -99,7 +100,7 @@ func runCommand() command {
 		Subcommand: config.Subcommand{
 			Name: "run", Short: "run all that is configured, in the foreground", About: aboutRun,
 			Parts: func(c *config.Config) []any {
-				return []any{&c.Schedule, &c.Stream, &c.Backup, &c.Compression, &c.Effort, &c.Retention}
+				return []any{&c.Schedule, &c.Stream, &c.Ship, &c.Backup, &c.Compression, &c.Effort, &c.Retention}
 			},
 		},
 		run: func(ctx context.Context, call *invocation) error { return keepRunning(ctx, call, os.Stderr, nil) },
@@ -236,9 +237,12 @@ func (r *runner) plan(c config.Config) (service.Plan, error) {
 			return explain(ctx, call.stream(ctx, log), "")
 		}})
 	}
+	if len(c.List) > 0 {
+		p.Parts = append(p.Parts, r.shipping(c))
+	}
 	if len(p.Tasks)+len(p.Parts) == 0 {
 		return p, cli.Fail(exitUsage, errors.New("there is nothing to do: nothing is scheduled"),
-			"set one of "+strings.Join(keys, ", ")+", or stream, or metrics-listen")
+			"set one of "+strings.Join(keys, ", ")+", or stream, or metrics-listen, or a section [repository NAME]")
 	}
 	return p, nil
 }

@@ -73,6 +73,11 @@ type Stream struct {
 	Synchronous   bool          `long:"synchronous" description:"make streamed WAL durable at once; for a server that names walkeep in synchronous_standby_names, so that nothing is lost"`
 }
 
+// Ship is how the spool is shipped to the repositories.
+type Ship struct {
+	SpoolKeep Size `long:"spool-keep" value-name:"SIZE" description:"how much of the newest WAL stays in the spool after all repositories hold it, such as 1GB"`
+}
+
 // Standby is how a standby gets on with its primary.
 type Standby struct {
 	PrimaryConninfo string `long:"primary-conninfo" value-name:"DSN" description:"how the standby reaches its primary: to stream from it, and to check before a promotion that it is down"`
@@ -113,6 +118,7 @@ type Config struct {
 	Server
 	Backup
 	Stream
+	Ship
 	Standby
 	Effort
 	Retention
@@ -127,6 +133,7 @@ func Default() Config {
 		Restore:     Restore{RetryTime: 5 * time.Second},
 		Backup:      Backup{Checkpoint: "fast", PageErrors: "fail", ArchiveTimeout: 2 * time.Minute},
 		Stream:      Stream{Slot: "walkeep", FlushInterval: 50 * time.Millisecond},
+		Ship:        Ship{SpoolKeep: 1 << 30},
 	}
 }
 
@@ -135,7 +142,7 @@ const section = "walkeep"
 // parts are the structs of c, each with keys that belong together.
 func (c *Config) parts() []any {
 	return []any{
-		&c.Common, &c.Compression, &c.Archive, &c.Restore, &c.Repos, &c.Server, &c.Backup, &c.Stream, &c.Standby, &c.Effort, &c.Retention, &c.Schedule,
+		&c.Common, &c.Compression, &c.Archive, &c.Restore, &c.Repos, &c.Server, &c.Backup, &c.Stream, &c.Ship, &c.Standby, &c.Effort, &c.Retention, &c.Schedule,
 	}
 }
 
@@ -248,6 +255,13 @@ func (s *Stream) check() error {
 		return fmt.Errorf("slot is 1 to 63 lower case letters, digits and underscores, not %q", s.Slot)
 	case s.FlushInterval < 0 || s.FlushInterval > time.Minute:
 		return fmt.Errorf("flush-interval is 0 to 1m, not %s", s.FlushInterval)
+	}
+	return nil
+}
+
+func (s *Ship) check() error {
+	if s.SpoolKeep < 0 {
+		return errors.New("spool-keep is negative")
 	}
 	return nil
 }

@@ -95,6 +95,8 @@ var options = []struct {
 	{"slot", "a", "b", "c", func(c config.Config) any { return c.Slot }, [4]any{"walkeep", "a", "b", "c"}},
 	{"flush-interval", "1s", "2s", "0s", func(c config.Config) any { return c.FlushInterval }, [4]any{50 * time.Millisecond, time.Second, 2 * time.Second, time.Duration(0)}},
 	{"synchronous", "true", "false", "", func(c config.Config) any { return c.Synchronous }, [4]any{false, true, false, true}},
+	{"spool-keep", "200GB", "512 MB", "0", func(c config.Config) any { return c.SpoolKeep },
+		[4]any{config.Size(1 << 30), config.Size(200 << 30), config.Size(512 << 20), config.Size(0)}},
 	{"primary-conninfo", "host=a", "host=b", "host=c", func(c config.Config) any { return c.PrimaryConninfo }, [4]any{"", "host=a", "host=b", "host=c"}},
 	{"backup-after-promote", "true", "false", "", func(c config.Config) any { return c.BackupAfter }, [4]any{false, true, false, true}},
 	{"metrics-listen", "127.0.0.1:1", ":2", "[::1]:3", func(c config.Config) any { return c.MetricsListen }, [4]any{"", "127.0.0.1:1", ":2", "[::1]:3"}},
@@ -291,7 +293,7 @@ func TestTolerant(t *testing.T) {
 	for _, o := range options {
 		switch o.key {
 		case "spool", "verbose", "quiet", "retry-time":
-		case "level", "lookahead", "jobs", "keep-backups", "keep-days", "spool-limit", "max-rate", "archive-timeout", "flush-interval", "stream",
+		case "level", "lookahead", "jobs", "keep-backups", "keep-days", "spool-limit", "spool-keep", "max-rate", "archive-timeout", "flush-interval", "stream",
 			"synchronous", "backup-after-promote":
 			foreign = append(foreign, o.key+" = nothing")
 		case "codec", "verify", "checkpoint", "slot":

@@ -10,6 +10,7 @@
 //	verified/<name>.json      a segment that verify --deep found damaged: [Spoiled]
 //	removals/<id>.json        what cleanup has marked for removal in a repository: [Removal]
 //	server.json               what the production server said: [Server]
+//	ship/<repository>.json    how far a repository holds what the spool holds: [Shipping]
 //	lag.json                  the oldest segment that the archive lacks: [Lacking]
 //
 // A note that cannot be read or understood is a [Fault], which the reader of a directory of notes returns beside the others.

@@ -19,6 +19,9 @@ var (
 	// ErrStreaming reports that another supervisor streams into the spool.
 	ErrStreaming = cli.NewError("another supervisor streams into this archive",
 		"stop that one first, or give each cluster a spool of its own")
+	// ErrShipping reports that another process ships from the spool to the repository.
+	ErrShipping = cli.NewError("another process ships to this repository",
+		"it may be {run}, which ships what the spool holds by itself; {status} shows how far it has come")
 )
 
 // Lock makes this process the only supervisor of this host that works on the spool; supervisors of other hosts can
@@ -43,6 +46,12 @@ func (s *Spool) Lock() (*os.File, error) {
 // does.
 func (s *Spool) LockPartial() (*os.File, error) {
 	return lock(s.Partial(".lock"), filepath.Join(s.Dir, partialDir), ErrStreaming)
+}
+
+// LockShipping makes this process the only one that ships from the spool to the repository with this name. The lock lasts as
+// that of Lock does.
+func (s *Spool) LockShipping(repository string) (*os.File, error) {
+	return lock(filepath.Join(s.Dir, ".ship-"+repository+".lock"), s.Dir, ErrShipping)
 }
 
 // lock locks a file. It fails with taken if another process holds the lock.
