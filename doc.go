@@ -9,7 +9,7 @@
 //	archive-cmd             archive cli codec config durable pgdata storage storage/local wal
 //	restore-cmd             archive cli config durable notes pgdata recovery storage storage/local wal | cenkalti/backoff
 //	supervisor              * supervisor/*
-//	supervisor/basebackup   archive backup backup/volume cli codec notes recovery storage wal supervisor/pgserver supervisor/replication
+//	supervisor/basebackup   archive backup backup/volume cli codec notes recovery sealed storage wal supervisor/pgserver supervisor/replication
 //	supervisor/drill        archive backup cli durable host recovery storage wal supervisor/launch supervisor/pgconf supervisor/pgserver supervisor/restore
 //	supervisor/launch       archive cli host pgdata recovery wal supervisor/pgconf supervisor/pgserver
 //	supervisor/pgconf       cli pgdata
@@ -28,13 +28,13 @@
 //	supervisor/setup        account archive cli config conninfo durable pgdata storage storage/local wal supervisor/launch supervisor/pgconf supervisor/pgserver | x/sys
 //	supervisor/ship         archive backup notes storage wal supervisor/spool
 //	supervisor/spool        account archive cli codec durable host storage storage/local wal
-//	supervisor/verify       archive backup codec notes recovery storage wal | x/sync zeebo/xxh3
+//	supervisor/verify       archive backup codec notes recovery sealed storage wal | x/sync zeebo/xxh3
 //	supervisor/walmgr       cli conninfo
 //	common/account          | x/sys
-//	common/archive          backup codec durable host notes storage wal | x/sync x/sys zeebo/xxh3
+//	common/archive          backup codec durable host notes sealed storage wal | x/sync x/sys zeebo/xxh3
 //	common/archive/archivetest  archive codec recovery storage storage/local storage/mem wal | klauspost/compress pierrec/lz4
-//	common/backup           codec storage wal
-//	common/backup/volume    backup codec storage | zeebo/xxh3
+//	common/backup           codec sealed storage wal
+//	common/backup/volume    backup codec sealed storage | zeebo/xxh3
 //	common/cli
 //	common/cmdtest          *
 //	common/codec            | klauspost/compress pierrec/lz4 zeebo/xxh3 x/sync
@@ -45,8 +45,9 @@
 //	common/notes            backup codec host storage wal | zeebo/xxh3
 //	common/pgdata           durable wal
 //	common/pgtest           * | jackc/pgx x/sys
-//	common/recovery         archive backup codec notes storage wal
+//	common/recovery         archive backup codec notes sealed storage wal
 //	common/sealed           cli codec durable | filippo.io/age age/armor
+//	common/sealed/sealedtest  sealed | filippo.io/age
 //	common/storage
 //	common/storage/cache    durable storage
 //	common/storage/count    storage

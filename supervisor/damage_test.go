@@ -281,7 +281,7 @@ func (w *wrecked) agree() (plan recovery.Plan, promised bool) {
 // delivers makes sure that all objects of a backup are what the manifest says.
 func (w *wrecked) delivers(inv *recovery.Inventory, m *backup.Manifest, wrong func(string, ...any)) {
 	for _, s := range m.Volumes {
-		o, closer, err := m.Open(w.ctx(), w.b, s)
+		o, closer, err := m.Open(w.ctx(), w.b, nil, s)
 		if err == nil {
 			err = errors.Join(o.Unpack(w.ctx(), discard{}), closer.Close())
 		}

@@ -16,8 +16,9 @@ import (
 const aboutVerify = `Looks for gaps in the WAL, and for backups, histories and notes that are
 missing, damaged or left behind. With --deep it reads every stored byte: it
 expands each object and checks its hashes, follows the WAL record by record,
-and compares each file of each backup with the backup's index. The spool and each repository are verified one after the other;
---repo chooses one.
+and compares each file of each backup with the backup's index. Of what is encrypted, without the private key
+(--identity-file), it compares every stored byte with its hash, and nothing more. The spool and each repository are
+verified one after the other; --repo chooses one.
 
 It writes nothing but notes of what it has found. check, list, cleanup and
 restore use these until a later run finds the object intact again. The exit code
@@ -150,6 +151,9 @@ func (call *invocation) printVerified(r *verify.Result, o verifyOptions) error {
 		fmt.Fprintf(call.out, " (%s/s)", progress.Bytes(int64(float64(r.Bytes)/r.Seconds)))
 	}
 	fmt.Fprintf(call.out, ": %s\n", outcome(r))
+	if r.Locked > 0 {
+		fmt.Fprintf(call.out, "%s: without the private key only the stored bytes were compared\n", count(r.Locked, "encrypted object"))
+	}
 	return err
 }
 

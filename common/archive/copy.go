@@ -11,6 +11,7 @@ import (
 
 	"walkeep/common/backup"
 	"walkeep/common/codec"
+	"walkeep/common/sealed"
 	"walkeep/common/storage"
 	"walkeep/common/wal"
 )
@@ -76,7 +77,7 @@ func (a *Archive) copyTo(ctx context.Context, from *Archive, object string, done
 	}
 	defer w.Discard()
 	sums := codec.NewSummer(w)
-	if err := checkBytes(object, src, io.TeeReader(r, sums)); err != nil {
+	if err := from.checkBytes(ctx, object, src, io.TeeReader(r, sums)); err != nil {
 		return fmt.Errorf("copy %s: %w", object, err)
 	}
 	size, hash := sums.Sum()
@@ -100,8 +101,12 @@ func (a *Archive) copyTo(ctx context.Context, from *Archive, object string, done
 	return nil
 }
 
-// checkBytes reads all stored bytes of an object from r, and compares them with the object's trailer where it has one.
-func checkBytes(object string, o storage.Object, r io.Reader) error {
+// checkBytes reads all stored bytes of an object of the archive from r, and compares them with the object's trailer or stanza where it
+// has one, or with the manifest of the backup whose volume it is.
+func (a *Archive) checkBytes(ctx context.Context, object string, o storage.Object, r io.Reader) error {
+	if isSealed(object) {
+		return a.checkSealed(ctx, object, r)
+	}
 	t, err := trailerOf(object, o)
 	if err != nil {
 		return err
@@ -113,7 +118,32 @@ func checkBytes(object string, o storage.Object, r io.Reader) error {
 	return err
 }
 
-// trailerOf reads the trailer of any object of an archive; nil if it has none: a foreign file, a manifest or a note.
+// isSealed reports whether an object is encrypted, as its name says.
+func isSealed(object string) bool {
+	_, encrypted, ok := sealed.ByExt(sealed.ExtOf(object))
+	return ok && encrypted
+}
+
+func (a *Archive) checkSealed(ctx context.Context, object string, r io.Reader) error {
+	found, err := sealed.CheckStored(r, object)
+	if err != nil || found.Facts == nil || !found.Facts.Elsewhere {
+		return err
+	}
+	dir, name := path.Split(object)
+	m, err := a.Manifest(ctx, path.Base(dir))
+	if err != nil {
+		return fmt.Errorf("read the hash of %s: %w", object, err)
+	}
+	for _, s := range append([]backup.Stored{m.Index}, m.Volumes...) {
+		if s.Name == name && s.SHA256 == hex.EncodeToString(found.SHA256[:]) {
+			return nil
+		}
+	}
+	return fmt.Errorf("%w: its SHA-256 is not the one that the manifest says", ErrDamaged)
+}
+
+// trailerOf reads the trailer of any object of an archive that is not encrypted; nil if it has none: a foreign file, a manifest or a
+// note.
 func trailerOf(object string, o storage.Object) (*codec.Trailer, error) {
 	c, ok := codec.ByExt(path.Ext(object))
 	if !ok {
@@ -134,54 +164,84 @@ func (a *Archive) Compare(ctx context.Context, from *Archive, theirs, ours strin
 	if err != nil {
 		return err
 	}
-	if !bytes.Equal(got, want) {
+	same, err := got.same(want)
+	if err != nil {
+		return fmt.Errorf("%s: %w", ours, err)
+	}
+	if !same {
 		return fmt.Errorf("%w: %s", ErrConflict, ours)
 	}
 	return a.sync(ctx, ours)
 }
 
-// summary gives what identifies the content of an object: the plain size and hash of what has a trailer or holds a WAL file,
-// the bytes of a manifest or a note. With all, every stored byte is read.
-func (a *Archive) summary(ctx context.Context, object string, all bool) ([]byte, error) {
+// A summary identifies the content of an object: the plain size and hash of what has a trailer or holds a WAL file, the bytes of a
+// manifest or a note, the hash of the stored bytes of an encrypted part of a backup.
+type summary struct {
+	content
+	other []byte
+}
+
+func (s summary) same(other summary) (bool, error) {
+	if !bytes.Equal(s.other, other.other) {
+		return false, nil
+	}
+	return s.content.same(other.content)
+}
+
+// summary reads what identifies an object. With all, every stored byte is read.
+func (a *Archive) summary(ctx context.Context, object string, all bool) (summary, error) {
 	o, err := a.b.Open(ctx, object)
 	if errors.Is(err, storage.ErrNotExist) {
-		return nil, fmt.Errorf("%s is %w", object, ErrNotStored)
+		return summary{}, fmt.Errorf("%s is %w", object, ErrNotStored)
 	}
 	if err != nil {
-		return nil, err
+		return summary{}, err
 	}
 	defer o.Close()
 	t, err := trailerOf(object, o)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", object, err)
+		return summary{}, fmt.Errorf("%s: %w", object, err)
 	}
 	if t == nil {
 		n, s, ok := parseObject(storage.Entry{Name: object, Size: o.Size()})
-		if !ok {
-			return storage.ReadAll(ctx, a.b, object, backup.MaxManifest)
+		if ok {
+			c, err := a.content(ctx, n, s)
+			return summary{content: c}, err
 		}
-		c, err := a.content(ctx, n, s)
-		return c.summary(""), err
-	}
-	if all {
-		r, err := o.Reader(ctx, 0, o.Size())
-		if err != nil {
-			return nil, err
-		}
-		defer r.Close()
-		if err := t.Check(r); err != nil {
-			return nil, fmt.Errorf("%s: %w", object, err)
+		if !isSealed(object) {
+			b, err := storage.ReadAll(ctx, a.b, object, backup.MaxManifest)
+			return summary{content{hashed: true}, b}, err
 		}
 	}
-	return content{t.PlainSize, t.PlainHash}.summary(t.Name), nil
+	if !all && t != nil {
+		return summaryOf(t), nil
+	}
+	r, err := o.Reader(ctx, 0, o.Size())
+	if err != nil {
+		return summary{}, err
+	}
+	defer r.Close()
+	if t != nil {
+		err = t.Check(r)
+	} else {
+		var found *sealed.Checked
+		if found, err = sealed.CheckStored(r, object); err == nil {
+			return summary{content{hashed: true}, found.SHA256[:]}, nil
+		}
+	}
+	if err != nil {
+		return summary{}, fmt.Errorf("%s: %w", object, err)
+	}
+	return summaryOf(t), nil
 }
 
-// summary is empty of a name where the content is that of a WAL file, which objects of other archivers do not name.
-func (c content) summary(name string) []byte {
-	if _, err := wal.ParseName(name); err == nil {
-		name = ""
+// summaryOf leaves out the name of a WAL file, which objects of other archivers do not have.
+func summaryOf(t *codec.Trailer) summary {
+	s := summary{content: content{size: t.PlainSize, hash: t.PlainHash, hashed: true}}
+	if _, err := wal.ParseName(t.Name); err != nil {
+		s.other = []byte(t.Name)
 	}
-	return fmt.Appendf(nil, "%d %x %s", c.size, c.hash, name)
+	return s
 }
 
 // variantName is where a partial segment is stored beside another one; empty for any other object.
@@ -194,5 +254,9 @@ func (a *Archive) variantName(ctx context.Context, object string) (string, error
 	if err != nil {
 		return "", err
 	}
-	return Location(n) + "." + hex.EncodeToString(c.hash[:]) + s.codec.Ext(), nil
+	hash, ext := c.hash, s.codec.Ext()
+	if s.encrypted { // nobody is to guess the content by its hash
+		hash, ext = c.tag.Sum, ext+sealed.Ext
+	}
+	return Location(n) + "." + hex.EncodeToString(hash[:]) + ext, nil
 }

@@ -8,15 +8,17 @@
 //	                                              their timeline and log number
 //	wal/<8 digits>.history<ending>                timelines' histories
 //	wal/<16 digits>/<24 digits>.partial.<hash><ending>
-//	                                              a second, different partial segment, by the XXH3-128 of its content
+//	                                              a second, different partial segment, by the XXH3-128 of its content,
+//	                                              or the comparison tag where it is encrypted
 //	partial/<name>.partial                        streamed bytes of the segment that is being written; its length is valid
 //	partial/<name>                                a segment that was streamed to its end and waits to be stored above
 //	backups/<id>/                                 base backups; see package backup
 //	setup.json                                    what the server was set to before supervisor setup changed it, for
 //	                                              setup --undo; in a spool alone
 //
-// All other objects are notes; package notes lists them. The ending names the codec. A name that is stored with one ending is not
-// stored again with another.
+// All other objects are notes; package notes lists them. The ending names the codec, and .age behind it says that the object is
+// encrypted (package sealed), as segments and partial segments can be. A name that is stored with one ending is not stored again
+// with another.
 //
 // # Promises
 //
@@ -39,6 +41,7 @@ import (
 
 	"walkeep/common/codec"
 	"walkeep/common/notes"
+	"walkeep/common/sealed"
 	"walkeep/common/storage"
 	"walkeep/common/wal"
 )
@@ -67,11 +70,23 @@ type Archive struct {
 	// AppendOnly is set for a repository: none but cleanup removes objects, whatever this caller may do.
 	AppendOnly bool
 
-	b storage.Backend
+	b    storage.Backend
+	keys *sealed.Identities // nil: none
 }
 
 // New takes the backend that holds the archive, or will hold it.
 func New(b storage.Backend) *Archive { return &Archive{b: b} }
+
+// WithKeys returns the same archive for one who has these private keys. Without them what an encrypted object holds cannot be
+// read, and the error is [sealed.ErrNoKey]; what can be verified without keys still is.
+func (a *Archive) WithKeys(keys *sealed.Identities) *Archive {
+	with := *a
+	with.keys = keys
+	return &with
+}
+
+// Keys returns the private keys of [Archive.WithKeys].
+func (a *Archive) Keys() *sealed.Identities { return a.keys }
 
 // Backend returns the backend that holds the archive.
 func (a *Archive) Backend() storage.Backend { return a.b }
@@ -151,9 +166,10 @@ func Directory(n wal.Name) string { return fmt.Sprintf("%s%s%08X/", WALDir, n.Ti
 // A stored is one object that holds a file, or is named as if it did.
 type stored struct {
 	storage.Entry
-	codec   codec.Codec // nil if the ending is of no codec that can be read here
-	variant bool        // a partial segment beside the first
-	bad     error       // why nothing can be read from it, as its listing says; nil if it may hold the file
+	codec     codec.Codec // nil if the ending is of no codec that can be read here
+	encrypted bool
+	variant   bool  // a partial segment beside the first
+	bad       error // why nothing can be read from it, as its listing says; nil if it may hold the file
 }
 
 // stray reports whether an object is only named like one that holds a file: its ending is of nothing that is stored, or it
@@ -175,7 +191,7 @@ func parseObject(e storage.Entry) (wal.Name, stored, bool) {
 			rest, s.variant = rest[variantLength:], true
 		}
 		known := false
-		s.codec, known = codec.ByExt(rest)
+		s.codec, s.encrypted, known = sealed.ByExt(rest)
 		switch {
 		case strings.TrimSuffix(e.Name, "/") != Location(n)+base[end:]:
 			return n, s, false // it is not where it would be looked for

@@ -8,6 +8,8 @@ import (
 	"io/fs"
 
 	"walkeep/common/codec"
+	"walkeep/common/sealed"
+	"walkeep/common/storage"
 	"walkeep/common/wal"
 )
 
@@ -22,7 +24,7 @@ type Fetched struct {
 // Deliver expands a file of the cluster with this system identifier (0 if it is not known) into w. If Deliver fails,
 // the caller must discard what was written to w. The error is [ErrNotStored] if no object of the name is there,
 // [ErrForeign] if the archive is another cluster's, [ErrUnbound] if it is no cluster's; any other error means that the
-// archive could not be read, or holds no sound copy.
+// archive could not be read, or holds no sound copy; among them [sealed.ErrNoKey] for an encrypted object without its private key.
 func (a *Archive) Deliver(ctx context.Context, n wal.Name, cluster wal.SystemID, w io.WriterAt) (Fetched, error) {
 	id, idErr := a.Identity(ctx)
 	if idErr != nil && !errors.Is(idErr, ErrUnbound) {
@@ -55,22 +57,68 @@ func (a *Archive) Deliver(ctx context.Context, n wal.Name, cluster wal.SystemID,
 	return got, nil
 }
 
+// An opened is a stored object that is open for reading.
+type opened struct {
+	*codec.Object                // nil unless it is not encrypted, or was decrypted
+	sealed        *sealed.Object // nil if it is not encrypted
+	file          storage.Object
+}
+
+func (o *opened) Close() error { return o.file.Close() }
+
 // open opens a stored object with its trailer. The caller closes what it gets.
-func (a *Archive) open(ctx context.Context, s stored) (*codec.Object, io.Closer, error) {
+func (a *Archive) open(ctx context.Context, s stored) (*opened, error) {
+	o, err := a.openStored(ctx, s)
+	if err == nil && o.sealed != nil {
+		if err = a.decrypt(o, s); err != nil {
+			o.Close()
+			return nil, err
+		}
+	}
+	return o, err
+}
+
+// openStored is open without private keys: an object that is encrypted stays so.
+func (a *Archive) openStored(ctx context.Context, s stored) (*opened, error) {
 	if s.bad != nil {
-		return nil, nil, s.bad
+		return nil, s.bad
 	}
 	f, err := a.b.Open(ctx, s.Name)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	o, err := codec.OpenObject(s.codec, f, f.Size())
+	o := &opened{file: f}
+	if s.encrypted {
+		o.sealed, err = sealed.Open(f, f.Size())
+	} else {
+		o.Object, err = codec.OpenObject(s.codec, f, f.Size())
+	}
 	if err != nil {
 		f.Close()
-		return nil, nil, err
+		return nil, err
 	}
-	o.Workers = a.Workers
-	return o, f, nil
+	if o.Object != nil {
+		o.Workers = a.Workers
+	}
+	return o, nil
+}
+
+// decrypt opens what an encrypted object holds, with the archive's private keys.
+func (a *Archive) decrypt(o *opened, s stored) error {
+	plain, err := o.sealed.Plain(a.keys)
+	if err != nil {
+		return err
+	}
+	inner, err := codec.OpenObject(s.codec, plain, plain.Size())
+	if err != nil {
+		return err
+	}
+	if f, t := o.sealed.Facts, inner.Trailer; f != nil && (t == nil || !f.Agrees(t)) {
+		return fmt.Errorf("%w: its header and its trailer differ", ErrDamaged)
+	}
+	inner.Workers = a.Workers
+	o.Object = inner
+	return nil
 }
 
 // content reads the whole stored object and gives what it holds; [ErrDamaged] if it is not whole.
@@ -83,16 +131,38 @@ func (a *Archive) content(ctx context.Context, n wal.Name, s stored) (content, e
 }
 
 func (a *Archive) readContent(ctx context.Context, n wal.Name, s stored) (content, error) {
-	o, f, err := a.open(ctx, s)
+	o, err := a.openStored(ctx, s)
 	if err != nil {
 		return content{}, err
 	}
-	defer f.Close()
+	defer o.Close()
+	if o.sealed != nil && o.sealed.Facts != nil {
+		f := o.sealed.Facts
+		if err := checkFacts(f, n); err != nil {
+			return content{}, err
+		}
+		if err := o.sealed.Verify(ctx); err != nil {
+			return content{}, err
+		}
+		c := content{size: f.PlainSize, tag: f.Tag}
+		if a.keys != nil {
+			if err := a.decrypt(o, s); err != nil {
+				return content{}, err
+			}
+			c.hash, c.hashed = o.Trailer.PlainHash, true
+		}
+		return c, nil
+	}
+	if o.sealed != nil {
+		if err := a.decrypt(o, s); err != nil {
+			return content{}, err
+		}
+	}
 	if t := o.Trailer; t != nil {
 		if err := checkTrailerName(t, n); err != nil {
 			return content{}, err
 		}
-		return content{t.PlainSize, t.PlainHash}, o.Verify(ctx)
+		return content{size: t.PlainSize, hash: t.PlainHash, hashed: true}, o.Verify(ctx)
 	}
 	r, err := o.Reader(ctx, int64(wal.MaxSegmentSize))
 	if err != nil {
@@ -106,7 +176,19 @@ func (a *Archive) readContent(ctx context.Context, n wal.Name, s stored) (conten
 	if size == 0 {
 		return content{}, fmt.Errorf("%w: it holds nothing", ErrDamaged)
 	}
-	return content{size, hash}, nil
+	return content{size: size, hash: hash, hashed: true}, nil
+}
+
+// checkFacts compares what an encrypted object says of itself without a private key with its name.
+func checkFacts(f *sealed.Facts, n wal.Name) error {
+	start, err := n.Start(wal.SegmentSize(f.PlainSize))
+	switch {
+	case n.Kind != wal.KindSegment && n.Kind != wal.KindPartial:
+		return fmt.Errorf("%w: it is encrypted as WAL, which a %s is not", ErrDamaged, n.Kind)
+	case f.Timeline != uint32(n.Timeline), n.Kind == wal.KindSegment && (err != nil || f.Start != uint64(start)):
+		return fmt.Errorf("%w: it says that it holds %d bytes of timeline %d from %s on", ErrDamaged, f.PlainSize, f.Timeline, wal.LSN(f.Start))
+	}
+	return nil
 }
 
 func checkTrailerName(t *codec.Trailer, n wal.Name) error {
@@ -138,7 +220,12 @@ func (a *Archive) choose(ctx context.Context, n wal.Name, found []stored) (store
 		}
 		if i == 0 {
 			first = c
-		} else if c != first {
+			continue
+		}
+		switch same, err := c.same(first); {
+		case err != nil:
+			return one, fmt.Errorf("%s: %w", s.Name, err)
+		case !same:
 			return one, fmt.Errorf("%w: %s and %s differ", ErrConflict, one.Name, s.Name)
 		}
 	}
@@ -158,15 +245,15 @@ func usable(found []stored) []stored {
 // deliver expands one object and checks it against its name, its cluster, its sizes and its hashes.
 func (a *Archive) deliver(ctx context.Context, n wal.Name, id Identity, s stored, w io.WriterAt) (Fetched, error) {
 	got := Fetched{Object: s.Name}
-	o, f, err := a.open(ctx, s)
+	o, err := a.open(ctx, s)
 	if err != nil {
 		return got, err
 	}
-	defer f.Close()
+	defer o.Close()
 	t := o.Trailer
 	if t == nil {
 		got.Foreign = true
-		got.Size, err = deliverForeign(ctx, n, id, o, w)
+		got.Size, err = deliverForeign(ctx, n, id, o.Object, w)
 		return got, err
 	}
 	if err := checkTrailerName(t, n); err != nil {

@@ -30,7 +30,7 @@ func (a *Archive) Manifest(ctx context.Context, id string) (*backup.Manifest, er
 
 // CheckBackup opens the objects of a backup, compares their trailers with the manifest, and reads its index.
 func (a *Archive) CheckBackup(ctx context.Context, m *backup.Manifest) error {
-	return m.CheckStored(ctx, a.b)
+	return m.CheckStored(ctx, a.b, a.keys)
 }
 
 // Newest returns the highest timeline of which the archive holds a file; 0 if there is none.

@@ -14,14 +14,14 @@ const settled = time.Second
 // read in any case: they are what is vouched for.
 func (a *Archive) marked(ctx context.Context, file *source, s stored) bool {
 	mark := file.mark()
-	if mark == 0 {
+	if mark == 0 || s.encrypted {
 		return false
 	}
-	o, f, err := a.open(ctx, s)
+	o, err := a.open(ctx, s)
 	if err != nil {
 		return false // the comparison will meet it again, and report it
 	}
-	defer f.Close()
+	defer o.Close()
 	t := o.Trailer
 	return t != nil && t.Mark == mark && checkTrailerName(t, file.name) == nil && o.Verify(ctx) == nil
 }

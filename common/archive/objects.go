@@ -7,6 +7,7 @@ import (
 	"iter"
 
 	"walkeep/common/codec"
+	"walkeep/common/sealed"
 	"walkeep/common/storage"
 	"walkeep/common/wal"
 )
@@ -14,15 +15,16 @@ import (
 // An Object is a stored object that holds a WAL file, or is named after one.
 type Object struct {
 	storage.Entry
-	WAL wal.Name
-	Bad error // why nothing can be read from it, as its listing says; nil if it may hold the file
+	WAL       wal.Name
+	Encrypted bool
+	Bad       error // why nothing can be read from it, as its listing says; nil if it may hold the file
 }
 
 // ParseObject reads a line of a listing: which WAL file an object holds, or is named after. It returns false for everything
 // else that lies there.
 func ParseObject(e storage.Entry) (Object, bool) {
 	n, s, ok := parseObject(e)
-	return Object{e, n, s.bad}, ok
+	return Object{e, n, s.encrypted, s.bad}, ok
 }
 
 // Completes reports whether an object of this name can only be there after its segment was complete. A part of a segment, or
@@ -46,7 +48,7 @@ func (a *Archive) Objects(ctx context.Context) iter.Seq2[Object, error] {
 				return
 			}
 			for _, f := range files {
-				if n, s, ok := parseObject(f); ok && !s.stray() && !yield(Object{f, n, s.bad}, nil) {
+				if n, s, ok := parseObject(f); ok && !s.stray() && !yield(Object{f, n, s.encrypted, s.bad}, nil) {
 					return
 				}
 			}
@@ -63,7 +65,7 @@ func (a *Archive) Histories(ctx context.Context) ([]Object, error) {
 	var found []Object
 	for _, e := range entries {
 		if n, s, ok := parseObject(e); ok && !s.stray() && n.Kind == wal.KindHistory {
-			found = append(found, Object{e, n, s.bad})
+			found = append(found, Object{e, n, s.encrypted, s.bad})
 		}
 	}
 	return found, nil
@@ -97,4 +99,48 @@ func (a *Archive) Read(ctx context.Context, id Identity, o Object, w io.WriterAt
 		}
 	}
 	return got, err
+}
+
+// CheckStored reads every stored byte of an encrypted object and compares it with what the object says of itself, without a private
+// key. [sealed.ErrNoKey] means that a foreign program made it, so that nothing says what it must be.
+func (a *Archive) CheckStored(ctx context.Context, id Identity, o Object) (Fetched, error) {
+	_, s, _ := parseObject(o.Entry)
+	return a.checkStored(ctx, id, o.WAL, s)
+}
+
+// CheckFile is CheckStored for the object that holds a file; [ErrNotStored] if there is none.
+func (a *Archive) CheckFile(ctx context.Context, n wal.Name, id Identity) (Fetched, error) {
+	found, err := a.find(ctx, n)
+	if err != nil {
+		return Fetched{}, err
+	}
+	if len(found) == 0 {
+		return Fetched{}, fmt.Errorf("%s is %w", n, ErrNotStored)
+	}
+	one, err := a.choose(ctx, n, found)
+	if err != nil {
+		return Fetched{}, err
+	}
+	return a.checkStored(ctx, id, n, one)
+}
+
+func (a *Archive) checkStored(ctx context.Context, id Identity, n wal.Name, s stored) (Fetched, error) {
+	got := Fetched{Object: s.Name}
+	f, err := a.openStored(ctx, s)
+	if err != nil {
+		return got, err
+	}
+	defer f.Close()
+	if f.sealed == nil || f.sealed.Facts == nil {
+		return got, sealed.ErrNoKey
+	}
+	facts := f.sealed.Facts
+	switch err := checkFacts(facts, n); {
+	case err != nil:
+		return got, err
+	case id.SystemID != 0 && facts.SystemID != uint64(id.SystemID):
+		return got, fmt.Errorf("%w: its system identifier is %d, not %s", ErrForeign, facts.SystemID, id.SystemID)
+	}
+	got.Size, got.DamageLSN = int64(facts.PlainSize), wal.LSN(facts.DamageLSN)
+	return got, f.sealed.Verify(ctx)
 }

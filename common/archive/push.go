@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"walkeep/common/codec"
+	"walkeep/common/sealed"
 	"walkeep/common/storage"
 	"walkeep/common/wal"
 )
@@ -31,6 +32,28 @@ type PushOptions struct {
 	Verify   Verify
 	SystemID wal.SystemID // of the cluster, where it is known from elsewhere than the files; 0 if not
 	Tool     string       // version to be noted in the objects
+	// Recipients are those for whom segments and partial segments are encrypted; nil: they are not. Histories and backup label files
+	// are never encrypted: they hold no data, and everybody who decides what can be recovered reads them.
+	Recipients *sealed.Recipients
+}
+
+// encrypts reports whether a file is stored encrypted.
+func (o *PushOptions) encrypts(s *source) bool { return o.Recipients != nil && s.isWAL() }
+
+// compareKey returns the key by which encrypted objects are compared; nil if there is none.
+func (o *PushOptions) compareKey() *sealed.CompareKey {
+	if o.Recipients == nil {
+		return nil
+	}
+	return o.Recipients.CompareKey()
+}
+
+// ext returns the ending of a file's object.
+func (o *PushOptions) ext(s *source) string {
+	if o.encrypts(s) {
+		return o.Codec.Ext() + sealed.Ext
+	}
+	return o.Codec.Ext()
 }
 
 // A Pusher archives files, one at a time; several work side by side.
@@ -206,7 +229,7 @@ func (p *Pusher) findSame(ctx context.Context, s *source, found []stored) (store
 	var mine content
 	var group errgroup.Group
 	group.Go(func() (err error) {
-		mine, err = s.sum()
+		mine, err = s.sum(p.options.compareKey())
 		return err
 	})
 	theirs := make([]content, len(found))
@@ -221,8 +244,11 @@ func (p *Pusher) findSame(ctx context.Context, s *source, found []stored) (store
 	}
 	var same *stored
 	for i := range found {
+		equal, err := theirs[i].same(mine)
 		switch {
-		case theirs[i] == mine:
+		case err != nil:
+			return stored{}, fmt.Errorf("%s: %w", found[i].Name, err)
+		case equal:
 			same = &found[i]
 		case s.name.Kind == wal.KindSegment && theirs[i].size != mine.size:
 			// It can be expanded, but all segments of an archive have one size.
@@ -239,12 +265,16 @@ func (p *Pusher) findSame(ctx context.Context, s *source, found []stored) (store
 
 // name sets the new object's name.
 func (f *Incoming) name() error {
-	f.done.Object = Location(f.s.name) + f.p.options.Codec.Ext()
+	f.done.Object = Location(f.s.name) + f.p.options.ext(f.s)
 	if !f.done.Variant {
 		return nil
 	}
-	mine, err := f.s.sum()
-	f.done.Object = Location(f.s.name) + "." + hex.EncodeToString(mine.hash[:]) + f.p.options.Codec.Ext()
+	mine, err := f.s.sum(f.p.options.compareKey())
+	hash := mine.hash
+	if f.p.options.encrypts(f.s) { // nobody is to guess the content by its hash
+		hash = mine.tag.Sum
+	}
+	f.done.Object = Location(f.s.name) + "." + hex.EncodeToString(hash[:]) + f.p.options.ext(f.s)
 	return err
 }
 
@@ -261,8 +291,11 @@ func (f *Incoming) store(ctx context.Context) error {
 		return err
 	}
 	f.w = w
+	if f.p.options.encrypts(f.s) {
+		return f.seal(ctx)
+	}
 	sums := codec.NewSummer(w)
-	if err := f.p.pack(ctx, f.s, sums, &f.done); err != nil {
+	if _, err := f.p.pack(ctx, f.s, sums, &f.done); err != nil {
 		return err
 	}
 	size, hash := sums.Sum()
@@ -274,6 +307,25 @@ func (f *Incoming) store(ctx context.Context) error {
 		}
 		return err
 	})
+}
+
+// seal is what store does for an object that is encrypted.
+func (f *Incoming) seal(ctx context.Context) error {
+	done, err := f.p.options.Recipients.Seal(f.w, func(w io.Writer) (sealed.Facts, error) {
+		t, err := f.p.pack(ctx, f.s, w, &f.done)
+		if err != nil {
+			return sealed.Facts{}, err
+		}
+		facts := sealed.FactsOf(t)
+		facts.Timeline = uint32(f.s.name.Timeline)
+		facts.Tag = f.p.options.compareKey().Tag(t.Name, t.PlainSize, t.PlainHash)
+		return facts, nil
+	})
+	if err != nil {
+		return err
+	}
+	f.done.Stored = done.Size
+	return f.w.Verify(ctx, done.Check)
 }
 
 // prepare makes the packer, if it is not there yet.
@@ -289,8 +341,9 @@ func (p *Pusher) prepare() (err error) {
 	return err
 }
 
-// pack writes the stored object of a file, and refuses what turns out to be no WAL file of its name on the way.
-func (p *Pusher) pack(ctx context.Context, s *source, w io.Writer, done *Pushed) error {
+// pack writes the stored object of a file, without encryption, and refuses what turns out to be no WAL file of its name on the
+// way.
+func (p *Pusher) pack(ctx context.Context, s *source, w io.Writer, done *Pushed) (*codec.Trailer, error) {
 	tap := io.Discard
 	walk := s.isWAL() && p.options.Verify != VerifyOff
 	if walk {
@@ -300,13 +353,13 @@ func (p *Pusher) pack(ctx context.Context, s *source, w io.Writer, done *Pushed)
 	before := s.mark()
 	t, err := p.packer.Pack(w, s.file, tap)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if before == s.mark() {
 		t.Mark = before
 	}
 	if t.PlainSize != uint64(s.size) {
-		return fmt.Errorf("the file had %d bytes and then %d: it changes while it is read", s.size, t.PlainSize)
+		return nil, fmt.Errorf("the file had %d bytes and then %d: it changes while it is read", s.size, t.PlainSize)
 	}
 	t.Name, t.Tool, t.SystemID = s.name.String(), p.options.Tool, uint64(s.header.SystemID)
 	if t.SystemID == 0 {
@@ -317,15 +370,15 @@ func (p *Pusher) pack(ctx context.Context, s *source, w io.Writer, done *Pushed)
 	}
 	if walk {
 		if err := p.judge(ctx, t, s, done); err != nil {
-			return err
+			return nil, err
 		}
 	}
 	trailer, err := t.Encode()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	_, err = w.Write(trailer)
-	return err
+	return t, err
 }
 
 // judge notes in the trailer what the walker found.
@@ -385,10 +438,10 @@ func (f *Incoming) checkAlone(ctx context.Context) error {
 
 // endings returns those that an object can have: a codec's, with .age behind it where the object is encrypted, or none.
 func endings() []string {
-	all := []string{""} // of a foreign plain file
+	all := []string{"", sealed.Ext} // of a foreign plain file
 	for _, name := range codec.Names() {
 		if c, err := codec.ByName(name); err == nil && !slices.Contains(all, c.Ext()) {
-			all = append(all, c.Ext(), c.Ext()+".age")
+			all = append(all, c.Ext(), c.Ext()+sealed.Ext)
 		}
 	}
 	return all

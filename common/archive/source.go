@@ -10,6 +10,7 @@ import (
 
 	"walkeep/common/codec"
 	"walkeep/common/durable"
+	"walkeep/common/sealed"
 	"walkeep/common/wal"
 )
 
@@ -116,17 +117,37 @@ func (s *source) rewind() error {
 	return err
 }
 
-// sum reads the source to its end for its size and hash.
-func (s *source) sum() (content, error) {
+// sum reads the source to its end for its size and hash, and its comparison tag where there is a key for that.
+func (s *source) sum(key *sealed.CompareKey) (content, error) {
 	if err := s.rewind(); err != nil {
 		return content{}, err
 	}
 	size, hash, err := codec.Sum(s.file)
-	return content{size, hash}, err
+	c := content{size: size, hash: hash, hashed: true}
+	if key != nil {
+		c.tag = key.Tag(s.name.String(), size, hash)
+	}
+	return c, err
 }
 
-// content identifies what a file holds: its size in bytes and XXH3-128.
+// content identifies what a file holds.
 type content struct {
-	size uint64
-	hash [16]byte
+	size   uint64   // bytes
+	hash   [16]byte // XXH3-128, where it is known
+	hashed bool
+	tag    sealed.Tag // where it is known
+}
+
+// same reports whether two files hold the same. It fails with [sealed.ErrNoCompareKey] if nothing is known of both that could be
+// compared.
+func (c content) same(other content) (bool, error) {
+	switch {
+	case c.size != other.size:
+		return false, nil
+	case c.hashed && other.hashed:
+		return c.hash == other.hash, nil
+	case c.tag == sealed.Tag{} || c.tag.Key != other.tag.Key:
+		return false, sealed.ErrNoCompareKey
+	}
+	return c.tag == other.tag, nil
 }

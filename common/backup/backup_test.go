@@ -233,7 +233,7 @@ func TestVolumes(t *testing.T) {
 	if err := w.Commit(t.Context(), m); err != nil {
 		t.Fatal(err)
 	}
-	got, err := m.ReadFiles(t.Context(), b)
+	got, err := m.ReadFiles(t.Context(), b, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -301,7 +301,7 @@ func TestHugeFile(t *testing.T) {
 	}
 	var sizes []uint32
 	for _, v := range m.Volumes {
-		o, closer, err := m.Open(context.Background(), b, v)
+		o, closer, err := m.Open(context.Background(), b, nil, v)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -31,4 +31,9 @@
 // The manifest is a [Manifest] as one indented JSON object, the last key of which is manifest_sha256: the SHA-256, in
 // lower-case hexadecimal, of all bytes before the comma that precedes this key. It holds the SHA-256 of each volume and
 // of the index, so that no byte of a backup can change unnoticed.
+//
+// # Encryption
+//
+// Volumes and index can be encrypted objects of package sealed; their names end in .age then. The stanza in their header has no
+// SHA-256: the manifest has that of all their stored bytes. The manifest itself is never encrypted.
 package backup

@@ -41,11 +41,11 @@ func TestGolden(t *testing.T) {
 	if !reflect.DeepEqual(m, want) {
 		t.Errorf("manifest: got %+v, want %+v", m, want)
 	}
-	got, err := m.ReadFiles(t.Context(), b)
+	got, err := m.ReadFiles(t.Context(), b, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	o, closer, err := m.Open(t.Context(), b, m.Volumes[0])
+	o, closer, err := m.Open(t.Context(), b, nil, m.Volumes[0])
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 	"unicode/utf8"
 
 	"walkeep/common/codec"
+	"walkeep/common/sealed"
 	"walkeep/common/wal"
 )
 
@@ -77,8 +78,14 @@ type Stored struct {
 	Name   string `json:"name"`   // within the backup's directory
 	Plain  int64  `json:"plain"`  // bytes
 	Stored int64  `json:"stored"` // bytes
-	SHA256 string `json:"sha256"` // of the chunks, as the object's trailer has it
+	SHA256 string `json:"sha256"` // of the chunks, as the object's trailer has it; of an encrypted object, of all stored bytes
 }
+
+// Encrypted reports whether the object is encrypted, as its name says.
+func (s Stored) Encrypted() bool { return strings.HasSuffix(s.Name, sealed.Ext) }
+
+// Encrypted reports whether the backup's files are encrypted.
+func (m *Manifest) Encrypted() bool { return m.Index.Encrypted() }
 
 // StoredOf describes the object with this trailer and stored size.
 func StoredOf(t *codec.Trailer, size int64) Stored {

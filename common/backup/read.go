@@ -7,9 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"path"
 
 	"walkeep/common/codec"
+	"walkeep/common/sealed"
 	"walkeep/common/storage"
 )
 
@@ -33,59 +33,99 @@ func ReadManifest(ctx context.Context, b storage.Backend, id string) (*Manifest,
 }
 
 // Open opens an object of the backup and compares its name, its sizes and the hash in its trailer with the manifest. It
-// does not compute the hash. The caller closes the object.
-func (m *Manifest) Open(ctx context.Context, b storage.Backend, s Stored) (*codec.Object, io.Closer, error) {
-	name := Dir(m.ID) + s.Name
-	f, err := b.Open(ctx, name)
-	if errors.Is(err, storage.ErrNotExist) {
-		return nil, nil, fmt.Errorf("%s: %w: it is missing", name, codec.ErrDamaged)
-	}
+// does not compute the hash. The caller closes the object. Only who has one of the private keys opens an encrypted object: the error is
+// sealed.ErrNoKey otherwise, and keys may be nil where nothing is encrypted.
+func (m *Manifest) Open(ctx context.Context, b storage.Backend, keys *sealed.Identities, s Stored) (*codec.Object, io.Closer, error) {
+	f, err := m.openStored(ctx, b, s)
 	if err != nil {
 		return nil, nil, err
 	}
-	o, err := m.openObject(f, s)
+	o, err := m.openObject(f, keys, s)
 	if err != nil {
 		f.Close()
-		return nil, nil, fmt.Errorf("%s: %w", name, err)
+		return nil, nil, fmt.Errorf("%s: %w", Dir(m.ID)+s.Name, err)
 	}
 	return o, f, nil
 }
 
-func (m *Manifest) openObject(f storage.Object, s Stored) (*codec.Object, error) {
+// openStored opens what is stored, and compares its size with the manifest.
+func (m *Manifest) openStored(ctx context.Context, b storage.Backend, s Stored) (storage.Object, error) {
+	name := Dir(m.ID) + s.Name
+	f, err := b.Open(ctx, name)
+	if errors.Is(err, storage.ErrNotExist) {
+		return nil, fmt.Errorf("%s: %w: it is missing", name, codec.ErrDamaged)
+	}
+	if err != nil {
+		return nil, err
+	}
+	if f.Size() != s.Stored {
+		f.Close()
+		return nil, fmt.Errorf("%s: %w: it has %d bytes instead of %d", name, codec.ErrDamaged, f.Size(), s.Stored)
+	}
+	return f, nil
+}
+
+// errOther says that an object is another one than it should be.
+var errOther = fmt.Errorf("%w: it is not the object that the manifest speaks of", codec.ErrDamaged)
+
+func (m *Manifest) openObject(f storage.Object, keys *sealed.Identities, s Stored) (*codec.Object, error) {
 	c, err := codec.ByName(m.Codec)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %v", ErrFormat, err)
 	}
-	if f.Size() != s.Stored {
-		return nil, fmt.Errorf("%w: it has %d bytes instead of %d", codec.ErrDamaged, f.Size(), s.Stored)
+	ext, r, size := c.Ext(), io.ReaderAt(f), f.Size()
+	if s.Encrypted() {
+		e, err := openEncrypted(f)
+		if err != nil {
+			return nil, err
+		}
+		plain, err := e.Plain(keys)
+		if err != nil {
+			return nil, err
+		}
+		ext, r, size = ext+sealed.Ext, plain, plain.Size()
 	}
-	o, err := codec.OpenObject(c, f, f.Size())
+	o, err := codec.OpenObject(c, r, size)
 	switch {
 	case err != nil:
 		return nil, err
 	case o.Trailer == nil:
 		return nil, fmt.Errorf("%w: it has no trailer", codec.ErrDamaged)
-	case int64(o.Trailer.PlainSize) != s.Plain || hex.EncodeToString(o.Trailer.StoredHash[:]) != s.SHA256 ||
-		o.Trailer.Name+path.Ext(s.Name) != s.Name:
-		return nil, fmt.Errorf("%w: it is not the object that the manifest speaks of", codec.ErrDamaged)
+	case int64(o.Trailer.PlainSize) != s.Plain || o.Trailer.Name+ext != s.Name ||
+		!s.Encrypted() && hex.EncodeToString(o.Trailer.StoredHash[:]) != s.SHA256:
+		return nil, errOther
 	}
 	return o, nil
 }
 
+// openEncrypted reads the header of an encrypted object, which must be one of a backup.
+func openEncrypted(f storage.Object) (*sealed.Object, error) {
+	e, err := sealed.Open(f, f.Size())
+	if err == nil && (e.Facts == nil || !e.Facts.Elsewhere) {
+		err = errOther
+	}
+	return e, err
+}
+
 // ReadFiles reads the index, all of it compared with its hashes.
-func (m *Manifest) ReadFiles(ctx context.Context, b storage.Backend) ([]File, error) {
-	return m.ReadFilesOn(ctx, b, 0)
+func (m *Manifest) ReadFiles(ctx context.Context, b storage.Backend, keys *sealed.Identities) ([]File, error) {
+	return m.ReadFilesOn(ctx, b, keys, 0)
 }
 
 // ReadFilesOn is ReadFiles on so many cores; 0: on all.
-func (m *Manifest) ReadFilesOn(ctx context.Context, b storage.Backend, workers int) ([]File, error) {
-	o, closer, err := m.Open(ctx, b, m.Index)
+func (m *Manifest) ReadFilesOn(ctx context.Context, b storage.Backend, keys *sealed.Identities, workers int) ([]File, error) {
+	o, closer, err := m.Open(ctx, b, keys, m.Index)
 	if err != nil {
 		return nil, err
 	}
 	defer closer.Close()
 	if m.Index.Plain > MaxIndex {
 		return nil, fmt.Errorf("%w: an index of %d bytes", codec.ErrDamaged, m.Index.Plain)
+	}
+	if m.Index.Encrypted() {
+		if err := m.CheckBytes(ctx, b, m.Index); err != nil {
+			return nil, err
+		}
 	}
 	o.Workers = workers
 	plain := codec.Memory{Limit: m.Index.Plain}
@@ -103,24 +143,68 @@ func (m *Manifest) ReadFilesOn(ctx context.Context, b storage.Backend, workers i
 }
 
 // CheckStored reads what the manifest speaks of as a restore would: the index with all of it, and of each volume that it is
-// there, with its size and the trailer that belongs to it.
-func (m *Manifest) CheckStored(ctx context.Context, b storage.Backend) error {
-	if _, err := m.ReadFiles(ctx, b); err != nil {
+// there, with its size and the trailer that belongs to it. Without a private key that opens the index it compares each byte of the
+// encrypted index with its hash, and of the encrypted volumes their sizes and headers.
+func (m *Manifest) CheckStored(ctx context.Context, b storage.Backend, keys *sealed.Identities) error {
+	_, err := m.ReadFiles(ctx, b, keys)
+	if errors.Is(err, sealed.ErrNoKey) {
+		keys, err = nil, m.CheckBytes(ctx, b, m.Index)
+	}
+	if err != nil {
 		return err
 	}
-	return m.CheckVolumes(ctx, b)
+	return m.CheckVolumes(ctx, b, keys)
 }
 
-// CheckVolumes looks that each volume is there, with its size and the trailer that belongs to it.
-func (m *Manifest) CheckVolumes(ctx context.Context, b storage.Backend) error {
+// CheckVolumes looks that each volume is there, with its size and the trailer that belongs to it; without keys, of an encrypted
+// volume, with its size and a header that is sound.
+func (m *Manifest) CheckVolumes(ctx context.Context, b storage.Backend, keys *sealed.Identities) error {
 	for _, v := range m.Volumes {
-		_, closer, err := m.Open(ctx, b, v)
+		if err := m.CheckObject(ctx, b, keys, v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// CheckObject is CheckVolumes for one object.
+func (m *Manifest) CheckObject(ctx context.Context, b storage.Backend, keys *sealed.Identities, s Stored) error {
+	if !s.Encrypted() || keys != nil {
+		_, closer, err := m.Open(ctx, b, keys, s)
 		if err != nil {
 			return err
 		}
-		if err := closer.Close(); err != nil {
-			return err
-		}
+		return closer.Close()
+	}
+	f, err := m.openStored(ctx, b, s)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if _, err := openEncrypted(f); err != nil {
+		return fmt.Errorf("%s: %w", Dir(m.ID)+s.Name, err)
+	}
+	return nil
+}
+
+// CheckBytes reads every stored byte of an encrypted object and compares the SHA-256 with the manifest's. It needs no private key.
+func (m *Manifest) CheckBytes(ctx context.Context, b storage.Backend, s Stored) error {
+	f, err := m.openStored(ctx, b, s)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	r, err := f.Reader(ctx, 0, f.Size())
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	found, err := sealed.CheckStored(r, s.Name)
+	if err == nil && (found.Size != s.Stored || hex.EncodeToString(found.SHA256[:]) != s.SHA256) {
+		err = fmt.Errorf("%w: its SHA-256 is not the one that the manifest says", codec.ErrDamaged)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", Dir(m.ID)+s.Name, err)
 	}
 	return nil
 }

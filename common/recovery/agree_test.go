@@ -94,7 +94,7 @@ func spoil(t *testing.T, random *rand.Rand, root string) string {
 		}
 		return rel + " leading nowhere"
 	case 2:
-		ending := []string{".bak", ".sha256", ".tmp", ".age"}[random.IntN(4)]
+		ending := []string{".bak", ".sha256", ".tmp", ".gpg"}[random.IntN(4)]
 		if err := errors.Join(os.RemoveAll(path+ending), os.Rename(path, path+ending)); err != nil {
 			t.Fatal(err)
 		}

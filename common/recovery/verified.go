@@ -11,6 +11,7 @@ import (
 	"walkeep/common/archive"
 	"walkeep/common/backup"
 	"walkeep/common/notes"
+	"walkeep/common/sealed"
 	"walkeep/common/storage"
 	"walkeep/common/wal"
 )
@@ -74,6 +75,9 @@ func (a reader) stillSpoiled(ctx context.Context, id archive.Identity, s notes.S
 		return hex.EncodeToString(t.StoredHash[:]) == s.Stored, nil
 	}
 	_, err := a.Deliver(ctx, s.Segment, id.SystemID, discard{})
+	if errors.Is(err, sealed.ErrNoKey) {
+		_, err = a.CheckFile(ctx, s.Segment, id)
+	}
 	switch {
 	case errors.Is(err, archive.ErrNotStored): // that is a hole
 		return false, nil

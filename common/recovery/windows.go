@@ -11,6 +11,7 @@ import (
 	"walkeep/common/archive"
 	"walkeep/common/backup"
 	"walkeep/common/codec"
+	"walkeep/common/sealed"
 	"walkeep/common/wal"
 )
 
@@ -136,8 +137,8 @@ func (inv *Inventory) EndOfRecords(ctx context.Context, w Window) (wal.LSN, erro
 // recent is in how many segments LastCommit looks.
 const recent = 4
 
-// LastCommit is the time at which the last transaction of a window ended, UTC; zero if none did in its last segments.
-// Those are read.
+// LastCommit is the time at which the last transaction of a window ended, UTC; zero if none did in its last segments, or if they
+// are encrypted and there is no private key. They are read.
 func (inv *Inventory) LastCommit(ctx context.Context, w Window) (time.Time, error) {
 	var last time.Time
 	way, err := inv.way(w.Timeline)
@@ -152,6 +153,9 @@ func (inv *Inventory) LastCommit(ctx context.Context, w Window) (time.Time, erro
 				last = e.Time
 			}
 		}, func(uint64, wal.Result) bool { return true })
+		if errors.Is(err, sealed.ErrNoKey) {
+			return last, nil
+		}
 		if err != nil {
 			return last, err
 		}

@@ -34,7 +34,9 @@
 //	122     1     WAL check, as in a trailer
 //	123     1     flags: 1: the SHA-256 and the plain size are recorded elsewhere, in a backup's manifest
 //	124     4     timeline, 0 if not WAL
-//	128     32    zero
+//	128     4     which comparison key the tag was made with: the first 4 bytes of the HMAC-SHA-256 of "id" under it; zero if there
+//	              is no tag
+//	132     28    zero
 //
 // The MAC key is public on purpose. It reveals neither the file key nor the key of the payload, and who can write to the storage
 // could replace the whole object anyway. With it, nobody needs a private key to verify the MAC, which covers the stanza.

@@ -43,8 +43,8 @@ type Facts struct {
 	Elsewhere bool // the SHA-256 and the plain size are in a backup's manifest, and zero here
 
 	SHA256   [32]byte // of the stored bytes, without the stanza's body and the MAC
-	Tag      [16]byte // comparison tag of the plain bytes; zero: none
-	SystemID uint64   // 0: not known
+	Tag      Tag
+	SystemID uint64 // 0: not known
 
 	PlainSize             uint64 // bytes
 	Start, End, DamageLSN uint64 // LSN
@@ -61,6 +61,16 @@ func FactsOf(t *codec.Trailer) Facts {
 	}
 }
 
+// Agrees reports whether the facts are those of the object with this trailer.
+func (f *Facts) Agrees(t *codec.Trailer) bool {
+	want := FactsOf(t)
+	want.Elsewhere, want.SHA256, want.Tag, want.Timeline, want.macKey = f.Elsewhere, f.SHA256, f.Tag, f.Timeline, f.macKey
+	if f.Elsewhere {
+		want = Facts{Codec: t.Codec, Elsewhere: true, macKey: f.macKey}
+	}
+	return *f == want
+}
+
 func (f *Facts) encode() ([]byte, error) {
 	id, err := codec.ID(f.Codec)
 	if err != nil {
@@ -69,7 +79,7 @@ func (f *Facts) encode() ([]byte, error) {
 	le := binary.LittleEndian
 	b := append([]byte(nil), f.SHA256[:]...)
 	b = append(b, f.macKey[:]...)
-	b = append(b, f.Tag[:]...)
+	b = append(b, f.Tag.Sum[:]...)
 	for _, n := range []uint64{f.SystemID, f.PlainSize, f.Start, f.End, f.DamageLSN} {
 		b = le.AppendUint64(b, n)
 	}
@@ -79,6 +89,7 @@ func (f *Facts) encode() ([]byte, error) {
 	}
 	b = append(b, formatVersion, id, byte(f.WALCheck), flags)
 	b = le.AppendUint32(b, f.Timeline)
+	b = append(b, f.Tag.Key[:]...)
 	return append(b, make([]byte, bodySize-len(b))...), nil
 }
 
@@ -98,7 +109,8 @@ func decodeFacts(b []byte) (*Facts, error) {
 	}
 	copy(f.SHA256[:], b)
 	copy(f.macKey[:], b[32:])
-	copy(f.Tag[:], b[64:])
+	copy(f.Tag.Sum[:], b[64:])
+	copy(f.Tag.Key[:], b[128:])
 	var known bool
 	f.Codec, known = codec.NameOf(b[121])
 	again, err := f.encode()

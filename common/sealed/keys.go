@@ -33,8 +33,10 @@ const maxKeys = 1 << 20 // bytes of any file of keys
 var (
 	// ErrNoKey says that an object is encrypted and that no private key is there that opens it.
 	ErrNoKey = cli.NewError("it is encrypted, and no private key is given", "name the file of the private key: identity-file")
-	// ErrNoCompareKey says that the content of an encrypted object cannot be compared, because the comparison key is missing.
-	ErrNoCompareKey = errors.New("it is encrypted, and without the key for comparisons its content cannot be compared")
+	// ErrNoCompareKey says that the content of an encrypted object cannot be compared, because the key for comparisons is missing, or
+	// is another one.
+	ErrNoCompareKey = cli.NewError("it is encrypted, and cannot be compared without the key for comparisons that it was made with",
+		"copy the file "+CompareKeyName+" from the host that has archived it into the directory of the list of recipients (recipients-file)")
 
 	errOtherKey = cli.Hinted(otherKey{}, "use the private key of one of those for whom it was encrypted")
 )
@@ -136,13 +138,22 @@ func eachLine(content []byte, parse func(string) error) error {
 // A CompareKey is the key for comparisons of plain bytes.
 type CompareKey struct{ key [32]byte }
 
+// A Tag identifies the name and the plain bytes of a file to those who have the key for comparisons. Its zero value is none.
+type Tag struct {
+	Sum [16]byte
+	Key [4]byte // which key it was made with
+}
+
 // Tag is the comparison tag of the plain file of this name and size, with this XXH3-128.
-func (k *CompareKey) Tag(name string, size uint64, hash [16]byte) [16]byte {
-	m := hmac.New(sha256.New, k.key[:])
-	m.Write(hash[:])
-	m.Write(binary.LittleEndian.AppendUint64(nil, size))
-	m.Write([]byte(name))
-	return [16]byte(m.Sum(nil))
+func (k *CompareKey) Tag(name string, size uint64, hash [16]byte) Tag {
+	sum := func(parts ...[]byte) []byte {
+		m := hmac.New(sha256.New, k.key[:])
+		for _, p := range parts {
+			m.Write(p)
+		}
+		return m.Sum(nil)
+	}
+	return Tag{[16]byte(sum(hash[:], binary.LittleEndian.AppendUint64(nil, size), []byte(name))), [4]byte(sum([]byte("id")))}
 }
 
 // MakeCompareKey reads the comparison key beside a list of recipients, or makes it. Of several processes that make it at once,

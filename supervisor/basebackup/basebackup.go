@@ -16,6 +16,7 @@ import (
 	"walkeep/common/cli"
 	"walkeep/common/codec"
 	"walkeep/common/notes"
+	"walkeep/common/sealed"
 	"walkeep/common/wal"
 	"walkeep/supervisor/pgserver"
 	"walkeep/supervisor/replication"
@@ -50,6 +51,7 @@ type Options struct {
 	Level          int
 	Workers        int
 	Tool           string
+	Recipients     *sealed.Recipients // for whom the files are encrypted; nil: they are not
 	// Begin is called when the server begins to send files, with its estimate of their bytes; Progress with the plain
 	// bytes that were stored since the last call; Notice with the server's warnings; Waiting when all files are
 	// stored and Take waits for WAL; Newer with a warning about a server of an unknown version. All are optional.
@@ -169,6 +171,7 @@ func (t *taker) streams(ctx context.Context) (bool, error) {
 func (t *taker) take(ctx context.Context) (*backup.Manifest, error) {
 	w := volume.NewWriter(t.a.Backend(), t.id, volume.Options{
 		Codec: t.Codec, Level: t.Level, Workers: t.Workers, Tool: t.Tool, Progress: t.Progress, Held: t.held.Check,
+		Recipients: t.Recipients,
 	})
 	t.note(ctx)
 	// A firewall may drop a connection that is idle while files are sent.

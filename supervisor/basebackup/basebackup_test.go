@@ -145,7 +145,7 @@ func (r *rig) fails(words string) error {
 // paths returns the files of a backup.
 func (r *rig) paths(m *backup.Manifest) map[string]backup.File {
 	r.t.Helper()
-	files, err := m.ReadFiles(r.t.Context(), &r.b)
+	files, err := m.ReadFiles(r.t.Context(), &r.b, nil)
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -189,7 +189,7 @@ func (x *extraction) openVolume(ctx context.Context) (*volume, error) {
 	stored := x.m.Volumes[v.number-1]
 	v.name = backup.Dir(x.m.ID) + stored.Name
 	var err error
-	if v.object, v.closer, err = x.m.Open(ctx, x.a.Backend(), stored); err != nil {
+	if v.object, v.closer, err = x.m.Open(ctx, x.a.Backend(), x.a.Keys(), stored); err != nil {
 		return nil, err
 	}
 	v.size = int64(v.object.Trailer.ChunkSize)

@@ -155,7 +155,7 @@ func (r *restorer) run(ctx context.Context) error {
 	if err := r.examine(); err != nil {
 		return err
 	}
-	files, err := r.m.ReadFiles(ctx, r.a.Backend())
+	files, err := r.m.ReadFiles(ctx, r.a.Backend(), r.a.Keys())
 	if err != nil {
 		return err
 	}
@@ -168,7 +168,7 @@ func (r *restorer) run(ctx context.Context) error {
 	if err := r.checkSpace(); err != nil {
 		return err
 	}
-	if err := r.m.CheckVolumes(ctx, r.a.Backend()); err != nil {
+	if err := r.m.CheckVolumes(ctx, r.a.Backend(), r.a.Keys()); err != nil {
 		return err
 	}
 	if r.Delta {

@@ -11,7 +11,9 @@ import (
 
 	"walkeep/common/backup"
 	"walkeep/common/codec"
+	"walkeep/common/sealed"
 	"walkeep/common/storage"
+	"walkeep/common/wal"
 )
 
 // backup checks that a backup's objects are those of its manifest, and with Deep all their contents.
@@ -21,16 +23,17 @@ func (v *verifier) backup(ctx context.Context, m *backup.Manifest) error {
 		var open openError
 		v.problem(Problem{Severity: Damage, Object: object(s), Text: err.Error(), backup: m.ID, open: errors.As(err, &open)})
 	}
-	files, err := v.index(ctx, m)
+	keys := v.keysFor(ctx, m)
+	files, err := v.index(ctx, m, keys)
 	if stop := stops(ctx, err); stop != nil {
 		return stop
 	}
 	if err != nil {
 		damaged(m.Index, err)
 	}
-	list := &fileList{m: m, files: files, unknown: err != nil || !v.Deep}
+	list := &fileList{m: m, files: files, unknown: err != nil || files == nil}
 	for i, s := range m.Volumes {
-		err := v.volume(ctx, m, s, i+1, list)
+		err := v.volume(ctx, m, keys, s, i+1, list)
 		if stop := stops(ctx, err); stop != nil {
 			return stop
 		}
@@ -61,24 +64,54 @@ type openError struct{ error }
 
 func (e openError) Unwrap() error { return e.error }
 
-func (v *verifier) index(ctx context.Context, m *backup.Manifest) ([]backup.File, error) {
-	_, closer, err := m.Open(ctx, v.a.Backend(), m.Index)
-	if err != nil {
+func (v *verifier) index(ctx context.Context, m *backup.Manifest, keys *sealed.Identities) ([]backup.File, error) {
+	if err := m.CheckObject(ctx, v.a.Backend(), keys, m.Index); err != nil {
 		v.read(0)
 		return nil, openError{err}
 	}
-	if err := closer.Close(); err != nil || !v.Deep {
+	if !v.Deep {
 		v.read(0)
-		return nil, err
+		return nil, nil
 	}
-	files, err := m.ReadFilesOn(ctx, v.a.Backend(), v.Jobs)
+	if m.Encrypted() && keys == nil {
+		return nil, v.bytes(ctx, m, m.Index)
+	}
+	files, err := m.ReadFilesOn(ctx, v.a.Backend(), keys, v.Jobs)
 	v.read(m.Index.Stored)
 	return files, err
 }
 
+// keysFor returns the private keys if they open the objects of a backup; nil otherwise.
+func (v *verifier) keysFor(ctx context.Context, m *backup.Manifest) *sealed.Identities {
+	keys := v.a.Keys()
+	if !m.Encrypted() || keys == nil || errors.Is(m.CheckObject(ctx, v.a.Backend(), keys, m.Index), sealed.ErrNoKey) {
+		return nil
+	}
+	return keys
+}
+
+// bytes compares the stored bytes of an encrypted object with the manifest, without a private key.
+func (v *verifier) bytes(ctx context.Context, m *backup.Manifest, s backup.Stored) error {
+	v.countLocked(wal.Name{})
+	err := m.CheckBytes(ctx, v.a.Backend(), s)
+	v.read(s.Stored)
+	return err
+}
+
 // volume checks one volume. It reads the tar stream from its beginning to its end.
-func (v *verifier) volume(ctx context.Context, m *backup.Manifest, s backup.Stored, number int, list *fileList) error {
-	o, closer, err := m.Open(ctx, v.a.Backend(), s)
+func (v *verifier) volume(ctx context.Context, m *backup.Manifest, keys *sealed.Identities, s backup.Stored, number int, list *fileList) error {
+	if s.Encrypted() && keys == nil {
+		if err := m.CheckObject(ctx, v.a.Backend(), nil, s); err != nil {
+			v.read(0)
+			return openError{err}
+		}
+		if !v.Deep {
+			v.read(0)
+			return nil
+		}
+		return v.bytes(ctx, m, s)
+	}
+	o, closer, err := m.Open(ctx, v.a.Backend(), keys, s)
 	if err != nil {
 		v.read(0)
 		return openError{err}
@@ -87,6 +120,12 @@ func (v *verifier) volume(ctx context.Context, m *backup.Manifest, s backup.Stor
 	if !v.Deep {
 		v.read(0)
 		return nil
+	}
+	if s.Encrypted() {
+		if err := m.CheckBytes(ctx, v.a.Backend(), s); err != nil {
+			v.read(s.Stored)
+			return err
+		}
 	}
 	r, w := io.Pipe()
 	checked := make(chan error, 1)

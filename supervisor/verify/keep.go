@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"walkeep/common/notes"
+	"walkeep/common/recovery"
 	"walkeep/common/wal"
 )
 
@@ -82,7 +83,8 @@ func (v *verifier) keep(ctx context.Context) error {
 	}
 	for _, e := range kept {
 		n, err := wal.ParseName(strings.TrimSuffix(path.Base(e.Name), ".json"))
-		if err == nil && !spoiled[e.Name] { // it is whole again, or gone
+		broken := slices.ContainsFunc(v.inv.Damages, func(d recovery.Damaged) bool { return d.Segment == n && d.Found && !d.Stored })
+		if err == nil && !spoiled[e.Name] && !(v.locked[n] && broken) { // it is whole again, or gone; or its records were not read
 			note(v.a.Notes().ForgetSpoiled(ctx, n))
 		}
 	}

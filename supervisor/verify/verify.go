@@ -4,7 +4,8 @@
 // Without Deep it uses the archive's listing, its notes, histories and manifests, and opens the trailers of backups'
 // objects. With Deep it reads every stored byte: it expands each object and compares it with its trailer and its
 // name, walks the WAL record by record across the borders of segments and timelines, compares histories with each
-// other, and compares each block of each file of each backup with the index.
+// other, and compares each block of each file of each backup with the index. Of what is encrypted it does so only with the
+// private key. Without that it compares every stored byte with the SHA-256 that the object or the backup's manifest holds.
 package verify
 
 import (
@@ -85,6 +86,7 @@ type Result struct {
 	Deep     bool      `json:"deep"`
 	Objects  int       `json:"objects"` // that were checked
 	Bytes    int64     `json:"bytes"`   // that were read of them, with Deep
+	Locked   int       `json:"locked"`  // encrypted objects of which Deep compared the stored bytes alone, for want of the private key
 	Seconds  float64   `json:"seconds"`
 	Problems []Problem `json:"problems"`
 	Places   []Place   `json:"archives,omitempty"` // where several were verified
@@ -104,7 +106,7 @@ type Place struct {
 
 // Add adds the findings of one of several archives, the worst first.
 func (r *Result) Add(one *Result, name string) {
-	r.Objects, r.Bytes, r.Seconds = r.Objects+one.Objects, r.Bytes+one.Bytes, r.Seconds+one.Seconds
+	r.Objects, r.Bytes, r.Locked, r.Seconds = r.Objects+one.Objects, r.Bytes+one.Bytes, r.Locked+one.Locked, r.Seconds+one.Seconds
 	for _, p := range one.Problems {
 		p.Archive = name
 		r.Problems = append(r.Problems, p)
@@ -134,6 +136,7 @@ type verifier struct {
 	mu     sync.Mutex
 	result Result
 	newer  map[uint16]*newer // by page magic
+	locked map[wal.Name]bool // segments of which only the stored bytes were compared
 }
 
 // Run verifies an archive. An error means that the archive could not be verified; a problem is a finding. Runs may be
@@ -213,6 +216,17 @@ func (v *verifier) read(bytes int64) {
 	v.result.Bytes += bytes
 	v.mu.Unlock()
 	v.Progress(bytes)
+}
+
+// countLocked counts an encrypted object of which only the stored bytes were compared; n is empty if it is no segment.
+func (v *verifier) countLocked(n wal.Name) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.result.Locked++
+	if v.locked == nil {
+		v.locked = make(map[wal.Name]bool)
+	}
+	v.locked[n] = true
 }
 
 // inventory reports the inventory's faults.

@@ -6,6 +6,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +15,7 @@ import (
 
 	"walkeep/common/backup"
 	"walkeep/common/codec"
+	"walkeep/common/sealed"
 	"walkeep/common/storage"
 )
 
@@ -31,11 +33,13 @@ type Source interface {
 
 // Options say how a backup is stored.
 type Options struct {
-	Codec    codec.Codec
-	Level    int // 0: the codec's standard level
-	Workers  int // cores that compress
-	Tool     string
-	Progress func(bytes int64) // unless nil, called with the number of plain bytes of files that were stored since the last call
+	Codec   codec.Codec
+	Level   int // 0: the codec's standard level
+	Workers int // cores that compress
+	Tool    string
+	// Recipients are those for whom volumes and index are encrypted; nil: they are not.
+	Recipients *sealed.Recipients
+	Progress   func(bytes int64) // unless nil, called with the number of plain bytes of files that were stored since the last call
 	// Held, unless nil, reports whether what was stored has been held against those who remove what nobody finishes.
 	Held func(context.Context) error
 	// MaxIndex is the largest plain size in bytes that the index can have, at most [backup.MaxIndex]; 0: that.
@@ -180,12 +184,11 @@ func (w *Writer) fits(f *backup.File) error {
 
 // put stores one object, compressed on all cores, and reads it back.
 func (w *Writer) put(ctx context.Context, name string, chunk int, write func(*codec.Writer) error) (backup.Stored, error) {
-	var trailer *codec.Trailer
-	var size counter
 	o := w.options
-	err := storage.Put(ctx, w.b, backup.Dir(w.id)+name+o.Codec.Ext(), func(dst io.Writer) error {
-		size = counter{w: dst}
-		cw, err := codec.NewWriter(&size, codec.WriterOptions{Codec: o.Codec, Level: o.Level, ChunkSize: chunk, Workers: o.Workers})
+	full := name + o.Codec.Ext()
+	var trailer *codec.Trailer
+	pack := func(dst io.Writer) error {
+		cw, err := codec.NewWriter(dst, codec.WriterOptions{Codec: o.Codec, Level: o.Level, ChunkSize: chunk, Workers: o.Workers})
 		if err != nil {
 			return err
 		}
@@ -198,12 +201,32 @@ func (w *Writer) put(ctx context.Context, name string, chunk int, write func(*co
 		}
 		trailer, err = cw.Finish(codec.Trailer{Name: name, Tool: o.Tool})
 		return err
-	}, func(r io.Reader) error { return codec.CheckStored(r, trailer) })
-	if err != nil {
+	}
+	var s backup.Stored
+	store := func(dst io.Writer) error {
+		size := counter{w: dst}
+		err := pack(&size)
+		if err == nil {
+			s = backup.StoredOf(trailer, size.n)
+		}
+		return err
+	}
+	check := func(r io.Reader) error { return codec.CheckStored(r, trailer) }
+	if o.Recipients != nil {
+		full += sealed.Ext
+		var done *sealed.Sealed
+		store = func(dst io.Writer) (err error) {
+			if done, err = o.Recipients.SealStream(dst, o.Codec, pack); err == nil {
+				s = backup.Stored{Plain: int64(trailer.PlainSize), Stored: done.Size, SHA256: hex.EncodeToString(done.SHA256[:])}
+			}
+			return err
+		}
+		check = func(r io.Reader) error { return done.Check(r) }
+	}
+	if err := storage.Put(ctx, w.b, backup.Dir(w.id)+full, store, check); err != nil {
 		return backup.Stored{}, fmt.Errorf("store %s: %w", name, err)
 	}
-	s := backup.StoredOf(trailer, size.n)
-	s.Name += o.Codec.Ext()
+	s.Name = full
 	return s, nil
 }
 
@@ -221,7 +244,7 @@ func (w *Writer) Commit(ctx context.Context, m *backup.Manifest) error {
 		return err
 	}
 	w.files, w.seen = nil, nil // the index is read back into memory
-	if err := m.CheckStored(ctx, w.b); err != nil {
+	if err := m.CheckStored(ctx, w.b, nil); err != nil {
 		return fmt.Errorf("read back: %w", err)
 	}
 	if err := w.held(ctx); err != nil {
