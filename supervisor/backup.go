@@ -2,7 +2,10 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"log/slog"
+	"slices"
 	"time"
 
 	"walkeep/common/archive"
@@ -16,6 +19,8 @@ import (
 	"walkeep/supervisor/basebackup"
 	"walkeep/supervisor/progress"
 	"walkeep/supervisor/receive"
+	"walkeep/supervisor/ship"
+	"walkeep/supervisor/spool"
 )
 
 const aboutBackup = `Takes a full base backup over the replication protocol, from a primary or a
@@ -63,7 +68,7 @@ func takeBackup(ctx context.Context, call *invocation) error {
 	var bar *progress.Bar
 	begun := time.Now()
 	m, err := basebackup.Take(ctx, to.archive, basebackup.Options{
-		Spool:    spooled,
+		Spool: spooled, Ship: call.shipTo(to, spooled),
 		Conninfo: call.Conninfo, Fast: call.Checkpoint == "fast", PageErrors: call.PageErrors == "warn", MaxRate: int64(call.MaxRate), ArchiveTimeout: call.ArchiveTimeout,
 		Codec: c, Level: call.Level, Workers: call.jobs(), Tool: cli.Version,
 		Begin: func(bytes int64) {
@@ -89,6 +94,30 @@ func takeBackup(ctx context.Context, call *invocation) error {
 	_, err = fmt.Fprintf(call.out, "backup %s%s: %d files, %s, stored in %s, in %s; timeline %d, WAL from %s to %s\n", m.ID, where, m.Files,
 		progress.Bytes(m.Bytes), progress.Bytes(m.StoredBytes()), took(time.Since(begun)), m.Timeline, m.Start, m.Stop)
 	return err
+}
+
+// shipTo returns the function that ships the spool to a repository into which a backup is taken; nil if there is nothing to ship.
+// Where another process ships, such as run, the function does nothing.
+func (call *invocation) shipTo(to place, spooled *archive.Archive) func(ctx context.Context) error {
+	if spooled == nil {
+		return nil
+	}
+	return func(ctx context.Context) error {
+		only := *call
+		only.List = slices.DeleteFunc(slices.Clone(call.List), func(r config.Repository) bool { return r.Name != to.name })
+		o, err := only.shipping(slog.New(slog.DiscardHandler))
+		if err != nil {
+			return err
+		}
+		o.Remove = false
+		results, err := ship.Run(ctx, o)
+		for _, r := range results {
+			if !errors.Is(r.Err, spool.ErrShipping) {
+				err = errors.Join(err, r.Err)
+			}
+		}
+		return err
+	}
 }
 
 // backupRemedies are for errors of other packages than basebackup and receive.

@@ -33,6 +33,9 @@
 // What several commands need:
 //
 //	invocation.go   one call of a command: its configuration, and where it prints
+//	places.go       the archives that a command works on: the spool and repositories, together or one by one
+//	feed.go         what the restore-cmd of a server reads: a spool, and a configuration that names repositories (restore, rejoin,
+//	                drill)
 //	remedy.go       hints for errors of which the package that returns them cannot know the remedy
 //	print.go        JSON, numbers, times, progress bars
 //	target.go       where recovery ends (restore, rejoin, drill)

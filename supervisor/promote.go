@@ -19,8 +19,8 @@ import (
 )
 
 const aboutPromote = `Brings the standby at --conninfo online, with the least possible loss, and
-reports what was lost. Run it on the standby's host, as the server's user; the role must
-be a superuser.
+reports what was lost. Run it on the standby's host, as the server's user, with the
+spool that its restore_command names; the role must be a superuser.
 
 It refuses while the old primary answers, or accepts connections and hangs. It
 finds the old primary by --primary-conninfo, or else by the standby's own
@@ -60,8 +60,13 @@ func (call *invocation) promote(ctx context.Context, force bool, timeout time.Du
 	if err != nil {
 		return err
 	}
+	a, err := call.open(ctx)
+	if err != nil {
+		return err
+	}
+	call.warnLost(a, "what only that holds is not replayed")
 	done, err := promote.Run(ctx, promote.Options{
-		Conninfo: call.Conninfo, Primary: call.PrimaryConninfo, PGData: call.PGData, Spool: s, Force: force, Timeout: timeout,
+		Conninfo: call.Conninfo, Primary: call.PrimaryConninfo, PGData: call.PGData, Spool: s, Archive: a.Archive, Force: force, Timeout: timeout,
 		Step: func(message string) { call.msg.Detail("%s", message) },
 		Warn: func(hint, message string) { call.msg.Warn(hint, "%s", message) },
 	})
@@ -75,7 +80,7 @@ func (call *invocation) promote(ctx context.Context, force bool, timeout time.Du
 		return nil
 	}
 	if done.Already { // this may repeat a promotion whose backup was not taken
-		inv, err := recovery.ReadInventory(ctx, s.Archive)
+		inv, err := recovery.ReadInventory(ctx, a.Archive)
 		if err != nil {
 			return err
 		}

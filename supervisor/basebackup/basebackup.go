@@ -63,6 +63,8 @@ type Options struct {
 	// Spool is the archive into which the server archives, if WAL comes from there into the one that Take stores the backup in;
 	// nil if it is the same.
 	Spool *archive.Archive
+	// Ship copies what Spool holds into the archive. It is called as long as WAL is missing there; nil: another process ships.
+	Ship func(ctx context.Context) error
 	// Histories archives the histories of the server's timelines. It is called when the archive is bound to the
 	// cluster. Optional.
 	Histories func(ctx context.Context, conninfo string) error

@@ -32,6 +32,7 @@ func (t *taker) waitArchived(ctx context.Context, m *backup.Manifest) error {
 	if t.Spool != nil {
 		interval = shippedInterval
 	}
+	var unshipped error
 	for wal.Compare(next, last) <= 0 {
 		trailer, err := t.a.Trailer(ctx, next)
 		switch {
@@ -43,10 +44,15 @@ func (t *taker) waitArchived(ctx context.Context, m *backup.Manifest) error {
 		case !errors.Is(err, archive.ErrNotStored):
 			return err
 		case time.Since(begun) > t.ArchiveTimeout:
-			return t.notArchived(ctx, next)
+			return errors.Join(t.notArchived(ctx, next), unshipped)
 		case !switched && next == last && time.Since(begun) > switchAfter:
 			t.switchWAL(ctx, m)
 			switched = true
+		}
+		if t.Ship != nil {
+			if there, err := t.Spool.HasName(ctx, next); err == nil && there {
+				unshipped = t.Ship(ctx)
+			}
 		}
 		select {
 		case <-ctx.Done():

@@ -67,7 +67,10 @@ type Options struct {
 	// Primary is the conninfo of the old primary. Empty: Run uses the standby's primary_conninfo, if the role may read it.
 	Primary string
 	PGData  string // the standby's data directory, for a server that does not name it
+	// Spool is that of the standby's restore-cmd, and Archive is what holds the WAL for the standby: the spool and repositories, or
+	// the spool alone if it is nil.
 	Spool   *spool.Spool
+	Archive *archive.Archive
 	Force   bool // promote although the old primary answers or WAL would be lost
 	// Timeout bounds all steps before the server is told to open, and, separately, the time until it has opened.
 	Timeout time.Duration
@@ -115,7 +118,10 @@ const poll = 20 * time.Millisecond
 // returns a Result in every case; with an error, the Result holds what was found until then. Two calls for one standby
 // must not run at the same time.
 func Run(ctx context.Context, o Options) (*Result, error) {
-	p := &promoter{Options: o, a: o.Spool.Archive, begun: time.Now(), servers: o.Conninfo}
+	p := &promoter{Options: o, a: o.Archive, begun: time.Now(), servers: o.Conninfo}
+	if p.a == nil {
+		p.a = o.Spool.Archive
+	}
 	if p.Step == nil {
 		p.Step = func(string) {}
 	}
@@ -205,7 +211,7 @@ func (p *promoter) prepare(ctx context.Context) error {
 	if err := p.fence(ctx); err != nil {
 		return err
 	}
-	p.trace.end = max(p.trace.end, p.streamedTo()) // a stream may have received this before the promotion began
+	p.trace.end = max(p.trace.end, p.streamedTo(ctx)) // a stream may have received this before the promotion began
 	s, err := p.replayed(ctx)
 	if err != nil {
 		return err
@@ -347,7 +353,7 @@ func (p *promoter) withdraw(ctx context.Context) error {
 	if err != nil {
 		return nil // none was made
 	}
-	return p.a.Notes().WithdrawOffer(ctx, id)
+	return p.Spool.Archive.Notes().WithdrawOffer(ctx, id)
 }
 
 // succeed notes in the archive that the server is the production server, and removes its note as a standby.

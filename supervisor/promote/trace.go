@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"path"
 	"path/filepath"
 	"time"
 
+	"walkeep/common/archive"
 	"walkeep/common/notes"
 	"walkeep/common/wal"
 )
@@ -121,7 +123,7 @@ func (p *promoter) takeTrace(ctx context.Context) error {
 		p.Warn(seeThatItIsDown, fmt.Sprintf("the archive has WAL up to %s, and the standby's stream ended at %s: the server that wrote that may be another one than the standby streamed from",
 			archived, s.Received))
 	}
-	p.trace.end = max(archived, p.streamedTo())
+	p.trace.end = max(archived, p.streamedTo(ctx))
 	return nil
 }
 
@@ -136,10 +138,10 @@ func (p *promoter) archivedTo(ctx context.Context) (wal.LSN, error) {
 }
 
 // streamedTo returns the end of the last segment of the standby's timeline that is in partial/ in whole or in part.
-func (p *promoter) streamedTo() (end wal.LSN) {
-	entries, _ := p.Spool.ListPartial() // nothing was streamed where it cannot be read
+func (p *promoter) streamedTo(ctx context.Context) (end wal.LSN) {
+	entries, _ := p.a.List(ctx, archive.PartialDir) // nothing was streamed where it cannot be read
 	for _, e := range entries {
-		n, err := wal.ParseName(e.Name())
+		n, err := wal.ParseName(path.Base(e.Name))
 		if err != nil || n.Kind != wal.KindSegment && n.Kind != wal.KindPartial || n.Timeline != p.trace.timeline {
 			continue
 		}

@@ -1,0 +1,155 @@
+package main_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"walkeep/common/cmdtest"
+	"walkeep/common/pgtest"
+)
+
+// A far place is where a repository is.
+type far struct {
+	url  string
+	keys string   // further lines of its section
+	env  []string // what a program needs to get there
+}
+
+// inDirectory makes a repository in a directory.
+func inDirectory(r *rig) far {
+	r.t.Helper()
+	dir := filepath.Join(r.dir, "far")
+	r.mkdir(dir)
+	return far{url: "file://" + dir}
+}
+
+// A site is a host: a spool and a configuration file that names the repository, or none of both.
+type site struct {
+	*rig
+	far  far
+	file string // empty: there is no configuration, and --repo-url names the repository
+}
+
+// site makes a host with a spool.
+func (r *rig) site(name string, f far) *site {
+	r.t.Helper()
+	host := *r
+	host.dir = filepath.Join(r.dir, name)
+	host.spool = filepath.Join(host.dir, "spool")
+	host.mkdir(host.dir)
+	host.mkdir(host.spool)
+	s := &site{&host, f, filepath.Join(host.dir, "walkeep.ini")}
+	s.must(os.WriteFile(s.file, fmt.Appendf(nil, "spool = %s\n[repository far]\nurl = %s\n%s", s.spool, f.url, f.keys), 0o600))
+	s.give(s.dir)
+	return s
+}
+
+// fresh is a host that has nothing but the URL of the repository.
+func (r *rig) fresh(name string, f far) *site {
+	r.t.Helper()
+	host := *r
+	host.dir = filepath.Join(r.dir, name)
+	host.mkdir(host.dir)
+	return &site{&host, f, ""}
+}
+
+func (s *site) command(args ...string) *exec.Cmd {
+	options := []string{"-c", s.file}
+	if s.file == "" {
+		options = []string{"-c", os.DevNull, "--repo-url", s.far.url}
+	}
+	cmd := pgtest.Command(s.ctx(), cmdtest.Path("supervisor"), append(options, args...)...)
+	cmd.Env = append(cmd.Environ(), s.far.env...)
+	if s.file == "" {
+		for line := range strings.Lines(s.far.keys) {
+			key, value, _ := strings.Cut(strings.TrimSpace(line), " = ")
+			cmd.Env = append(cmd.Env, "WALKEEP_REPO_"+strings.ToUpper(strings.ReplaceAll(key, "-", "_"))+"="+value)
+		}
+	}
+	return cmd
+}
+
+// run calls supervisor, which must succeed, and gives all that it says.
+func (s *site) run(args ...string) string {
+	s.t.Helper()
+	out, err := s.command(args...).CombinedOutput()
+	if err != nil {
+		s.t.Fatalf("supervisor %q on %s: %v\n%s", args, s.dir, err, out)
+	}
+	return string(out)
+}
+
+// says is run for a call that says some words.
+func (s *site) says(words []string, args ...string) string {
+	s.t.Helper()
+	out := s.run(args...)
+	for _, w := range words {
+		if !strings.Contains(out, w) {
+			s.t.Errorf("supervisor %q on %s does not say %q:\n%s", args, s.dir, w, out)
+		}
+	}
+	return out
+}
+
+// Without anything but the URL of a repository its backups are listed, verified, tested and restored; with a spool, both are one
+// archive; and what cannot be reached is said.
+func TestRepositoryAlone(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, restoreMajor)
+	primary := r.start("primary", nil)
+	r.must(primary.Exec(r.ctx(), "CREATE TABLE elsewhere (n int)"))
+	r.load(primary, 20, 1)
+	r.backup(primary)
+	want := r.sum(primary)
+	_, err := primary.CreateRestorePoint(r.ctx(), "here")
+	r.must(err)
+	r.load(primary, 20, 2)
+	r.cut(primary)
+	latest := r.sum(primary)
+
+	// The spool's content is that of the repository; near has another spool.
+	f := inDirectory(r)
+	r.must(pgtest.Command(r.ctx(), "cp", "-a", r.spool+"/.", filepath.Join(r.dir, "far")).Run())
+	fresh, near := r.fresh("fresh", f), r.site("near", f)
+	var listed struct {
+		Backups  []struct{ ID string }
+		Archives []struct {
+			Name, URL, Error string
+			Backups          []string
+		}
+	}
+	r.must(json.Unmarshal([]byte(near.run("list", "--json")), &listed))
+	if len(listed.Backups) != 1 || len(listed.Archives) != 2 || len(listed.Archives[1].Backups) != 1 || listed.Archives[1].Name != "far" || listed.Archives[0].Name != "spool" {
+		t.Errorf("list: got %+v", listed)
+	}
+	fresh.says([]string{"ARCHIVES", f.url, "1 backup, WAL to"}, "list")
+	near.says([]string{"the spool ", "nothing is archived in it", "repository far (" + f.url + ")", "all is well"}, "verify")
+	fresh.says([]string{"all is well"}, "verify", "--deep")
+
+	for name, test := range map[string]struct {
+		on   *site
+		args []string
+		want string
+	}{
+		"latest, without a spool":   {fresh, nil, latest},
+		"a target, without a spool": {fresh, []string{"--target-name", "here", "--target-action", "promote"}, want},
+		"latest, with a spool":      {near, nil, latest},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &site{test.on.in(t), f, test.on.file}
+			dir := filepath.Join(s.dir, strings.ReplaceAll(name, " ", "-"))
+			s.run(append([]string{"restore", "--target-dir", dir}, test.args...)...)
+			_, err := os.Stat(dir + ".walkeep")
+			if made := err == nil; made != (s.file == "") {
+				t.Errorf("a directory beside the data: %v", err)
+			}
+			c := s.open(dir)
+			_ = c
+		})
+	}
+}
