@@ -55,6 +55,8 @@
 //	common/storage/local    durable storage
 //	common/storage/mem      storage
 //	common/storage/retry    storage | cenkalti/backoff
+//	common/storage/sftp     cli storage | pkg/sftp x/crypto
+//	common/storage/sftp/sftptest  cmdtest
 //	common/storage/storagetest  storage storage/count
 //	common/storage/union    storage
 //	common/wal
