@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 
 	"github.com/jessevdk/go-flags"
 )
@@ -180,6 +181,10 @@ func (c Called) note(groups []*flags.Group) {
 }
 
 func (cmd Command) parser(c *Config) (*flags.Parser, error) {
+	if cmd.Commands == nil {
+		// With this variable go-flags would print completions and exit 0, which PostgreSQL takes for an archived file.
+		os.Unsetenv("GO_FLAGS_COMPLETION")
+	}
 	p := flags.NewNamedParser(cmd.Name, flags.HelpFlag|flags.PassDoubleDash)
 	p.LongDescription = cmd.About
 	if _, err := p.AddGroup("Options", "", &c.Common); err != nil {
