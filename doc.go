@@ -21,7 +21,7 @@
 //	supervisor/replication  wal supervisor/pgserver | jackc/pgx
 //	supervisor/replication/replicationtest  wal supervisor/replication | jackc/pgx
 //	supervisor/report       archive backup durable notes pgdata recovery wal supervisor/pgserver supervisor/progress
-//	supervisor/repository   archive config storage storage/count storage/local storage/retry
+//	supervisor/repository   archive config storage storage/count storage/local storage/retry storage/s3
 //	supervisor/restore      account archive backup cli codec durable pgdata recovery storage wal supervisor/launch supervisor/pgconf supervisor/pgserver | x/sync x/sys zeebo/xxh3
 //	supervisor/retain       archive backup cli notes recovery storage wal
 //	supervisor/service      cli | kardianos/service cenkalti/backoff robfig/cron x/sys
@@ -51,10 +51,13 @@
 //	common/storage
 //	common/storage/cache    durable storage
 //	common/storage/count    storage
+//	common/storage/faultproxy
 //	common/storage/flaky    storage storage/mem
 //	common/storage/local    durable storage
 //	common/storage/mem      storage
 //	common/storage/retry    storage | cenkalti/backoff
+//	common/storage/s3       cli storage | cenkalti/backoff minio/minio-go
+//	common/storage/s3/s3test  storage/s3 | minio/minio-go
 //	common/storage/sftp     cli storage | pkg/sftp x/crypto
 //	common/storage/sftp/sftptest  cmdtest
 //	common/storage/storagetest  storage storage/count

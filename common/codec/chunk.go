@@ -1,43 +1,58 @@
 package codec
 
-import "fmt"
+import (
+	"context"
+	"fmt"
+	"io"
+)
 
-// A ChunkReader expands single chunks of an object that has a trailer. It compares only their length with the trailer;
+// A ChunkReader expands some chunks of an object that has a trailer. It compares only their length with the trailer;
 // the caller checks the plain bytes. It is not safe for concurrent use; an object can have several.
 type ChunkReader struct {
 	o       *Object
 	dec     Decoder
-	offsets []int64
+	offsets []int64 // of the chunks, and of their end
 	packed  []byte
 }
 
-// NewChunkReader returns a reader for single chunks. The object must have a trailer.
+// NewChunkReader returns a reader for chunks. The object must have a trailer.
 func (o *Object) NewChunkReader() (*ChunkReader, error) {
 	dec, err := o.codec.NewDecoder()
 	if err != nil {
 		return nil, fmt.Errorf("prepare %s: %w", o.codec.Name(), err)
 	}
-	r := &ChunkReader{o: o, dec: dec, offsets: make([]int64, len(o.Trailer.Chunks))}
-	var at int64
+	r := &ChunkReader{o: o, dec: dec, offsets: make([]int64, len(o.Trailer.Chunks)+1)}
 	for i, n := range o.Trailer.Chunks {
-		r.offsets[i] = at
-		at += int64(n)
+		r.offsets[i+1] = r.offsets[i] + int64(n)
 	}
 	return r, nil
 }
 
-// Read expands chunk i, counted from 0, into dst, which has room for a whole chunk, and returns the part of dst that it
-// filled. A chunk that does not expand to its length is [ErrDamaged].
-func (r *ChunkReader) Read(i int, dst []byte) ([]byte, error) {
+// Each reads the chunks from number first to before number end, counted from 0, as one stream, which for a remote store is one
+// request. It expands each into plain, which has room for a whole chunk, and calls do with the part of plain that it filled. It
+// ends with the error of do, or with [ErrDamaged] where a chunk does not expand to its length.
+func (r *ChunkReader) Each(ctx context.Context, first, end int, plain []byte, do func(chunk int, plain []byte) error) error {
 	t := r.o.Trailer
-	size := min(uint64(t.ChunkSize), t.PlainSize-uint64(i)*uint64(t.ChunkSize))
-	n := int(t.Chunks[i])
-	if n > cap(r.packed) {
-		r.packed = make([]byte, n, n+n/4)
+	stored, err := r.o.stream(ctx, r.offsets[first], r.offsets[end]-r.offsets[first])
+	if err != nil {
+		return err
 	}
-	if _, err := r.o.r.ReadAt(r.packed[:n], r.offsets[i]); err != nil {
-		return nil, err
+	defer stored.Close()
+	for i := first; i < end; i++ {
+		n := int(t.Chunks[i])
+		if n > cap(r.packed) {
+			r.packed = make([]byte, n, n+n/4)
+		}
+		if _, err := io.ReadFull(stored, r.packed[:n]); err != nil {
+			return err
+		}
+		part := plain[:min(uint64(t.ChunkSize), t.PlainSize-uint64(i)*uint64(t.ChunkSize))]
+		if err := r.dec.Decode(part, r.packed[:n]); err != nil {
+			return err
+		}
+		if err := do(i, part); err != nil {
+			return err
+		}
 	}
-	dst = dst[:size]
-	return dst, r.dec.Decode(dst, r.packed[:n])
+	return nil
 }

@@ -40,17 +40,17 @@ type Ranged interface {
 	Reader(ctx context.Context, off, n int64) (io.ReadCloser, error)
 }
 
-// stream reads the first n stored bytes, in one stream where the store has that.
-func (o *Object) stream(ctx context.Context, n int64) (io.ReadCloser, error) {
+// stream reads n stored bytes from offset off on, in one stream where the store has that.
+func (o *Object) stream(ctx context.Context, off, n int64) (io.ReadCloser, error) {
 	if r, ok := o.r.(Ranged); ok {
-		return r.Reader(ctx, 0, n)
+		return r.Reader(ctx, off, n)
 	}
-	return io.NopCloser(io.NewSectionReader(o.r, 0, n)), nil
+	return io.NopCloser(io.NewSectionReader(o.r, off, n)), nil
 }
 
 // Reader expands a foreign file from its beginning, at most limit plain bytes and one more.
 func (o *Object) Reader(ctx context.Context, limit int64) (io.ReadCloser, error) {
-	stored, err := o.stream(ctx, o.size)
+	stored, err := o.stream(ctx, 0, o.size)
 	if err != nil {
 		return nil, err
 	}
@@ -76,7 +76,7 @@ func (e expanding) Close() error { return errors.Join(e.decoder.Close(), e.store
 // Verify reads every stored byte and compares the hash with the trailer's. It expands nothing, so that it takes a
 // fraction of the time of Unpack and finds accidental damage only.
 func (o *Object) Verify(ctx context.Context) error {
-	r, err := o.stream(ctx, o.Trailer.stored())
+	r, err := o.stream(ctx, 0, o.Trailer.stored())
 	if err != nil {
 		return err
 	}
@@ -98,7 +98,7 @@ func (o *Object) checkStored(h hash.Hash) error {
 // Unpack expands an object that has a trailer into w, on several cores, and compares stored and plain bytes with the
 // trailer. If it fails, the caller must discard the bytes in w.
 func (o *Object) Unpack(ctx context.Context, w io.WriterAt) error {
-	r, err := o.stream(ctx, o.Trailer.stored())
+	r, err := o.stream(ctx, 0, o.Trailer.stored())
 	if err != nil {
 		return err
 	}

@@ -79,10 +79,18 @@ func TestWriter(t *testing.T) {
 						t.Fatal(err)
 					}
 					dst := make([]byte, chunk)
-					for _, i := range rand.Perm(len(o.Trailer.Chunks)) {
-						part, err := r.Read(i, dst)
-						if want := plain[i*chunk : min(size, (i+1)*chunk)]; err != nil || !bytes.Equal(part, want) {
-							t.Fatalf("chunk %d: %v, equal: %v", i, err, bytes.Equal(part, want))
+					chunks := len(o.Trailer.Chunks)
+					for _, first := range rand.Perm(chunks) {
+						next, end := first, first+1+rand.IntN(chunks-first)
+						err := r.Each(t.Context(), first, end, dst, func(i int, part []byte) error {
+							if want := plain[i*chunk : min(size, (i+1)*chunk)]; i != next || !bytes.Equal(part, want) {
+								t.Fatalf("chunk %d, want %d; equal: %v", i, next, bytes.Equal(part, want))
+							}
+							next++
+							return nil
+						})
+						if err != nil || next != end {
+							t.Fatalf("chunks %d to %d: %v, ended before %d", first, end, err, next)
 						}
 					}
 				})

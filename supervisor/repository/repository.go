@@ -22,6 +22,7 @@ import (
 	"walkeep/common/storage/count"
 	"walkeep/common/storage/local"
 	"walkeep/common/storage/retry"
+	"walkeep/common/storage/s3"
 )
 
 // How long a call is repeated that failed for a reason that may pass.
@@ -68,6 +69,16 @@ func backend(ctx context.Context, r config.Repository) (storage.Backend, func() 
 	case "file":
 		b, err := local.Open(directory(u.Path))
 		return b, nothing, err
+	case "s3":
+		b, err := s3.Open(ctx, s3.Options{
+			Endpoint: r.Endpoint, Region: r.Region, Bucket: u.Host, Prefix: u.Path, PathStyle: r.Style, CAFile: r.CAFile,
+			Credentials: r.Credentials, CredentialsFile: r.CredentialsFile, Profile: r.Profile,
+			StorageClass: r.StorageClass, ObjectLock: r.ObjectLock, ObjectLockDays: r.ObjectLockDays, Timeout: r.Timeout,
+		})
+		if err != nil {
+			return nil, nil, err
+		}
+		return b, b.Close, nil
 	}
 	return nil, nil, fmt.Errorf("this version has no repositories with %s://", u.Scheme)
 }

@@ -40,7 +40,8 @@ type volume struct {
 	closer io.Closer
 	size   int64 // of chunks
 	wanted []int // chunks that no worker has yet
-	users  int   // workers that have a chunk, and one more for the extraction while there are wanted ones
+	bytes  int64 // of the wanted chunks, as they are stored
+	users  int   // workers that have chunks, and one more for the extraction while there are wanted ones
 }
 
 // A chunkEdge is the boundary before a chunk.
@@ -125,29 +126,47 @@ func (it *entry) needed() int64 {
 	return n
 }
 
-// next assigns a chunk to the caller; the volume is nil if there is none left. The caller returns the volume with
-// done.
-func (x *extraction) next(ctx context.Context) (*volume, int, error) {
+// largestRun is the most stored bytes of neighbouring chunks that a worker reads at once. It is a request to a remote store, which
+// takes longer to send this than to answer.
+const largestRun = 8 << 20
+
+// next assigns neighbouring chunks to the caller, from number first to before number end; the volume is nil if there are none
+// left. The caller returns the volume with done.
+func (x *extraction) next(ctx context.Context) (v *volume, first, end int, err error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for x.volume == nil {
 		if len(x.files) == 0 {
-			return nil, 0, nil
+			return nil, 0, 0, nil
 		}
-		v, err := x.openVolume(ctx)
-		if err != nil {
-			return nil, 0, err
+		if x.volume, err = x.openVolume(ctx); err != nil {
+			return nil, 0, 0, err
 		}
-		x.volume = v
 	}
-	v := x.volume
-	chunk := v.wanted[0]
+	v = x.volume
+	first, end = v.run(x.Jobs)
 	v.users++
-	if v.wanted = v.wanted[1:]; len(v.wanted) == 0 {
+	if len(v.wanted) == 0 {
 		v.users--
 		x.volume = nil
 	}
-	return v, chunk, nil
+	return v, first, end, nil
+}
+
+// run takes neighbouring chunks from those that are wanted: the fewer are left, the fewer it takes, so that no worker is busy long
+// after the others.
+func (v *volume) run(workers int) (first, end int) {
+	chunks := v.object.Trailer.Chunks
+	most := min(largestRun, v.bytes/int64(2*workers))
+	first, end = v.wanted[0], v.wanted[0]
+	var taken int64
+	for len(v.wanted) > 0 && v.wanted[0] == end && (end == first || taken+int64(chunks[end]) <= most) {
+		taken += int64(chunks[end])
+		v.wanted = v.wanted[1:]
+		end++
+	}
+	v.bytes -= taken
+	return first, end
 }
 
 // done releases a volume that next returned.
@@ -188,6 +207,7 @@ func (x *extraction) openVolume(ctx context.Context) (*volume, error) {
 			end := min(begin+backup.BlockSize, it.Offset+it.Size)
 			for c := max(last+1, int(begin/v.size)); c <= int((end-1)/v.size); c++ {
 				v.wanted = append(v.wanted, c)
+				v.bytes += int64(v.object.Trailer.Chunks[c])
 				last = c
 			}
 		}
@@ -207,11 +227,11 @@ type worker struct {
 
 func (w *worker) work(ctx context.Context) error {
 	for ctx.Err() == nil {
-		v, chunk, err := w.next(ctx)
+		v, first, end, err := w.next(ctx)
 		if v == nil || err != nil {
 			return err
 		}
-		err = w.restoreChunk(v, int64(chunk))
+		err = w.restoreChunks(ctx, v, first, end)
 		w.done(v)
 		if err != nil {
 			return err
@@ -220,8 +240,8 @@ func (w *worker) work(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// restoreChunk reads one chunk, and writes its needed blocks to their files.
-func (w *worker) restoreChunk(v *volume, chunk int64) error {
+// restoreChunks reads neighbouring chunks, and writes their needed blocks to their files.
+func (w *worker) restoreChunks(ctx context.Context, v *volume, first, end int) error {
 	if w.volume != v {
 		var err error
 		if w.reader, err = v.object.NewChunkReader(); err != nil {
@@ -232,10 +252,24 @@ func (w *worker) restoreChunk(v *volume, chunk int64) error {
 			w.plain = make([]byte, v.size)
 		}
 	}
-	plain, err := w.reader.Read(int(chunk), w.plain[:v.size])
+	var failed error // what is wrong with the files rather than with the volume
+	err := w.reader.Each(ctx, first, end, w.plain[:v.size], func(chunk int, plain []byte) error {
+		if failed = ctx.Err(); failed == nil {
+			failed = w.restoreChunk(v, int64(chunk), plain)
+		}
+		return failed
+	})
+	if failed != nil {
+		return failed
+	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", v.name, err)
 	}
+	return nil
+}
+
+// restoreChunk writes the needed blocks of one chunk to their files.
+func (w *worker) restoreChunk(v *volume, chunk int64, plain []byte) error {
 	begin := chunk * v.size
 	end := begin + int64(len(plain))
 	first := sort.Search(len(v.files), func(i int) bool { return v.files[i].Offset+v.files[i].Size > begin })

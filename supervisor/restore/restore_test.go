@@ -15,6 +15,7 @@ import (
 	"walkeep/common/archive"
 	"walkeep/common/backup"
 	"walkeep/common/recovery"
+	"walkeep/common/storage/count"
 	"walkeep/supervisor/restore"
 )
 
@@ -39,6 +40,28 @@ func TestRun(t *testing.T) {
 				t.Errorf("got mode %v, want %v, which the server insists on", got, want)
 			}
 		})
+	}
+}
+
+// Neighbouring chunks of a volume are read by one request: a remote store takes its time for each.
+func TestRequests(t *testing.T) {
+	files := cluster()
+	files["base/1/large"] = noise(7, 32*backup.ChunkSize)
+	r := newRig(t, files)
+	b := count.New(r.backend)
+	for _, jobs := range []int{1, 4} {
+		before := b.Counts()
+		o := r.options(r.target(fmt.Sprint("data", jobs)))
+		o.Jobs = jobs
+		if _, err := restore.Run(t.Context(), archive.New(b), r.inv, o); err != nil {
+			t.Fatal(err)
+		}
+		r.check(o.Dir, files)
+		after := b.Counts()
+		// the rest are the trailers, the index, and the last chunks, which are divided among the workers
+		if got, most := after.Read-before.Read, 14+8*jobs; got > most {
+			t.Errorf("%d jobs: it took %d reads for %d bytes, want at most %d", jobs, got, after.BytesRead-before.BytesRead, most)
+		}
 	}
 }
 

@@ -78,6 +78,21 @@ func (o object) Reader(ctx context.Context, off, n int64) (r io.ReadCloser, err 
 	return r, err
 }
 
+// ReadAt implements [storage.Object].
+func (o object) ReadAt(p []byte, off int64) (n int, err error) {
+	end := error(nil)
+	err = o.b.try(context.Background(), func() error {
+		if n, end = o.Object.ReadAt(p, off); end == io.EOF {
+			return nil
+		}
+		return end
+	})
+	if err == nil {
+		err = end
+	}
+	return n, err
+}
+
 // List implements [storage.Backend]. A listing that fails is begun again, and what it gave before is passed over.
 func (b *Backend) List(ctx context.Context, prefix string, o storage.ListOptions) iter.Seq2[storage.Entry, error] {
 	return func(yield func(storage.Entry, error) bool) {
