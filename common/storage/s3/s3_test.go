@@ -7,9 +7,12 @@ import (
 	"io"
 	"log"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/minio/minio-go/v7"
 
 	"walkeep/common/storage"
 	"walkeep/common/storage/faultproxy"
@@ -22,6 +25,10 @@ import (
 // TestMain silences net/http, which logs what versitygw sends after it has refused an object without reading its bytes.
 func TestMain(m *testing.M) {
 	log.SetOutput(io.Discard)
+	minio.DefaultRetryUnit = time.Millisecond // for which it waits after a request that failed, even the last
+	if options := os.Getenv(helper); options != "" {
+		helperMain(options)
+	}
 	m.Run()
 }
 

@@ -18,11 +18,13 @@ import (
 const (
 	// maxSingle is up to which expected size an object is sent with one request, from memory.
 	maxSingle = 64 << 20
+	// smallBuffer is up to which size the memory of a part grows in steps. Beyond, it is that of the whole part.
+	smallBuffer = 1 << 20
 	// maxParts is how many parts S3 takes.
 	maxParts = 10_000
 	// growth is how large a part is, at least, in proportion to what was sent before it. 10,000 parts then hold 5 TiB, the most that
-	// S3 takes, and the two parts in memory have 64 MB when the object has 50 GB.
-	growth = 0.0006
+	// S3 takes, and the two parts in memory have 64 MB when the object has 40 GB.
+	growth = 0.0008
 )
 
 // tokenKey names the metadata in which a Writer leaves its token.
@@ -66,18 +68,22 @@ func (b *Backend) Create(ctx context.Context, name string, o storage.CreateOptio
 	if err := b.require(ctx, byPut); err != nil {
 		return nil, fmt.Errorf("create %s: %w", name, err)
 	}
-	w := &writer{b: b, name: name, token: rand.Text(), partSize: b.firstPart(o.Size)}
+	w := &writer{b: b, name: name, token: rand.Text(), partSize: firstPart(o.Size, b.options.PartSize)}
+	w.buf = make([]byte, 0, min(o.Size, maxSingle))
 	w.ctx, w.end = context.WithCancel(context.WithoutCancel(ctx))
 	return w, nil
 }
 
 // firstPart is the size of the first part of an object of an expected size.
-func (b *Backend) firstPart(expected int64) int {
+func firstPart(expected, least int64) int {
 	if expected <= maxSingle {
-		return int(max(expected, b.options.PartSize))
+		return int(max(expected, least))
 	}
-	return int(max(expected/(maxParts*9/10)+1, b.options.PartSize))
+	return int(max(expected/(maxParts*9/10)+1, least))
 }
+
+// nextPart is the size of a part after one of that size, when so many bytes were sent.
+func nextPart(before int, sent int64) int { return max(before, int(float64(sent)*growth)) }
 
 // Write implements [storage.Writer]. It ends within the time that a part may be repeated for.
 func (w *writer) Write(p []byte) (n int, err error) {
@@ -87,6 +93,9 @@ func (w *writer) Write(p []byte) (n int, err error) {
 			continue
 		}
 		some := min(len(p)-n, w.partSize-len(w.buf))
+		if len(w.buf)+some > max(cap(w.buf), smallBuffer) { // or append would keep up to twice the part
+			w.buf = append(make([]byte, 0, w.partSize), w.buf...)
+		}
 		w.buf = append(w.buf, p[n:n+some]...)
 		n += some
 	}
@@ -116,7 +125,7 @@ func (w *writer) send() error {
 	buf := w.buf
 	w.sent += int64(len(buf))
 	w.buf, w.free = w.free[:0], nil
-	w.partSize = max(w.partSize, int(float64(w.sent)*growth))
+	w.partSize = nextPart(w.partSize, w.sent)
 	w.pending = make(chan sentPart, 1)
 	go func() {
 		part, err := w.b.sendPart(w.ctx, w.upload, number, buf)
