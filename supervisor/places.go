@@ -21,6 +21,7 @@ type place struct {
 	url     string // of the repository; the directory of the spool
 	spool   bool
 	archive *archive.Archive // nil if err is not
+	stored  *archive.Archive // archive without what this host has kept of it
 	err     error            // why it cannot be reached
 }
 
@@ -48,6 +49,7 @@ func (call *invocation) places(ctx context.Context) ([]place, error) {
 		if call.Spool != "" || len(chosen) == 0 {
 			p := place{name: spoolName, url: call.Spool, spool: true}
 			p.archive, p.err = call.openSpoolArchive()
+			p.stored = p.archive
 			all = append(all, p)
 		}
 	}
@@ -60,7 +62,7 @@ func (call *invocation) places(ctx context.Context) ([]place, error) {
 		opening.Go(func() {
 			one, err := call.repositories.Get(ctx, r)
 			if p := &all[first+i]; err == nil {
-				p.archive = one.Archive
+				p.archive, p.stored = one.Archive, one.Stored
 			} else {
 				p.err = err
 			}

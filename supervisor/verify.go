@@ -51,7 +51,7 @@ func verifyArchive(ctx context.Context, call *invocation, o verifyOptions) error
 		if places[0].err != nil {
 			return places[0].err
 		}
-		r, err := call.verifyOne(ctx, places[0].archive, o)
+		r, err := call.verifyOne(ctx, places[0].stored, o)
 		if err == nil {
 			err = call.printVerified(r, o)
 		}
@@ -69,7 +69,7 @@ func verifyArchive(ctx context.Context, call *invocation, o verifyOptions) error
 		var r *verify.Result
 		err := p.lost()
 		if p.err == nil {
-			r, err = call.verifyOne(ctx, p.archive, o)
+			r, err = call.verifyOne(ctx, p.stored, o)
 		}
 		if p.spool && errors.Is(err, archive.ErrUnbound) { // that of a host which only reads from repositories
 			if !o.JSON {

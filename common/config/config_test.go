@@ -44,7 +44,7 @@ func parse(args ...string) (config.Config, string, error) {
 		About: "A command for tests.",
 		Parts: func(c *config.Config) []any {
 			return []any{
-				&c.Compression, &c.Archive, &c.Restore, &c.Repos, &c.Server, &c.Backup, &c.Stream, &c.Standby, &c.Effort, &c.Retention, &c.Schedule,
+				&c.Compression, &c.Archive, &c.Restore, &c.Repos, &c.Server, &c.Backup, &c.Stream, &c.Ship, &c.Standby, &c.Effort, &c.Retention, &c.Schedule,
 			}
 		},
 		Args: &positional,

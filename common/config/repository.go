@@ -33,6 +33,7 @@ type Repository struct {
 	DeleteGrace    time.Duration `long:"delete-grace"`    // how long cleanup keeps what it has marked for removal
 	BackupSchedule string        `long:"backup-schedule"` // beside that of the section [walkeep], whose backups go to the first repository
 	Timeout        time.Duration `long:"timeout"`         // after which a request without progress has failed
+	CacheDir       string        `long:"cache-dir"`       // where manifests of backups are kept, which never change; empty: in the user's cache directory
 
 	// S3.
 	Endpoint        string `long:"endpoint"`         // URL of the service; empty: AWS

@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"os"
+	"path"
 	"path/filepath"
 	"runtime"
 	"strings"
@@ -17,12 +19,15 @@ import (
 	"time"
 
 	"walkeep/common/archive"
+	"walkeep/common/backup"
 	"walkeep/common/config"
 	"walkeep/common/storage"
+	"walkeep/common/storage/cache"
 	"walkeep/common/storage/count"
 	"walkeep/common/storage/local"
 	"walkeep/common/storage/retry"
 	"walkeep/common/storage/s3"
+	"walkeep/common/storage/sftp"
 )
 
 // How long a call is repeated that failed for a reason that may pass.
@@ -35,6 +40,7 @@ const (
 type Repository struct {
 	config.Repository
 	Archive *archive.Archive
+	Stored  *archive.Archive // Archive without what this host has kept of it: for those who verify what is stored, or remove it
 	counted *count.Backend
 	close   func() error
 }
@@ -47,9 +53,10 @@ func Open(ctx context.Context, r config.Repository) (*Repository, error) {
 		return nil, fmt.Errorf("open repository %s: %w", r.Name, err)
 	}
 	counted := count.New(b)
-	a := archive.New(retry.New(counted, retryFirst, retryMax))
-	a.AppendOnly = true
-	return &Repository{r, a, counted, closer}, nil
+	stored := retry.New(counted, retryFirst, retryMax)
+	a, plain := archive.New(cached(r, stored)), archive.New(stored)
+	a.AppendOnly, plain.AppendOnly = true, true
+	return &Repository{r, a, plain, counted, closer}, nil
 }
 
 // Close ends the connections to the repository.
@@ -79,8 +86,44 @@ func backend(ctx context.Context, r config.Repository) (storage.Backend, func() 
 			return nil, nil, err
 		}
 		return b, b.Close, nil
+	case "sftp":
+		o, err := sftp.ParseURL(r.URL)
+		if err != nil {
+			return nil, nil, err
+		}
+		o.KeyFile, o.PassphraseFile, o.KnownHosts, o.HostKey, o.NoFsync, o.Timeout = r.KeyFile, r.KeyPassphraseFile, r.KnownHosts, r.HostKey, r.NoFsync, r.Timeout
+		b, err := sftp.Open(ctx, o)
+		if err != nil {
+			return nil, nil, err
+		}
+		return b, b.Close, nil
 	}
 	return nil, nil, fmt.Errorf("this version has no repositories with %s://", u.Scheme)
+}
+
+// cacheLimit is how many bytes the cache holds at most.
+const cacheLimit = 256 << 20
+
+// cached keeps the manifests of backups of a distant repository on this host. A host without a place for them has no
+// cache.
+func cached(r config.Repository, b storage.Backend) storage.Backend {
+	dir := r.CacheDir
+	if dir == "" {
+		user, err := os.UserCacheDir()
+		if err != nil {
+			return b
+		}
+		dir = filepath.Join(user, "walkeep")
+	}
+	if Directory(r) != "" {
+		return b // it is as near as the cache
+	}
+	return cache.New(b, cache.Options{
+		Dir: dir, Repository: r.Endpoint + " " + r.URL, Identity: archive.IdentityName, Limit: cacheLimit,
+		Keep: func(name string) bool {
+			return strings.HasPrefix(name, archive.BackupsDir) && path.Base(name) == backup.ManifestName
+		},
+	})
 }
 
 // Directory returns the directory of a repository on this host; empty if it is elsewhere.
