@@ -45,7 +45,7 @@ func TestFenceCascadeWithAStream(t *testing.T) {
 		stream.kill()
 		r.must(primary.Kill())
 		out := r.promote(last)
-		if !strings.Contains(out, "warning: took "+middle.RunDir()) || !strings.Contains(out, "nobody has looked at its primary") {
+		if !strings.Contains(out, "warning: took "+middle.RunDir()) || !strings.Contains(out, "its primary was not checked") {
 			t.Errorf("promote says\n%s", out)
 		}
 	}, 15, pgtest.MaxMajor)
@@ -86,7 +86,7 @@ func TestFenceChangedConninfo(t *testing.T) {
 			}
 		}
 	}()
-	r.refused(s, 1, []string{"cannot be checked: WAL of timeline 1 goes on in the archive", "hint: ", "--force"})
+	r.refused(s, 1, []string{"cannot be checked: since the promotion began, the archive has received WAL of timeline 1", "hint: ", "--force"})
 	close(stop)
 	r.must(<-done)
 	r.cut(primary)
@@ -123,7 +123,7 @@ func TestFenceStreamsFromStandbys(t *testing.T) {
 		r.must(err)
 		return r.streamNote().Sent > has
 	})
-	r.refused(s, 1, []string{"cannot be checked: stream walkeep (on ", "behind what this standby has", "hint: ", "--force"})
+	r.refused(s, 1, []string{"cannot be checked: stream walkeep (on ", "beyond what this standby has", "hint: ", "--force"})
 	load.close()
 
 	// Once that stands still, it proves nothing.

@@ -44,7 +44,7 @@ func TestPromotePartial(t *testing.T) {
 		}{
 			"whole": {every: true, rows: all, says: "had been streamed"},
 			"none": {every: true, change: func(l *wreck) { l.must(os.Remove(l.partial(l.last + ".partial"))) },
-				rows: all - rowsPerSegment, says: "nothing was streamed that the standby does not have"},
+				rows: all - rowsPerSegment, says: "the standby has all WAL that was streamed"},
 			// Eight bytes are less than the last commit.
 			"torn": {every: true, change: func(l *wreck) {
 				events := l.streamedEvents()
@@ -56,7 +56,7 @@ func TestPromotePartial(t *testing.T) {
 				rand.Read(garbage)
 				overwrite(int64(len(l.streamedFile(l.last+".partial"))), garbage)(l)
 			}, rows: all},
-			"broken header":      {change: overwrite(0, bytes.Repeat([]byte{0xff}, 16)), rows: all - rowsPerSegment, says: "is of no use"},
+			"broken header":      {change: overwrite(0, bytes.Repeat([]byte{0xff}, 16)), rows: all - rowsPerSegment, says: "it cannot be used"},
 			"of another cluster": {change: overwrite(24, bytes.Repeat([]byte{0x11}, 8)), rows: all - rowsPerSegment, says: "of another cluster"},
 			"empty":              {change: func(l *wreck) { l.must(os.Truncate(l.partial(l.last+".partial"), 0)) }, rows: all - rowsPerSegment},
 			"of another timeline": {change: func(l *wreck) {
@@ -267,7 +267,7 @@ func (r *rig) refusedBeside(s *pgtest.Cluster, says string, args ...string) {
 	r.t.Helper()
 	begun := time.Now()
 	out := r.refused(s, 1, []string{"the old primary still answers", "hint: ", "--force"}, args...)
-	if late := time.Since(begun) > 3*time.Second && strings.Contains(out, "and says nothing"); !late && !strings.Contains(out, says) {
+	if late := time.Since(begun) > 3*time.Second && strings.Contains(out, "and does not answer"); !late && !strings.Contains(out, says) {
 		r.t.Errorf("promote does not say %q:\n%s", says, out)
 	}
 }
@@ -295,7 +295,7 @@ func TestFence(t *testing.T) {
 		r.until("the rows to be streamed", func() bool { return r.rows(s) == 10 })
 		r.refusedBeside(s, ", and is open for writing")
 		r.pause(primary, func() {
-			r.refused(s, 1, []string{"the old primary still answers: it accepts connections", "and says nothing", "hint: "})
+			r.refused(s, 1, []string{"the old primary still answers: it accepts connections", "and does not answer", "hint: "})
 		})
 		r.must(primary.Kill())
 		out := r.promote(s)
@@ -327,7 +327,7 @@ func TestFencePlaces(t *testing.T) {
 		r.refusedBeside(s, ", and is open for writing", "--primary-conninfo", conninfo)
 	}
 	r.refused(s, 1, []string{"cannot be checked", "hint: "}, "--primary-conninfo", "host=a sslmode=prefer sslrootcert=/nonexistent sslmode=verify-full")
-	r.refusedBeside(s, ", although it could not be asked", "--primary-conninfo", primary.ConnString()+" user=nobody")
+	r.refusedBeside(s, ", and it is not known whether it is open for writing", "--primary-conninfo", primary.ConnString()+" user=nobody")
 	// It streams from a standby.
 	third := r.standby("third", nil)
 	out := r.promote(third, "--primary-conninfo", s.ConnString())
@@ -335,7 +335,7 @@ func TestFencePlaces(t *testing.T) {
 		t.Errorf("promote says\n%s", out)
 	}
 	out = r.promote(s, "--primary-conninfo", "host=primary.invalid connect_timeout=1")
-	if !strings.Contains(out, "warning: nothing comes back from the old primary's host") {
+	if !strings.Contains(out, "warning: the old primary's host") {
 		t.Errorf("promote says\n%s", out)
 	}
 }

@@ -202,7 +202,7 @@ func (r *rig) soon(what string, wait func() error) error {
 	}
 }
 
-// pause stops all processes of a server while f runs: it accepts connections, and says nothing.
+// pause stops all processes of a server while f runs: it accepts connections and does not answer.
 func (r *rig) pause(c *pgtest.Cluster, f func()) {
 	r.t.Helper()
 	text, err := c.QueryString(r.ctx(), "SELECT string_agg(pid::text, ' ') FROM pg_stat_activity WHERE pid <> pg_backend_pid()")

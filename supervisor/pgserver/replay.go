@@ -152,7 +152,7 @@ func (c *Conn) tellReplay(ctx context.Context, function string) error {
 }
 
 // ErrDemand reports that replay has stopped at a setting that is too low.
-var ErrDemand = cli.NewError("replay has stopped, and would shut the server down if it went on",
+var ErrDemand = cli.NewError("replay has stopped, and would shut the server down if it continued",
 	"set it in the standby's configuration and restart the standby, which loses nothing; then repeat this")
 
 // MayGoOn returns [ErrDemand] if replay has stopped at a setting that is too low.

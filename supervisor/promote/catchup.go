@@ -25,7 +25,7 @@ const still = 2 * nudge
 func (p *promoter) storeComplete(ctx context.Context) error {
 	err := p.Spool.StoreComplete(ctx, nil)
 	if err != nil && p.Force {
-		p.Warn("", fmt.Sprintf("a streamed segment could not be archived, and the standby will lack it: %v", err))
+		p.Warn("", fmt.Sprintf("a streamed segment could not be archived, and the standby does not get it: %v", err))
 		return nil
 	}
 	return err
@@ -52,7 +52,7 @@ func (p *promoter) catchUp(ctx context.Context, goal wal.Timeline) error {
 		return err
 	}
 	if to > s.Replayed {
-		p.Step(fmt.Sprintf("waiting for replay to come from %s to %s, the end of the archive", s.Replayed, to))
+		p.Step(fmt.Sprintf("waiting until the standby has replayed from %s to %s, the end of the archive", s.Replayed, to))
 	}
 	if err := p.replay(ctx, s, max(to, s.Replayed)); err != nil {
 		return err
@@ -86,7 +86,7 @@ func (p *promoter) delayed(ctx context.Context, last pgserver.Replay, to wal.LSN
 			return err
 		}
 	}
-	return fmt.Errorf("%w: by %s; it is at %s, and there is WAL up to %s", ErrDelayed, delay, last.Replayed, max(to, last.Received))
+	return fmt.Errorf("%w: by %s; it has replayed to %s of %s", ErrDelayed, delay, last.Replayed, max(to, last.Received))
 }
 
 // settle waits until the standby has replayed what it has received, or replays nothing more: the last record may be
@@ -108,7 +108,7 @@ func (p *promoter) settle(ctx context.Context, last pgserver.Replay) error {
 			last = s
 		}
 		if sleep(ctx) != nil {
-			return fmt.Errorf("%w: it is at %s, and has received up to %s", ErrBehind, last.Replayed, last.Received)
+			return fmt.Errorf("%w: it has replayed to %s, and received to %s", ErrBehind, last.Replayed, last.Received)
 		}
 	}
 }
@@ -139,7 +139,7 @@ func (p *promoter) replay(ctx context.Context, last pgserver.Replay, to wal.LSN)
 			nudged = time.Now()
 		}
 		if sleep(ctx) != nil {
-			return fmt.Errorf("%w: it is at %s, and has not come to %s within %s", ErrBehind, at, to, p.Timeout)
+			return fmt.Errorf("%w: it has replayed to %s, and did not reach %s within %s", ErrBehind, at, to, p.Timeout)
 		}
 	}
 }

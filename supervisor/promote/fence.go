@@ -13,7 +13,7 @@ import (
 // fenceTimeout is how long each server that may be the old primary has to answer.
 const fenceTimeout = 3 * time.Second
 
-// seeThatItIsDown is the hint of a warning that nobody could look at the old primary.
+// seeThatItIsDown is the hint of a warning that the old primary could not be checked.
 const seeThatItIsDown = "make sure that it is down, and stays down, before clients are sent here"
 
 // fence makes sure that the old primary is no longer a primary.
@@ -26,7 +26,7 @@ const seeThatItIsDown = "make sure that it is down, and stays down, before clien
 func (p *promoter) fence(ctx context.Context) error {
 	err := p.checkPrimary(ctx)
 	if err != nil && p.Force {
-		p.Warn("stop it now: what is written there from here on is on another timeline", err.Error()+"; it is left alone, because of --force")
+		p.Warn("stop it now: what it writes from now on is on another timeline", err.Error()+"; it is not stopped, because of --force")
 		return nil
 	}
 	return err
@@ -61,7 +61,7 @@ func (p *promoter) checkPrimary(ctx context.Context) error {
 		case err != nil && p.Primary == "":
 			return fmt.Errorf("%w: its primary_conninfo: %w", ErrUnchecked, err)
 		case err != nil:
-			p.Warn("", fmt.Sprintf("the standby's primary_conninfo leads to where nobody can look from here: %v", err))
+			p.Warn("", fmt.Sprintf("the server that the standby's primary_conninfo names cannot be checked from this host: %v", err))
 		default:
 			if err := p.checkDown(ctx, places, named); err != nil {
 				return err
@@ -72,7 +72,7 @@ func (p *promoter) checkPrimary(ctx context.Context) error {
 		return err
 	}
 	if own == "" && !named {
-		p.Warn(seeThatItIsDown+"; --primary-conninfo makes this a check",
+		p.Warn(seeThatItIsDown+"; with --primary-conninfo it is checked",
 			"the address of the old primary is not known, so it was not checked whether it still runs")
 	}
 	return p.checkStreams(ctx)
@@ -96,12 +96,12 @@ func (p *promoter) checkDown(ctx context.Context, places []pgserver.Place, named
 				p.done.Down = append(p.done.Down, place.String())
 			}
 		case state == down:
-			p.Warn("", fmt.Sprintf("took %s for down: nothing listens there; the standby streamed from there, and if that was a standby itself, nobody has looked at its primary (--primary-conninfo says where that is)", place))
+			p.Warn("", fmt.Sprintf("took %s for down: nothing listens there; the standby streamed from there, and if that server was a standby itself, its primary was not checked (--primary-conninfo names the primary)", place))
 		}
 	}
 	if recovering == len(places) {
-		p.Warn(seeThatItIsDown+"; --primary-conninfo says where the primary is",
-			"the server that is said to be the old primary is in recovery itself, so it is not known whether a primary still runs")
+		p.Warn(seeThatItIsDown+"; --primary-conninfo names the primary",
+			"the server that was named as the old primary is itself in recovery, so it is not known whether a primary still runs")
 	}
 	return nil
 }
@@ -138,16 +138,16 @@ func (p *promoter) checkReceiver(ctx context.Context, c *pgserver.Conn, who stri
 		case !r.Streaming:
 			return false, nil
 		case unreached != nil && depth > 0:
-			return false, fmt.Errorf("%w: %s streams, and from where %w", ErrUnchecked, who, unreached)
+			return false, fmt.Errorf("%w: %s streams, and its source %w", ErrUnchecked, who, unreached)
 		case unreached == nil && found == silent && !r.Heard.After(first.Heard):
 			// A host that was lost a moment ago looks so, until the standby's question stays without an answer.
 			unheard := r.Now.Sub(r.Heard)
 			if r.Patience > 0 && unheard > r.Patience/2+fenceTimeout {
-				p.Warn(seeThatItIsDown, fmt.Sprintf("%s has heard nothing from %s for %s, also not when it asked", who, place, unheard.Round(time.Second)))
+				p.Warn(seeThatItIsDown, fmt.Sprintf("%s has received nothing from %s for %s, and no answer when it asked", who, place, unheard.Round(time.Second)))
 				return false, nil
 			}
 			if !said {
-				p.Step(fmt.Sprintf("%s streams from %s, from where nothing comes back: waiting until one or the other is over", who, place))
+				p.Step(fmt.Sprintf("%s streams from %s, which does not answer this host: waiting until the stream ends or the server answers", who, place))
 				said = true
 			}
 		case time.Since(begun) > fenceTimeout || r.Heard.After(first.Heard):
@@ -181,17 +181,17 @@ func (p *promoter) checkPlace(ctx context.Context, place pgserver.Place, depth i
 	if err != nil {
 		switch {
 		case contact == pgserver.Refused:
-			p.Step(fmt.Sprintf("nothing listens at %s any more", place))
+			p.Step(fmt.Sprintf("nothing listens at %s", place))
 			return down, nil
 		case contact == pgserver.Silent:
-			p.Warn(seeThatItIsDown, fmt.Sprintf("nothing comes back from the old primary's host (%s), which is off or cannot be reached: whether the server runs is not known", place))
+			p.Warn(seeThatItIsDown, fmt.Sprintf("the old primary's host (%s) does not answer: it is off or cannot be reached, so it is not known whether the server runs", place))
 			return silent, nil
 		case pgserver.Answered(err):
-			return down, fmt.Errorf("%w, although it could not be asked whether it is open: %w", ErrPrimaryLives, err)
+			return down, fmt.Errorf("%w, and it is not known whether it is open for writing: %w", ErrPrimaryLives, err)
 		case errors.Is(err, context.DeadlineExceeded):
 			return down, p.hangs(place)
 		}
-		return down, fmt.Errorf("%w, although it could not be asked whether it is open: it accepts connections: %w", ErrPrimaryLives, err)
+		return down, fmt.Errorf("%w: it accepts connections, and it is not known whether it is open for writing: %w", ErrPrimaryLives, err)
 	}
 	defer c.Close(context.WithoutCancel(ctx))
 	info, err := c.Info(limited)
@@ -199,9 +199,9 @@ func (p *promoter) checkPlace(ctx context.Context, place pgserver.Place, depth i
 	case errors.Is(err, context.DeadlineExceeded):
 		return down, p.hangs(place)
 	case err != nil:
-		return down, fmt.Errorf("%w, although it could not be asked whether it is open: %w", ErrPrimaryLives, err)
+		return down, fmt.Errorf("%w, and it is not known whether it is open for writing: %w", ErrPrimaryLives, err)
 	case info.SystemID != p.info.SystemID:
-		return down, fmt.Errorf("the server that is said to be the old primary (%s) is another cluster: its system identifier is %s", place, info.SystemID)
+		return down, fmt.Errorf("the server that was named as the old primary (%s) belongs to another cluster: its system identifier is %s", place, info.SystemID)
 	case info.InRecovery:
 		p.Step(fmt.Sprintf("the server at %s is in recovery itself", place))
 		_, err := p.checkReceiver(ctx, c, "the standby at "+place.String(), depth+1)
@@ -212,5 +212,5 @@ func (p *promoter) checkPlace(ctx context.Context, place pgserver.Place, depth i
 
 // hangs returns the error of a server that hangs and may resume.
 func (p *promoter) hangs(place pgserver.Place) error {
-	return fmt.Errorf("%w: it accepts connections at %s, and says nothing; a server that hangs may go on at any moment", ErrPrimaryLives, place)
+	return fmt.Errorf("%w: it accepts connections at %s and does not answer; a server that hangs can resume at any moment", ErrPrimaryLives, place)
 }

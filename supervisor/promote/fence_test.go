@@ -66,13 +66,13 @@ func TestCheckDown(t *testing.T) {
 		down  bool   // the place is named as down
 	}{
 		{name: "nothing listens where the user says", named: true, down: true},
-		{name: "nothing listens where the standby streamed from", words: "if that was a standby itself, nobody has looked at its primary"},
-		{name: "starting up", serve: answer("57P03", "the database system is starting up"), named: true, want: ErrPrimaryLives, words: "could not be asked"},
-		{name: "shutting down", serve: answer("57P03", "the database system is shutting down"), want: ErrPrimaryLives, words: "could not be asked"},
+		{name: "nothing listens where the standby streamed from", words: "if that server was a standby itself, its primary was not checked"},
+		{name: "starting up", serve: answer("57P03", "the database system is starting up"), named: true, want: ErrPrimaryLives, words: "it is not known whether it is open for writing"},
+		{name: "shutting down", serve: answer("57P03", "the database system is shutting down"), want: ErrPrimaryLives, words: "it is not known whether it is open for writing"},
 		{name: "full", serve: answer("53300", "sorry, too many clients already"), named: true, want: ErrPrimaryLives, words: "too many clients"},
 		{name: "no entry", serve: answer("28000", "no pg_hba.conf entry"), named: true, want: ErrPrimaryLives, words: "no pg_hba.conf entry"},
 		{name: "another service", serve: func(c net.Conn) { io.WriteString(c, "SSH-2.0\r\n") }, named: true, want: ErrPrimaryLives, words: "it accepts connections"},
-		{name: "hangs", serve: hang, named: true, want: ErrPrimaryLives, words: "may go on at any moment"},
+		{name: "hangs", serve: hang, named: true, want: ErrPrimaryLives, words: "can resume at any moment"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -134,7 +134,7 @@ func TestForce(t *testing.T) {
 		p := &promoter{Options: Options{Force: force, Step: func(string) {}, Warn: func(_, message string) { warned = message }}}
 		p.servers = strings.Replace(listen(t, answer("57P03", "the database system is starting up")), "host=127.0.0.1 port=", "host=127.0.0.1,127.0.0.1 port=", 1)
 		err := p.fence(t.Context())
-		if force && (err != nil || !strings.Contains(warned, "left alone, because of --force")) || !force && (!errors.Is(err, ErrPrimaryLives) || warned != "") {
+		if force && (err != nil || !strings.Contains(warned, "not stopped, because of --force")) || !force && (!errors.Is(err, ErrPrimaryLives) || warned != "") {
 			t.Errorf("force %v: got %v, warning %q", force, err, warned)
 		}
 	}

@@ -18,8 +18,8 @@ import (
 	"walkeep/supervisor/pgserver"
 )
 
-// offer hands the standby what was streamed of the segment that comes next, if that is more than it has, and waits until
-// it is replayed.
+// offer gives the standby the streamed part of the segment that it needs next, if that part reaches farther than the standby's
+// WAL, and waits until the standby has replayed it.
 func (p *promoter) offer(ctx context.Context) error {
 	s, err := p.replayed(ctx)
 	if err != nil {
@@ -36,10 +36,10 @@ func (p *promoter) offer(ctx context.Context) error {
 	found, err := p.inv.StreamedOn(ctx, name.Timeline, number)
 	switch {
 	case errors.Is(err, archive.ErrNotWAL), errors.Is(err, archive.ErrForeign):
-		p.Warn("", fmt.Sprintf("what was streamed of %s is of no use, and is left where it is (%s): %v", name, archive.StreamedObject(name), err))
+		p.Warn("", fmt.Sprintf("the standby does not get the streamed part of %s, which stays in %s: it cannot be used: %v", name, archive.StreamedObject(name), err))
 		return nil
 	case errors.Is(err, storage.ErrNotExist), err == nil && found.End <= s.Replayed:
-		p.Step("nothing was streamed that the standby does not have")
+		p.Step("the standby has all WAL that was streamed")
 		return nil
 	case err != nil:
 		return err

@@ -36,22 +36,22 @@ var (
 	ErrUnchecked = cli.NewError("whether the old primary still runs cannot be checked",
 		"name its address with --primary-conninfo, or make sure that it is down, and repeat this; --force promotes without this check")
 	// ErrWarm reports that Run cannot ask the standby for its position.
-	ErrWarm = cli.NewError("the standby lets nobody connect before it is promoted (hot_standby = off)",
+	ErrWarm = cli.NewError("the standby accepts no connections before it is promoted (hot_standby = off)",
 		"set hot_standby = on and restart the standby, which loses nothing, or promote it with pg_ctl promote, without what was streamed")
 	// ErrNotConsistent reports that the standby has not accepted a connection within Options.Timeout.
 	ErrNotConsistent = cli.NewError("the standby has not accepted connections in time",
-		"see its log: it may need WAL that is missing, or more time (--timeout), or let nobody connect (hot_standby = off)")
+		"see its log: it may need WAL that is missing, or more time (--timeout), or accept no connections (hot_standby = off)")
 	// ErrBehind reports that the standby does not reach the end of the WAL that the archive holds or that it has received.
-	ErrBehind = cli.NewError("the standby has not replayed all WAL that is there for it",
+	ErrBehind = cli.NewError("the standby has not replayed all WAL that it has or that the archive holds",
 		"see the standby's log for what stops it; --force promotes it without that WAL, --timeout gives it longer")
 	// ErrDelayed reports that the standby is configured to replay with a delay. It is an ErrBehind.
-	ErrDelayed = cli.Hinted(fmt.Errorf("%w, and waits before it does (recovery_min_apply_delay)", ErrBehind),
+	ErrDelayed = cli.Hinted(fmt.Errorf("%w, because it delays its replay (recovery_min_apply_delay)", ErrBehind),
 		"to let it replay everything first, set recovery_min_apply_delay = 0 there and reload it (up to version 11: remove it from recovery.conf, and restart it); --force opens it now, and it replays what it has received while it opens")
 	// ErrNoOffer reports that Run cannot give the standby the WAL that was streamed.
-	ErrNoOffer = cli.NewError("the standby cannot be given what was streamed",
+	ErrNoOffer = cli.NewError("the standby cannot get what was streamed",
 		"let its restore_command call restore-cmd with this spool (restart it up to version 13), and set archive_mode to another value than always (restart it), or promote with --force, without what was streamed")
 	// ErrNotStored reports that Run cannot archive the WAL that only the standby has.
-	ErrNotStored = cli.NewError("what only the standby has received cannot be archived, and would be missing from the archive for ever",
+	ErrNotStored = cli.NewError("the WAL that only the standby has received cannot be archived, and the archive would never have it",
 		"check that the spool can be written to and has room, and repeat this; --force promotes without it, and the archive cannot be recovered past that until a new base backup is taken")
 	// ErrRights reports that the role lacks a right that a promotion needs.
 	ErrRights = cli.NewError("the role may not promote the server",
@@ -240,7 +240,7 @@ func (p *promoter) prepare(ctx context.Context) error {
 		if !p.Force || !errors.Is(err, ErrBehind) {
 			return err
 		}
-		p.Warn("", err.Error()+"; it is promoted nevertheless, because of --force")
+		p.Warn("", err.Error()+"; the server is promoted all the same, because of --force")
 		return p.storeOwn(ctx) // the standby cannot replay streamed WAL behind the hole
 	}
 	if err := p.offer(ctx); err != nil {
@@ -311,7 +311,7 @@ func (p *promoter) conclude(ctx context.Context) (err error) {
 		p.Warn("if this is the old primary, stop it and let it rejoin; if it crashed while it was promoted, stop it, start it as a standby of its own timeline (standby.signal and recovery_target_timeline = current; up to 11 recovery.conf without that setting), promote it, and take a base backup",
 			fmt.Sprintf("the server writes to timeline %d, %s", p.done.Timeline, why))
 	} else if err := p.succeed(ctx, at); err != nil {
-		p.Warn(cli.Call("cleanup")+" --forget-standby makes it stop", fmt.Sprintf("the archive still keeps WAL for the standby that this server was: %v", err))
+		p.Warn(cli.Call("cleanup")+" --forget-standby ends this", fmt.Sprintf("the archive still keeps WAL for the standby that this server was: %v", err))
 	}
 	p.done.Loss = p.loss()
 	p.warnArchiving()

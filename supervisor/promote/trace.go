@@ -39,26 +39,26 @@ func (p *promoter) checkStreams(ctx context.Context) error {
 	begun := time.Now()
 	watched, err := p.listen(ctx, nil)
 	if len(watched) > 0 {
-		p.Step("a stream of the archive may still hear the old primary: waiting until that is known")
+		p.Step("a stream of the archive may still receive from the old primary: waiting until this is known")
 	}
 	for err == nil && len(watched) > 0 {
 		for id, w := range watched {
 			switch {
 			case w.moved >= 2 && w.note.FromStandby:
-				return fmt.Errorf("%w: stream %s (on %s) goes on, to %s, behind what this standby has: the standby that it reads from is fed",
+				return fmt.Errorf("%w: stream %s (on %s) continues, to %s, beyond what this standby has: a server feeds the standby that it reads from",
 					ErrUnchecked, w.note.Slot, w.note.Host, w.note.Sent)
 			case w.moved >= 2:
-				return fmt.Errorf("%w: stream %s (on %s) hears it, last at %s", ErrPrimaryLives, w.note.Slot, w.note.Host, w.note.Heard.Format(time.RFC3339))
-			case time.Since(w.changed) > noted, // nobody writes it any more
+				return fmt.Errorf("%w: stream %s (on %s) receives from it, last at %s", ErrPrimaryLives, w.note.Slot, w.note.Host, w.note.Heard.Format(time.RFC3339))
+			case time.Since(w.changed) > noted, // no stream replaces it
 				w.note.FromStandby && time.Since(begun) > noted:
 				delete(watched, id)
 			case time.Since(begun) > hearing:
-				p.Warn(seeThatItIsDown, fmt.Sprintf("stream %s (on %s) is connected to its server, and hears nothing: the server hangs, or cannot be reached", w.note.Slot, w.note.Host))
+				p.Warn(seeThatItIsDown, fmt.Sprintf("stream %s (on %s) is connected to its server and receives nothing: the server hangs or cannot be reached", w.note.Slot, w.note.Host))
 				delete(watched, id)
 			}
 		}
 		if sleep(ctx) != nil {
-			return fmt.Errorf("%w: a stream of the archive may hear it: %w", ErrUnchecked, ctx.Err())
+			return fmt.Errorf("%w: a stream of the archive may receive from it: %w", ErrUnchecked, ctx.Err())
 		}
 		watched, err = p.listen(ctx, watched)
 	}
@@ -120,7 +120,7 @@ func (p *promoter) takeTrace(ctx context.Context) error {
 		return err
 	}
 	if s.Received != 0 && archived > s.Received && (s.Streaming == nil || !*s.Streaming) {
-		p.Warn(seeThatItIsDown, fmt.Sprintf("the archive has WAL up to %s, and the standby's stream ended at %s: the server that wrote that may be another one than the standby streamed from",
+		p.Warn(seeThatItIsDown, fmt.Sprintf("the archive has WAL up to %s, and the standby's stream ended at %s: another server than the one the standby streamed from may have written that",
 			archived, s.Received))
 	}
 	p.trace.end = max(archived, p.streamedTo(ctx))
@@ -164,7 +164,7 @@ func (p *promoter) checkTrace(ctx context.Context) error {
 		return err
 	}
 	if had := max(p.trace.end, s.Received); archived > had { // it replays what comes
-		return fmt.Errorf("%w: WAL of timeline %d goes on in the archive, from %s to %s, since the promotion began, and another server has written it",
+		return fmt.Errorf("%w: since the promotion began, the archive has received WAL of timeline %d from %s to %s, which another server has written",
 			ErrUnchecked, p.trace.timeline, had, archived)
 	}
 	return nil

@@ -10,7 +10,7 @@ import (
 )
 
 // errUnsettled reports that the end of a segment must be received again.
-var errUnsettled = errors.New("the end of the segment is received anew")
+var errUnsettled = errors.New("the end of the segment must be received again")
 
 // settleTimeout is how long a standby has to receive the rest of a segment that it has replayed to its end.
 const settleTimeout = 2 * time.Second
