@@ -43,7 +43,7 @@ func push(o options, msg *cli.Messages) error {
 	var others sync.WaitGroup
 	pushed := make(chan struct{})
 	file, err := a.NewPusher(options).Open(ctx, o.path)
-	// Where look-ahead has been already, the next calls return at once, too, and one of them goes on.
+	// If look-ahead has archived this file, it has archived the next ones, too. The call for the first that it has not begins it again.
 	if err != nil || !file.Taken() {
 		ahead := &lookahead{dir: filepath.Dir(o.path), after: filepath.Base(o.path), most: o.Lookahead, last: pushed}
 		for range runtime.GOMAXPROCS(0) + 1 { // more than cores, because some always wait for the disk
@@ -143,7 +143,7 @@ func archiveAfter(ctx context.Context, p *archive.Pusher, path string, before <-
 }
 
 // next hands out a file, with the channel that is closed when those before it are finished, and the one to be closed
-// after it; nil when there are no more.
+// after it; nil when none is left.
 func (l *lookahead) next() (name wal.Name, before <-chan struct{}, end chan<- struct{}) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -69,7 +69,7 @@ func check(ctx context.Context, call *invocation, l report.Limits) error {
 	return cli.Fail(int(state), nil, "") // the line is the message
 }
 
-// usageCode returns the exit code for wrong usage and configuration. For check it is not 2, which tells a monitoring system that
+// usageCode returns the exit code for wrong usage and configuration. For check it is not 2, by which a monitoring system learns that
 // the archive is in danger. command is empty if the error stands before it in args.
 func usageCode(command string, args []string) int {
 	if command == "check" || command == "" && slices.Contains(args, "check") {

@@ -43,6 +43,6 @@
 //	standby.go      a restored standby (restore, rejoin)
 //	start.go        the start of the restored server (restore, rejoin)
 //	replay.go       the control of a standby's replay (pause, continue)
-//	production.go   which timeline the production server is on (restore, rejoin, drill, cleanup). Whoever has asked the server
+//	production.go   which timeline the production server is on (restore, rejoin, drill, cleanup). A command that has asked the server
 //	                that is open for writing replaces server.json.
 package main

@@ -137,7 +137,7 @@ func (f *feed) fill(owner account.Account) error {
 	return owner.Give(f.file)
 }
 
-// remove removes what a server needs no more that has recovered.
+// remove removes the files that a server no longer needs after its recovery.
 func (f *feed) remove() {
 	if f.dir == "" {
 		return

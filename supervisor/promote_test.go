@@ -331,7 +331,7 @@ func TestFencePlaces(t *testing.T) {
 	// It streams from a standby.
 	third := r.standby("third", nil)
 	out := r.promote(third, "--primary-conninfo", s.ConnString())
-	if !strings.Contains(out, "is in recovery itself, so it is not known") {
+	if !strings.Contains(out, "is itself in recovery, so it is not known") {
 		t.Errorf("promote says\n%s", out)
 	}
 	out = r.promote(s, "--primary-conninfo", "host=primary.invalid connect_timeout=1")

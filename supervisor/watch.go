@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	// lookInterval is the least time between two inspections of the archive, which take no more than a tenth of the time.
+	// lookInterval is the least time between two inspections of the archive, which take at most a tenth of the time.
 	lookInterval = time.Minute
 	// repairInterval is the least time between two backups because of broken WAL: if all WAL is broken, backups alone do
 	// not help.

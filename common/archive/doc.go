@@ -160,7 +160,7 @@ func Location(n wal.Name) string {
 	return Directory(n) + n.String()
 }
 
-// Directory is that which holds the files of a timeline and log number.
+// Directory returns the directory that holds the files of a timeline and log number.
 func Directory(n wal.Name) string { return fmt.Sprintf("%s%s%08X/", WALDir, n.Timeline, n.Log) }
 
 // A stored is one object that holds a file, or is named as if it did.

@@ -9,7 +9,7 @@ import (
 // systems note them by the tick of a clock.
 const settled = time.Second
 
-// marked tells whether the object was made, since this machine was started, from the very file that is asked for, which
+// marked reports whether the object was made, since this machine was started, from the very file that is archived now, which
 // was not modified since. Then the file need not be read again to know that both hold the same. The stored bytes are
 // read in any case: they are what is vouched for.
 func (a *Archive) marked(ctx context.Context, file *source, s stored) bool {

@@ -66,7 +66,7 @@ func (m *Manifest) openStored(ctx context.Context, b storage.Backend, s Stored) 
 }
 
 // errOther says that an object is another one than it should be.
-var errOther = fmt.Errorf("%w: it is not the object that the manifest speaks of", codec.ErrDamaged)
+var errOther = fmt.Errorf("%w: it is not the object that the manifest names", codec.ErrDamaged)
 
 func (m *Manifest) openObject(f storage.Object, keys *sealed.Identities, s Stored) (*codec.Object, error) {
 	c, err := codec.ByName(m.Codec)
@@ -142,8 +142,8 @@ func (m *Manifest) ReadFilesOn(ctx context.Context, b storage.Backend, keys *sea
 	return files, nil
 }
 
-// CheckStored reads what the manifest speaks of as a restore would: the index with all of it, and of each volume that it is
-// there, with its size and the trailer that belongs to it. Without a private key that opens the index it compares each byte of the
+// CheckStored checks the objects that the manifest names, as a restore would: it reads the whole index, and compares the size and
+// the trailer of each volume with the manifest. Without a private key that opens the index it compares each byte of the
 // encrypted index with its hash, and of the encrypted volumes their sizes and headers.
 func (m *Manifest) CheckStored(ctx context.Context, b storage.Backend, keys *sealed.Identities) error {
 	_, err := m.ReadFiles(ctx, b, keys)

@@ -30,7 +30,7 @@ func SmallDisk(t testing.TB, bytes int) string {
 	return dir
 }
 
-// FillDisk leaves no more than leave bytes free on the disk of dir. The function that it returns frees the rest at once.
+// FillDisk leaves at most leave bytes free on the disk of dir. The function that it returns frees the rest at once.
 //
 // The test must not have removed a file from the disk before. A process that a parallel test starts has copies of all open
 // files until it executes its program. So the space of a removed file can become free later, after FillDisk has measured.

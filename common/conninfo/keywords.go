@@ -55,10 +55,10 @@ var keywords = []struct {
 	{"oauth_client_secret", "", ignored}, {"oauth_scope", "", ignored}, {"oauth_ca_file", "PGOAUTHCAFILE", ignored},
 }
 
-// secrets are the keywords whose values nobody may see.
+// secrets are the keywords whose values are never shown.
 var secrets = []string{"password", "sslpassword", "scram_client_key", "scram_server_key", "oauth_client_secret"}
 
-// isSecret reports whether a keyword's value is one that nobody may see, however its name is written.
+// isSecret reports whether a keyword's value is never shown, however its name is written.
 func isSecret(name string) bool {
 	return slices.ContainsFunc(secrets, func(s string) bool { return strings.EqualFold(s, name) })
 }
@@ -66,7 +66,7 @@ func isSecret(name string) bool {
 // unrecorded are keywords whose variables apply to one call only, so that they are not written down.
 var unrecorded = []string{"options", "application_name", "client_encoding", "authtype", "tty"}
 
-// An Environment looks a variable up; it is nil where nobody knows the variables.
+// An Environment looks a variable up; it is nil where the variables are not known.
 type Environment func(name string) string
 
 // info returns the parameters in the variables.

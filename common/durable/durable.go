@@ -22,7 +22,7 @@ import (
 	"time"
 )
 
-// Modes of what walkeep creates: WAL holds the database's content, so it is nobody else's business.
+// Modes of what walkeep creates: WAL holds the database's content, so no other user may read it.
 const (
 	FileMode fs.FileMode = 0o600
 	DirMode  fs.FileMode = 0o700
@@ -192,7 +192,7 @@ func MkdirAll(root, dir string) error {
 	return nil
 }
 
-// SyncPath makes the names of dir and of its parents up to and including root durable, whoever made them: another
+// SyncPath makes the names of dir and of its parents up to and including root durable, whichever process made them: another
 // writer may have made a directory and died before its fsync. dir is relative to root.
 func SyncPath(root, dir string) error {
 	for dir != "." && dir != "" {

@@ -10,7 +10,7 @@ import (
 	"syscall"
 )
 
-// OpenFile opens a file, and makes it with FileMode where flag says so. One that root makes belongs to the owner of its
+// OpenFile opens a file, and makes it with FileMode if flag has os.O_CREATE. A file that root makes belongs to the owner of its
 // directory. There root follows no link out of the directory, whose owner may have made it.
 func OpenFile(path string, flag int) (*os.File, error) {
 	if os.Geteuid() != 0 || flag&os.O_CREATE == 0 {
@@ -54,7 +54,7 @@ func mkdir(parent, name string) error {
 		return err
 	}
 	if !info.IsDir() {
-		return made // a link belongs to whoever made it
+		return made // a link belongs to the user who made it
 	}
 	f, err := dir.Open(name)
 	if err != nil {

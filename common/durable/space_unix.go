@@ -11,7 +11,7 @@ import (
 )
 
 // FreeSpace returns the free bytes of the file system that holds a directory, or will once it was made, and a number that
-// tells that file system from others of this host.
+// identifies that file system on this host.
 func FreeSpace(dir string) (free int64, device uint64, err error) {
 	var st unix.Stat_t
 	for err = unix.Stat(dir, &st); errors.Is(err, fs.ErrNotExist) && filepath.Dir(dir) != dir; err = unix.Stat(dir, &st) {

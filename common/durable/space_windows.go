@@ -10,7 +10,7 @@ import (
 )
 
 // FreeSpace returns the free bytes of the file system that holds a directory, or will once it was made, and a number that
-// tells that file system from others of this host.
+// identifies that file system on this host.
 func FreeSpace(dir string) (free int64, device uint64, err error) {
 	for _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) && filepath.Dir(dir) != dir; _, err = os.Stat(dir) {
 		dir = filepath.Dir(dir)

@@ -20,7 +20,7 @@ import (
 type Standby struct {
 	ID   string `json:"-"` // names its note
 	Host string `json:"host"`
-	// Machine tells hosts of one name apart; empty where it is not known.
+	// Machine distinguishes hosts of the same name; empty where it is not known.
 	Machine string `json:"machine,omitempty"`
 	Data    string `json:"data_directory"`
 	// Restartpoint is the segment from which it would replay after a crash; it needs nothing before it.

@@ -102,7 +102,7 @@ type Spoiled struct {
 	Reason  string    `json:"problem"`
 	At      time.Time `json:"at"` // for people; nothing is decided by it
 	// LSN is where records are broken that were whole as far as the segment alone could show; empty if the object itself is
-	// damaged. Stored is the SHA-256 of the object of which that is so.
+	// damaged. Stored is the SHA-256 of the damaged object.
 	LSN    string `json:"lsn,omitempty"`
 	Stored string `json:"stored_sha256,omitempty"`
 }

@@ -13,7 +13,7 @@ type Postmaster struct {
 	PID  int
 	Port uint16
 	Host string // the directory of its socket, or where it is reached by TCP; empty if it listens nowhere
-	// Warm says that it replays, and lets nobody connect before it is promoted (hot_standby = off).
+	// Warm reports whether it replays, and accepts no connections before it is promoted (hot_standby = off).
 	Warm bool
 }
 

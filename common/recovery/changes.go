@@ -14,7 +14,7 @@ type Changes struct {
 	Limits wal.Limits
 	// Dropped are databases whose files the replay removes, without coming to the end of the transaction that drops them.
 	Dropped []Dropped
-	// Invalid are databases that nobody can connect to at the end of the replay.
+	// Invalid are databases that accept no connection at the end of the replay.
 	Invalid []Invalid
 	// Last is where the last record starts that was looked at; 0 if there is none.
 	Last wal.LSN

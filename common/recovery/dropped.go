@@ -12,7 +12,7 @@ type Dropped struct {
 	OID uint32
 	At  wal.LSN // of the record that removes the files
 	// Before is a position at or before that where DROP DATABASE began, where recovery has to end to have the database whole.
-	// Where an earlier DROP DATABASE of it was interrupted, nobody can connect to it there.
+	// Where an earlier DROP DATABASE of it was interrupted, it accepts no connection there.
 	Before wal.LSN
 	// Marked says that the record was seen with which DROP DATABASE begins on newer servers. Else Before is At, and where the
 	// server is a newer one, only an older backup has the database whole.

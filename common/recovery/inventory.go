@@ -195,7 +195,7 @@ func (a reader) takeWAL(ctx context.Context, inv *Inventory) error {
 	for tli, l := range t.lines {
 		l.Waiting = inv.waiting(tli)
 	}
-	// What is archived while the listing goes on can be missed although what came after it is seen, so what seems to be
+	// A listing can miss a file that is archived meanwhile, and yet show a later one, so what seems to be
 	// missing is looked for again.
 	for _, dir := range t.holes() {
 		if err := a.takeLog(ctx, t, dir); err != nil {

@@ -177,7 +177,7 @@ func (a reader) wentOn(ctx context.Context, n wal.Name, inv *Inventory) (string,
 	if later != "" {
 		return fmt.Sprintf("%s is there", later), nil
 	}
-	// Where a timeline is left in the middle of a segment, that one goes on under the new timeline's name.
+	// Where a timeline is left in the middle of a segment, that segment continues under the new timeline's name.
 	start, err := n.Start(inv.SegmentSize)
 	if err != nil {
 		return "", nil // no segment of this archive can have the name

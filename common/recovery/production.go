@@ -34,7 +34,7 @@ type Production struct {
 	Said bool
 }
 
-// Production tells which timeline is the production server's. The newest by number need not be: a copy that was
+// Production returns the timeline of the production server. The newest by number need not be: a copy that was
 // restored for a look, or a standby that was promoted for a test, has a timeline of its own in the same archive.
 func (inv *Inventory) Production() Production {
 	s := inv.Server

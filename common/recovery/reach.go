@@ -55,7 +55,7 @@ var (
 	ErrIncomplete = errors.New("cannot be restored: WAL that it needs is missing")
 )
 
-// Reach tells how far a backup can be recovered along the way to the given timeline. It is the one judgement of what
+// Reach returns how far a backup can be recovered along the way to the given timeline. It is the one judgement of what
 // can be recovered, and goes by the archive's listing, in which objects are taken for what their names say, and by what
 // verify and drill have found.
 func (inv *Inventory) Reach(b *backup.Manifest, tli wal.Timeline) (Reach, error) {
@@ -216,7 +216,7 @@ func (w way) gapOf(first, last uint64) *Gap {
 }
 
 // Contiguous is the number after the last segment that is there without a hole on the way to a timeline, from one number
-// on, and what is missing there although WAL goes on behind it.
+// on, and what is missing there although later WAL is archived.
 func (inv *Inventory) Contiguous(tli wal.Timeline, from uint64) (uint64, *Gap, error) {
 	w, err := inv.way(tli)
 	if err != nil {

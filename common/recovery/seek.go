@@ -42,7 +42,7 @@ func (p *planner) lsn(ctx context.Context) (Plan, error) {
 		if err != nil {
 			return Plan{}, err
 		}
-		// What list and refusals name as the end must do. No record begins there, so that recovery stops with the last one.
+		// The end that list and refusals name must be accepted. No record begins there, so that recovery stops with the last one.
 		said, err := p.inv.EndOfRecords(ctx, Window{Timeline: p.target.Timeline, From: r.From, To: r.To, Gap: r.Gap})
 		if err == nil && start != 0 && start < lsn && lsn <= max(said, end) {
 			return p.stopBehind(r, start, end), nil
@@ -139,7 +139,7 @@ func (p *planner) event(ctx context.Context) (Plan, error) {
 			}
 			return plan, nil
 		}
-		end = first + 1 // for the record that goes on there
+		end = first + 1 // for the record that continues there
 	}
 	if incomplete != nil {
 		return Plan{}, p.refuse("it was not found, but %w", incomplete)

@@ -80,7 +80,7 @@ func (s search) proof(ctx context.Context) (late *wal.Event, last time.Time, err
 		if end-s.begin > n {
 			first = end - n
 		}
-		// One segment more, for the record that goes on there.
+		// One segment more, for the record that continues there.
 		err := s.ended(ctx, first, min(end+1, s.end), func(e wal.Event) {
 			if s.late(e) && late == nil {
 				late = &e
@@ -126,7 +126,7 @@ func (s search) earliest(ctx context.Context, known wal.Event) (wal.Event, error
 			right = middle
 		}
 	}
-	// What was found at a segment's begin may follow one that goes on there.
+	// A record that was found at a segment's begin may follow one that continues there.
 	first := max(number(known), s.begin+1) - 1
 	var found *wal.Event
 	err := s.ended(ctx, first, number(known)+1, func(e wal.Event) {

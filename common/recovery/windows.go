@@ -38,7 +38,7 @@ func (w Window) String() string {
 	return fmt.Sprintf("timeline %d from %s (%s) to %s", w.Timeline, w.From, wal.FormatTime(w.FromTime), w.To)
 }
 
-// Windows tells what can be recovered, by timeline and then by position. A backup is in the window of each timeline that
+// Windows returns what can be recovered, by timeline and then by position. A backup is in the window of each timeline that
 // comes from it, and in none if it cannot be restored; see [Inventory.Restorable].
 func (inv *Inventory) Windows() []Window {
 	var all []Window

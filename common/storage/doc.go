@@ -33,7 +33,7 @@
 //
 // What Commit, Replace and Remove have done is seen by every Open and List that begins after they have returned, of every
 // process. Leases depend on it: who takes one and then looks for a manifest, and who removes the manifest and then looks for
-// leases, cannot miss each other. A store with less must wait in Commit, Replace and Remove until it is so.
+// leases, cannot miss each other. A store with less must wait in Commit, Replace and Remove until this holds.
 //
 // A listing that runs while objects come and go shows all that were there from its beginning to its end, each once, in the
 // order of their names. What came or went meanwhile may be shown or not.
@@ -47,5 +47,5 @@
 // # Contexts
 //
 // A call that may wait for a network ends with its context. A Commit whose context has ended before it began gives no name. What
-// was begun with one context may go on with another: the context of Create is that of Create alone.
+// was begun with one context may continue with another: the context of Create is that of Create alone.
 package storage

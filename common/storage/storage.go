@@ -62,7 +62,7 @@ type CreateOptions struct {
 }
 
 // A Writer is a new object that has no name yet. It is not safe for concurrent use. Its order is: Write as often as wanted,
-// Verify at most once, Commit at most once. Whoever has a Writer calls Discard in the end.
+// Verify at most once, Commit at most once. The caller of Create calls Discard in the end.
 type Writer interface {
 	io.Writer
 
@@ -149,7 +149,7 @@ type Conditional interface {
 
 // A Sweeper is a backend in which killed writers leave what costs money or space and is not listed.
 type Sweeper interface {
-	// AbortStale removes what was begun longer than olderThan ago and not completed, whoever began it, and returns how
+	// AbortStale removes what any process began longer than olderThan ago and did not complete, and returns how
 	// many it has removed. The age is by the store's clock and this host's.
 	AbortStale(ctx context.Context, olderThan time.Duration) (int, error)
 }

@@ -13,7 +13,7 @@ import (
 	"strings"
 )
 
-// The recipe of the cluster that is backed up. Whoever changes it, here or in load.go or the SQL, gets a new one.
+// The recipe of the cluster that is backed up. After a change, here or in load.go or the SQL, a new one is made.
 const (
 	clusterRecipe   = 2
 	clusterScale    = 25

@@ -12,7 +12,7 @@ import (
 	"syscall"
 )
 
-// copyTree copies a data directory with modes and owners. Files for which link says so become hard links.
+// copyTree copies a data directory with modes and owners. Files for which link returns true become hard links.
 func copyTree(from, to string, link func(path string) bool) error {
 	return filepath.WalkDir(from, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {

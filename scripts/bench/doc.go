@@ -38,7 +38,7 @@
 //     it archived just before. Segments per second with replay are (n-1) / (last - first), by the times of the server's "restored
 //     log file" lines. Those of the command alone are n / (sum of the times from "executing restore command", which a
 //     server logs at DEBUG3, to "restored log file"). Replay of this WAL takes about 30 ms per segment, as the row "ln"
-//     shows, which makes a hard link instead of a copy, so only the second figure tells the contestants well apart.
+//     shows, which makes a hard link instead of a copy, so only the second figure distinguishes the contestants well.
 //
 // The servers run with usual settings; fsync is on. Only what would come at different moments in different runs is off: autovacuum,
 // and checkpoints that are due by time or WAL. Before each run all that is dirty is written to the disk, the segments

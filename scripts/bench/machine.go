@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// describeMachine tells when and on what the figures were taken.
+// describeMachine returns when and on which machine the figures were measured.
 func describeMachine(ctx context.Context, p *place) string {
 	var memory uint64
 	if meminfo, err := os.ReadFile("/proc/meminfo"); err == nil {

@@ -100,7 +100,7 @@ func run(ctx context.Context, o options) error {
 	return err
 }
 
-// progress tells on stderr what is going on; stdout is for the report.
+// progress prints the current step to stderr; stdout is for the report.
 func progress(format string, args ...any) {
 	fmt.Fprintf(os.Stderr, format+"\n", args...)
 }

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// A process is what /proc tells of one.
+// A process is one as /proc describes it.
 type process struct {
 	parent int
 	cpu    time.Duration // its own, and that of the children that it waited for

@@ -37,7 +37,7 @@ type usage struct {
 	Err    string
 }
 
-// grace is how long detached workers may go on after the commands have ended.
+// grace is how long detached workers may run after the commands have ended.
 const grace = time.Minute
 
 const (

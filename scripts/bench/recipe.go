@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// The recipe of the backlog. Whoever changes it, here or in load.go or the SQL, gets a newly prepared cluster.
+// The recipe of the backlog. After a change, here or in load.go or the SQL, a new cluster is prepared.
 const (
 	recipeVersion = 2
 	pgbenchScale  = 10

@@ -84,7 +84,7 @@ func pgBaseBackup(bindir, compressor string) *taker {
 	return t
 }
 
-// copying is what the disk and the page cache allow. The copy is good for nothing, as nobody told the server.
+// copying measures what the disk and the page cache allow. The copy is no backup, because the server did not take part.
 func copying() *taker {
 	return &taker{
 		label: "`cp -a`", archive: keepWAL,

@@ -1,6 +1,6 @@
 // Testreport reads what `go test -json` writes, shows each package's result and the output of what failed, lists what
 // was skipped, and ends with a line that counts. A test that is skipped without being expected to is a failure: a
-// check that nobody sees missing is worse than none.
+// check that is missing without notice is worse than none.
 package main
 
 import (

@@ -115,7 +115,7 @@ func (c *Conn) askReceiver(ctx context.Context, r *Replay) {
 	}
 }
 
-// PauseReplay tells a server in recovery to pause its replay, and ContinueReplay to resume it.
+// PauseReplay makes a server in recovery pause its replay, and ContinueReplay makes it resume.
 func (c *Conn) PauseReplay(ctx context.Context) error {
 	return c.tellReplay(ctx, "pg_wal_replay_pause()")
 }

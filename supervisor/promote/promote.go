@@ -7,7 +7,7 @@
 //  3. Run offers the standby the segment that the primary was writing when it was lost, as far as that was streamed into
 //     the archive. restore-cmd delivers it to this standby alone, with zeros behind the last whole record; replay ends there.
 //  4. Run stores in the archive the WAL that only the standby has.
-//  5. Run tells the server to open.
+//  5. Run makes the server open.
 //
 // Each step can be repeated: the next call completes a promotion that was interrupted anywhere.
 package promote
@@ -72,7 +72,7 @@ type Options struct {
 	Spool   *spool.Spool
 	Archive *archive.Archive
 	Force   bool // promote although the old primary answers or WAL would be lost
-	// Timeout bounds all steps before the server is told to open, and, separately, the time until it has opened.
+	// Timeout bounds all steps before the server's promotion, and, separately, the time until it has opened.
 	Timeout time.Duration
 	// Run calls Step with a message about each step, and Warn with each warning. Both are optional.
 	Step func(message string)
@@ -203,7 +203,7 @@ func (p *promoter) mayCall(ctx context.Context) error {
 	return err
 }
 
-// prepare takes all steps before Run tells the server to open.
+// prepare takes all steps before Run makes the server open.
 func (p *promoter) prepare(ctx context.Context) error {
 	if err := p.takeTrace(ctx); err != nil {
 		return err
@@ -254,7 +254,7 @@ func (p *promoter) prepare(ctx context.Context) error {
 	return p.storeOwn(ctx)
 }
 
-// open tells the server to open, and waits until it has.
+// open makes the server open, and waits until it has.
 func (p *promoter) open(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, p.Timeout) // a promotion cannot be undone, so it gets the whole time
 	defer cancel()

@@ -35,7 +35,7 @@ func (p *promoter) mayTrigger(ctx context.Context) error {
 	return nil
 }
 
-// trigger tells the server to open. Servers up to version 11 need a file in their data directory and a signal (do_promote in
+// trigger requests the server's promotion. Servers up to version 11 need a file in their data directory and a signal (do_promote in
 // src/bin/pg_ctl/pg_ctl.c).
 func (p *promoter) trigger(ctx context.Context) error {
 	if p.info.Major >= 12 {

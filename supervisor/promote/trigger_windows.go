@@ -13,5 +13,5 @@ func (p *promoter) mayTrigger(ctx context.Context) error {
 	return p.mayCall(ctx)
 }
 
-// trigger tells the server to open.
+// trigger requests the server's promotion.
 func (p *promoter) trigger(ctx context.Context) error { return p.c.Promote(ctx) }

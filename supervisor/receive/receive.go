@@ -86,7 +86,7 @@ type receiver struct {
 	// first.
 	doubtful *spool.Segment
 
-	wake chan struct{} // tells the keeper that there is something to store
+	wake chan struct{} // wakes the keeper when there is a file to store
 
 	mu        sync.Mutex
 	state     notes.Stream
@@ -324,7 +324,7 @@ func (r *receiver) abandon(s *spool.Segment) {
 // alone returns [spool.ErrStreaming] if another stream works in a spool without locks; it recognises that by a changed note.
 // Two streams that begin at the same time do not see each other.
 func (r *receiver) alone(ctx context.Context) error {
-	r.Log.Warn("the file system of the spool has no locks: see that nobody else streams into it", "spool", r.Spool.Dir)
+	r.Log.Warn("the file system of the spool has no locks: make sure that no other stream writes into it", "spool", r.Spool.Dir)
 	before, _, err := r.a.Notes().Streams(ctx)
 	if err != nil {
 		return err

@@ -277,7 +277,7 @@ func (c *cleaner) prune(ctx context.Context) error {
 	return c.a.Prune(ctx, dirs...)
 }
 
-// cleanWAL removes the WAL that nobody needs. It reads leases, standbys and backups again: a command that needs
+// cleanWAL removes the WAL that is not needed. It reads leases, standbys and backups again: a command that needs
 // WAL meanwhile has a lease, or has left a backup when it gave the lease back. WAL that was archived since the first
 // inventory stays.
 func (c *cleaner) cleanWAL(ctx context.Context, inv *recovery.Inventory, first *Decision) error {
@@ -318,7 +318,7 @@ func (c *cleaner) cleanWAL(ctx context.Context, inv *recovery.Inventory, first *
 	return c.prune(ctx)
 }
 
-// outlived reports whether a note is about a segment that nobody needs, or about a backup that is gone.
+// outlived reports whether a note is about a segment that is not needed, or about a backup that is gone.
 func (c *cleaner) outlived(note string, inv *recovery.Inventory, d *Decision) bool {
 	of := strings.TrimSuffix(path.Base(note), ".json")
 	if backup.CheckID(of) == nil {

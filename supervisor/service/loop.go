@@ -74,7 +74,7 @@ type Loop struct {
 	parts    []*part
 	events   chan func() // events of other goroutines, for the loop to handle
 	requests chan request
-	ended    chan struct{} // closed when nobody receives from events any more
+	ended    chan struct{} // closed when the loop no longer receives from events
 }
 
 type request struct{ task, reason string }

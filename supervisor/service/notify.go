@@ -33,7 +33,7 @@ func NewNotifier() *Notifier {
 	return n
 }
 
-// send sends a message to the service manager. It ignores errors: nobody could act on them, and the service manager
+// send sends a message to the service manager. It ignores errors: the caller could not act on them, and the service manager
 // notices missing messages.
 func (n *Notifier) send(state string) {
 	if n == nil {

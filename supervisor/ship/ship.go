@@ -60,7 +60,7 @@ type Options struct {
 	// Follow ships until the context ends. Otherwise Run returns when everything that is there was shipped, or cannot be.
 	Follow bool
 	Log    *slog.Logger
-	// Begin is told how many bytes the spool holds for all repositories, and returns what is told of those that are done; may
+	// Begin gets the number of bytes that the spool holds for all repositories, and returns a function that gets the bytes done; may
 	// be nil.
 	Begin func(total int64) (progress func(bytes int64))
 	Pace  Pace

@@ -62,7 +62,7 @@ func (s *shipper) tidy(ctx context.Context) {
 	}
 }
 
-// mayLeave reports whether every repository was proven to hold an object. A queue that has not proven it yet is told to.
+// mayLeave reports whether every repository was proven to hold an object. It asks a queue that has not proven it yet to do so.
 func (s *shipper) mayLeave(o object) bool {
 	all := true
 	for _, q := range s.queues {

@@ -38,7 +38,7 @@ const (
 	Database Severity = "database" // the WAL was broken before it was archived
 	// Unchecked is WAL of an unknown version of PostgreSQL; all checks that were possible succeeded.
 	Unchecked Severity = "unchecked"
-	Leftover  Severity = "leftover" // something that nobody needs takes space; nothing is wrong
+	Leftover  Severity = "leftover" // an object that is not needed takes space; nothing is wrong
 )
 
 var severities = []Severity{Damage, Unread, Missing, Database, Unchecked, Leftover}

@@ -40,7 +40,7 @@ type Options struct {
 	// Recipients are those for whom volumes and index are encrypted; nil: they are not.
 	Recipients *sealed.Recipients
 	Progress   func(bytes int64) // unless nil, called with the number of plain bytes of files that were stored since the last call
-	// Held, unless nil, reports whether what was stored has been held against those who remove what nobody finishes.
+	// Held, unless nil, reports whether the lease has protected the stored objects against the removal of unfinished backups.
 	Held func(context.Context) error
 	// MaxIndex is the largest plain size in bytes that the index can have, at most [backup.MaxIndex]; 0: that.
 	MaxIndex int64
@@ -60,7 +60,7 @@ type Writer struct {
 	block   []byte
 }
 
-// NewWriter begins the backup with this id, which nobody else uses.
+// NewWriter begins the backup with this id, which no other backup has.
 func NewWriter(b storage.Backend, id string, o Options) *Writer {
 	if o.Level == 0 {
 		_, _, o.Level = o.Codec.Levels()

@@ -6,14 +6,14 @@
 //
 // # What the cache does not prove
 //
-// Open can return an object that the archive has no more. A listing is never cached: whoever has to know whether an object is
+// Open can return an object that the archive no longer has. A listing is never cached: a caller that must know whether an object is
 // there lists first, and opens what was listed. Replace and Remove drop what this host has kept of a name, and know nothing of
 // the caches of other hosts.
 //
 // # Files
 //
 // An object is one file, whose name is the SHA-256 of the repository's ID, of the content of the archive's identity, and of the
-// object's name: an archive that was made anew at the same place finds nothing of the one before. The file begins with the
+// object's name: a new archive at the same place finds nothing of the earlier one. The file begins with the
 // SHA-256 of its own name and of the object's bytes. A file that is damaged, cut off or unreadable counts as missing, and
 // whatever fails in the directory is no failure of a call. The bytes are those of the archive: what is encrypted there is encrypted
 // here. Files are of mode 0600.
@@ -41,7 +41,7 @@ import (
 type Options struct {
 	Dir        string                 // is made where it is missing
 	Repository string                 // ID that no other repository of this host has, such as its URL
-	Identity   string                 // name of the object that tells archives apart; it is read once, and not kept
+	Identity   string                 // name of the object that identifies the archive; it is read once, and not kept
 	Limit      int64                  // bytes that the directory may hold, of all repositories together
 	Keep       func(name string) bool // whether an object of this name is kept
 }
@@ -68,7 +68,7 @@ func New(b storage.Backend, o Options) *Backend { return &Backend{Backend: b, o:
 // Unwrap gives the backend behind it; see [storage.As].
 func (b *Backend) Unwrap() storage.Backend { return b.Backend }
 
-// Open implements [storage.Backend]. The object can be one that the archive has no more.
+// Open implements [storage.Backend]. The object can be one that the archive no longer has.
 func (b *Backend) Open(ctx context.Context, name string) (storage.Object, error) {
 	if storage.CheckName(name) != nil || !b.o.Keep(name) {
 		return b.Backend.Open(ctx, name)

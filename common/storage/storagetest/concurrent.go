@@ -136,7 +136,7 @@ func newDirectory(t *testing.T, b *tested) {
 	}
 }
 
-// Whoever sees an object sees all of it.
+// A reader that finds an object finds all of it.
 func wholeForReaders(t *testing.T, b *tested) {
 	content := strings.Repeat("0123456789abcdef", 1<<16)
 	for round := range 5 {

@@ -65,7 +65,7 @@ func list(t *testing.T, b *tested) {
 	}
 	for _, o := range []storage.ListOptions{{}, {Recursive: true}} {
 		for range b.List(t.Context(), "", o) {
-			break // whoever has seen enough may stop
+			break // a caller may stop early
 		}
 	}
 }
