@@ -53,6 +53,7 @@
 //	common/storage/count    storage
 //	common/storage/faultproxy
 //	common/storage/flaky    storage storage/mem
+//	common/storage/generation  storage
 //	common/storage/local    durable storage
 //	common/storage/mem      storage
 //	common/storage/retry    storage | cenkalti/backoff

@@ -37,6 +37,9 @@ func (b *Backend) Conditional(ctx context.Context) (bool, error) {
 
 // require returns ErrUnconditional unless the store has proven to this Backend that one of the requests is conditional.
 func (b *Backend) require(ctx context.Context, request int) error {
+	if b.options.Unconditional {
+		return nil
+	}
 	s := &b.sound[request]
 	s.Lock()
 	defer s.Unlock()
@@ -60,6 +63,14 @@ func (b *Backend) require(ctx context.Context, request int) error {
 func unless(o minio.PutObjectOptions) minio.PutObjectOptions {
 	o.SetMatchETagExcept("*")
 	return o
+}
+
+// named are the options of a request that gives a name.
+func (b *Backend) named(o minio.PutObjectOptions) minio.PutObjectOptions {
+	if b.options.Unconditional {
+		return o
+	}
+	return unless(o)
 }
 
 // probePut puts the probe until it is refused, which is at once where it is there already.
@@ -98,7 +109,7 @@ func (b *Backend) probeCompletion(ctx context.Context) (bool, error) {
 	if err != nil {
 		return false, b.explain(err, "upload a part of", probeName)
 	}
-	_, err = b.complete(ctx, u, []minio.CompletePart{part})
+	_, err = b.complete(ctx, u, []minio.CompletePart{part}, unless(minio.PutObjectOptions{}))
 	switch {
 	case isTaken(err):
 		return true, nil
@@ -165,9 +176,9 @@ func (b *Backend) sendPart(ctx context.Context, u upload, number int, content []
 	return minio.CompletePart{PartNumber: number, ETag: part.ETag, ChecksumSHA256: part.ChecksumSHA256}, err
 }
 
-// complete gives an upload its name unless that is taken, and returns the checksum that the store answers with. It makes one attempt.
-func (b *Backend) complete(ctx context.Context, u upload, parts []minio.CompletePart) (checksum string, err error) {
-	info, err := b.core.CompleteMultipartUpload(ctx, b.options.Bucket, b.key(u.name), u.id, parts, unless(minio.PutObjectOptions{}))
+// complete gives an upload its name, and returns the checksum that the store answers with. It makes one attempt.
+func (b *Backend) complete(ctx context.Context, u upload, parts []minio.CompletePart, o minio.PutObjectOptions) (checksum string, err error) {
+	info, err := b.core.CompleteMultipartUpload(ctx, b.options.Bucket, b.key(u.name), u.id, parts, o)
 	return info.ChecksumSHA256, err
 }
 

@@ -61,6 +61,10 @@ type Options struct {
 	ObjectLock     string // "governance" or "compliance": new objects, but not notes, cannot be removed for ObjectLockDays
 	ObjectLockDays int
 
+	// Unconditional leaves out what keeps two writers from one name: whoever writes chooses names that nobody else chooses, as package
+	// generation does.
+	Unconditional bool
+
 	PartSize int64         // bytes of a part as long as the object has less than 30 GB; 0: 24 MiB; at least 5 MiB
 	Timeout  time.Duration // after which a request has failed of which no byte is sent or received; 0: 1 minute
 	RetryFor time.Duration // during which a part or the request that gives a name is repeated; 0: 1 minute

@@ -14,8 +14,10 @@ import (
 
 	"github.com/minio/minio-go/v7"
 
+	"walkeep/common/cmdtest"
 	"walkeep/common/storage"
 	"walkeep/common/storage/faultproxy"
+	"walkeep/common/storage/generation"
 	"walkeep/common/storage/retry"
 	"walkeep/common/storage/s3"
 	"walkeep/common/storage/s3/s3test"
@@ -113,8 +115,32 @@ func TestConformanceReadBack(t *testing.T) {
 	})
 }
 
+// A store without conditional creation keeps generations.
+func TestConformanceGenerations(t *testing.T) {
+	s := s3test.Start(t, s3test.Versitygw)
+	p := faultproxy.Start(t, s.URL)
+	p.Change(func(r *http.Request) {
+		if r.Header.Get("If-None-Match") != "" {
+			r.Header.Del("If-None-Match")
+			s.Sign(r)
+		}
+	}, nil)
+	o := suite
+	o.ManyWinners, o.NoSpaces, o.SilentRemove = true, true, false
+	storagetest.Run(t, o, func(t *testing.T) storage.Backend {
+		o := s.Options(t, s.Bucket(t))
+		o.Endpoint, o.PartSize, o.Unconditional = p.URL, 5<<20, true
+		b := open(t, o)
+		if ok, err := b.Conditional(t.Context()); ok || err != nil {
+			t.Errorf("conditional: got %v, %v", ok, err)
+		}
+		return generation.New(b)
+	})
+}
+
 // Behind the decorator that repeats other calls, the contract holds on a bad network.
 func TestConformanceFaults(t *testing.T) {
+	cmdtest.Long(t)
 	s := s3test.Start(t, s3test.Versitygw)
 	p := faultproxy.Start(t, s.URL)
 	p.Do(faultproxy.Seeded(1, 0.1, append(faultproxy.Transient, faultproxy.WrongRequest)...))
@@ -228,6 +254,7 @@ func TestRequests(t *testing.T) {
 
 // Every request of an object's life meets every fault, and nothing is lost, doubled or wrong.
 func TestEachFault(t *testing.T) {
+	cmdtest.Long(t)
 	s := s3test.Start(t, s3test.Versitygw)
 	p := faultproxy.Start(t, s.URL)
 	o := s.Options(t, s.Bucket(t))

@@ -188,7 +188,7 @@ func (w *writer) Commit(ctx context.Context) error {
 func (w *writer) commit(ctx context.Context) (confirmed bool, err error) {
 	var want string // checksum of the object, as the store gives it
 	if w.upload.id == "" {
-		o := unless(w.b.objectOptions())
+		o := w.b.named(w.b.objectOptions())
 		o.UserMetadata = map[string]string{tokenKey: w.token}
 		want = sum(w.buf).base64
 		err = w.b.retry(ctx, func() (err error) {
@@ -207,7 +207,7 @@ func (w *writer) commit(ctx context.Context) (confirmed bool, err error) {
 			return false, err
 		}
 		err = w.b.retry(ctx, func() error {
-			checksum, err := w.b.complete(ctx, w.upload, w.parts)
+			checksum, err := w.b.complete(ctx, w.upload, w.parts, w.b.named(minio.PutObjectOptions{}))
 			if err == nil && checksum != "" && want != "" && checksum != want {
 				return errOther
 			}

@@ -20,6 +20,8 @@ import (
 type Options struct {
 	NoReadBack   bool // Verify's callback is called after the object has its name
 	Confirms     bool // with NoReadBack: the store confirms the SHA-256, and Verify's callback is not called
+	ManyWinners  bool // of several writers of a name more than one may succeed, and the newest object is read
+	NoSpaces     bool // names with a space are refused
 	SilentRemove bool // what is not there is removed without an error
 	Requests     int  // that one test may take; 0: as many as it wants, which is more of them
 }
@@ -287,6 +289,9 @@ func names(t *testing.T, b *tested) {
 		"a", "A", "0", "a.b", "a..b", "-", "_", "a b", "a+b=c,d@e", "(x)", "é", "a%2Fb", "a'b",
 		"a/b", "d/e/f/g/h", "wal/" + strings.Repeat("0123456789", 20) + ".zst",
 	} {
+		if b.NoSpaces && strings.Contains(name, " ") {
+			continue
+		}
 		content := "content of " + name
 		put(t, b, name, content)
 		wantContent(t, b, name, content)
