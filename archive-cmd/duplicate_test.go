@@ -121,7 +121,7 @@ func TestConflict(t *testing.T) {
 	}
 }
 
-// TestSecondPartial is about two servers that were promoted from one segment: both must be able to go on.
+// TestSecondPartial is about two servers that were promoted from one segment: both must be able to archive.
 func TestSecondPartial(t *testing.T) {
 	t.Parallel()
 	files := cmdtest.WAL(t, "15")

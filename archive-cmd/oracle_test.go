@@ -124,7 +124,7 @@ func (o oracle) record(r cmdtest.Record, offset, bit int) verdict {
 	if offset < cmdtest.RecXID {
 		length := le32(wrong)
 		if onLastPage && length > inPage && length <= o.longest() {
-			return silent // it seems to go on in the next segment, and no page of this one objects
+			return silent // it seems to continue in the next segment, and no page of this one contradicts
 		}
 		return damage
 	}

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# PostgreSQL 18.4: a timeline history file can say that a timeline was left at a position before the one at which it begins.
+# PostgreSQL 18.4: a history file can name, for a timeline, an end that lies before the timeline's begin.
 #
 # A recovery towards timeline 2 (recovery_target_timeline) whose target lies before the fork ends on timeline 1. The history of the new
-# timeline 3 is that of 2 with one more line: 2 was left at the target. So it names timeline 2, which has no byte on the way,
-# and positions decrease from line to line. A reader that believes the lines looks for WAL of timeline 1 up to the fork, which lies
+# timeline 3 is that of 2 with one more line: 2 was left at the target. So it names timeline 2, of which no byte was replayed,
+# and positions decrease from line to line. A reader that follows the lines looks for WAL of timeline 1 up to the fork, which lies
 # on a branch that was never replayed.
 #
 # Why it matters here: the positions before the last one are cut down to it when such a file is read.

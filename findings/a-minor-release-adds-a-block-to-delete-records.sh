@@ -3,7 +3,7 @@
 # 18.4 refers to the table's block alone, and clears the map without a reference. 19rc1 does as 18.6.
 #
 # So the blocks to which a kind of record refers depend on the minor release that wrote it, and on whether VACUUM has been there
-# before; the page magic is the same. Who takes the last block reference, or the only one, for that of the row finds the map's.
+# before; the page magic is the same. A reader that takes the last block reference, or the only one, for that of the row finds the map's.
 #
 # Why it matters here: the row of a dropped database in pg_database is found by the DELETE record in its transaction.
 #

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# PostgreSQL 18.4: recovery to just before the commit of DROP DATABASE gives the database back without its files.
+# PostgreSQL 18.4: recovery to just before the commit of DROP DATABASE restores the database without its files.
 #
 # DROP DATABASE writes a record that removes the directory (Database/DROP) before the transaction's commit record. Targets are
 # compared with commit records alone, so a recovery that stops before the commit, exclusively or by time, has replayed the removal.
 # The database is listed in pg_database, marked invalid by an update in place that no transaction covers, and every connection to it fails.
 # Only a target before the removal's record, by its LSN,
-# keeps the files. (DROP DATABASE is no transaction in the usual sense: nothing of this is written in the chapter on PITR.)
+# keeps the files. (The chapter on PITR does not mention this.)
 #
 # Why it matters here: that a target was reached proves nothing about what was replayed before it. A restore to such a target
 # should name the position of the removal.

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# PostgreSQL 18.4: a recovery that pauses because the primary's max_connections was raised says the same as one that has
+# PostgreSQL 18.4: a recovery that pauses because the primary's max_connections was raised reports the same state as one that has
 # reached its target.
 #
 # Since 14, a hot standby or a recovery with hot_standby = on (the default) that replays a raised max_connections pauses instead of
-# stopping, with a warning in its log. pg_is_wal_replay_paused() and pg_get_wal_replay_pause_state() do not say why. Resuming,
-# which at the target opens the database, here shuts the server down. Only the position shows that the target was not reached.
+# stopping, with a warning in its log. pg_is_wal_replay_paused() and pg_get_wal_replay_pause_state() do not name the reason. Resuming,
+# which opens the database at the target, shuts the server down here. Only the position shows that the target was not reached.
 #
 # Why it matters here: "paused" must not be taken for "at the target".
 #

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# PostgreSQL 18.4: what a standby has received by streaming is marked as archived, although nobody has archived it; after a
-# failover it is missing in the archive for ever.
+# PostgreSQL 18.4: a standby marks segments that it received by streaming as archived, although no server has archived them; after a
+# failover the archive never gets them.
 #
 # The walreceiver of a standby with archive_mode = on makes NAME.done for each segment that it completes, because the primary is
 # expected to archive it. If the primary could not (a full or unmounted archive) and is lost, the standby that is promoted archives

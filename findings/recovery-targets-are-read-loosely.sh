@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# PostgreSQL 18.4: targets of recovery that mean nothing are taken, and one that is empty is an error behind one that is set, but
+# PostgreSQL 18.4: the server accepts recovery targets that have no meaning, and refuses an empty target after one that is set, but
 # not before it.
 #
 # recovery_target_xid = 'abc' is read as transaction 0, which never ends: all WAL is replayed, and only then the server fails, because
 # its target was not reached. recovery_target_timeline = '1x' is read as 1. (19 refuses both at its start.) Of the five targets
-# only one may be set; setting another one to nothing counts as well, if it comes later: the same two lines are good or bad by
+# only one may be set; an empty second one is refused, too, if it comes later: the same two lines are accepted or refused by
 # their order.
 #
 # Why it matters here: targets are checked before they are written, and empty ones are written before the one that counts.

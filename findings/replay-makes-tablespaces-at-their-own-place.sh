@@ -2,10 +2,10 @@
 # PostgreSQL 18.4: a copy that is recovered on the primary's host writes into the primary's tablespace, if that was created after
 # the backup.
 #
-# Replay of CREATE TABLESPACE makes the directory and the link in pg_tblspc at the place that the record names, also if that is in use
-# by the cluster that is still alive there: in recovery "directory already in use" is no error. tablespace_map and links that are
+# Replay of CREATE TABLESPACE makes the directory and the link in pg_tblspc at the place that the record names, also if the running primary
+# uses it: in recovery "directory already in use" is no error. tablespace_map and links that are
 # mapped elsewhere do not help, because the tablespace was not in the backup. From then on two servers write the same files. Neither
-# says a word.
+# logs a message.
 #
 # Why it matters here: a drill, or a restore beside a server, has to look for such records in the WAL before it lets a
 # server replay them.

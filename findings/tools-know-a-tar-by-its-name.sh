@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# PostgreSQL 19rc1 (Debian 19~rc1-1): pg_verifybackup and pg_waldump know a tar archive by its name alone.
+# PostgreSQL 19rc1 (Debian 19~rc1-1): pg_verifybackup and pg_waldump recognise a tar archive by its name alone.
 #
-# pg_verifybackup takes base.tar, base.tar.zst and so on and refuses the same bytes by another name, but does not mind that
-# the zstd stream is of several frames, with a skippable one at its end. pg_waldump reads a file as a tar archive if its name
+# pg_verifybackup accepts base.tar, base.tar.zst and so on, refuses the same bytes under another name, and accepts a zstd stream
+# of several frames with a skippable one at its end. pg_waldump reads a file as a tar archive if its name
 # ends in .tar or .tar.zst and so on; it then takes no names of segments, only positions, although its help shows both.
 #
 # Why it matters: a backup's volumes are such zstd streams, and PostgreSQL's own tool can check them as they are stored, by a

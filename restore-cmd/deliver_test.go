@@ -133,7 +133,7 @@ func TestTargetIsReplacedAtOnce(t *testing.T) {
 	}
 }
 
-// TestBrokenWhenArchived delivers what was already broken when it was archived, and says so.
+// TestBrokenWhenArchived checks that a segment that was broken when it was archived is delivered with a warning.
 func TestBrokenWhenArchived(t *testing.T) {
 	t.Parallel()
 	files := cmdtest.WAL(t, "15")

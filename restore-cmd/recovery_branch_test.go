@@ -11,7 +11,7 @@ import (
 	"walkeep/common/pgtest"
 )
 
-// TestRecoveryLeavesDeadBranch has a primary go on, and archive, after a standby was promoted. Who follows the newest
+// TestRecoveryLeavesDeadBranch lets a primary continue, and archive, after a standby was promoted. A server that follows the newest
 // timeline comes to that, and never replays what the old primary wrote behind the point where it was left.
 func TestRecoveryLeavesDeadBranch(t *testing.T) {
 	t.Parallel()

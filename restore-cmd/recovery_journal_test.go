@@ -31,7 +31,7 @@ func segmentEnd(t testing.TB, name string, sizeMB int) lsn {
 	return lsn(log)<<32 + lsn(segment+1)*lsn(sizeMB)<<20
 }
 
-// A journal is a row per transaction, written one after the other while other things go on, with where in the WAL each
+// A journal is a row per transaction, written one after the other while the test does other things, with where in the WAL each
 // commit is: it lies between the positions after the commits before it and after itself.
 type journal struct {
 	before int // rows that were there

@@ -11,7 +11,7 @@ import (
 )
 
 // TestRecoveryStops has recoveries stop where the archive has a hole, where an object is damaged and where the spool
-// vanishes, without the database being opened. Once that is repaired they go on in the same data directory.
+// vanishes, without the database being opened. After the repair they continue in the same data directory.
 func TestRecoveryStops(t *testing.T) {
 	eachTurn(t, func(r *rig) {
 		primary := r.start("primary")

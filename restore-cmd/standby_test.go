@@ -58,7 +58,7 @@ func TestStandbyMode(t *testing.T) {
 	}
 }
 
-// TestStandbyGoesOn holds that a standby is told "absent", with the reason, whatever is wrong with the archive.
+// TestStandbyGoesOn checks that a standby gets the answer "absent", with the reason, whatever is wrong with the archive.
 func TestStandbyGoesOn(t *testing.T) {
 	t.Parallel()
 	files := cmdtest.WAL(t, "15")

@@ -142,7 +142,7 @@ func TestBackupOfDamagedPages(t *testing.T) {
 			}
 		}
 
-		// Where somebody says so it is taken, and is no more than what one can fall back on.
+		// With --page-errors warn the backup is taken, and is used only where there is no other one.
 		id := r.backup(c, "--page-errors", "warn")
 		r.cut(c)
 		if out := r.run("list"); !strings.Contains(out, "NOT RESTORABLE") || !strings.Contains(out, "damaged on the server") {

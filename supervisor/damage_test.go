@@ -323,7 +323,7 @@ func (w *wrecked) cleans(inv *recovery.Inventory, usable int, plan recovery.Plan
 	}
 }
 
-// recovers makes sure that a recovery gets all that it asks for, and is told that there is nothing behind it.
+// recovers makes sure that a recovery gets every file that it requests, and then the answer that the next one is absent.
 func (w *wrecked) recovers(inv *recovery.Inventory, p recovery.Plan, wrong func(string, ...any)) {
 	for _, n := range segmentsTo(inv, p) {
 		if _, err := recovery.Fetch(w.ctx(), w.a, n, inv.SystemID, discard{}); err != nil {

@@ -44,7 +44,7 @@ func (r *rig) damage(file string, at int64) (undo func()) {
 }
 
 // Backups that lack objects, or in which damage was found, count for nobody: not for list and check, not for the rules of
-// cleanup, and not for a restore, which takes an older one and says so.
+// cleanup, and not for a restore, which takes an older one and reports this.
 func TestUnsoundBackups(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, restoreMajor)

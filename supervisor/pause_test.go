@@ -14,7 +14,7 @@ import (
 )
 
 // A standby that is paused shows the same for as long as it is, status and check say how far it is behind, and it continues
-// when it is told to.
+// when it is resumed.
 func TestPause(t *testing.T) {
 	t.Parallel()
 	pgtest.Each(t, func(t *testing.T, major int) {

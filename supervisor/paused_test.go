@@ -10,7 +10,7 @@ import (
 	"walkeep/common/pgtest"
 )
 
-// A replay that has stopped at a raised setting is not at its target: restore --start says so, and which setting it is, also
+// A replay that has stopped at a raised setting is not at its target: restore --start reports this, and names the setting, also
 // where the WAL that asks for it was archived after the restore.
 func TestStartSaysWhyReplayStopped(t *testing.T) {
 	t.Parallel()

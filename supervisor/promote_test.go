@@ -378,7 +378,7 @@ func TestFenceForced(t *testing.T) {
 				if out := r.promote(primary); !strings.Contains(out, "writes to timeline 1, and the archive has timeline 2") {
 					t.Errorf("of the old primary promote says\n%s", out)
 				}
-				for range 2 { // and whoever is asked, the other one's answer stays
+				for range 2 { // the answer of one server does not replace that of the other
 					r.check(primary, report.Critical, []string{"on timeline 1", "a standby was promoted in its place, to timeline 2, which left its timeline at 0/"})
 					if got := r.status("--conninfo", primary.ConnString()); got.Production != 2 {
 						t.Errorf("the production server's timeline is %d, not 2", got.Production)

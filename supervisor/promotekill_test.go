@@ -118,7 +118,7 @@ func TestPromoteServerCrashes(t *testing.T) {
 
 // A server that crashes when its standby.signal is gone and its new timeline is not on disk opens on the old one, with all rows,
 // and may archive the history of the new one, or recycle the segment in which it continues without archiving it, because it was
-// restored. That is PostgreSQL's own; promote says so, and how to get to a new timeline.
+// restored. That is PostgreSQL's behaviour; promote reports it, and names the way to a new timeline.
 func TestPromoteBetweenTimelines(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pgtest.MaxMajor)
@@ -173,7 +173,7 @@ func (l *wreck) restores(rows int) {
 	}
 }
 
-// between tells of a server that was killed whether it was no standby any more, and has not got to its new timeline.
+// between reports whether a server that was killed was no longer a standby, and had not reached its new timeline.
 func (l *wreck) between(s *pgtest.Cluster) bool {
 	l.t.Helper()
 	c, err := pgdata.ReadControl(s.Dir)
@@ -184,7 +184,7 @@ func (l *wreck) between(s *pgtest.Cluster) bool {
 // leaveOldTimeline does what promote says of a server that has opened on its primary's timeline, and gives the new one.
 func (l *wreck) leaveOldTimeline(s *pgtest.Cluster) int {
 	l.t.Helper()
-	for range 2 { // it says so for as long as it is so
+	for range 2 { // it is reported as long as it lasts
 		out := l.promote(s, "--primary-conninfo", l.primary.ConnString())
 		if !strings.Contains(out, "the server writes to timeline 1, ") || !strings.Contains(out, "recovery_target_timeline = current") || !strings.Contains(out, "take a base backup") {
 			l.t.Errorf("promote says\n%s", out)

@@ -159,7 +159,7 @@ func TestPromoteArchivesAlways(t *testing.T) {
 }
 
 // A standby that has stopped its replay at a setting that is too low, which 14 and newer call paused, would shut down if it
-// were told to go on.
+// were resumed.
 func TestReplayThatStoppedAtASettingIsNotContinued(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, restoreMajor)

@@ -12,7 +12,7 @@ import (
 )
 
 // Two standbys of a primary that is lost are opened, of which one cannot see the archive then, and both write a timeline 2. The
-// archive holds that of the one that was first, whole; the other one archives nothing, and its check says so.
+// archive holds that of the one that was first, whole; the other one archives nothing, and its check reports this.
 func TestTwoServersOnOneTimeline(t *testing.T) {
 	t.Parallel()
 	pgtest.Each(t, func(t *testing.T, major int) {

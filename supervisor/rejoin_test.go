@@ -218,7 +218,7 @@ func TestRejoinKilled(t *testing.T) {
 		r.must(cmd.Start())
 		time.AfterFunc(usually*time.Duration(i+1)/5, func() { cmd.Process.Kill() })
 		if cmd.Wait() == nil {
-			break // the next would know no more than what this has made
+			break // the next one would only see what this one has made
 		}
 	}
 	said := "and had diverged"

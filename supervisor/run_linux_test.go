@@ -107,7 +107,7 @@ func (d *daemon) await(pattern string) string {
 	}
 }
 
-// told waits until the service manager is told something.
+// told waits until the service manager receives a message.
 func (d *daemon) told(part string) {
 	d.t.Helper()
 	limit := time.After(patience)

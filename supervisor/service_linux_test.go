@@ -81,7 +81,7 @@ func TestServiceRefuses(t *testing.T) {
 	}
 }
 
-// A host without systemd, or without the service, says so.
+// On a host without systemd, or without the service, the command names what is missing.
 func TestServiceStatus(t *testing.T) {
 	t.Parallel()
 	for _, action := range []string{"status", "stop"} {

@@ -18,7 +18,7 @@ import (
 	"walkeep/supervisor/pgconf"
 )
 
-// Where the settings were changed between two setups, it is that which undo puts back.
+// If the settings were changed between two setups, undo restores the changed ones.
 func TestSetupAgain(t *testing.T) {
 	t.Parallel()
 	r := newSetupRig(t, setupMajor, nil)

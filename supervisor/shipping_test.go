@@ -309,7 +309,7 @@ func TestFailover(t *testing.T) {
 		if !strings.Contains(out, "timeline 2") {
 			t.Errorf("promote says %q", out)
 		}
-		// The new primary continues in the same archive, and whoever repeats the promotion hears that it is done.
+		// The new primary continues in the same archive, and a repeated promotion reports that it was done.
 		r.must(standby.Exec(r.ctx(), "INSERT INTO ledger VALUES (-1, 'new')"))
 		r.streaming(standby)
 		r.cut(standby)

@@ -25,7 +25,7 @@ func TestSyncBytes(t *testing.T) {
 		c := r.start("primary", r.keepAll(map[string]string{"archive_mode": "off"}))
 		sync := r.sync(c)
 		r.load(c, 50, 1)
-		r.write(c, 3, 300_000) // records that go on over pages and segments
+		r.write(c, 3, 300_000) // records that span pages and segments
 		_, err := c.SwitchWAL(r.ctx())
 		r.must(err)
 		r.load(c, 20, 2)
@@ -292,7 +292,7 @@ func TestSyncRefused(t *testing.T) {
 	sync := r.sync(c)
 	r.fails(1, []string{"another supervisor streams", "hint: "}, "sync", "--conninfo", c.ConnString())
 
-	// Another archive, whose stream wants the same slot: it says so and waits until it gets it.
+	// The stream of another archive uses the same slot: it reports that it waits, and waits until the slot is free.
 	other := r.in(t)
 	other.dir, other.spool = filepath.Join(r.dir, "other"), filepath.Join(r.dir, "other", "spool")
 	r.mkdir(other.dir)

@@ -117,7 +117,7 @@ func TestSyncSlotIdle(t *testing.T) {
 	s.stop()
 }
 
-// A restore archives what was streamed to its end, as the spool's owner, whoever calls it; and what cannot be archived is
+// A restore archives what was streamed to its end, as the spool's owner, whichever user calls it; and what cannot be archived is
 // said, and does not keep it from recovering what can be recovered.
 func TestRestoreStoresStreamed(t *testing.T) {
 	t.Parallel()

@@ -144,7 +144,7 @@ func TestSyncForked(t *testing.T) {
 }
 
 // A slot that is dropped while it is streamed with costs nothing as long as the server has the WAL, and where it has not,
-// the gap is told.
+// the gap is reported.
 func TestSyncSlotLost(t *testing.T) {
 	t.Parallel()
 	pgtest.Each(t, func(t *testing.T, major int) {
@@ -257,7 +257,7 @@ func TestSyncSlotInvalidated(t *testing.T) {
 	}, 13, 15, pgtest.MaxMajor)
 }
 
-// advises checks whether status, and status alone, speaks of a setting that 19 has for whoever streams, until it is set.
+// advises checks that status, and no other command, recommends a setting that 19 has for servers that are streamed from, until it is set.
 func (r *rig) advises(c *pgtest.Cluster) {
 	r.t.Helper()
 	for _, value := range []string{"", "0", "1min"} {

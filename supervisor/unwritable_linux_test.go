@@ -23,7 +23,7 @@ func TestUnwritableArchive(t *testing.T) {
 	r.backup(c)
 	want := r.sum(c)
 	r.cut(c)
-	r.must(c.Stop(r.ctx(), pgtest.Fast)) // it archives no more
+	r.must(c.Stop(r.ctx(), pgtest.Fast)) // it archives nothing from now on
 	look := func(t *testing.T, r *rig) {
 		t.Helper()
 		name := filepath.Base(t.Name())

@@ -78,7 +78,7 @@ func TestLostAnswer(t *testing.T) {
 	r.WantFetch(archivetest.Segment, archivetest.File(t, archivetest.Segment))
 }
 
-// Of two contents of one name, at most one is acknowledged, whatever their endings are and whoever is quicker.
+// Of two contents of one name, at most one is acknowledged, whatever their endings are and whichever is quicker.
 func TestTwinsInObjectStore(t *testing.T) {
 	contents := [][]byte{archivetest.File(t, archivetest.Segment), archivetest.Broken(archivetest.File(t, archivetest.Segment))}
 	for round := range 10 {

@@ -201,7 +201,7 @@ func TestVerify(t *testing.T) {
 	}
 }
 
-// Whatever call of the backend fails, Push does not say that the file is archived, and says so when it is tried again.
+// Whatever call of the backend fails, Push returns an error, and succeeds when it is called again.
 func TestPushFaults(t *testing.T) {
 	content := archivetest.File(t, archivetest.Segment)
 	for _, already := range []bool{false, true} {

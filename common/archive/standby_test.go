@@ -90,7 +90,7 @@ func (readOnly) Replace(context.Context, string, []byte) error {
 	return errors.New("this archive keeps no notes")
 }
 
-// A spool that this host may only read keeps no notes, and says so.
+// In a spool that this host may only read, a note is refused with an error.
 func TestNoteStandbyWithoutNotes(t *testing.T) {
 	a := archive.New(readOnly{new(mem.Backend)})
 	err := a.Notes().NoteStandby(t.Context(), notes.Standby{Host: "h", Data: "/d", Restartpoint: "000000010000000000000003"})

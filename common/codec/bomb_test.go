@@ -62,7 +62,7 @@ func allocated(f func()) uint64 {
 
 const bombSize = 64 << 20
 
-// A chunk that expands to more than its trailer says is given up after the first byte too many, and costs no more
+// The expansion of a chunk that is larger than its trailer says ends after the first byte too many, and takes no more
 // memory than any other, although stored and plain hash may be right.
 func TestBombInChunk(t *testing.T) {
 	for _, name := range codec.Names() {

@@ -10,7 +10,7 @@ import (
 	"walkeep/common/codec"
 )
 
-// A file is packed, its trailer completed and written behind it; whoever reads the object compares all with the trailer.
+// A file is packed, its trailer completed and written behind it; a reader of the object compares everything with the trailer.
 func Example() {
 	c, err := codec.ByName("zstd")
 	if err != nil {

@@ -111,7 +111,7 @@ func TestRepositoryErrors(t *testing.T) {
 	}
 }
 
-// A program that PostgreSQL calls is told of a repository of which it cannot read the section: it must not believe that there
+// A program that PostgreSQL calls gets a repository even if its section cannot be read: it must not believe that there
 // is none.
 func TestBrokenRepositoryIsOne(t *testing.T) {
 	file := clean(t, "spool = /s\n[repository a]\nurl = file:///a\nnonsense = 1\n")

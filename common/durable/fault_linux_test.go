@@ -97,7 +97,7 @@ func helper(t *testing.T, mode, dir string, wrap ...string) *exec.Cmd {
 	return cmd
 }
 
-// inject runs a helper whose system calls, or only those on one path, fail as strace is told, and gives what it wrote
+// inject runs a helper whose system calls, or only those on one path, fail as strace's option says, and returns what it wrote
 // and whether it succeeded.
 func inject(t *testing.T, mode, dir, only string, faults ...string) (string, bool) {
 	t.Helper()
@@ -146,7 +146,7 @@ func TestFaults(t *testing.T) {
 		{name: "rename fails", mode: "commit", faults: []string{"renameat2:error=EIO"}, says: "input/output error"},
 		{name: "link fails", mode: "commit", faults: []string{noRename, "?link,linkat:error=ENOSPC"}, says: "no space left"},
 		{name: "fsync of the file fails", mode: "commit", faults: []string{"fsync:error=EIO:when=1"}, says: "input/output error"},
-		// The name is there, but nobody is told that it will stay: the next attempt finds it and syncs it.
+		// The name is there, but the call has not acknowledged it: the next attempt finds it and syncs it.
 		{name: "fsync of the directory fails", mode: "commit", faults: []string{"fsync:error=EIO"}, only: true, says: "fsync directory", then: "new"},
 		{name: "note", mode: "note", before: "old", then: "new"},
 		{name: "note, fsync fails", mode: "note", faults: []string{"fsync:error=EIO:when=1"}, before: "old", says: "input/output error", then: "old"},

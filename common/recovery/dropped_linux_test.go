@@ -16,7 +16,7 @@ import (
 )
 
 // stopped stops the server's checkpointer, for which DROP DATABASE waits between its mark and the removal, and gives what lets
-// it go on.
+// it continue.
 func (s *site) stopped() (goOn func()) {
 	s.T.Helper()
 	pid, err := strconv.Atoi(s.query("SELECT pid::text FROM pg_stat_activity WHERE backend_type = 'checkpointer'"))

@@ -133,7 +133,7 @@ func layBackup(t testing.TB, b storage.Backend, id string, manifest []byte) {
 	}
 }
 
-// late is a backend whose listings of a directory lack, once each, what is stored while they go on.
+// late is a backend whose listings of a directory lack, once each, what is stored while they run.
 type late struct {
 	storage.Backend
 	dir  string

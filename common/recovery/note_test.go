@@ -15,8 +15,8 @@ import (
 	"walkeep/common/storage/local"
 )
 
-// An object that alone cannot be read, or says nothing, is a fault, and nothing else of the archive is lost with it. Whoever would
-// have to know what it says is told that it cannot be read.
+// A single object that cannot be read, or is empty, is a fault, and the rest of the archive stays usable. A command that
+// needs its content gets an error.
 func TestUnreadableNotes(t *testing.T) {
 	const id, other = "20261122T120000Z", "20261122T130000Z"
 	const broken = "000000010000000000000004"

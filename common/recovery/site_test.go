@@ -149,7 +149,7 @@ func (s *site) inventory() *recovery.Inventory {
 	return inv
 }
 
-// settings are how PostgreSQL is told a target.
+// settings returns PostgreSQL's settings for a target.
 func settings(t recovery.Target) map[string]string {
 	set := map[string]string{"recovery_target_inclusive": strconv.FormatBool(!t.Exclusive), "recovery_target_action": "promote"}
 	switch t.Kind {

@@ -140,7 +140,7 @@ func content(n int) []byte {
 	return b
 }
 
-// The plain text of a sealed object is the object that would be stored without encryption, whoever opens it.
+// The plain text of a sealed object is the object that would be stored without encryption, for each recipient.
 func TestSealed(t *testing.T) {
 	for _, hybrid := range []bool{false, true} {
 		recipients, identity := keys(t, hybrid)

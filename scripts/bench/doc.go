@@ -28,7 +28,7 @@
 // # A round of archiving
 //
 // Each round runs every contestant once, starting with another one each time, so that slow changes of the machine meet all of
-// them. A ratio is taken between two runs of one round; what is printed is the median over the rounds, with the least and the greatest.
+// them. A ratio compares two runs of one round. The tables show the median over the rounds, with the least and the greatest.
 //
 //   - Archiving: a copy of the prepared data directory, whose segments are hard links, all .ready. The server starts with the
 //     contestant's archive_command. The time is from the server's "ready to accept connections", which is when
@@ -40,9 +40,9 @@
 //     server logs at DEBUG3, to "restored log file"). Replay of this WAL takes about 30 ms per segment, as the row "ln"
 //     shows, which makes a hard link instead of a copy, so only the second figure distinguishes the contestants well.
 //
-// The servers run with usual settings; fsync is on. Only what would come at different moments in different runs is off: autovacuum,
-// and checkpoints that are due by time or WAL. Before each run all that is dirty is written to the disk, the segments
-// are read, so they are in the page cache as they are when a server has just written them, and free memory is touched (settle.go).
+// The servers run with usual settings; fsync is on. Off is only the work that would start at different moments in different runs:
+// autovacuum, and checkpoints that are due by time or WAL. Before each run the dirty pages are written to the disk, the segments
+// are read into the page cache, where they are when a server has just written them, and free memory is touched (settle.go).
 // The report warns if other processes took much of the machine meanwhile.
 //
 // # A round of base backups
@@ -54,7 +54,7 @@
 //     backup needs has to arrive in the contestant's own archive, if the contestant waits for that. pg_basebackup and cp
 //     have "cp". All checkpoints are fast, walkeep and pgBackRest use two cores, zstd is at level 1 as in archiving,
 //     and walkeep's level is its default. What is stored counts without WAL.
-//   - The restore into an empty directory, the server being down, and where there is such a thing a delta restore into
+//   - The restore into an empty directory, the server being down, and where the contestant has one, a delta restore into
 //     the same directory, which then does not differ.
 //   - What walkeep and pgBackRest restored is started, recovers with the restore_command that they have set, and must hold
 //     the right number of rows, which reads the tables' pages with their checksums. That is not measured.

@@ -124,7 +124,7 @@ func TestSettle(t *testing.T) {
 	}
 }
 
-// A segment that the archive holds with another content stays in partial/, the stream continues, and its note says so.
+// A segment that the archive holds with another content stays in partial/, the stream continues, and its note reports this.
 func TestConflict(t *testing.T) {
 	r := newRig(t)
 	other := bytes.Clone(r.WAL[first])

@@ -74,7 +74,7 @@ func TestIsJournal(t *testing.T) {
 	}
 	defer r.Close()
 	defer w.Close()
-	t.Setenv("JOURNAL_STREAM", "1:2") // that of whoever started the test's shell
+	t.Setenv("JOURNAL_STREAM", "1:2") // that of the process that started the test's shell
 	if service.IsJournal(w) {
 		t.Error("a pipe is taken for the journal")
 	}

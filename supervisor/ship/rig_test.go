@@ -179,7 +179,7 @@ func (r *rig) follow(places ...*place) (stop func()) {
 	return stop
 }
 
-// wait waits until something is so.
+// wait waits until a condition holds.
 func (r *rig) wait(what string, is func() bool) {
 	r.Helper()
 	for until := time.Now().Add(30 * time.Second); !is(); time.Sleep(2 * time.Millisecond) {

@@ -128,7 +128,7 @@ func TestKeeps(t *testing.T) {
 	want(t, cache.New(below, o), "backups/1/manifest.json", "manifest")
 	wantOpened(t, below, &last, 2)
 
-	// An archive that was made anew has other objects under the same names.
+	// A new archive at the same place has other objects under the same names.
 	if err := below.Remove(t.Context(), identity, "backups/1/manifest.json"); err != nil {
 		t.Fatal(err)
 	}

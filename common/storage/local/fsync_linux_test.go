@@ -11,7 +11,7 @@ import (
 )
 
 // What is reported as stored survives a power cut only if all of it was told to the disk: the content before it gets its
-// name, then the name, then the name of each directory above it, whoever made it.
+// name, then the name, then the name of each directory above it, whichever process made it.
 func TestFsyncs(t *testing.T) {
 	if _, err := exec.LookPath("strace"); err != nil {
 		t.Skip(err)

@@ -44,7 +44,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// putSlowly stops in the middle until it is told to go on, or killed.
+// putSlowly stops in the middle until the test lets it continue, or kills it.
 func putSlowly(b *local.Backend, name string) error {
 	return storage.Put(context.Background(), b, name, func(w io.Writer) error {
 		if err := text(strings.Repeat("half ", 1000))(w); err != nil {

@@ -136,7 +136,7 @@ func TestModes(t *testing.T) {
 	}
 }
 
-// What is not an object is not listed: temporary files, whoever's, and what no name of an object can be.
+// List returns objects only: no temporary files of any process, and no file whose name cannot be an object's.
 func TestListSkips(t *testing.T) {
 	root := t.TempDir()
 	b := open(t, root)

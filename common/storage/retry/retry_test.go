@@ -55,7 +55,7 @@ func TestGivesUp(t *testing.T) {
 	}
 }
 
-// A commit is never repeated: who is told that a name is taken would not know by whom.
+// A commit is never repeated: after the answer that the name is taken, the caller would not know whose object has it.
 func TestCommitOnce(t *testing.T) {
 	store := &flaky.Backend{Manners: flaky.Manners{LostAnswers: 1}}
 	err := storage.PutAll(t.Context(), retry.New(store, time.Microsecond, time.Minute), "x", []byte("x"))
