@@ -25,25 +25,30 @@ type backups struct {
 
 func (b *backups) waiting() (objects int, bytes int64) { return b.objects, b.bytes }
 
-// lookForBackups is how often the spool is searched for backups, in looks for WAL.
-const lookForBackups = 25
+// lookBeside is how often the spool is searched for backups and notes, in looks for WAL.
+const lookBeside = 25
 
-// shipBackups ships the finished backups of the spool.
-func (q *queue) shipBackups(ctx context.Context) {
+// shipBeside ships notes and the finished backups of the spool, beside the WAL.
+func (q *queue) shipBeside(ctx context.Context) {
 	pause := q.s.Pace.First
 	for ctx.Err() == nil {
-		err := q.backupsOnce(ctx)
+		var err error
+		if q.opened() != nil {
+			if err = q.shipNotes(ctx); err == nil {
+				err = q.shipBackups(ctx)
+			}
+		}
 		q.mu.Lock()
 		told := q.backups.err != nil
 		q.backups.err = err
 		q.mu.Unlock()
-		rest := lookForBackups * q.s.Pace.Poll
+		rest := lookBeside * q.s.Pace.Poll
 		switch {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
 			if !told {
-				q.s.Log.Error("a backup is not shipped yet, and is tried again", "repository", q.Name, "error", err.Error())
+				q.s.Log.Error("a backup or a note is not shipped yet, and is tried again", "repository", q.Name, "error", err.Error())
 			}
 			rest = max(rest, pause)
 			pause = min(2*pause, q.s.Pace.Longest)
@@ -56,11 +61,8 @@ func (q *queue) shipBackups(ctx context.Context) {
 	}
 }
 
-// backupsOnce ships what the spool has now.
-func (q *queue) backupsOnce(ctx context.Context) error {
-	if q.opened() == nil {
-		return nil
-	}
+// shipBackups ships the finished backups that the spool has now.
+func (q *queue) shipBackups(ctx context.Context) error {
 	dirs, err := q.s.Spool.Archive.List(ctx, archive.BackupsDir)
 	if err != nil {
 		return err

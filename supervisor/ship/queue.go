@@ -53,7 +53,8 @@ type queue struct {
 	s     *shipper
 	lock  *os.File // nil until this process is the one that ships there
 	woken chan struct{}
-	calls chan struct{} // has an element for each call that has not returned
+	calls chan struct{}    // has an element for each call that has not returned
+	notes map[string]owned // that were copied; only the lane beside the WAL uses them
 
 	mu      sync.Mutex // guards what follows
 	remote  *Remote
@@ -82,7 +83,7 @@ type hole struct {
 func newQueue(ctx context.Context, s *shipper, r Repository) (*queue, error) {
 	q := &queue{
 		Repository: r, s: s, woken: make(chan struct{}, 1), calls: make(chan struct{}, hungCalls),
-		shelves: make(map[string]*shelf), holes: make(map[wal.Timeline]hole), stuck: make(map[string]stuck),
+		shelves: make(map[string]*shelf), holes: make(map[wal.Timeline]hole), stuck: make(map[string]stuck), notes: make(map[string]owned),
 	}
 	q.done.Repository = r.Name
 	was, err := s.Spool.Archive.Notes().Shipping(ctx, r.Name)
@@ -120,11 +121,11 @@ func (q *queue) run(ctx context.Context) {
 	q.mu.Unlock()
 	var beside sync.WaitGroup
 	if q.s.Follow {
-		beside.Go(func() { q.shipBackups(ctx) })
+		beside.Go(func() { q.shipBeside(ctx) })
 	}
 	q.shipWAL(ctx)
 	if !q.s.Follow && ctx.Err() == nil && q.failure() == nil {
-		q.shipBackups(ctx)
+		q.shipBeside(ctx)
 	}
 	beside.Wait()
 }
@@ -221,7 +222,7 @@ func (q *queue) limited(ctx context.Context, limit time.Duration, f func(ctx con
 		return err
 	case <-ctx.Done():
 	}
-	timer := time.NewTimer(grace)
+	timer := time.NewTimer(min(grace, limit))
 	defer timer.Stop()
 	select {
 	case err := <-ended:

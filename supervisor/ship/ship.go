@@ -211,8 +211,8 @@ func (s *shipper) watch(ctx context.Context, done <-chan struct{}) error {
 		rest = time.Now().Add(20 * scanned) // a spool with very many directories
 		if time.Since(noted) >= s.Pace.Note {
 			noted = time.Now()
-			s.tidy(ctx)
 			s.note(ctx, false)
+			s.tidy(ctx)
 		}
 		if time.Since(swept) >= sweepInterval {
 			swept = time.Now()

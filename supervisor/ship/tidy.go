@@ -39,6 +39,9 @@ func (s *shipper) tidy(ctx context.Context) {
 			leave = append(leave, o)
 		}
 	}
+	if len(leave) > 0 {
+		s.note(ctx, false) // or the marks would not pass what has left
+	}
 	for _, o := range leave {
 		if err := s.remove(ctx, o.name); err != nil {
 			s.Log.Warn("an object that all repositories hold cannot be removed from the spool", "object", o.name, "error", err.Error())
