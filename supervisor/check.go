@@ -19,7 +19,7 @@ or one of PGHOST, PGHOSTADDR, PGPORT, PGSERVICE and PGDATABASE is given.
 
 Critical: the archive cannot be reached or is another cluster's, no backup can
 be restored, the newest data cannot be recovered, archiving is off, fails or is
-behind. Warning: what limits recovery to older times, backups that cannot be
+behind, what the spool holds does not come into a repository. Warning: what limits recovery to older times, backups that cannot be
 restored or were left unfinished, old backups, files that wait, a standby that
 is late or has more WAL than the archive, faults, a server that does not answer,
 configuration that is wrong for any command.

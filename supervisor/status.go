@@ -50,17 +50,18 @@ type limits struct {
 	Lag        time.Duration `long:"max-lag" value-name:"TIME" default:"10m" description:"critical if complete segments wait and none was archived for longer"`
 	LagSize    config.Size   `long:"max-lag-size" value-name:"SIZE" description:"warn if the archive lacks more in complete segments, or the server keeps more for a slot that is not in use (else the size of 16 segments)"`
 	Ready      int64         `long:"max-ready" value-name:"N" default:"32" description:"warn if more files wait to be archived"`
+	ShipLag    time.Duration `long:"max-ship-lag" value-name:"TIME" default:"10m" description:"critical if something in the spool waits longer to be shipped to a repository; warn if it waits half as long"`
 	StandbyLag time.Duration `long:"max-standby-lag" value-name:"TIME" default:"1h" description:"warn if a standby has more to replay, and the last transaction that it has replayed is older"`
 }
 
 func (l limits) report() report.Limits {
-	return report.Limits{BackupAge: l.BackupAge, Lag: l.Lag, LagSize: int64(l.LagSize), Ready: l.Ready, StandbyLag: l.StandbyLag}
+	return report.Limits{BackupAge: l.BackupAge, Lag: l.Lag, LagSize: int64(l.LagSize), Ready: l.Ready, StandbyLag: l.StandbyLag, ShipLag: l.ShipLag}
 }
 
 // validate fails for negative limits.
 func (l limits) validate() error {
-	if l.BackupAge < 0 || l.Lag < 0 || l.Ready < 0 || l.StandbyLag < 0 {
-		return errors.New("max-backup-age, max-lag, max-ready and max-standby-lag are not negative")
+	if l.BackupAge < 0 || l.Lag < 0 || l.Ready < 0 || l.StandbyLag < 0 || l.ShipLag < 0 {
+		return errors.New("max-backup-age, max-lag, max-ready, max-standby-lag and max-ship-lag are not negative")
 	}
 	return nil
 }

@@ -34,6 +34,8 @@ type snapshots struct {
 	damaged, faults, leases                              *prometheus.Desc
 	restartpoint                                         *prometheus.Desc
 	streamUp, streamBehind, streamFlushed, streamHeard   *prometheus.Desc
+	shipUp, shipObjects, shipBytes, shipLag, shipStuck   *prometheus.Desc
+	shipLSN, shipRecoverable, shipRequests, shipSent     *prometheus.Desc
 	paused, streaming, received, replayed                *prometheus.Desc
 	standbyBytes, standbySeconds                         *prometheus.Desc
 	serverUp, archived, failed, lastArchived, lag, ready *prometheus.Desc
@@ -78,6 +80,16 @@ func newSnapshots() *snapshots {
 		streamBehind:  d("stream_behind_bytes", "WAL that the server had written and that was not durable in the archive.", "slot", "host"),
 		streamFlushed: d("stream_flushed_lsn_bytes", "Position up to which streamed WAL is durable in the archive.", "slot", "host"),
 		streamHeard:   d("stream_heard_timestamp_seconds", "When the streaming server last answered.", "slot", "host"),
+
+		shipUp:          d("ship_up", "Whether a process ships to the repository, and its last request did not fail.", "repository"),
+		shipObjects:     d("ship_waiting_objects", "Objects of the spool that the repository lacks.", "repository"),
+		shipBytes:       d("ship_waiting_bytes", "Size of these objects.", "repository"),
+		shipLag:         d("ship_lag_seconds", "How long the oldest of them has waited.", "repository"),
+		shipStuck:       d("ship_stuck_objects", "Objects that cannot be shipped, such as those under whose name the repository holds another content.", "repository"),
+		shipLSN:         d("ship_lsn_bytes", "Position up to which the repository holds the WAL of a timeline without a gap.", "repository", "timeline"),
+		shipRecoverable: d("ship_recoverable_timestamp_seconds", "Time up to which all that the spool had is in the repository.", "repository"),
+		shipRequests:    d("ship_requests_total", "Requests to the repository since the process that ships began.", "repository"),
+		shipSent:        d("ship_sent_bytes_total", "Bytes written to the repository since the process that ships began.", "repository"),
 
 		paused:         d("standby_replay_paused", "Whether the server, which is a standby, has paused its replay."),
 		streaming:      d("standby_streaming", "Whether it streams from its primary."),
@@ -130,6 +142,7 @@ func (l *snapshots) record(found Snapshot) {
 			s.position(l.streamFlushed, one.FlushedLSN, one.Slot, one.Host)
 			s.gauge(l.streamHeard, seconds(one.Heard), one.Slot, one.Host)
 		}
+		l.takeShipping(s, r.Shipping)
 		for _, one := range r.Standbys {
 			if one.Behind != nil {
 				s.gauge(l.restartpoint, float64(*one.Behind), one.ID, one.Host)
@@ -184,6 +197,28 @@ func (l *snapshots) takeWAL(s *figures, r *report.Report) {
 	}
 }
 
+func (l *snapshots) takeShipping(s *figures, all []report.Shipping) {
+	for _, one := range all {
+		to := one.Repository
+		s.gauge(l.shipUp, truth(one.Running && one.Error == ""), to)
+		if one.Noted == nil {
+			continue
+		}
+		s.gauge(l.shipObjects, float64(one.Objects), to)
+		s.gauge(l.shipBytes, float64(one.Bytes), to)
+		s.gauge(l.shipLag, one.Lag, to)
+		s.gauge(l.shipStuck, float64(len(one.Stuck)), to)
+		for _, at := range one.Positions {
+			s.position(l.shipLSN, at.LSN, to, timeline(at.Timeline))
+		}
+		if one.Recoverable != nil {
+			s.gauge(l.shipRecoverable, seconds(*one.Recoverable), to)
+		}
+		s.counter(l.shipRequests, float64(one.Requests), to)
+		s.counter(l.shipSent, float64(one.Sent), to)
+	}
+}
+
 func (l *snapshots) takeServer(s *figures, v *report.Server) {
 	s.gauge(l.serverUp, truth(v != nil))
 	if v == nil {
@@ -227,8 +262,8 @@ func (s *figures) gauge(d *prometheus.Desc, value float64, labels ...string) {
 	*s = append(*s, prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...))
 }
 
-func (s *figures) counter(d *prometheus.Desc, value float64) {
-	*s = append(*s, prometheus.MustNewConstMetric(d, prometheus.CounterValue, value))
+func (s *figures) counter(d *prometheus.Desc, value float64, labels ...string) {
+	*s = append(*s, prometheus.MustNewConstMetric(d, prometheus.CounterValue, value, labels...))
 }
 
 // position adds an LSN in bytes.

@@ -75,6 +75,11 @@ func found() *report.Report {
 		},
 		Faults: []report.Fault{{}}, Damaged: []report.Damaged{{}, {}}, Leases: []report.Lease{{}},
 		Streams:  []report.Stream{{Slot: "w", Host: "h", Running: true, Behind: 4, FlushedLSN: "0/30", Heard: began}},
+		Shipping: []report.Shipping{
+			{Repository: "far", Running: true, Noted: &began, Objects: 2, Bytes: 300, Lag: 4.5, Recoverable: &began, Requests: 9, Sent: 700,
+				Positions: []report.Position{{Timeline: 2, LSN: "0/40"}}, Stuck: []report.Fault{{}}},
+			{Repository: "new"},
+		},
 		Standbys: []report.Standby{{ID: "s1", Host: "h", Behind: &behind}, {ID: "s2"}},
 		Server: &report.Server{Archived: 5, Failed: 2, LastArchivedTime: &began, Lag: &report.Lag{Bytes: 12345}, Ready: &ready,
 			Replay: &report.Replay{Received: "0/20", Replayed: "0/10", Paused: true, Streaming: &streaming, Lag: &report.ReplayLag{Bytes: 77, Seconds: &late}}},
@@ -110,6 +115,10 @@ func TestMetrics(t *testing.T) {
 		"walkeep_damaged_segments 2", "walkeep_faults 1", "walkeep_leases 1",
 		`walkeep_stream_up{host="h",slot="w"} 1`, `walkeep_stream_behind_bytes{host="h",slot="w"} 4`,
 		`walkeep_stream_flushed_lsn_bytes{host="h",slot="w"} 48`, `walkeep_stream_heard_timestamp_seconds{host="h",slot="w"} 1.772600767e+09`,
+		`walkeep_ship_up{repository="far"} 1`, `walkeep_ship_up{repository="new"} 0`, `walkeep_ship_waiting_objects{repository="far"} 2`,
+		`walkeep_ship_waiting_bytes{repository="far"} 300`, `walkeep_ship_lag_seconds{repository="far"} 4.5`, `walkeep_ship_stuck_objects{repository="far"} 1`,
+		`walkeep_ship_lsn_bytes{repository="far",timeline="2"} 64`, `walkeep_ship_recoverable_timestamp_seconds{repository="far"} 1.772600767e+09`,
+		`walkeep_ship_requests_total{repository="far"} 9`, `walkeep_ship_sent_bytes_total{repository="far"} 700`,
 		`walkeep_standby_restartpoint_segments{host="h",standby="s1"} 9`)
 	expect(t, scrape(t, m), append(slices.Clone(figures),
 		"walkeep_server_up 1", "walkeep_archiver_archived_total 5", "walkeep_archiver_failed_total 2",

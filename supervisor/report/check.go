@@ -33,6 +33,8 @@ type Limits struct {
 	// StandbyLag is how long ago the end of the last replayed transaction of a standby may be, while there is more to
 	// replay.
 	StandbyLag time.Duration
+	// ShipLag is how long an object of the spool may wait to be shipped to a repository. Half of it is worth a warning.
+	ShipLag time.Duration
 }
 
 // A Finding is something that needs attention.
@@ -45,6 +47,7 @@ type Finding struct {
 func (r *Report) Findings(l Limits) []Finding {
 	f := findings{r: r}
 	f.places()
+	f.shipping(l)
 	f.backups(l)
 	f.windows()
 	f.server(l)
@@ -348,6 +351,9 @@ func (r *Report) figures(l Limits) string {
 		if s.Running {
 			list = append(list, fmt.Sprintf("stream_%s_behind=%dB", s.Slot, s.Behind))
 		}
+	}
+	for _, s := range r.Shipping {
+		list = append(list, s.figures(l)...)
 	}
 	return strings.Join(list, " ")
 }

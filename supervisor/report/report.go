@@ -28,6 +28,7 @@ type Report struct {
 	Timelines   []Timeline   `json:"timelines"`
 	Windows     []Window     `json:"windows"`
 	Streams     []Stream     `json:"streams"`
+	Shipping    []Shipping   `json:"shipping,omitempty"` // one for each repository; none where the spool alone is the archive
 	// Production is the timeline of the production server, if ProductionSaid reports that this server has given it;
 	// else the newest timeline.
 	Production     uint32    `json:"production_timeline"`
@@ -214,6 +215,9 @@ func Collect(ctx context.Context, a *archive.Archive, o Options) (*Report, error
 	}
 	r.findProduction(inv)
 	r.takePlaces(ctx, inv, o.Places)
+	if err := r.takeShipping(ctx, o.Places); err != nil {
+		return nil, err
+	}
 	r.settleStreams()
 	return r, ctx.Err()
 }

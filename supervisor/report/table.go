@@ -255,6 +255,9 @@ func (r *Report) Status(to io.Writer, l Limits) error {
 		for _, s := range r.Streams {
 			row("stream "+s.Slot, s.text())
 		}
+		for _, s := range r.Shipping {
+			row("ship to "+s.Repository, s.text())
+		}
 		for _, s := range r.Standbys {
 			row("standby "+s.ID, s.text())
 		}
