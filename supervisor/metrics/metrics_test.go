@@ -74,7 +74,7 @@ func found() *report.Report {
 			{Timeline: 2, FromTime: began, FromLSN: "0/10", ToLSN: "0/20", Gap: &report.Gap{}},
 		},
 		Faults: []report.Fault{{}}, Damaged: []report.Damaged{{}, {}}, Leases: []report.Lease{{}},
-		Streams:  []report.Stream{{Slot: "w", Host: "h", Running: true, Behind: 4, FlushedLSN: "0/30", Heard: began}},
+		Streams: []report.Stream{{Slot: "w", Host: "h", Running: true, Behind: 4, FlushedLSN: "0/30", Heard: began}},
 		Shipping: []report.Shipping{
 			{Repository: "far", Running: true, Noted: &began, Objects: 2, Bytes: 300, Lag: 4.5, Recoverable: &began, Requests: 9, Sent: 700,
 				Positions: []report.Position{{Timeline: 2, LSN: "0/40"}}, Stuck: []report.Fault{{}}},

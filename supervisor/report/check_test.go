@@ -110,13 +110,17 @@ func TestFindings(t *testing.T) {
 		}, report.OK, ""},
 		{"shipped", func(r *report.Report) { r.Shipping = ships(report.Shipping{Running: true}) }, report.OK, ""},
 		{"never shipped", func(r *report.Report) { r.Shipping = []report.Shipping{{Repository: "far"}} }, report.Warning, "nothing was ever shipped to repository far"},
-		{"a repository that is down", func(r *report.Report) { r.Shipping = ships(report.Shipping{Running: true, Error: "connection refused"}) }, report.Warning, "shipping to repository far fails: connection refused"},
+		{"a repository that is down", func(r *report.Report) {
+			r.Shipping = ships(report.Shipping{Running: true, Error: "connection refused"})
+		}, report.Warning, "shipping to repository far fails: connection refused"},
 		{"a repository that is down for long", func(r *report.Report) {
 			r.Shipping = ships(report.Shipping{Running: true, Error: "connection refused", Objects: 4, Lag: 601})
 		}, report.Critical, "repository far lacks what has been in the spool for 10m1s: connection refused"},
 		{"a repository that is late", func(r *report.Report) { r.Shipping = ships(report.Shipping{Running: true, Objects: 4, Lag: 301}) }, report.Warning, "lacks what has been in the spool for 5m1s"},
 		{"nobody ships", func(r *report.Report) { r.Shipping = ships(report.Shipping{Objects: 4, Lag: 3600}) }, report.Critical, "no process ships"},
-		{"a repository of another cluster", func(r *report.Report) { r.Shipping = ships(report.Shipping{Running: true, Refused: true, Error: "of another cluster"}) }, report.Critical, "of another cluster"},
+		{"a repository of another cluster", func(r *report.Report) {
+			r.Shipping = ships(report.Shipping{Running: true, Refused: true, Error: "of another cluster"})
+		}, report.Critical, "of another cluster"},
 		{"an object with another content", func(r *report.Report) {
 			r.Shipping = ships(report.Shipping{Running: true, Stuck: []report.Fault{{Object: "wal/x", Error: "another content"}}})
 		}, report.Critical, "wal/x cannot be shipped to repository far: another content"},
