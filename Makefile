@@ -49,9 +49,17 @@ demo:
 lint:
 	scripts/lint
 
+# dist makes archives for all systems, packages, SHA256SUMS and lists of parts in dist/. test-dist, as root, holds that two
+# builds are the same, and installs, upgrades and purges the Debian package on this machine.
+dist:
+	$(GO) run -C scripts/dist . -root ../.. -out ../../dist
+
+test-dist:
+	scripts/test-dist
+
 install: build
 	install -d $(DESTDIR)$(PREFIX)/lib/walkeep $(DESTDIR)$(PREFIX)/bin
 	install -m 755 bin/archive-cmd bin/restore-cmd bin/supervisor $(DESTDIR)$(PREFIX)/lib/walkeep/
 	ln -sf ../lib/walkeep/supervisor $(DESTDIR)$(PREFIX)/bin/walkeep
 
-.PHONY: all build test test-short race integration test-stores fuzz bench compare demo lint install
+.PHONY: all build test test-short race integration test-stores fuzz bench compare demo lint dist test-dist install
