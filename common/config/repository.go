@@ -46,6 +46,7 @@ type Repository struct {
 	StorageClass    string `long:"storage-class"`    // of WAL and backups
 	ObjectLock      string `long:"object-lock"`      // governance or compliance; empty: none
 	ObjectLockDays  int    `long:"object-lock-days"` // for how long
+	Generations     bool   `long:"generations"`      // the store lacks conditional creation: each writer has names of its own
 
 	// SFTP.
 	KeyFile           string `long:"key-file"`            // private key; empty: those of the agent
@@ -161,7 +162,7 @@ func (r *Repository) checkKind() error {
 		return err
 	}
 	for kind, keys := range map[string][]string{
-		"s3":   {"endpoint", "region", "style", "ca-file", "credentials", "credentials-file", "profile", "storage-class", "object-lock", "object-lock-days"},
+		"s3":   {"endpoint", "region", "style", "ca-file", "credentials", "credentials-file", "profile", "storage-class", "object-lock", "object-lock-days", "generations"},
 		"sftp": {"key-file", "key-passphrase-file", "known-hosts", "host-key", "no-fsync"},
 	} {
 		for _, key := range keys {

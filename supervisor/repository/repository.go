@@ -24,6 +24,7 @@ import (
 	"walkeep/common/storage"
 	"walkeep/common/storage/cache"
 	"walkeep/common/storage/count"
+	"walkeep/common/storage/generation"
 	"walkeep/common/storage/local"
 	"walkeep/common/storage/retry"
 	"walkeep/common/storage/s3"
@@ -81,9 +82,13 @@ func backend(ctx context.Context, r config.Repository) (storage.Backend, func() 
 			Endpoint: r.Endpoint, Region: r.Region, Bucket: u.Host, Prefix: u.Path, PathStyle: r.Style, CAFile: r.CAFile,
 			Credentials: r.Credentials, CredentialsFile: r.CredentialsFile, Profile: r.Profile,
 			StorageClass: r.StorageClass, ObjectLock: r.ObjectLock, ObjectLockDays: r.ObjectLockDays, Timeout: r.Timeout,
+			Unconditional: r.Generations,
 		})
 		if err != nil {
 			return nil, nil, err
+		}
+		if r.Generations {
+			return generation.New(b), b.Close, nil
 		}
 		return b, b.Close, nil
 	case "sftp":
