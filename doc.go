@@ -6,8 +6,8 @@
 // Each line names a package of the module, a program or a test's helper, and those of the module's packages and of
 // foreign modules that it may import directly. What is not listed is forbidden; a test holds the code against it.
 //
-//	archive-cmd             archive cli codec config durable pgdata storage storage/local wal
-//	restore-cmd             archive cli config durable notes pgdata recovery storage storage/local wal | cenkalti/backoff
+//	archive-cmd             archive cli codec config durable pgdata sealed storage storage/local wal
+//	restore-cmd             archive cli config durable notes pgdata recovery sealed storage storage/local wal | cenkalti/backoff
 //	supervisor              * supervisor/*
 //	supervisor/basebackup   archive backup backup/volume cli codec notes recovery sealed storage wal supervisor/pgserver supervisor/replication
 //	supervisor/drill        archive backup cli durable host recovery storage wal supervisor/launch supervisor/pgconf supervisor/pgserver supervisor/restore
@@ -17,7 +17,7 @@
 //	supervisor/metrics      wal supervisor/report | prometheus/client_golang
 //	supervisor/progress     | schollz/progressbar x/term
 //	supervisor/promote      archive cli codec notes pgdata recovery storage wal supervisor/pgserver supervisor/spool | x/sys
-//	supervisor/receive      archive cli durable notes recovery storage wal supervisor/pgserver supervisor/replication supervisor/spool | cenkalti/backoff
+//	supervisor/receive      archive cli durable notes recovery sealed storage wal supervisor/pgserver supervisor/replication supervisor/spool | cenkalti/backoff
 //	supervisor/replication  wal supervisor/pgserver | jackc/pgx
 //	supervisor/replication/replicationtest  wal supervisor/replication | jackc/pgx
 //	supervisor/report       archive backup durable notes pgdata recovery wal supervisor/pgserver supervisor/progress
@@ -25,7 +25,7 @@
 //	supervisor/restore      account archive backup cli codec durable pgdata recovery storage wal supervisor/launch supervisor/pgconf supervisor/pgserver | x/sync x/sys zeebo/xxh3
 //	supervisor/retain       archive backup cli notes recovery storage wal
 //	supervisor/service      cli | kardianos/service cenkalti/backoff robfig/cron x/sys
-//	supervisor/setup        account archive cli config conninfo durable pgdata storage storage/local wal supervisor/launch supervisor/pgconf supervisor/pgserver | x/sys
+//	supervisor/setup        account archive cli config conninfo durable pgdata sealed storage storage/local wal supervisor/launch supervisor/pgconf supervisor/pgserver | x/sys
 //	supervisor/ship         archive backup notes storage wal supervisor/spool
 //	supervisor/spool        account archive cli codec durable host storage storage/local wal
 //	supervisor/verify       archive backup codec notes recovery sealed storage wal | x/sync zeebo/xxh3

@@ -35,7 +35,7 @@ func parse(args []string) (options, error) {
 	c, err := config.Command{
 		Name:     "archive-cmd",
 		About:    about,
-		Parts:    func(c *config.Config) []any { return []any{&c.Compression, &c.Archive} },
+		Parts:    func(c *config.Config) []any { return []any{&c.Compression, &c.Archive, &c.Encryption} },
 		Args:     &positional,
 		Tolerant: true,
 		Warn:     func(problem string) { problems = append(problems, problem) },

@@ -12,6 +12,7 @@ import (
 	"walkeep/common/cli"
 	"walkeep/common/codec"
 	"walkeep/common/pgdata"
+	"walkeep/common/sealed"
 	"walkeep/common/storage/local"
 	"walkeep/common/wal"
 )
@@ -36,6 +37,11 @@ func push(o options, msg *cli.Messages) error {
 	a := archive.New(b)
 	options := archive.PushOptions{
 		Codec: co, Level: o.Level, Verify: archive.Verify(o.Verify), SystemID: cluster, Tool: cli.Version,
+	}
+	if o.RecipientsFile != "" {
+		if err := encrypt(o.RecipientsFile, &options); err != nil {
+			return failure(err)
+		}
 	}
 	ctx := context.Background()
 	further, stop := context.WithCancel(ctx)
@@ -65,6 +71,18 @@ func push(o options, msg *cli.Messages) error {
 	}
 	report(done, msg)
 	return nil
+}
+
+// encrypt has files encrypted for the recipients in a list.
+func encrypt(list string, options *archive.PushOptions) (err error) {
+	if err = sealed.ForbidCores(); err != nil {
+		return fmt.Errorf("forbid core files: %w", err)
+	}
+	if options.Recipients, err = sealed.ReadRecipients(list); err != nil {
+		return err
+	}
+	options.CompareKey, err = sealed.MakeCompareKey(list)
+	return err
 }
 
 func report(done archive.Pushed, msg *cli.Messages) {

@@ -19,6 +19,7 @@ import (
 	"walkeep/common/notes"
 	"walkeep/common/pgdata"
 	"walkeep/common/recovery"
+	"walkeep/common/sealed"
 	"walkeep/common/storage/local"
 	"walkeep/common/wal"
 )
@@ -122,6 +123,9 @@ func deliver(ctx context.Context, o options, name wal.Name, standby bool, msg *c
 		return none, err
 	}
 	a := archive.New(b)
+	if o.IdentityFile != "" {
+		a = a.WithKeys(sealed.NewIdentities(o.IdentityFile, o.IdentityPassphraseFile, nil))
+	}
 	if standby && o.redo != "" {
 		note(ctx, a, o.redo, msg)
 	}

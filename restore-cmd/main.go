@@ -13,6 +13,7 @@ import (
 	"walkeep/common/config"
 	"walkeep/common/pgdata"
 	"walkeep/common/recovery"
+	"walkeep/common/sealed"
 	"walkeep/common/storage"
 )
 
@@ -73,6 +74,11 @@ func run(args []string, standby bool, msg *cli.Messages) error {
 	}
 	if err := o.check(); err != nil {
 		return fail(standby, err, "restore-cmd --help explains the options")
+	}
+	if o.IdentityFile != "" {
+		if err := sealed.ForbidCores(); err != nil {
+			return fail(standby, fmt.Errorf("forbid core files: %w", err), "")
+		}
 	}
 	if o.note {
 		return noteAlone(o, standby)

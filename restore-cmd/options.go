@@ -49,7 +49,7 @@ func parse(args []string) (options, error) {
 	c, err := config.Command{
 		Name:     "restore-cmd",
 		About:    about,
-		Parts:    func(c *config.Config) []any { return []any{&c.Restore} },
+		Parts:    func(c *config.Config) []any { return []any{&c.Restore, &c.Decryption} },
 		Args:     &positional,
 		Tolerant: true,
 		Warn:     func(problem string) { problems = append(problems, problem) },
@@ -63,6 +63,8 @@ func (o options) check() error {
 	switch {
 	case o.note && (o.path != "" || o.redo != ""):
 		return errors.New("--note expects one argument: the oldest segment that is needed")
+	case o.IdentityPassphraseFile != "" && o.IdentityFile == "":
+		return errors.New("identity-passphrase-file is given without identity-file")
 	case !o.note && o.path == "":
 		return errors.New("the argument PATH is missing")
 	}

@@ -39,7 +39,7 @@ func backupCommand() command {
 	return command{
 		Subcommand: config.Subcommand{
 			Name: "backup", Short: "take a base backup", About: aboutBackup, Options: &o,
-			Parts: func(c *config.Config) []any { return []any{&c.Backup, &c.Compression, &c.Effort} },
+			Parts: func(c *config.Config) []any { return []any{&c.Backup, &c.Compression, &c.Encryption, &c.Effort} },
 		},
 		run: func(ctx context.Context, call *invocation) error {
 			if o.Type != "full" {
@@ -65,12 +65,17 @@ func takeBackup(ctx context.Context, call *invocation) error {
 	if err != nil {
 		return err
 	}
+	recipients, err := call.recipients()
+	if err != nil {
+		return err
+	}
 	var bar *progress.Bar
 	begun := time.Now()
 	m, err := basebackup.Take(ctx, to.archive, basebackup.Options{
 		Spool: spooled, Ship: call.shipTo(to, spooled),
 		Conninfo: call.Conninfo, Fast: call.Checkpoint == "fast", PageErrors: call.PageErrors == "warn", MaxRate: int64(call.MaxRate), ArchiveTimeout: call.ArchiveTimeout,
-		Codec: c, Level: call.Level, Workers: call.jobs(), Tool: cli.Version,
+		Recipients: recipients,
+		Codec:      c, Level: call.Level, Workers: call.jobs(), Tool: cli.Version,
 		Begin: func(bytes int64) {
 			bar = call.bar("backup", bytes)
 		},

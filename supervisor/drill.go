@@ -51,7 +51,7 @@ func drillCommand() command {
 	return command{
 		Subcommand: config.Subcommand{
 			Name: "drill", Short: "test whether a backup can be recovered", About: aboutDrill, Options: &o,
-			Parts: func(c *config.Config) []any { return []any{&c.Effort} },
+			Parts: func(c *config.Config) []any { return []any{&c.Effort, &c.Decryption} },
 		},
 		run: func(ctx context.Context, call *invocation) error { return runDrill(ctx, call, &o) },
 	}
@@ -103,7 +103,7 @@ func runDrill(ctx context.Context, call *invocation, o *drillOptions) (err error
 	if r.Recovery.Command == "" { // a spool is missing, or a program, before anything is restored
 		f, err := call.feedIn(parent, parent)
 		if err == nil {
-			_, err = f.command(restore.Command)
+			_, err = f.restoreCommand()
 		}
 		if err != nil {
 			return usage(err)
@@ -116,6 +116,9 @@ func runDrill(ctx context.Context, call *invocation, o *drillOptions) (err error
 		}
 	}
 	r.Avoid = call.avoid(f)
+	if err := call.unlock(); err != nil {
+		return err
+	}
 	a, err := call.open(ctx)
 	if err != nil {
 		return err
@@ -170,7 +173,7 @@ func (call *invocation) feedDrill(given string) func(scratch, data string) (stri
 		if err != nil {
 			return "", err
 		}
-		return f.command(restore.Command)
+		return f.restoreCommand()
 	}
 }
 

@@ -23,12 +23,13 @@ import (
 // A feed is what the restore-cmd of a server reads: a spool on this host, and a configuration file that names the repositories
 // from which it has WAL fetched into the spool. On a host without one of them they are made in a directory of their own.
 type feed struct {
-	spool   string // absolute; empty if the server does not use restore-cmd
-	file    string // absolute; empty if no configuration file is named
-	dir     string // what is made; empty if nothing is
-	content string // of the file in dir; empty if the user's file serves
-	holder  string // the data directory of the server
-	fresh   bool   // build has made dir
+	spool   string   // absolute; empty if the server does not use restore-cmd
+	file    string   // absolute; empty if no configuration file is named
+	dir     string   // what is made; empty if nothing is
+	keys    []string // options of restore-cmd that name the private keys
+	content string   // of the file in dir; empty if the user's file serves
+	holder  string   // the data directory of the server
+	fresh   bool     // build has made dir
 }
 
 // besideSuffix makes the name of the directory of a feed from that of the data directory.
@@ -51,12 +52,18 @@ func (call *invocation) feedIn(dir, holder string) (f feed, err error) {
 	default:
 		f.dir, f.spool = dir, filepath.Join(dir, "spool")
 	}
-	for _, path := range []*string{&f.spool, &f.file, &f.dir} {
+	d := call.Decryption
+	for _, path := range []*string{&f.spool, &f.file, &f.dir, &d.IdentityFile, &d.IdentityPassphraseFile} {
 		if *path == "" {
 			continue
 		}
 		if *path, err = filepath.Abs(*path); err != nil {
 			return f, err
+		}
+	}
+	for _, o := range []struct{ key, file string }{{"identity-file", d.IdentityFile}, {"identity-passphrase-file", d.IdentityPassphraseFile}} {
+		if o.file != "" {
+			f.keys = append(f.keys, "--"+o.key, o.file)
 		}
 	}
 	if call.RepoURL != "" {

@@ -69,6 +69,11 @@ func (call *invocation) places(ctx context.Context) ([]place, error) {
 		})
 	}
 	opening.Wait()
+	for i := range all {
+		if p := &all[i]; p.archive != nil && call.keys != nil {
+			p.archive = p.archive.WithKeys(call.keys)
+		}
+	}
 	return all, ctx.Err()
 }
 
@@ -117,7 +122,7 @@ func (call *invocation) open(ctx context.Context) (*opened, error) {
 	if len(members) == 0 {
 		return nil, failed
 	}
-	return &opened{archive.New(union.New(archive.IdentityName, members...)), all}, nil
+	return &opened{archive.New(union.New(archive.IdentityName, members...)).WithKeys(call.keys), all}, nil
 }
 
 // lost returns the errors of the places that cannot be reached.

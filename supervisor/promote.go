@@ -43,7 +43,9 @@ func promoteCommand() command {
 	return command{
 		Subcommand: config.Subcommand{
 			Name: "promote", Aliases: []string{"boot"}, Short: "bring a standby online", About: aboutPromote, Options: &o,
-			Parts: func(c *config.Config) []any { return []any{&c.Standby, &c.Backup, &c.Compression, &c.Effort} },
+			Parts: func(c *config.Config) []any {
+				return []any{&c.Standby, &c.Backup, &c.Compression, &c.Encryption, &c.Decryption, &c.Effort}
+			},
 		},
 		run: func(ctx context.Context, call *invocation) error {
 			if o.Timeout <= 0 {
@@ -56,6 +58,9 @@ func promoteCommand() command {
 }
 
 func (call *invocation) promote(ctx context.Context, force bool, timeout time.Duration) error {
+	if err := call.unlock(); err != nil {
+		return err
+	}
 	s, err := call.openSpool()
 	if err != nil {
 		return err

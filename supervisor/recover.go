@@ -113,6 +113,9 @@ type restoring struct {
 
 // restore finds the way to the target, restores, and starts the server if that is wanted.
 func (call *invocation) restore(ctx context.Context, what restoring) (err error) {
+	if err := call.unlock(); err != nil {
+		return err
+	}
 	a, err := call.open(ctx)
 	if err != nil {
 		return err
@@ -197,22 +200,33 @@ func (call *invocation) fromSpool(r *restore.Options, command string) (f feed, e
 			f.spool, err = filepath.Abs(call.Spool)
 		}
 	} else if f, err = call.feedIn(r.Dir+besideSuffix, r.Dir); err == nil {
-		r.Recovery.Command, err = f.command(restore.Command)
+		r.Recovery.Command, err = f.restoreCommand()
 		if s := r.Recovery.Standby; s != nil && err == nil {
-			s.Note, err = f.command(restore.NoteCommand)
+			s.Note, err = f.noteCommand()
 		}
 	}
 	r.Avoid = call.avoid(f)
 	return f, err
 }
 
-// command returns a command that calls the restore-cmd beside this program.
-func (f feed) command(command func(program, spool, file string) string) (string, error) {
+// restoreCommand returns a restore_command that calls the restore-cmd beside this program.
+func (f feed) restoreCommand() (string, error) {
+	program, err := restoreProgram()
+	return restore.Command(program, f.spool, f.file, f.keys...), err
+}
+
+// noteCommand returns an archive_cleanup_command for a standby.
+func (f feed) noteCommand() (string, error) {
+	program, err := restoreProgram()
+	return restore.NoteCommand(program, f.spool, f.file), err
+}
+
+func restoreProgram() (string, error) {
 	program, err := sibling("restore-cmd")
 	if err != nil {
-		return "", fmt.Errorf("%w; name the command that the server is to call with --restore-command", err)
+		err = fmt.Errorf("%w; name the command that the server is to call with --restore-command", err)
 	}
-	return command(program, f.spool, f.file), nil
+	return program, err
 }
 
 // release gives a lease back. Where this caller may remove nothing, it stays until it ends by itself.

@@ -41,7 +41,7 @@ func rejoinCommand() command {
 	return command{
 		Subcommand: config.Subcommand{
 			Name: "rejoin", Short: "make a promoted or diverged server a standby again", About: aboutRejoin, Options: &o,
-			Parts: func(c *config.Config) []any { return []any{&c.Effort, &c.Standby} },
+			Parts: func(c *config.Config) []any { return []any{&c.Effort, &c.Standby, &c.Encryption, &c.Decryption} },
 		},
 		run:         func(ctx context.Context, call *invocation) error { return rejoin(ctx, call, &o) },
 		interrupted: "the server does not start as it is; repeat the command, which continues where this one stopped",

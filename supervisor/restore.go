@@ -65,7 +65,7 @@ func restoreCommand() command {
 	return command{
 		Subcommand: config.Subcommand{
 			Name: "restore", Short: "restore a data directory", About: aboutRestore, Options: &o,
-			Parts: func(c *config.Config) []any { return []any{&c.Effort, &c.Standby} },
+			Parts: func(c *config.Config) []any { return []any{&c.Effort, &c.Standby, &c.Encryption, &c.Decryption} },
 		},
 		run:         func(ctx context.Context, call *invocation) error { return runRestore(ctx, call, &o) },
 		interrupted: "a directory that is not complete does not start; repeat the restore with --delta to complete it",

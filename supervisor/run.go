@@ -100,7 +100,7 @@ func runCommand() command {
 		Subcommand: config.Subcommand{
 			Name: "run", Short: "run all that is configured, in the foreground", About: aboutRun,
 			Parts: func(c *config.Config) []any {
-				return []any{&c.Schedule, &c.Stream, &c.Ship, &c.Backup, &c.Compression, &c.Effort, &c.Retention}
+				return []any{&c.Schedule, &c.Stream, &c.Ship, &c.Backup, &c.Compression, &c.Encryption, &c.Decryption, &c.Effort, &c.Retention}
 			},
 		},
 		run: func(ctx context.Context, call *invocation) error { return keepRunning(ctx, call, os.Stderr, nil) },
@@ -194,6 +194,11 @@ func (r *runner) load(context.Context) (service.Plan, error) {
 // plan returns the tasks and parts that are configured.
 func (r *runner) plan(c config.Config) (service.Plan, error) {
 	var p service.Plan
+	if c.Streaming {
+		if err := mayStream(&c); err != nil {
+			return p, err
+		}
+	}
 	var keys []string
 	for _, s := range r.scheduled(&c) {
 		if s.repo == "" {

@@ -46,7 +46,7 @@ func setupCommand() command {
 	return command{
 		Subcommand: config.Subcommand{
 			Name: "setup", Short: "make a server archive into the spool, or undo that", About: aboutSetup, Options: &o, NoFile: true,
-			Parts: func(c *config.Config) []any { return []any{&c.Stream} },
+			Parts: func(c *config.Config) []any { return []any{&c.Stream, &c.Encryption} },
 		},
 		run:         func(ctx context.Context, call *invocation) error { return runSetup(ctx, call, &o) },
 		interrupted: "call it again to complete it, or setup --undo to take back what was done",
@@ -77,7 +77,8 @@ func runSetup(ctx context.Context, call *invocation, o *setupOptions) error {
 	}
 	s.File, s.FileArg = config.Find(call.File)
 	var err error
-	for _, path := range []*string{&s.Spool, &s.PGData, &s.File} {
+	s.Recipients = call.RecipientsFile
+	for _, path := range []*string{&s.Spool, &s.PGData, &s.File, &s.Recipients} {
 		if *path == "" {
 			continue
 		}

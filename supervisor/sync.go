@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 
@@ -31,10 +32,13 @@ func syncCommand() command {
 	return command{
 		Subcommand: config.Subcommand{
 			Name: "sync", Aliases: []string{"syncdaemon"}, Short: "stream the segment that is being written", About: aboutSync,
-			Parts: func(c *config.Config) []any { return []any{&c.Stream, &c.Compression} },
+			Parts: func(c *config.Config) []any { return []any{&c.Stream, &c.Compression, &c.Encryption} },
 		},
 		run: func(ctx context.Context, call *invocation) error {
 			if _, err := call.openSpoolArchive(); err != nil { // before the log begins
+				return err
+			}
+			if err := mayStream(&call.Config); err != nil {
 				return err
 			}
 			return call.stream(ctx, newLog(call.Config, os.Stderr))
@@ -42,8 +46,20 @@ func syncCommand() command {
 	}
 }
 
+// mayStream returns an error where the stream would leave WAL in the spool that is to be encrypted.
+func mayStream(c *config.Config) error {
+	if c.RecipientsFile == "" || c.PartialPlain {
+		return nil
+	}
+	return cli.Fail(exitUsage, errors.New("WAL is to be encrypted (recipients-file), and the segment that is being written cannot be streamed encrypted"),
+		"partial-plain = true streams it all the same: it is in the spool without encryption until it is complete; or do not stream")
+}
+
 // stream streams until ctx ends.
 func (call *invocation) stream(ctx context.Context, log *slog.Logger) error {
+	if call.RecipientsFile != "" {
+		log.Warn("the segment that is being written is in the spool without encryption until it is complete (partial-plain)")
+	}
 	s, err := call.openSpool()
 	if err != nil {
 		return err

@@ -35,7 +35,7 @@ func verifyCommand() command {
 	return command{
 		Subcommand: config.Subcommand{
 			Name: "verify", Short: "read the archive again and report what is wrong", About: aboutVerify,
-			Options: &o, Parts: func(c *config.Config) []any { return []any{&c.Effort} },
+			Options: &o, Parts: func(c *config.Config) []any { return []any{&c.Effort, &c.Decryption} },
 		},
 		run: func(ctx context.Context, call *invocation) error { return verifyArchive(ctx, call, o) },
 	}
@@ -43,6 +43,9 @@ func verifyCommand() command {
 
 // verifyArchive verifies each place by itself: what one has does not repair another.
 func verifyArchive(ctx context.Context, call *invocation, o verifyOptions) error {
+	if err := call.unlock(); err != nil {
+		return err
+	}
 	places, err := call.places(ctx)
 	if err != nil {
 		return err

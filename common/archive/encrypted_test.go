@@ -20,7 +20,7 @@ import (
 // encrypting are the options of a host that has the public keys only.
 func encrypting(t *testing.T, k sealedtest.Keys) archive.PushOptions {
 	o := archivetest.Options(t, "zstd")
-	o.Recipients = k.To(t)
+	o.Recipients, o.CompareKey = k.To(t), k.Compare(t)
 	return o
 }
 
@@ -96,7 +96,7 @@ func TestEncryptedBesidePlain(t *testing.T) {
 			t.Errorf("encryption was switched off: got %v, want ErrNoCompareKey", err)
 		}
 		other := o
-		other.Recipients = sealedtest.New(t).To(t)
+		other.CompareKey = sealedtest.New(t).Compare(t)
 		if _, err := r.PushWith(other, next, content); !errors.Is(err, sealed.ErrNoCompareKey) || errors.Is(err, archive.ErrConflict) {
 			t.Errorf("another key for comparisons: got %v, want ErrNoCompareKey", err)
 		}

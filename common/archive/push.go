@@ -35,18 +35,12 @@ type PushOptions struct {
 	// Recipients are those for whom segments and partial segments are encrypted; nil: they are not. Histories and backup label files
 	// are never encrypted: they hold no data, and everybody who decides what can be recovered reads them.
 	Recipients *sealed.Recipients
+	// CompareKey is the key by which the contents of encrypted objects are compared; nil: they cannot be compared.
+	CompareKey *sealed.CompareKey
 }
 
 // encrypts reports whether a file is stored encrypted.
 func (o *PushOptions) encrypts(s *source) bool { return o.Recipients != nil && s.isWAL() }
-
-// compareKey returns the key by which encrypted objects are compared; nil if there is none.
-func (o *PushOptions) compareKey() *sealed.CompareKey {
-	if o.Recipients == nil {
-		return nil
-	}
-	return o.Recipients.CompareKey()
-}
 
 // ext returns the ending of a file's object.
 func (o *PushOptions) ext(s *source) string {
@@ -229,7 +223,7 @@ func (p *Pusher) findSame(ctx context.Context, s *source, found []stored) (store
 	var mine content
 	var group errgroup.Group
 	group.Go(func() (err error) {
-		mine, err = s.sum(p.options.compareKey())
+		mine, err = s.sum(p.options.CompareKey)
 		return err
 	})
 	theirs := make([]content, len(found))
@@ -269,7 +263,7 @@ func (f *Incoming) name() error {
 	if !f.done.Variant {
 		return nil
 	}
-	mine, err := f.s.sum(f.p.options.compareKey())
+	mine, err := f.s.sum(f.p.options.CompareKey)
 	hash := mine.hash
 	if f.p.options.encrypts(f.s) { // nobody is to guess the content by its hash
 		hash = mine.tag.Sum
@@ -318,7 +312,9 @@ func (f *Incoming) seal(ctx context.Context) error {
 		}
 		facts := sealed.FactsOf(t)
 		facts.Timeline = uint32(f.s.name.Timeline)
-		facts.Tag = f.p.options.compareKey().Tag(t.Name, t.PlainSize, t.PlainHash)
+		if key := f.p.options.CompareKey; key != nil {
+			facts.Tag = key.Tag(t.Name, t.PlainSize, t.PlainHash)
+		}
 		return facts, nil
 	})
 	if err != nil {
@@ -438,7 +434,7 @@ func (f *Incoming) checkAlone(ctx context.Context) error {
 
 // endings returns those that an object can have: a codec's, with .age behind it where the object is encrypted, or none.
 func endings() []string {
-	all := []string{"", sealed.Ext} // of a foreign plain file
+	all := []string{""} // of a foreign plain file
 	for _, name := range codec.Names() {
 		if c, err := codec.ByName(name); err == nil && !slices.Contains(all, c.Ext()) {
 			all = append(all, c.Ext(), c.Ext()+sealed.Ext)

@@ -46,6 +46,17 @@ type Archive struct {
 	SpoolLimit Size   `long:"spool-limit" value-name:"SIZE" description:"fail if the spool would grow over this size, such as 200GB"`
 }
 
+// Encryption is for whom WAL and backups are encrypted.
+type Encryption struct {
+	RecipientsFile string `long:"recipients-file" value-name:"FILE" description:"encrypt WAL segments and backups for the public keys of age in this file, one in each line"`
+}
+
+// Decryption is how encrypted WAL and backups are read.
+type Decryption struct {
+	IdentityFile           string `long:"identity-file" value-name:"FILE" description:"read what is encrypted with the private keys of age in this file"`
+	IdentityPassphraseFile string `long:"identity-passphrase-file" value-name:"FILE" description:"file that holds the passphrase of the private keys, where they have one"`
+}
+
 // Restore is how restore-cmd delivers.
 type Restore struct {
 	RetryTime time.Duration `long:"retry-time" value-name:"TIME" description:"how long to retry while the archive cannot be read"`
@@ -70,6 +81,7 @@ type Backup struct {
 type Stream struct {
 	Slot          string        `long:"slot" value-name:"NAME" description:"physical replication slot; it is created if it is missing"`
 	FlushInterval time.Duration `long:"flush-interval" value-name:"TIME" description:"make streamed WAL durable at least this often; this bounds how much is lost with the primary"`
+	PartialPlain  bool          `long:"partial-plain" description:"stream although recipients-file is given: the segment that is being written is in the spool without encryption until it is complete"`
 	Synchronous   bool          `long:"synchronous" description:"make streamed WAL durable at once; for a server that names walkeep in synchronous_standby_names, so that nothing is lost"`
 }
 
@@ -113,6 +125,8 @@ type Config struct {
 	Common
 	Compression
 	Archive
+	Encryption
+	Decryption
 	Restore
 	Repos
 	Server
@@ -142,7 +156,7 @@ const section = "walkeep"
 // parts are the structs of c, each with keys that belong together.
 func (c *Config) parts() []any {
 	return []any{
-		&c.Common, &c.Compression, &c.Archive, &c.Restore, &c.Repos, &c.Server, &c.Backup, &c.Stream, &c.Ship, &c.Standby, &c.Effort, &c.Retention, &c.Schedule,
+		&c.Common, &c.Compression, &c.Archive, &c.Encryption, &c.Decryption, &c.Restore, &c.Repos, &c.Server, &c.Backup, &c.Stream, &c.Ship, &c.Standby, &c.Effort, &c.Retention, &c.Schedule,
 	}
 }
 

@@ -44,7 +44,7 @@ func parse(args ...string) (config.Config, string, error) {
 		About: "A command for tests.",
 		Parts: func(c *config.Config) []any {
 			return []any{
-				&c.Compression, &c.Archive, &c.Restore, &c.Repos, &c.Server, &c.Backup, &c.Stream, &c.Ship, &c.Standby, &c.Effort, &c.Retention, &c.Schedule,
+				&c.Compression, &c.Archive, &c.Encryption, &c.Decryption, &c.Restore, &c.Repos, &c.Server, &c.Backup, &c.Stream, &c.Ship, &c.Standby, &c.Effort, &c.Retention, &c.Schedule,
 			}
 		},
 		Args: &positional,
@@ -95,6 +95,10 @@ var options = []struct {
 	{"slot", "a", "b", "c", func(c config.Config) any { return c.Slot }, [4]any{"walkeep", "a", "b", "c"}},
 	{"flush-interval", "1s", "2s", "0s", func(c config.Config) any { return c.FlushInterval }, [4]any{50 * time.Millisecond, time.Second, 2 * time.Second, time.Duration(0)}},
 	{"synchronous", "true", "false", "", func(c config.Config) any { return c.Synchronous }, [4]any{false, true, false, true}},
+	{"partial-plain", "true", "false", "", func(c config.Config) any { return c.PartialPlain }, [4]any{false, true, false, true}},
+	{"recipients-file", "/a", "/b", "/c", func(c config.Config) any { return c.RecipientsFile }, [4]any{"", "/a", "/b", "/c"}},
+	{"identity-file", "/a", "/b", "/c", func(c config.Config) any { return c.IdentityFile }, [4]any{"", "/a", "/b", "/c"}},
+	{"identity-passphrase-file", "/a", "/b", "/c", func(c config.Config) any { return c.IdentityPassphraseFile }, [4]any{"", "/a", "/b", "/c"}},
 	{"spool-keep", "200GB", "512 MB", "0", func(c config.Config) any { return c.SpoolKeep },
 		[4]any{config.Size(1 << 30), config.Size(200 << 30), config.Size(512 << 20), config.Size(0)}},
 	{"primary-conninfo", "host=a", "host=b", "host=c", func(c config.Config) any { return c.PrimaryConninfo }, [4]any{"", "host=a", "host=b", "host=c"}},

@@ -48,16 +48,9 @@ func (otherKey) Error() string        { return "it is encrypted, and no private 
 func (otherKey) Is(target error) bool { return target == ErrNoKey }
 
 // Recipients are those for whom objects are encrypted. They may be used concurrently.
-type Recipients struct {
-	list []age.Recipient
-	key  *CompareKey
-}
+type Recipients struct{ list []age.Recipient }
 
-// CompareKey is the key for comparisons of these recipients.
-func (r *Recipients) CompareKey() *CompareKey { return r.key }
-
-// ReadRecipients reads a list of recipients, and the comparison key beside it, which it makes if it is missing. No error
-// contains a part of a key.
+// ReadRecipients reads a list of recipients. No error contains a part of a key.
 func ReadRecipients(file string) (*Recipients, error) {
 	content, err := readKeys(file)
 	if err != nil {
@@ -67,11 +60,7 @@ func ReadRecipients(file string) (*Recipients, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the list of recipients: %s, %w", file, err)
 	}
-	key, err := MakeCompareKey(file)
-	if err != nil {
-		return nil, err
-	}
-	return &Recipients{list, key}, nil
+	return &Recipients{list}, nil
 }
 
 func readKeys(file string) ([]byte, error) {

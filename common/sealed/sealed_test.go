@@ -98,11 +98,20 @@ func plainObject(t testing.TB, c codec.Codec, content []byte) ([]byte, *codec.Tr
 	return out.Bytes(), trailer
 }
 
+func compareKey(t testing.TB) *sealed.CompareKey {
+	t.Helper()
+	k, err := sealed.MakeCompareKey(filepath.Join(t.TempDir(), "recipients"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
 // seal encrypts a stored object, into a file where the header can be written last, or through memory.
 func seal(t testing.TB, r *sealed.Recipients, object []byte, trailer *codec.Trailer, file bool) ([]byte, *sealed.Sealed) {
 	t.Helper()
 	facts := sealed.FactsOf(trailer)
-	facts.Tag, facts.Timeline = r.CompareKey().Tag(trailer.Name, trailer.PlainSize, trailer.PlainHash), 1
+	facts.Tag, facts.Timeline = compareKey(t).Tag(trailer.Name, trailer.PlainSize, trailer.PlainHash), 1
 	fill := func(w io.Writer) (sealed.Facts, error) {
 		_, err := w.Write(object)
 		return facts, err

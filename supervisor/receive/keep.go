@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"walkeep/common/sealed"
 	"walkeep/common/wal"
 )
 
@@ -111,6 +112,11 @@ func (r *receiver) dropSuperseded(ctx context.Context) error {
 			continue
 		}
 		aside, err := r.Spool.DropPartial(ctx, n, in)
+		if errors.Is(err, sealed.ErrNoKey) {
+			r.Log.Warn("what was streamed cannot be compared with the encrypted segment in the archive, and is kept: remove it if the server has not lost anything",
+				"file", r.Spool.Partial(e.Name()), "archived", in.String())
+			continue
+		}
 		if err != nil {
 			return err
 		}

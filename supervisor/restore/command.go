@@ -8,11 +8,14 @@ import (
 )
 
 // Command returns a restore_command that calls restore-cmd for the archive in spool, with this configuration file if
-// any. All three are absolute paths.
-func Command(program, spool, file string) string {
+// any, and these further options. All paths are absolute.
+func Command(program, spool, file string, options ...string) string {
 	words := []string{pgconf.CommandWord(program), "--spool", pgconf.CommandWord(spool)}
 	if file != "" {
 		words = append(words, "--config", pgconf.CommandWord(file))
+	}
+	for _, o := range options {
+		words = append(words, pgconf.CommandWord(o))
 	}
 	if runtime.GOOS == "windows" {
 		return strings.Join(append(words, "%f", `"%p"`, "%r"), " ")

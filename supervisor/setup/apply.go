@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 
+	"walkeep/common/sealed"
 	"walkeep/supervisor/pgserver"
 )
 
@@ -16,6 +17,15 @@ func (s *setup) apply(ctx context.Context) error {
 	}
 	if err := s.writeNote(ctx); err != nil {
 		return err
+	}
+	if key := s.plan.compareKey; key != "" {
+		if _, err := sealed.MakeCompareKey(s.Recipients); err != nil {
+			return err
+		}
+		if err := s.user.Give(key); err != nil {
+			return err
+		}
+		s.say("done: made %s; it stays when setup is undone, and every host that archives this cluster needs a copy", key)
 	}
 	if f := s.plan.file; f != nil {
 		switch err := f.make(s.user); {

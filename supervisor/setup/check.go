@@ -15,6 +15,7 @@ import (
 	"walkeep/common/cli"
 	"walkeep/common/durable"
 	"walkeep/common/pgdata"
+	"walkeep/common/sealed"
 	"walkeep/common/storage/local"
 	"walkeep/supervisor/launch"
 	"walkeep/supervisor/pgserver"
@@ -56,7 +57,7 @@ func (s *setup) check(ctx context.Context) error {
 		return err
 	}
 	for _, step := range []func(context.Context) error{
-		s.checkProgram, s.checkSpool, s.checkSpace, s.planSettings, s.planSlot, s.planRole, s.planFile, s.checkRestart,
+		s.checkProgram, s.checkSpool, s.checkSpace, s.planSettings, s.planSlot, s.planRole, s.checkRecipients, s.planFile, s.checkRestart,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -187,6 +188,37 @@ func (s *setup) checkProgram(ctx context.Context) error {
 		return nil
 	}
 	s.ok("archive-cmd is %s", s.Program)
+	return nil
+}
+
+// checkRecipients checks that the server's user can read the list of recipients, and plans the key by which encrypted WAL is
+// compared.
+func (s *setup) checkRecipients(context.Context) error {
+	if s.Recipients == "" {
+		return nil
+	}
+	if _, err := sealed.ReadRecipients(s.Recipients); err != nil {
+		s.refuse(cli.Hint(err), "%w", err)
+		return nil
+	}
+	key := filepath.Join(filepath.Dir(s.Recipients), sealed.CompareKeyName)
+	for _, path := range []string{s.Recipients, key} {
+		info, err := os.Stat(path)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			s.plan.compareKey = path
+		case err != nil:
+			return err
+		case !s.user.Reads(info):
+			s.refuse("give it to "+s.user.Name, "the server's user %s cannot read %s, which archive-cmd reads", s.user.Name, path)
+		}
+	}
+	if s.plan.compareKey != "" {
+		if err := writable(filepath.Dir(key)); err != nil {
+			s.refuse("call setup as root, or put the list of recipients into a directory of the server's user", "the key by which encrypted WAL is compared cannot be made: %s: %v", key, err)
+		}
+	}
+	s.ok("WAL and backups are encrypted for the recipients in %s", s.Recipients)
 	return nil
 }
 

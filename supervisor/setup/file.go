@@ -23,6 +23,9 @@ type file struct {
 	lines []line
 }
 
+// recipientsFile is the key of the list of recipients.
+const recipientsFile = "recipients-file"
+
 type line struct{ key, value string }
 
 // configuration returns the configuration file for this setup.
@@ -44,7 +47,11 @@ func (s *setup) configuration() (file, error) {
 	if len(known) > 0 {
 		f.lines = append(f.lines, line{"conninfo", known.String()})
 	}
-	f.lines = append(f.lines, line{"pgdata", s.data}, line{"slot", s.Slot}, line{"stream", "true"})
+	// What is streamed is not encrypted before the segment is complete, which only the user can accept.
+	f.lines = append(f.lines, line{"pgdata", s.data}, line{"slot", s.Slot}, line{"stream", truth(s.Recipients == "")})
+	if s.Recipients != "" {
+		f.lines = append(f.lines, line{recipientsFile, s.Recipients})
+	}
 	if s.Synchronous {
 		f.lines = append(f.lines, line{"synchronous", "true"})
 	}
@@ -74,7 +81,7 @@ func (f file) missing() (lacks, differs []string, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	have := map[string]string{"spool": c.Spool, "pgdata": c.PGData, "slot": c.Slot, "flush-interval": c.FlushInterval.String()}
+	have := map[string]string{"spool": c.Spool, "pgdata": c.PGData, "slot": c.Slot, "flush-interval": c.FlushInterval.String(), recipientsFile: c.RecipientsFile}
 	have["stream"], have["synchronous"] = truth(c.Streaming), truth(c.Stream.Synchronous)
 	for _, l := range f.lines {
 		switch {

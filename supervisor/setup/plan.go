@@ -7,10 +7,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
 	"walkeep/common/cli"
+	"walkeep/common/config"
 	"walkeep/supervisor/pgconf"
 	"walkeep/supervisor/pgserver"
 )
@@ -23,6 +25,8 @@ type plan struct {
 	role    bool     // make the role
 	grants  []string // to a role that exists
 	file    *file
+
+	compareKey string // the key by which encrypted WAL is compared, which is to be made; empty: it exists, or nothing is encrypted
 }
 
 // A change is the change of one setting.
@@ -33,7 +37,7 @@ type change struct {
 
 // Empty reports whether there is nothing to do.
 func (p plan) Empty() bool {
-	return !p.spool && len(p.changes) == 0 && !p.slot && !p.role && len(p.grants) == 0 && p.file == nil
+	return !p.spool && len(p.changes) == 0 && !p.slot && !p.role && len(p.grants) == 0 && p.file == nil && p.compareKey == ""
 }
 
 func (p plan) print(s *setup) {
@@ -49,6 +53,9 @@ func (p plan) print(s *setup) {
 		for _, l := range strings.Split(strings.TrimSpace(string(p.file.content())), "\n") {
 			s.say("        %s", l)
 		}
+	}
+	if p.compareKey != "" {
+		s.say("plan: make %s, by which encrypted WAL is compared", p.compareKey)
 	}
 	if p.role {
 		s.say("plan: make the role %s, which may log in and replicate, and is a member of pg_monitor; without a password", s.Role)
@@ -343,6 +350,10 @@ func (s *setup) planFile(context.Context) error {
 	}
 	if len(lacks)+len(differs) == 0 {
 		s.ok("the configuration file is %s", s.File)
+		return nil
+	}
+	if l := config.Line(recipientsFile, s.Recipients); s.Recipients != "" && (slices.Contains(lacks, l) || slices.Contains(differs, l)) {
+		s.refuse("add the line "+l+" to it, in place of another one of this key", "archive-cmd would not encrypt for %s: the configuration file %s names other recipients, or none", s.Recipients, s.File)
 		return nil
 	}
 	s.ok("the configuration file %s exists, and stays as it is", s.File)

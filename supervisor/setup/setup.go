@@ -35,6 +35,9 @@ type Options struct {
 	File     string // absolute path of the configuration file
 	FileArg  bool   // archive-cmd needs the option --config to find File
 
+	// Recipients is the absolute path of the list of those for whom WAL and backups are encrypted; empty: they are not.
+	Recipients string
+
 	Synchronous bool // commits wait for the stream
 	// FlushInterval is written to the configuration file unless it is the default.
 	FlushInterval time.Duration

@@ -43,5 +43,15 @@ func (k Keys) To(t testing.TB) *sealed.Recipients {
 	return r
 }
 
+// Compare returns the key for comparisons.
+func (k Keys) Compare(t testing.TB) *sealed.CompareKey {
+	t.Helper()
+	key, err := sealed.MakeCompareKey(k.Recipients)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return key
+}
+
 // Private returns the private key.
 func (k Keys) Private() *sealed.Identities { return sealed.NewIdentities(k.Identity, "", nil) }
