@@ -154,6 +154,12 @@ type Sweeper interface {
 	AbortStale(ctx context.Context, olderThan time.Duration) (int, error)
 }
 
+// A Limited is a backend that may lack what an archive should have, because of its server or of its account.
+type Limited interface {
+	// Lacks returns what is lacking, each in words for a report. It may ask the server.
+	Lacks(ctx context.Context) ([]string, error)
+}
+
 // CheckName returns ErrName for a name that could lead out of the archive's root on some system, or that is hidden: one
 // of its elements begins with a dot.
 func CheckName(name string) error {

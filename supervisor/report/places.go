@@ -9,6 +9,7 @@ import (
 	"walkeep/common/archive"
 	"walkeep/common/backup"
 	"walkeep/common/recovery"
+	"walkeep/common/storage"
 )
 
 // A Place is one of the archives that a report describes together: the spool, or a repository.
@@ -29,6 +30,8 @@ type Member struct {
 	// empty if there is none.
 	Backups []string `json:"backups"`
 	Last    string   `json:"last_segment"`
+	// Lacks is what its server lacks that an archive should have, in words.
+	Lacks []string `json:"lacks"`
 
 	spool bool
 }
@@ -37,7 +40,7 @@ type Member struct {
 func (r *Report) takePlaces(ctx context.Context, inv *recovery.Inventory, places []Place) {
 	lost := false
 	for _, p := range places {
-		m := Member{Name: p.Name, URL: p.URL, Backups: []string{}, spool: p.Spool}
+		m := Member{Name: p.Name, URL: p.URL, Backups: []string{}, Lacks: []string{}, spool: p.Spool}
 		err := p.Err
 		if err == nil {
 			err = m.take(ctx, p.Archive, inv)
@@ -63,6 +66,13 @@ func (r *Report) takePlaces(ctx context.Context, inv *recovery.Inventory, places
 }
 
 func (m *Member) take(ctx context.Context, a *archive.Archive, inv *recovery.Inventory) error {
+	if b, ok := storage.As[storage.Limited](a.Backend()); ok {
+		lacks, err := b.Lacks(ctx)
+		if err != nil {
+			return err
+		}
+		m.Lacks = append(m.Lacks, lacks...)
+	}
 	dirs, err := a.List(ctx, archive.BackupsDir)
 	if err != nil {
 		return err
@@ -112,10 +122,13 @@ func (m Member) title() string {
 	return fmt.Sprintf("repository %s (%s)", m.Name, m.URL)
 }
 
-// places adds a finding for each place that cannot be reached. Without the spool the server cannot archive; a repository gets
-// later what it lacks.
+// places adds a finding for each place that cannot be reached, and for what a server lacks. Without the spool the server cannot
+// archive; a repository gets later what is not in it.
 func (f *findings) places() {
 	for _, m := range f.r.Archives {
+		for _, lack := range m.Lacks {
+			f.add(Warning, "%s: %s", m.title(), lack)
+		}
 		if m.Error == "" {
 			continue
 		}

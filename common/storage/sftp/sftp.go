@@ -42,6 +42,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/pkg/sftp"
@@ -59,8 +60,8 @@ type Backend struct {
 	conn   *conn
 	closed bool
 
-	swept  sync.Map // directories that were swept of temporary files by this process, by path
-	denied sync.Map // requests that the server has denied this account, by name
+	swept        sync.Map    // directories that were swept of temporary files by this process, by path
+	mayNotRemove atomic.Bool // the server has denied this account the removal of a file
 }
 
 // Open connects to the server, and checks that the archive's root is there.

@@ -317,7 +317,7 @@ func TestMayNotRemove(t *testing.T) {
 	}
 	want(t, b, "wal/1/0", "")
 	lacks, err := b.Lacks(t.Context())
-	if err != nil || len(lacks) != 1 || !strings.Contains(lacks[0], "may not remove") {
+	if err != nil || len(lacks) > 0 {
 		t.Errorf("got %q, %v", lacks, err)
 	}
 }

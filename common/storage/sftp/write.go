@@ -55,19 +55,30 @@ func (c *conn) has(extension string) bool {
 	return ok
 }
 
-// writable returns why nothing may be written to this server; nil if it may.
+// writable returns why nothing may be written to this server; nil if it may. Without the extension the purpose is not reached.
 func (b *Backend) writable(c *conn, extension, purpose string) error {
 	if !c.has(extension) {
 		return decision{final{cli.NewError(fmt.Sprintf("the server lacks %s, without which %s", extension, purpose),
 			"use OpenSSH's SFTP server")}}
 	}
-	if err := b.lacksFsync(c); err != nil && !c.alive() {
-		return err
-	} else if err != nil && !b.o.NoFsync {
-		return decision{final{cli.Hinted(err,
-			"use OpenSSH's SFTP server on a file system of Unix; with no-fsync = yes the archive is written all the same, and loses objects when the server loses its power")}}
+	_, err := b.fsyncs(c)
+	return err
+}
+
+// fsyncs reports whether the server makes durable what is written to it. It fails if the server cannot do so and that was not
+// accepted.
+func (b *Backend) fsyncs(c *conn) (bool, error) {
+	err := b.lacksFsync(c)
+	switch {
+	case err == nil:
+		return true, nil
+	case !c.alive():
+		return false, err
+	case b.o.NoFsync:
+		return false, nil
 	}
-	return nil
+	return false, decision{final{cli.Hinted(err,
+		"use OpenSSH's SFTP server on a file system of Unix; with no-fsync = yes the archive is written all the same, and loses objects when the server loses its power")}}
 }
 
 // lacksFsync returns why the server cannot make files and directories durable; nil if it can.
@@ -86,27 +97,22 @@ func (b *Backend) lacksFsync(c *conn) error {
 	return c.dirSync
 }
 
-// Lacks returns what the server or this account cannot do, each in words for a report.
+// Lacks implements [storage.Limited].
 func (b *Backend) Lacks(ctx context.Context) ([]string, error) {
-	lacks, err := do(ctx, b, func(c *conn, _ bool) (lacks []string, err error) {
-		for extension, purpose := range map[string]string{extHardlink: "nothing can be archived", extPosixRename: "no note can be written"} {
-			if !c.has(extension) {
-				lacks = append(lacks, fmt.Sprintf("the server lacks %s: %s", extension, purpose))
-			}
+	return do(ctx, b, func(c *conn, _ bool) (lacks []string, err error) {
+		if !c.has(extHardlink) {
+			lacks = append(lacks, fmt.Sprintf("the server lacks %s: nothing can be archived", extHardlink))
 		}
-		if err := b.lacksFsync(c); err != nil {
-			if !c.alive() {
-				return nil, err
-			}
-			lacks = append(lacks, err.Error())
+		if !c.has(extPosixRename) {
+			lacks = append(lacks, fmt.Sprintf("the server lacks %s: no note can be written", extPosixRename))
+		}
+		if err := b.lacksFsync(c); err != nil && !c.alive() {
+			return nil, err
+		} else if err != nil {
+			lacks = append(lacks, err.Error()+": a power failure there can lose objects")
 		}
 		return lacks, nil
 	})
-	b.denied.Range(func(request, _ any) bool {
-		lacks = append(lacks, fmt.Sprintf("the account may not %s", request))
-		return true
-	})
-	return lacks, err
 }
 
 // syncPath makes a file or a directory durable.
@@ -125,12 +131,11 @@ func syncPath(c *conn, at string) error {
 // syncDir makes the names in a directory durable, where the server can do so.
 func (b *Backend) syncDir(ctx context.Context, dir string) error {
 	_, err := do(ctx, b, func(c *conn, _ bool) (struct{}, error) {
-		if err := b.lacksFsync(c); err != nil && b.o.NoFsync && c.alive() {
-			return struct{}{}, nil
-		} else if err != nil {
-			return struct{}{}, err
+		ok, err := b.fsyncs(c)
+		if ok {
+			err = syncPath(c, b.path(dir))
 		}
-		return struct{}{}, syncPath(c, b.path(dir))
+		return struct{}{}, err
 	})
 	return err
 }
@@ -154,7 +159,9 @@ func (b *Backend) syncDirs(ctx context.Context, dir string) error {
 	}
 	var failed error
 	for range dirs {
-		failed = errors.Join(failed, <-errs)
+		if err := <-errs; failed == nil {
+			failed = err
+		}
 	}
 	return failed
 }
@@ -165,13 +172,12 @@ func (b *Backend) Sync(ctx context.Context, name string) error {
 		return err
 	}
 	_, err := do(ctx, b, func(c *conn, _ bool) (struct{}, error) {
-		err := b.lacksFsync(c)
-		if err != nil && b.o.NoFsync && c.alive() {
-			_, err = c.Stat(b.path(name))
-			return struct{}{}, err
-		}
-		if err == nil {
+		ok, err := b.fsyncs(c)
+		switch {
+		case ok:
 			err = syncPath(c, b.path(name))
+		case err == nil:
+			_, err = c.Stat(b.path(name))
 		}
 		return struct{}{}, err
 	})
@@ -186,10 +192,14 @@ func (b *Backend) MakeDir(ctx context.Context, dir string) error {
 	if err := storage.CheckName(dir); err != nil {
 		return err
 	}
-	if err := b.mkdirAll(ctx, dir); err != nil {
-		return err
+	_, err := do(ctx, b, func(c *conn, _ bool) (bool, error) { return b.fsyncs(c) })
+	if err == nil {
+		err = b.mkdirAll(ctx, dir)
 	}
-	return b.syncDirs(ctx, dir)
+	if err == nil {
+		err = b.syncDirs(ctx, dir)
+	}
+	return err
 }
 
 // mkdirAll makes the directories that are missing below the root, which must exist.
@@ -325,7 +335,7 @@ func (b *Backend) removeTemps(ctx context.Context, dir string, files []os.FileIn
 		if !isTemp(f.Name()) {
 			continue
 		}
-		if f.Name() != leftName && now.Sub(f.ModTime()) <= abandonedAge || b.isDenied() {
+		if f.Name() != leftName && now.Sub(f.ModTime()) <= abandonedAge || b.mayNotRemove.Load() {
 			left++
 			continue
 		}
@@ -334,14 +344,6 @@ func (b *Backend) removeTemps(ctx context.Context, dir string, files []os.FileIn
 		}
 	}
 	return left
-}
-
-// requestRemove is what an account may be denied, in words.
-const requestRemove = "remove files"
-
-func (b *Backend) isDenied() bool {
-	_, denied := b.denied.Load(requestRemove)
-	return denied
 }
 
 func (b *Backend) removeTemp(ctx context.Context, temp string) error {
@@ -353,17 +355,17 @@ func (b *Backend) removeTemp(ctx context.Context, temp string) error {
 		return struct{}{}, err
 	})
 	if errors.Is(err, fs.ErrPermission) {
-		b.denied.Store(requestRemove, true)
+		b.mayNotRemove.Store(true)
 	}
 	return err
 }
 
 // discardTemp removes a temporary name. If the account may not remove, it moves it to the one name of all that is left.
 func (b *Backend) discardTemp(ctx context.Context, temp string) {
-	if !b.isDenied() {
+	if !b.mayNotRemove.Load() {
 		b.removeTemp(ctx, temp)
 	}
-	if !b.isDenied() {
+	if !b.mayNotRemove.Load() {
 		return
 	}
 	do(ctx, b, func(c *conn, _ bool) (struct{}, error) { // a failure leaves one more file for the sweep of another account

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"os/user"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"sync"
@@ -27,6 +28,7 @@ const sshd = "/usr/sbin/sshd"
 type Options struct {
 	Deny    string // requests that the account may not make, as internal-sftp's option -P takes them
 	KeyType string // of the host's key; empty: ed25519
+	Trace   bool   // Traced tells what was done with the disk; root alone can trace sshd
 }
 
 // A Server is an sshd whose only account may use SFTP. It ends with the test.
@@ -39,8 +41,8 @@ type Server struct {
 	HostKey    string // fingerprint of the host's key
 
 	dir, config, log string
-	uid, gid         uint32              // of the account
-	attributes       syscall.SysProcAttr // of the server's processes
+	trace            string // file; empty: nothing is traced
+	uid, gid         uint32 // of the account
 
 	mu       sync.Mutex
 	listener net.Listener
@@ -58,14 +60,13 @@ func Start(t testing.TB, o Options) *Server {
 	s := &Server{Host: "127.0.0.1", dir: dir, Root: filepath.Join(dir, "archive"), KeyFile: filepath.Join(dir, "key"),
 		KnownHosts: filepath.Join(dir, "known_hosts"), config: filepath.Join(dir, "sshd_config"), log: filepath.Join(dir, "log"),
 		children: make(map[*exec.Cmd]bool)}
+	if o.Trace {
+		s.trace = filepath.Join(dir, "trace")
+	}
 	if err := s.prepare(o); err != nil {
 		t.Fatal(err)
 	}
 	s.own(t, dir)
-	s.attributes.Setpgid = true
-	if os.Geteuid() == 0 {
-		s.attributes.Credential = &syscall.Credential{Uid: s.uid, Gid: s.gid}
-	}
 	if err := s.listen("127.0.0.1:0"); err != nil {
 		t.Fatal(err)
 	}
@@ -224,10 +225,16 @@ func (s *Server) serve(c *net.TCPConn) {
 		return
 	}
 	defer log.Close()
-	cmd := exec.Command(sshd, "-i", "-e", "-f", s.config)
+	call := []string{sshd, "-i", "-e", "-f", s.config}
+	if s.trace != "" {
+		call = append([]string{"strace", "-u", s.User, "-f", "-qq", "--signal=none", "-o", s.trace, "-e", "trace=?open,openat,fsync,?link,linkat,?rename,renameat,renameat2"}, call...)
+	}
+	cmd := exec.Command(call[0], call[1:]...)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = f, f, log
-	attributes := s.attributes
-	cmd.SysProcAttr = &attributes
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if os.Geteuid() == 0 && s.trace == "" {
+		cmd.SysProcAttr.Credential = &syscall.Credential{Uid: s.uid, Gid: s.gid}
+	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.listener == nil || cmd.Start() != nil {
@@ -240,6 +247,39 @@ func (s *Server) serve(c *net.TCPConn) {
 		delete(s.children, cmd)
 		s.mu.Unlock()
 	})
+}
+
+// traceLine is a call that has succeeded: its process, its name, the path of openat, a descriptor, and the result.
+var traceLine = regexp.MustCompile(`(?m)^(\d+) +(openat|fsync|link|rename)[a-z0-9]*\((?:AT_FDCWD, "([^"]*)"|(\d+)|).*\) += (\d+)`)
+
+// Traced gives what the server of the last connection has done so far with the files below Root: "link", "rename", or the
+// relative path of what it has brought to disk, which is TEMP for a temporary file.
+func (s *Server) Traced(t testing.TB) (done []string) {
+	t.Helper()
+	content, err := os.ReadFile(s.trace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opened := make(map[string]string) // paths by process and descriptor
+	for _, m := range traceLine.FindAllStringSubmatch(string(content), -1) {
+		switch m[2] {
+		case "openat":
+			opened[m[1]+" "+m[5]] = m[3]
+			continue
+		case "link", "rename":
+			done = append(done, m[2])
+			continue
+		}
+		path, err := filepath.Rel(s.Root, opened[m[1]+" "+m[4]])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.HasPrefix(filepath.Base(path), ".") && path != "." {
+			path = "TEMP"
+		}
+		done = append(done, path)
+	}
+	return done
 }
 
 // Stop ends the server and all its connections. Restart starts it again at the same port.
