@@ -226,6 +226,6 @@ func (call *invocation) warnEnvironment() {
 		}
 	}
 	if len(names) > 0 {
-		call.msg.Warn("", "the server fetches WAL with the credentials in %s: whoever starts it must have set them, also later", strings.Join(names, ", "))
+		call.msg.Warn("", "the server fetches WAL with what is set in %s: whoever starts it must have set that, also later", strings.Join(names, ", "))
 	}
 }

@@ -9,15 +9,21 @@ import (
 	"strings"
 	"testing"
 
+	"walkeep/common/account"
+	"walkeep/common/archive"
 	"walkeep/common/cmdtest"
+	"walkeep/common/config"
 	"walkeep/common/pgtest"
+	"walkeep/common/wal"
+	"walkeep/supervisor/repository"
 )
 
 // A far place is where a repository is.
 type far struct {
 	url  string
 	keys string   // further lines of its section
-	env  []string // what a program needs to get there
+	file string   // those that only a configuration file has
+	env  []string // what a program without it needs to get there
 }
 
 // inDirectory makes a repository in a directory.
@@ -44,9 +50,55 @@ func (r *rig) site(name string, f far) *site {
 	host.mkdir(host.dir)
 	host.mkdir(host.spool)
 	s := &site{&host, f, filepath.Join(host.dir, "walkeep.ini")}
-	s.must(os.WriteFile(s.file, fmt.Appendf(nil, "spool = %s\n[repository far]\nurl = %s\n%s", s.spool, f.url, f.keys), 0o600))
-	s.give(s.dir)
+	s.configure("")
 	return s
+}
+
+// configure writes the configuration file, with further lines.
+func (s *site) configure(lines string) {
+	s.t.Helper()
+	content := fmt.Sprintf("spool = %s\nspool-keep = 0\n%s[repository far]\nurl = %s\n%s%s", s.spool, lines, s.far.url, s.far.keys, s.far.file)
+	s.must(os.WriteFile(s.file, []byte(content), 0o600))
+	owner, err := account.OwnerOf(s.dir)
+	s.must(err)
+	s.must(owner.Give(s.file))
+}
+
+// attach takes a restored directory as a cluster that archives into the spool of this host.
+func (s *site) attach(dir string) *pgtest.Cluster {
+	s.t.Helper()
+	c, err := pgtest.Open(dir)
+	s.must(err)
+	s.must(c.Configure(map[string]string{"wal_retrieve_retry_interval": "100ms", "archive_command": s.archiveCommand()}))
+	return pgtest.Attach(s.t, c)
+}
+
+// repository opens the repository in this process.
+func (s *site) repository() *archive.Archive {
+	s.t.Helper()
+	c := config.Default()
+	s.must(c.Load(s.file))
+	one, err := repository.Open(s.ctx(), c.List[0])
+	s.must(err)
+	s.t.Cleanup(func() { one.Close() })
+	return one.Archive
+}
+
+// pieces waits until the repository has all that a server has written of the segment that it is writing.
+func (s *site) pieces(c *pgtest.Cluster) {
+	s.t.Helper()
+	text, err := c.QueryString(s.ctx(), "SELECT pg_current_wal_flush_lsn() || ' ' || pg_walfile_name(pg_current_wal_flush_lsn())")
+	s.must(err)
+	lsn, segment, _ := strings.Cut(text, " ")
+	at, err := wal.ParseLSN(lsn)
+	s.must(err)
+	n, err := wal.ParseName(segment)
+	s.must(err)
+	a := s.repository()
+	s.until("the repository to have what was streamed up to "+lsn, func() bool {
+		found, _, err := a.Streamed(s.ctx(), n)
+		return err == nil && found.End >= at
+	})
 }
 
 // fresh is a host that has nothing but the URL of the repository.

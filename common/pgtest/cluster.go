@@ -23,6 +23,8 @@ type Cluster struct {
 	Dir string
 	// Major is the PostgreSQL version.
 	Major int
+	// Env is added to the environment of a server that Start starts; not on Windows.
+	Env []string
 
 	bindir string
 	runDir string

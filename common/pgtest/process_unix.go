@@ -27,6 +27,7 @@ func (c *Cluster) launch() (*process, error) {
 	// Not bound to a context: that of a Start ends long before the server.
 	cmd := Command(context.Background(), program(c.bindir, "postgres"), c.serverArgs()...)
 	cmd.Stdout, cmd.Stderr = log, log
+	cmd.Env = append(cmd.Env, c.Env...)
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
 	}

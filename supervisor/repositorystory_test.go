@@ -1,0 +1,136 @@
+//go:build unix
+
+package main_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"walkeep/common/pgtest"
+	"walkeep/common/storage/s3/s3test"
+	"walkeep/common/storage/sftp/sftptest"
+)
+
+// inBucket makes a repository in a bucket. Hosts with a configuration find the credentials in a file, others in the environment.
+func inBucket(r *rig) far {
+	r.t.Helper()
+	s := s3test.Start(r.t, s3test.Versitygw)
+	keys := filepath.Join(r.dir, "keys")
+	r.must(os.WriteFile(keys, fmt.Appendf(nil, "access-key = %s\nsecret-key = %s\n", s.AccessKey, s.SecretKey), 0o600))
+	r.give(r.dir)
+	return far{
+		url: "s3://" + s.Bucket(r.t) + "/a/cluster", keys: "endpoint = " + s.URL + "\n", file: "credentials-file = " + keys + "\n",
+		env: []string{"AWS_ACCESS_KEY_ID=" + s.AccessKey, "AWS_SECRET_ACCESS_KEY=" + s.SecretKey},
+	}
+}
+
+// overSSH makes a repository on an SFTP server.
+func overSSH(r *rig) far {
+	r.t.Helper()
+	s := sftptest.Start(r.t, sftptest.Options{})
+	own := func(name, path string) string {
+		content, err := os.ReadFile(path)
+		r.must(err)
+		copied := filepath.Join(r.dir, name)
+		r.must(os.WriteFile(copied, content, 0o600))
+		return copied
+	}
+	f := far{url: fmt.Sprintf("sftp://%s@%s%s", s.User, s.Address(), s.Root), keys: "key-file = " + own("key", s.KeyFile) + "\nknown-hosts = " + own("known_hosts", s.KnownHosts) + "\n"}
+	r.give(r.dir)
+	return f
+}
+
+// A runner is walkeep run on a host.
+type runner struct {
+	cmd *exec.Cmd
+	log string
+}
+
+// runs starts run, with further lines of the configuration.
+func (s *site) runs(lines string) *runner {
+	s.t.Helper()
+	s.configure(lines)
+	d := &runner{s.command("run"), filepath.Join(s.dir, "run.log")}
+	log, err := os.Create(d.log)
+	s.must(err)
+	defer log.Close()
+	d.cmd.Stderr = log
+	s.must(d.cmd.Start())
+	s.t.Cleanup(func() {
+		d.kill()
+		if s.t.Failed() {
+			said, _ := os.ReadFile(d.log)
+			s.t.Logf("the log of run on %s:\n%s", s.dir, said)
+		}
+	})
+	return d
+}
+
+func (d *runner) kill() {
+	if d.cmd.ProcessState == nil {
+		pgtest.KillTree(d.cmd)
+	}
+}
+
+// holds waits until the repository alone can be recovered to the end of a segment.
+func (s *site) holds(segment string) {
+	s.t.Helper()
+	s.until("the repository to hold "+segment, func() bool {
+		out, err := s.command("list", "--repo", "far").CombinedOutput()
+		return err == nil && strings.Contains(string(out), "WAL to "+segment)
+	})
+}
+
+// The whole life of a cluster whose archive is in a repository: it is backed up and archived there, a standby on another host is fed
+// from there and promoted, the old server rejoins, and hosts that know nothing but the URL recover it to any point.
+func storyOf(t *testing.T, major int, place func(*rig) far) {
+	r := newRig(t, major)
+	f := place(r)
+	near, fresh := r.site("near", f), r.fresh("fresh", f)
+
+	primary := near.start("primary", nil)
+	near.must(primary.Exec(near.ctx(), "CREATE TABLE elsewhere (n int)"))
+	near.must(primary.Exec(near.ctx(), ledgerTable))
+	near.runs("stream = true\nconninfo = " + primary.ConnString() + "\n")
+	near.load(primary, 20, 1)
+	near.says([]string{"in repository far (" + f.url + ")"}, "backup")
+	near.load(primary, 20, 2)
+	_, err := primary.CreateRestorePoint(near.ctx(), "then")
+	near.must(err)
+	near.load(primary, 20, 3)
+	near.holds(near.cut(primary))
+	near.says([]string{"repository far"}, "verify")
+
+	fresh.says([]string{f.url, "1 backup, WAL to"}, "list")
+	fresh.run("verify", "--deep")
+	dir := filepath.Join(fresh.dir, "restored")
+	out := fresh.run("restore", "--target-dir", dir)
+	for _, name := range f.env {
+		if name, _, _ = strings.Cut(name, "="); !strings.Contains(out, name) {
+			t.Errorf("restore does not name %s:\n%s", name, out)
+		}
+	}
+	fresh.open(dir)
+	near.says([]string{"OK: ", "archives: spool, far"}, "check", "--conninfo", primary.ConnString())
+}
+
+func TestRepositoryStory(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		place  func(*rig) far
+		majors []int
+	}{
+		"directory": {inDirectory, []int{restoreMajor}},
+		"s3":        {inBucket, []int{10, restoreMajor}},
+		"sftp":      {overSSH, []int{pgtest.MaxMajor}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			pgtest.Each(t, func(t *testing.T, major int) { storyOf(t, major, test.place) }, test.majors...)
+		})
+	}
+}
