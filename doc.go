@@ -7,7 +7,7 @@
 // foreign modules that it may import directly. What is not listed is forbidden; a test holds the code against it.
 //
 //	archive-cmd             archive cli codec config durable pgdata sealed storage storage/local wal
-//	restore-cmd             archive cli config durable notes pgdata recovery sealed storage storage/local wal | cenkalti/backoff
+//	restore-cmd             archive cli config durable fetched notes pgdata recovery sealed storage storage/local wal | cenkalti/backoff
 //	supervisor              * supervisor/*
 //	supervisor/basebackup   archive backup backup/volume cli codec notes recovery sealed storage wal supervisor/pgserver supervisor/replication
 //	supervisor/drill        archive backup cli durable host recovery storage wal supervisor/launch supervisor/pgconf supervisor/pgserver supervisor/restore
@@ -15,6 +15,7 @@
 //	supervisor/pgconf       cli pgdata
 //	supervisor/pgserver     cli conninfo pgdata wal | jackc/pgx
 //	supervisor/metrics      wal supervisor/report | prometheus/client_golang
+//	supervisor/prefetch     archive cli codec durable fetched recovery storage/local storage/union wal
 //	supervisor/progress     | schollz/progressbar x/term
 //	supervisor/promote      archive cli codec notes pgdata recovery storage wal supervisor/pgserver supervisor/spool | x/sys
 //	supervisor/receive      archive cli durable notes recovery sealed storage wal supervisor/pgserver supervisor/replication supervisor/spool | cenkalti/backoff
@@ -41,6 +42,7 @@
 //	common/config           codec | jessevdk/go-flags
 //	common/conninfo
 //	common/durable          | x/sys
+//	common/fetched          durable recovery wal
 //	common/host             | x/sys
 //	common/notes            backup codec host storage wal | zeebo/xxh3
 //	common/pgdata           durable wal

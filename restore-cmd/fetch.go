@@ -76,8 +76,8 @@ var errAhead = errors.New("the server asks ahead, and stops before it")
 // readsAhead reports whether a server asks for a segment behind the position to which it recovers. Since 15 a server
 // reads ahead, and would stop before it reaches the last record in front of a hole. "Absent" does not make it open the
 // database then: since 13 it fails if its target was not reached.
-func readsAhead(ctx context.Context, a *archive.Archive, name wal.Name, path string) bool {
-	if filepath.Base(path) != recoveryPath || name.Kind != wal.KindSegment {
+func (q *question) readsAhead(ctx context.Context) bool {
+	if filepath.Base(q.path) != recoveryPath || q.name.Kind != wal.KindSegment {
 		return false
 	}
 	version, err := os.ReadFile(filepath.Join(dataDir, "PG_VERSION"))
@@ -95,11 +95,11 @@ func readsAhead(ctx context.Context, a *archive.Archive, name wal.Name, path str
 	if err != nil {
 		return false
 	}
-	id, err := a.Identity(ctx)
+	size, err := q.segmentSize(ctx)
 	if err != nil {
 		return false
 	}
-	start, err := name.Start(id.SegmentSize)
+	start, err := q.name.Start(size)
 	return err == nil && target < start
 }
 
@@ -142,11 +142,13 @@ func deliver(ctx context.Context, o options, name wal.Name, standby bool, msg *c
 			return none, err
 		}
 	}
-	var got archive.Fetched
-	if err = onWay(ctx, a, name, o.path); err == nil {
-		got, err = recovery.Fetch(ctx, a, name, cluster, durable.Pieces{File: f})
+	q := question{options: o, name: name, cluster: cluster, spool: a, msg: msg}
+	if q.follower, err = follower(name, o.path); err != nil {
+		f.Close()
+		return none, err
 	}
-	if errors.Is(err, recovery.ErrGap) && readsAhead(ctx, a, name, o.path) {
+	got, err := q.deliver(ctx, durable.Pieces{File: f})
+	if errors.Is(err, recovery.ErrGap) && q.readsAhead(ctx) {
 		err = fmt.Errorf("%w: %w", errAhead, err)
 	}
 	if standby && (errors.Is(err, recovery.ErrLeft) || errors.Is(err, recovery.ErrAbsent)) {
@@ -184,17 +186,17 @@ func warnNewer(file string, name wal.Name, msg *cli.Messages) {
 // src/backend/access/transam/xlogarchive.c). pg_rewind and people use the segment's own name.
 const recoveryPath = "RECOVERYXLOG"
 
-// onWay returns [recovery.ErrLeft] if the segment does not lie on the timelines that the server recovers along.
-func onWay(ctx context.Context, a *archive.Archive, name wal.Name, path string) error {
+// follower returns how a server recovers that asks for a segment; nil if no server does that must not leave its way.
+func follower(name wal.Name, path string) (*recovery.Follower, error) {
 	if filepath.Base(path) != recoveryPath || name.Kind != wal.KindSegment {
-		return nil
+		return nil, nil
 	}
 	r, recovers, err := pgdata.ReadRecovery(dataDir)
 	if err != nil {
-		return fmt.Errorf("determine the timeline along which the server recovers: %w", err)
+		return nil, fmt.Errorf("determine the timeline along which the server recovers: %w", err)
 	}
 	if !recovers {
-		return nil
+		return nil, nil
 	}
 	var f recovery.Follower
 	c, err := pgdata.ReadControl(dataDir)
@@ -209,9 +211,9 @@ func onWay(ctx context.Context, a *archive.Archive, name wal.Name, path string) 
 	case known:
 		f.Along = max(c.Timeline, c.MinTimeline)
 	default:
-		return nil
+		return nil, nil
 	}
-	return recovery.OnWay(ctx, a, name, f)
+	return &f, nil
 }
 
 func report(got archive.Fetched, name wal.Name, msg *cli.Messages) {

@@ -11,7 +11,7 @@ import (
 	"walkeep/common/cmdtest"
 )
 
-func TestMain(m *testing.M) { os.Exit(cmdtest.Main(m)) }
+func TestMain(m *testing.M) { os.Exit(cmdtest.Main(m, "supervisor")) }
 
 // A host is where restore-cmd is called: a data directory as its working directory, and a spool.
 type host struct {
@@ -102,7 +102,7 @@ func TestForeignConfiguration(t *testing.T) {
 		args                    []string
 	}{
 		{"unknown key", spool + "keep-day = 14\n", "", "line 2: unknown option: keep-day", nil},
-		{"unknown section", spool + "[repository far]\nurl = sftp://far/wal\nspool = /else\n", "", "line 2: unknown section", nil},
+		{"unknown section", spool + "[other far]\nurl = sftp://far/wal\nspool = /else\n", "", "line 2: unknown section", nil},
 		{"no pair", "nonsense\n" + spool, "", "line 1: malformed", nil},
 		{"bad value of another command", spool + "codec = rar\n", "", `"rar"`, nil},
 		{"no value of another command", spool + "keep-days = many\n", "", "line 2: keep-days", nil},

@@ -71,13 +71,14 @@ type rig struct {
 	t     *testing.T
 	dir   string // of the clusters
 	spool string
+	far   string // the configuration file of another host, to which the spool is a repository; empty: there is only this host
 }
 
 func newRig(t *testing.T, v variant) *rig {
 	t.Helper()
 	cmdtest.Long(t)
 	pgtest.Need(t, v.major)
-	r := &rig{v, t, clusterDir(t), filepath.Join(pgtest.TempDir(t), "spool")}
+	r := &rig{variant: v, t: t, dir: clusterDir(t), spool: filepath.Join(pgtest.TempDir(t), "spool")}
 	r.must(pgtest.Command(r.ctx(), "mkdir", "-m", "700", r.spool).Run()) // by the servers' user
 	return r
 }
@@ -108,6 +109,9 @@ func (r *rig) archiveCommand() string { return r.command("archive-cmd", "--codec
 
 // restoreCommand gives up on a hole sooner than it would by default.
 func (r *rig) restoreCommand() string {
+	if r.far != "" {
+		return fmt.Sprintf(`"%s" -v -c "%s" --retry-time 300ms %%f %%p %%r`, cmdtest.Path("restore-cmd"), r.far)
+	}
 	return r.command("restore-cmd", "--retry-time", "300ms", "%f", "%p", "%r")
 }
 

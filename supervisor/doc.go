@@ -19,6 +19,7 @@
 //	                                       launch
 //	sync                  sync.go          receive, spool       partial/ mwd, streams/ mwd, wal/ m
 //	ship                  ship.go          ship, spool          wal/, backups/ rd, ship/ mw; everything m in repositories
+//	fetch                 fetch.go         prefetch, recovery   everything r; fetched/ in the spool mwd
 //	promote               promote.go       promote, spool       partial/ rm, offers/ md, wal/ m
 //	rejoin                rejoin.go        restore              backups/, wal/ r, leases/ mwd, standbys/ m
 //	pause                 pause.go         pgserver             none

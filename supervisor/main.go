@@ -48,6 +48,7 @@ func commands() []command {
 		restoreCommand(),
 		syncCommand(),
 		shipCommand(),
+		fetchCommand(),
 		promoteCommand(),
 		rejoinCommand(),
 		pauseCommand(),

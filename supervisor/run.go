@@ -100,7 +100,7 @@ func runCommand() command {
 		Subcommand: config.Subcommand{
 			Name: "run", Short: "run all that is configured, in the foreground", About: aboutRun,
 			Parts: func(c *config.Config) []any {
-				return []any{&c.Schedule, &c.Stream, &c.Ship, &c.Backup, &c.Compression, &c.Encryption, &c.Decryption, &c.Effort, &c.Retention}
+				return []any{&c.Schedule, &c.Stream, &c.Ship, &c.Backup, &c.Compression, &c.Encryption, &c.Decryption, &c.Effort, &c.Retention, &c.Prefetch}
 			},
 		},
 		run: func(ctx context.Context, call *invocation) error { return keepRunning(ctx, call, os.Stderr, nil) },
@@ -244,6 +244,9 @@ func (r *runner) plan(c config.Config) (service.Plan, error) {
 	}
 	if len(c.List) > 0 {
 		p.Parts = append(p.Parts, r.shipping(c))
+	}
+	if len(c.List) > 0 && c.Spool != "" && c.Ahead > 0 {
+		p.Parts = append(p.Parts, r.prefetching(c))
 	}
 	if len(p.Tasks)+len(p.Parts) == 0 {
 		return p, cli.Fail(exitUsage, errors.New("there is nothing to do: nothing is scheduled"),

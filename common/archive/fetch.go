@@ -26,27 +26,7 @@ type Fetched struct {
 // [ErrForeign] if the archive is another cluster's, [ErrUnbound] if it is no cluster's; any other error means that the
 // archive could not be read, or holds no sound copy; among them [sealed.ErrNoKey] for an encrypted object without its private key.
 func (a *Archive) Deliver(ctx context.Context, n wal.Name, cluster wal.SystemID, w io.WriterAt) (Fetched, error) {
-	id, idErr := a.Identity(ctx)
-	if idErr != nil && !errors.Is(idErr, ErrUnbound) {
-		return Fetched{}, idErr
-	}
-	if idErr == nil && cluster != 0 && cluster != id.SystemID {
-		return Fetched{}, fmt.Errorf("%w: the system identifier of the data directory is %s, that of the archive %s", ErrForeign, cluster, id.SystemID)
-	}
-	found, err := a.find(ctx, n)
-	if err != nil {
-		return Fetched{}, err
-	}
-	if idErr != nil {
-		if len(found) == 0 {
-			return Fetched{}, idErr
-		}
-		id = Identity{SystemID: cluster} // only foreign files are here
-	}
-	if len(found) == 0 {
-		return Fetched{}, fmt.Errorf("%s is %w", n, ErrNotStored)
-	}
-	one, err := a.choose(ctx, n, found)
+	id, one, err := a.locate(ctx, n, cluster)
 	if err != nil {
 		return Fetched{}, err
 	}
@@ -55,6 +35,32 @@ func (a *Archive) Deliver(ctx context.Context, n wal.Name, cluster wal.SystemID,
 		return got, fmt.Errorf("%s: %w", one.Name, err)
 	}
 	return got, nil
+}
+
+// locate finds the object from which a file of the cluster is read, and whose archive this is. Errors are those of Deliver.
+func (a *Archive) locate(ctx context.Context, n wal.Name, cluster wal.SystemID) (Identity, stored, error) {
+	id, idErr := a.Identity(ctx)
+	if idErr != nil && !errors.Is(idErr, ErrUnbound) {
+		return id, stored{}, idErr
+	}
+	if idErr == nil && cluster != 0 && cluster != id.SystemID {
+		return id, stored{}, fmt.Errorf("%w: the system identifier of the data directory is %s, that of the archive %s", ErrForeign, cluster, id.SystemID)
+	}
+	found, err := a.find(ctx, n)
+	if err != nil {
+		return id, stored{}, err
+	}
+	if idErr != nil {
+		if len(found) == 0 {
+			return id, stored{}, idErr
+		}
+		id = Identity{SystemID: cluster} // only foreign files are here
+	}
+	if len(found) == 0 {
+		return id, stored{}, fmt.Errorf("%s is %w", n, ErrNotStored)
+	}
+	one, err := a.choose(ctx, n, found)
+	return id, one, err
 }
 
 // An opened is a stored object that is open for reading.
@@ -244,16 +250,21 @@ func usable(found []stored) []stored {
 
 // deliver expands one object and checks it against its name, its cluster, its sizes and its hashes.
 func (a *Archive) deliver(ctx context.Context, n wal.Name, id Identity, s stored, w io.WriterAt) (Fetched, error) {
-	got := Fetched{Object: s.Name}
 	o, err := a.open(ctx, s)
 	if err != nil {
-		return got, err
+		return Fetched{Object: s.Name}, err
 	}
 	defer o.Close()
+	return deliverOpen(ctx, n, id, s.Name, o.Object, w)
+}
+
+// deliverOpen is deliver for an object that is open.
+func deliverOpen(ctx context.Context, n wal.Name, id Identity, object string, o *codec.Object, w io.WriterAt) (got Fetched, err error) {
+	got.Object = object
 	t := o.Trailer
 	if t == nil {
 		got.Foreign = true
-		got.Size, err = deliverForeign(ctx, n, id, o.Object, w)
+		got.Size, err = deliverForeign(ctx, n, id, o, w)
 		return got, err
 	}
 	if err := checkTrailerName(t, n); err != nil {

@@ -62,6 +62,11 @@ type Restore struct {
 	RetryTime time.Duration `long:"retry-time" value-name:"TIME" description:"how long to retry while the archive cannot be read"`
 }
 
+// Prefetch is how much WAL is fetched ahead of servers that recover.
+type Prefetch struct {
+	Ahead Size `long:"prefetch" value-name:"SIZE" description:"how much WAL to fetch from repositories ahead of a server that recovers, expanded, such as 256MB; 0 for none"`
+}
+
 // Server is the PostgreSQL server that the supervisor works for.
 type Server struct {
 	Conninfo string `long:"conninfo" value-name:"DSN" description:"how to reach the server: libpq keywords or a URL (else the PG* variables, service and password files)"`
@@ -128,6 +133,7 @@ type Config struct {
 	Encryption
 	Decryption
 	Restore
+	Prefetch
 	Repos
 	Server
 	Backup
@@ -145,6 +151,7 @@ func Default() Config {
 		Compression: Compression{Codec: codec.Default},
 		Archive:     Archive{Lookahead: 24, Verify: "warn"},
 		Restore:     Restore{RetryTime: 5 * time.Second},
+		Prefetch:    Prefetch{Ahead: 256 << 20},
 		Backup:      Backup{Checkpoint: "fast", PageErrors: "fail", ArchiveTimeout: 2 * time.Minute},
 		Stream:      Stream{Slot: "walkeep", FlushInterval: 50 * time.Millisecond},
 		Ship:        Ship{SpoolKeep: 1 << 30},
@@ -156,7 +163,7 @@ const section = "walkeep"
 // parts are the structs of c, each with keys that belong together.
 func (c *Config) parts() []any {
 	return []any{
-		&c.Common, &c.Compression, &c.Archive, &c.Encryption, &c.Decryption, &c.Restore, &c.Repos, &c.Server, &c.Backup, &c.Stream, &c.Ship, &c.Standby, &c.Effort, &c.Retention, &c.Schedule,
+		&c.Common, &c.Compression, &c.Archive, &c.Encryption, &c.Decryption, &c.Restore, &c.Prefetch, &c.Repos, &c.Server, &c.Backup, &c.Stream, &c.Ship, &c.Standby, &c.Effort, &c.Retention, &c.Schedule,
 	}
 }
 
@@ -245,6 +252,13 @@ func (a *Archive) check() error {
 func (r *Restore) check() error {
 	if r.RetryTime < 0 || r.RetryTime > time.Hour {
 		return fmt.Errorf("retry-time is 0 to 1h, not %s", r.RetryTime)
+	}
+	return nil
+}
+
+func (p *Prefetch) check() error {
+	if p.Ahead < 0 || p.Ahead > 1<<40 {
+		return errors.New("prefetch is 0 to 1TB")
 	}
 	return nil
 }

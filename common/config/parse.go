@@ -134,6 +134,7 @@ func (cmd Command) check(c *Config, name string, l *loader) error {
 	if err := l.readRepository(c); err != nil {
 		return err
 	}
+	c.Unread = l.unreadable
 	err := l.check(c)
 	if sub.NoSpool && errors.Is(err, ErrNoSpool) {
 		return nil

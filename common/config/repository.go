@@ -19,6 +19,8 @@ type Repos struct {
 	RepoURL string `long:"repo-url" value-name:"URL" no-ini:"true" description:"work on the repository at this place alone, such as s3://bucket/prefix, sftp://user@host/path or file:///dir; its other keys are taken from the environment (WALKEEP_REPO_...)"`
 	// List are the repositories: those of the file, in its order, or the one of RepoURL.
 	List []Repository `no-flag:"true" no-ini:"true"`
+	// Unread is why the file, which may name repositories, could not be read; nil if it could, or if there is none.
+	Unread error `no-flag:"true" no-ini:"true"`
 }
 
 // A Repository is one section [repository NAME]. The environment variables WALKEEP_REPO_URL and the like describe one

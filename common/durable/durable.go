@@ -138,6 +138,13 @@ func (f *File) Commit(check func(*os.File) error) error {
 	return SyncDir(filepath.Dir(f.path))
 }
 
+// Put gives the file its name, over the file that has it. Like [Replace] it fsyncs nothing. It is for copies that can be made again
+// and that are verified when they are read.
+func (f *File) Put() error {
+	defer f.Discard()
+	return replaceOpen(f.File, f.path)
+}
+
 // Discard closes and removes the file. It does nothing after Commit.
 func (f *File) Discard() {
 	if err := f.Close(); !errors.Is(err, os.ErrClosed) {

@@ -21,20 +21,30 @@ var (
 // Fetch delivers a file to a server that recovers; see [archive.Archive.Deliver]. If no object of the file is there,
 // the error is [ErrAbsent] if that is proven and nothing shows that the file ever existed, [ErrGap] if it must have
 // existed, and any other error if neither can be determined.
-func Fetch(ctx context.Context, of *archive.Archive, n wal.Name, cluster wal.SystemID, w io.WriterAt) (archive.Fetched, error) {
-	got, err := of.Deliver(ctx, n, cluster, w)
+func Fetch(ctx context.Context, of *archive.Archive, n wal.Name, cluster wal.SystemID, w io.WriterAt) (got archive.Fetched, err error) {
+	err = Try(ctx, of, n, func() error {
+		got, err = of.Deliver(ctx, n, cluster, w)
+		return err
+	})
+	return got, err
+}
+
+// Try calls deliver, which reads a file from an archive. If its error is [archive.ErrNotStored], Try determines what that means, and
+// calls deliver again, because the file may have come meanwhile. Errors are those of Fetch.
+func Try(ctx context.Context, of *archive.Archive, n wal.Name, deliver func() error) error {
+	err := deliver()
 	if !errors.Is(err, archive.ErrNotStored) {
-		return got, err
+		return err
 	}
-	id, err := of.Identity(ctx)
-	if err != nil {
-		return got, err
+	id, bad := of.Identity(ctx)
+	if bad != nil {
+		return bad
 	}
 	missing := reader{of}.missing(ctx, n, id)
-	if got, err = of.Deliver(ctx, n, cluster, w); errors.Is(err, archive.ErrNotStored) { // it has not come meanwhile
+	if err = deliver(); errors.Is(err, archive.ErrNotStored) {
 		err = missing
 	}
-	return got, err
+	return err
 }
 
 // missing returns what it means that the archive holds no object of a file: [ErrAbsent] if nothing shows that the file

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"path"
 	"slices"
 
@@ -21,10 +22,10 @@ var ErrLeft = errors.New("lies behind the point where its timeline was left")
 // A Follower is a server that replays what the archive holds.
 type Follower struct {
 	// Along is the timeline along which it recovers; 0: the newest that comes from where it is.
-	Along wal.Timeline
+	Along wal.Timeline `json:"along,omitempty"`
 	// At is a position, of timeline On, to which it has come for certain; behind that it cannot go back.
-	At wal.LSN
-	On wal.Timeline
+	At wal.LSN      `json:"at,omitempty"`
+	On wal.Timeline `json:"on,omitempty"`
 }
 
 // OnWay reports whether a server should get a segment. The error is [ErrLeft] if the server is on the way to a timeline
@@ -49,18 +50,76 @@ func OnWay(ctx context.Context, of *archive.Archive, n wal.Name, f Follower) err
 	if err != nil {
 		return nil // no segment of this archive can have the name
 	}
-	inv, err := a.lineage(ctx, id)
-	if err != nil {
-		return err
-	}
-	goal, left, err := inv.goal(n.Timeline, number, f)
+	way, err := a.way(ctx, id, n.Timeline, number, f, nil)
 	if err != nil {
 		return fmt.Errorf("%s: %w", n, err)
 	}
-	if goal != 0 && number >= uint64(left)/uint64(id.SegmentSize) {
-		return fmt.Errorf("%s %w: timeline %d, to which the server is to get, comes from timeline %d at %s", n, ErrLeft, goal, n.Timeline, left)
+	return way.Check(n, number)
+}
+
+// A Way is how far a server should get the WAL of a timeline.
+type Way struct {
+	Below uint64       // segments with a lower number lie on the way
+	Goal  wal.Timeline // to which the server is to get; 0 if nothing is known that it should leave the timeline for
+	Left  wal.LSN      // where the goal left the timeline
+}
+
+// ReadWay determines how far a server that has come to the segment n should get the WAL of its timeline. A later call can give a
+// shorter way, when another timeline has come. n must be a segment's name. own are histories that the archive need not have.
+func ReadWay(ctx context.Context, of *archive.Archive, n wal.Name, f Follower, own ...wal.History) (Way, error) {
+	a := reader{of}
+	id, err := a.Identity(ctx)
+	if err != nil {
+		return Way{}, err
 	}
-	return nil
+	number, err := n.Number(id.SegmentSize)
+	if err != nil {
+		return Way{}, err
+	}
+	way, err := a.way(ctx, id, n.Timeline, number, f, own)
+	if err != nil {
+		return way, fmt.Errorf("%s: %w", n, err)
+	}
+	return way, nil
+}
+
+// Check returns [ErrLeft] if the segment n, with this number, does not lie on the way.
+func (w Way) Check(n wal.Name, number uint64) error {
+	if number < w.Below {
+		return nil
+	}
+	return fmt.Errorf("%s %w: timeline %d, to which the server is to get, comes from timeline %d at %s", n, ErrLeft, w.Goal, n.Timeline, w.Left)
+}
+
+// way determines the way of a server on a timeline, at the segment with this number.
+func (a reader) way(ctx context.Context, id archive.Identity, tli wal.Timeline, number uint64, f Follower, own []wal.History) (Way, error) {
+	way := Way{Below: math.MaxUint64}
+	if f.Along == tli {
+		return way, nil
+	}
+	inv, err := a.lineage(ctx, id)
+	if err != nil {
+		return way, err
+	}
+	for _, h := range own {
+		if l := inv.Line(h.Timeline); l == nil || errors.Is(l.HistoryErr, archive.ErrNotStored) {
+			inv.Lines = slices.DeleteFunc(inv.Lines, func(l Line) bool { return l.Timeline == h.Timeline })
+			inv.Lines = append(inv.Lines, Line{Timeline: h.Timeline, History: h})
+		}
+	}
+	slices.SortFunc(inv.Lines, func(a, b Line) int { return cmp.Compare(a.Timeline, b.Timeline) })
+	if way.Goal, way.Left, err = inv.goal(tli, number, f); err != nil {
+		return way, err
+	}
+	if way.Goal != 0 {
+		way.Below = uint64(way.Left) / uint64(id.SegmentSize)
+	}
+	for _, l := range inv.Lines { // one whose history cannot be read may have left it before its own first segment
+		if l.Timeline > tli && l.HistoryErr != nil && len(l.Segments) > 0 && f.Along == 0 {
+			way.Below = min(way.Below, max(l.Segments[0].First, number+1))
+		}
+	}
+	return way, nil
 }
 
 // goal finds the timeline for which a server that asks for a segment of tli is to leave tli, and where; 0 if it is to stay.
