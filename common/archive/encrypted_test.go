@@ -44,7 +44,7 @@ func TestEncrypted(t *testing.T) {
 				t.Errorf("the same again: got %+v, %v", again, err)
 			}
 			facts, err := r.A.Trailer(t.Context(), archivetest.Parse(t, name))
-			if err != nil || facts.PlainSize != uint64(len(content)) || facts.Start == 0 || facts.SystemID == 0 || facts.StoredHash == [32]byte{} {
+			if err != nil || facts.PlainSize != uint64(len(content)) || facts.Start == 0 || facts.SystemID == 0 || facts.StoredSHA256 == [32]byte{} {
 				t.Errorf("got %+v, %v", facts, err)
 			}
 			_, _, err = r.Fetch(name, 0)

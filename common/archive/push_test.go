@@ -78,7 +78,7 @@ func TestTrailers(t *testing.T) {
 				t.Fatal(err)
 			}
 			want := codec.Trailer{Codec: "zstd", WALCheck: test.check, ChunkSize: codec.ChunkSize, SystemID: uint64(id), PlainSize: size,
-				PlainHash: hash, StoredHash: got.StoredHash, StoredSum: got.StoredSum, Mark: got.Mark, Start: uint64(test.start), End: got.End, Chunks: got.Chunks, Name: test.name, Tool: "0.1.0"}
+				PlainHash: hash, StoredSHA256: got.StoredSHA256, StoredXXH3: got.StoredXXH3, Mark: got.Mark, Start: uint64(test.start), End: got.End, Chunks: got.Chunks, Name: test.name, Tool: "0.1.0"}
 			if !reflect.DeepEqual(got, want) {
 				t.Errorf("%s: got %+v, want %+v", test.name, got, want)
 			}

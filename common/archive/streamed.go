@@ -35,7 +35,12 @@ func (a *Archive) StreamedTo(ctx context.Context, segment wal.Name, end wal.LSN)
 			length = min(length, int64(min(end-start, wal.LSN(id.SegmentSize))))
 		}
 	}
-	found, err = WalkStreamed(o, length, segment)
+	r, err := o.Reader(ctx, 0, length)
+	if err != nil {
+		return found, length, err
+	}
+	defer r.Close()
+	found, err = WalkStreamed(r, segment)
 	if err != nil || found.Header == (wal.Header{}) { // too short to say anything
 		return found, length, err
 	}
@@ -52,17 +57,14 @@ func (a *Archive) StreamedTo(ctx context.Context, segment wal.Name, end wal.LSN)
 	return found, length, nil
 }
 
-// WalkStreamed walks the records of a part of a segment, of this many bytes; [ErrNotWAL] if it is none. Where its end is
-// not that of a record, what follows the last whole one may be anything.
-func WalkStreamed(r io.ReaderAt, size int64, segment wal.Name) (wal.Result, error) {
-	if size < wal.HeaderSize {
-		return wal.Result{}, nil
-	}
+// WalkStreamed reads r to its end and walks the records of this part of a segment. It returns [ErrNotWAL] if r holds something
+// else, and an empty result if r is shorter than the segment's header. Bytes behind the last whole record may be anything.
+func WalkStreamed(r io.Reader, segment wal.Name) (wal.Result, error) {
 	var w wal.Walker
 	partial := segment.Segment()
 	partial.Kind = wal.KindPartial
 	w.Reset(partial)
-	if _, err := io.Copy(&w, io.NewSectionReader(r, 0, size)); err != nil {
+	if size, err := io.Copy(&w, r); err != nil || size < wal.HeaderSize {
 		return wal.Result{}, err
 	}
 	found := w.Finish()

@@ -12,7 +12,7 @@ import (
 // A foreign file has an empty trailer.
 //
 // Of an encrypted object it gives what the object says of itself without a private key, whether there is one or not: name, codec,
-// plain size, cluster, positions and the result of the WAL check; and the SHA-256 of the encrypted bytes as StoredHash.
+// plain size, cluster, positions and the result of the WAL check; and the SHA-256 of the encrypted bytes as StoredSHA256.
 func (a *Archive) Trailer(ctx context.Context, n wal.Name) (codec.Trailer, error) {
 	found, err := a.find(ctx, n)
 	if err != nil {
@@ -39,6 +39,6 @@ func (a *Archive) Trailer(ctx context.Context, n wal.Name) (codec.Trailer, error
 	f := o.sealed.Facts
 	return codec.Trailer{
 		Name: n.String(), Codec: f.Codec, WALCheck: f.WALCheck, SystemID: f.SystemID, PlainSize: f.PlainSize,
-		Start: f.Start, End: f.End, DamageLSN: f.DamageLSN, StoredHash: f.SHA256,
+		Start: f.Start, End: f.End, DamageLSN: f.DamageLSN, StoredSHA256: f.SHA256,
 	}, checkFacts(f, n)
 }

@@ -89,7 +89,7 @@ func (m *Manifest) Encrypted() bool { return m.Index.Encrypted() }
 
 // StoredOf describes the object with this trailer and stored size.
 func StoredOf(t *codec.Trailer, size int64) Stored {
-	return Stored{Name: t.Name, Plain: int64(t.PlainSize), Stored: size, SHA256: hex.EncodeToString(t.StoredHash[:])}
+	return Stored{Name: t.Name, Plain: int64(t.PlainSize), Stored: size, SHA256: hex.EncodeToString(t.StoredSHA256[:])}
 }
 
 // StoredBytes is the size of the backup in the archive, in bytes, without the manifest.

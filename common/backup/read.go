@@ -92,7 +92,7 @@ func (m *Manifest) openObject(f storage.Object, keys *sealed.Identities, s Store
 	case o.Trailer == nil:
 		return nil, fmt.Errorf("%w: it has no trailer", codec.ErrDamaged)
 	case int64(o.Trailer.PlainSize) != s.Plain || o.Trailer.Name+ext != s.Name ||
-		!s.Encrypted() && hex.EncodeToString(o.Trailer.StoredHash[:]) != s.SHA256:
+		!s.Encrypted() && hex.EncodeToString(o.Trailer.StoredSHA256[:]) != s.SHA256:
 		return nil, errOther
 	}
 	return o, nil

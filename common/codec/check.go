@@ -17,7 +17,7 @@ func (t *Trailer) Check(r io.Reader) error {
 	if err != nil {
 		return err
 	}
-	if int64(size) != t.stored() || sum != t.StoredSum {
+	if int64(size) != t.stored() || sum != t.StoredXXH3 {
 		return fmt.Errorf("%w: its stored bytes do not have the hash that its trailer says", ErrDamaged)
 	}
 	got, err := io.ReadAll(io.LimitReader(r, int64(len(want))+1))

@@ -117,7 +117,7 @@ func FuzzUnpack(f *testing.F) {
 func vouch(t testing.TB, name string, chunk []byte, plainSize uint32, plainHash [16]byte) *codec.Object {
 	t.Helper()
 	trailer := codec.Trailer{Codec: name, ChunkSize: codec.ChunkSize, PlainSize: uint64(plainSize), PlainHash: plainHash,
-		StoredHash: sha256.Sum256(chunk), StoredSum: xxh3.Hash128(chunk).Bytes(), Chunks: []uint32{uint32(len(chunk))}, Name: "00000002.history"}
+		StoredSHA256: sha256.Sum256(chunk), StoredXXH3: xxh3.Hash128(chunk).Bytes(), Chunks: []uint32{uint32(len(chunk))}, Name: "00000002.history"}
 	end, err := trailer.Encode()
 	if err != nil {
 		t.Skip(err)

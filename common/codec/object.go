@@ -82,14 +82,14 @@ func (o *Object) Verify(ctx context.Context) error {
 	}
 	defer r.Close()
 	_, sum, err := Sum(r)
-	if err == nil && sum != o.Trailer.StoredSum {
+	if err == nil && sum != o.Trailer.StoredXXH3 {
 		err = fmt.Errorf("%w: its stored bytes do not have the hash that its trailer says", ErrDamaged)
 	}
 	return err
 }
 
 func (o *Object) checkStored(h hash.Hash) error {
-	if [32]byte(h.Sum(nil)) != o.Trailer.StoredHash {
+	if [32]byte(h.Sum(nil)) != o.Trailer.StoredSHA256 {
 		return fmt.Errorf("%w: its SHA-256 is not the one that its trailer says", ErrDamaged)
 	}
 	return nil

@@ -69,8 +69,8 @@ func (p *Packer) Pack(dst io.Writer, src io.Reader, tap io.Writer) (*Trailer, er
 		}
 	}
 	t.PlainHash = plainHash.Sum128().Bytes()
-	p.stored.Sum(t.StoredHash[:0])
-	t.StoredSum = p.sum.Sum128().Bytes()
+	p.stored.Sum(t.StoredSHA256[:0])
+	t.StoredXXH3 = p.sum.Sum128().Bytes()
 	return t, nil
 }
 

@@ -49,20 +49,20 @@ func (c WALCheck) String() string {
 
 // A Trailer is the metadata at the end of a stored object. The package's documentation specifies its form.
 type Trailer struct {
-	Codec      string // by name
-	WALCheck   WALCheck
-	ChunkSize  uint32 // bytes
-	SystemID   uint64 // 0: not known
-	PlainSize  uint64 // bytes
-	PlainHash  [16]byte
-	StoredHash [32]byte
-	Start, End uint64 // LSN
-	DamageLSN  uint64
-	StoredSum  [16]byte
-	Mark       uint64   // of the file that was read; 0: none
-	Chunks     []uint32 // stored bytes of each chunk
-	Name       string
-	Tool       string
+	Codec        string // by name
+	WALCheck     WALCheck
+	ChunkSize    uint32 // bytes
+	SystemID     uint64 // 0: not known
+	PlainSize    uint64 // bytes
+	PlainHash    [16]byte
+	StoredSHA256 [32]byte
+	Start, End   uint64 // LSN
+	DamageLSN    uint64
+	StoredXXH3   [16]byte
+	Mark         uint64   // of the file that was read; 0: none
+	Chunks       []uint32 // stored bytes of each chunk
+	Name         string
+	Tool         string
 }
 
 // Encode gives the trailer with the head and tail of its codec.
@@ -82,12 +82,12 @@ func (t *Trailer) Encode() ([]byte, error) {
 	p = le.AppendUint64(p, t.SystemID)
 	p = le.AppendUint64(p, t.PlainSize)
 	p = append(p, t.PlainHash[:]...)
-	p = append(p, t.StoredHash[:]...)
+	p = append(p, t.StoredSHA256[:]...)
 	p = le.AppendUint64(p, t.Start)
 	p = le.AppendUint64(p, t.End)
 	p = le.AppendUint64(p, t.DamageLSN)
 	p = le.AppendUint64(p, t.Mark)
-	p = append(p, t.StoredSum[:]...)
+	p = append(p, t.StoredXXH3[:]...)
 	p = append(p, byte(len(t.Name)), byte(len(t.Tool)), 0, 0)
 	p = le.AppendUint32(p, uint32(len(t.Chunks)))
 	for _, n := range t.Chunks {
@@ -211,8 +211,8 @@ func decodePayload(p []byte) (*Trailer, error) {
 		Mark:      le.Uint64(p[104:]),
 	}
 	copy(t.PlainHash[:], p[32:])
-	copy(t.StoredHash[:], p[48:])
-	copy(t.StoredSum[:], p[112:])
+	copy(t.StoredSHA256[:], p[48:])
+	copy(t.StoredXXH3[:], p[112:])
 	t.Codec, _ = NameOf(p[10])
 	name, tool, zero, chunks := int(p[128]), int(p[129]), le.Uint16(p[130:]), int(le.Uint32(p[132:]))
 	if t.Codec == "" || zero != 0 || chunks > maxChunks || len(p) != payloadFixed+4*chunks+name+tool+4 {

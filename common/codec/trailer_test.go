@@ -58,11 +58,11 @@ func example(codecName string) (codec.Trailer, []byte) {
 	for i := range t.PlainHash {
 		t.PlainHash[i] = byte(0x50 + i)
 	}
-	for i := range t.StoredHash {
-		t.StoredHash[i] = byte(0x60 + i)
+	for i := range t.StoredSHA256 {
+		t.StoredSHA256[i] = byte(0x60 + i)
 	}
-	for i := range t.StoredSum {
-		t.StoredSum[i] = byte(0x80 + i)
+	for i := range t.StoredXXH3 {
+		t.StoredXXH3[i] = byte(0x80 + i)
 	}
 	id := map[string]string{"zstd": "01", "s2": "02", "lz4": "03", "gzip": "04", "none": "05"}[codecName]
 	payload, err := hex.DecodeString(strings.Join([]string{
@@ -304,7 +304,7 @@ func checkGolden(t *testing.T, file string, object []byte, want codec.Trailer, p
 	want.ChunkSize, want.PlainSize = goldenChunk, uint64(len(plain))
 	want.PlainHash = xxh3.Hash128(plain).Bytes()
 	stored := object[:len(object)-len(end)]
-	want.StoredHash, want.StoredSum = sha256.Sum256(stored), xxh3.Hash128(stored).Bytes()
+	want.StoredSHA256, want.StoredXXH3 = sha256.Sum256(stored), xxh3.Hash128(stored).Bytes()
 	if len(got.Chunks) != (len(plain)+goldenChunk-1)/goldenChunk {
 		t.Errorf("%s: got %d chunks", file, len(got.Chunks))
 	}

@@ -132,8 +132,8 @@ func (w *Writer) Finish(t Trailer) (*Trailer, error) {
 	t.Codec, t.ChunkSize = w.options.Codec.Name(), uint32(w.options.ChunkSize)
 	t.PlainSize, t.PlainHash = w.size, w.plain.Sum128().Bytes()
 	t.Chunks = w.lengths
-	w.stored.Sum(t.StoredHash[:0])
-	t.StoredSum = w.sum.Sum128().Bytes()
+	w.stored.Sum(t.StoredSHA256[:0])
+	t.StoredXXH3 = w.sum.Sum128().Bytes()
 	encoded, err := t.Encode()
 	if err != nil {
 		return nil, err
@@ -204,7 +204,7 @@ func CheckStored(r io.Reader, t *Trailer) error {
 	if _, err := io.CopyN(h, r, t.stored()); err != nil {
 		return fmt.Errorf("read back: %w", err)
 	}
-	if [32]byte(h.Sum(nil)) != t.StoredHash {
+	if [32]byte(h.Sum(nil)) != t.StoredSHA256 {
 		return errors.New("what was read back is not what was written")
 	}
 	got, err := io.ReadAll(io.LimitReader(r, int64(len(want))+1))
@@ -249,7 +249,7 @@ func CheckStream(c Codec, r io.Reader) (*Trailer, error) {
 		return nil, fmt.Errorf("%w: its trailer is too long", ErrDamaged)
 	}
 	h.Write(buf[:before])
-	if [32]byte(h.Sum(nil)) != t.StoredHash {
+	if [32]byte(h.Sum(nil)) != t.StoredSHA256 {
 		return nil, fmt.Errorf("%w: its SHA-256 is not the one that its trailer says", ErrDamaged)
 	}
 	return t, nil

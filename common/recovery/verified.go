@@ -72,7 +72,7 @@ func (a reader) stillSpoiled(ctx context.Context, id archive.Identity, s notes.S
 		case err != nil:
 			return false, err
 		}
-		return hex.EncodeToString(t.StoredHash[:]) == s.Stored, nil
+		return hex.EncodeToString(t.StoredSHA256[:]) == s.Stored, nil
 	}
 	_, err := a.Deliver(ctx, s.Segment, id.SystemID, discard{})
 	if errors.Is(err, sealed.ErrNoKey) {

@@ -169,7 +169,7 @@ func endOfRecords(f *os.File, n wal.Name) (wal.LSN, error) {
 	if err != nil {
 		return 0, err
 	}
-	found, err := archive.WalkStreamed(f, info.Size(), n) // bytes behind the records do not matter
+	found, err := archive.WalkStreamed(io.NewSectionReader(f, 0, info.Size()), n) // bytes behind the records do not matter
 	if errors.Is(err, archive.ErrNotWAL) {
 		return 0, nil
 	}

@@ -36,7 +36,7 @@ func (s *Spool) KeepPart(name wal.Name, path string, to wal.LSN, size wal.Segmen
 	}
 	defer f.Close()
 	length := int64(to - start)
-	if _, err := archive.WalkStreamed(f, length, name); err != nil {
+	if _, err := archive.WalkStreamed(io.NewSectionReader(f, 0, length), name); err != nil {
 		return err
 	}
 	part, err := durable.Create(kept)

@@ -97,7 +97,7 @@ func Lengths(f *os.File, name wal.Name) (length, proven int64, err error) {
 	if err != nil {
 		return 0, 0, err
 	}
-	found, err := archive.WalkStreamed(f, info.Size(), name)
+	found, err := archive.WalkStreamed(io.NewSectionReader(f, 0, info.Size()), name)
 	return info.Size(), min(int64(found.End-found.Start), info.Size()), err
 }
 
@@ -108,7 +108,9 @@ func (s *Segment) Rewind() { s.at = 0 }
 func (s *Segment) End() wal.LSN { return s.start + wal.LSN(s.size) }
 
 // Walk walks the records of the file.
-func (s *Segment) Walk() (wal.Result, error) { return archive.WalkStreamed(s.f, s.length, s.Name) }
+func (s *Segment) Walk() (wal.Result, error) {
+	return archive.WalkStreamed(io.NewSectionReader(s.f, 0, s.length), s.Name)
+}
 
 // Position returns the position of the next byte of the stream.
 func (s *Segment) Position() wal.LSN { return s.start + wal.LSN(s.at) }

@@ -99,7 +99,7 @@ func (v *verifier) noteSpoiled(ctx context.Context, p Problem) error {
 		if err != nil {
 			return err
 		}
-		s.LSN, s.Stored = p.lsn.String(), hex.EncodeToString(t.StoredHash[:])
+		s.LSN, s.Stored = p.lsn.String(), hex.EncodeToString(t.StoredSHA256[:])
 	}
 	return v.a.Notes().NoteSpoiled(ctx, s)
 }
