@@ -32,6 +32,7 @@ const (
 	ForeignPage        // somebody else answers 404 with a page in HTML
 	Hang               // there is no answer until the client goes away
 	WrongRequest       // one bit of the request's body is changed
+	Conflict           // the store answers that another request for the name is on its way, and has done nothing
 )
 
 // Transient are the faults that end soon.
@@ -136,10 +137,13 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case Reset:
 		reset(w)
 		return
-	case Status500, Status503, Status429:
+	case Status500, Status503, Status429, Conflict:
+		said := map[Fault]struct {
+			status int
+			code   string
+		}{Status500: {500, "InternalError"}, Status503: {503, "SlowDown"}, Status429: {429, "TooManyRequests"}, Conflict: {409, "ConditionalRequestConflict"}}[fault]
 		io.Copy(io.Discard, r.Body)
-		answer(w, map[Fault]int{Status500: 500, Status503: 503, Status429: 429}[fault], "application/xml",
-			"<Error><Code>"+map[Fault]string{Status500: "InternalError", Status503: "SlowDown", Status429: "TooManyRequests"}[fault]+"</Code><Message>a fault</Message></Error>")
+		answer(w, said.status, "application/xml", "<Error><Code>"+said.code+"</Code><Message>a fault</Message></Error>")
 		return
 	case ForeignPage:
 		io.Copy(io.Discard, r.Body)

@@ -270,7 +270,7 @@ func TestEachFault(t *testing.T) {
 	if err := put(t, b, "second", big); err != nil { // the backend now trusts both conditions
 		t.Fatal(err)
 	}
-	faults := append([]faultproxy.Fault{faultproxy.Hang, faultproxy.WrongRequest}, faultproxy.Transient...)
+	faults := append([]faultproxy.Fault{faultproxy.Hang, faultproxy.WrongRequest, faultproxy.Conflict}, faultproxy.Transient...)
 	for size, content := range map[string]string{"small": "content", "big": big} {
 		requests := map[string]int{"small": 1, "big": 4}[size]
 		for n := 1; n <= requests; n++ {
@@ -324,6 +324,33 @@ func TestLostAnswer(t *testing.T) {
 			t.Errorf("got %v, want another error than ErrExist", err)
 		}
 	})
+}
+
+// A store that answers nothing but that another request is on its way leaves the caller in doubt, or shows the other's object.
+func TestConflict(t *testing.T) {
+	s := s3test.Start(t, s3test.Versitygw)
+	p := faultproxy.Start(t, s.URL)
+	o := s.Options(t, s.Bucket(t))
+	o.Endpoint, o.PartSize, o.RetryFor = p.URL, 5<<20, 50*time.Millisecond
+	b := open(t, o)
+	big := strings.Repeat("x", 6<<20)
+	if err := errors.Join(put(t, b, "small", "x"), put(t, b, "big", big)); err != nil {
+		t.Fatal(err)
+	}
+	p.Do(func(_ int, r *http.Request) faultproxy.Fault {
+		if r.Header.Get("If-None-Match") != "" {
+			return faultproxy.Conflict
+		}
+		return faultproxy.None
+	})
+	for name, content := range map[string]string{"small": "y", "big": big} {
+		if err := put(t, b, name, content); !errors.Is(err, storage.ErrExist) {
+			t.Errorf("%s: got %v, want ErrExist", name, err)
+		}
+		if err := put(t, b, name+"2", content); err == nil || errors.Is(err, storage.ErrExist) || errors.Is(err, storage.ErrNotExist) {
+			t.Errorf("%s2: got %v, want that nothing is known", name, err)
+		}
+	}
 }
 
 // A store that hangs ends each call.
