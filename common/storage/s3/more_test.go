@@ -281,9 +281,6 @@ func TestForeignAnswers(t *testing.T) {
 	}
 	for _, status := range []int{200, 302, 403, 404, 409, 412, 502} {
 		for _, kind := range []string{"text/html", "text/plain"} {
-			if status < 400 && kind == "text/plain" {
-				continue // what a success says cannot be known from its type
-			}
 			page := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				w.Header().Set("Content-Type", kind)
 				w.WriteHeader(status)
@@ -294,6 +291,9 @@ func TestForeignAnswers(t *testing.T) {
 			_, errList := storage.ListAll(t.Context(), b, "")
 			for what, err := range map[string]error{"get": errOpen, "list": errList, "put": put(t, b, "first", "x"),
 				"remove": b.Remove(t.Context(), "first"), "remove many": b.Remove(t.Context(), "first", "second"), "replace": b.Replace(t.Context(), "note", nil)} {
+				if status == 200 && kind == "text/plain" && what == "remove" {
+					continue // a store's own answer says no more
+				}
 				if err == nil || errors.Is(err, storage.ErrNotExist) || errors.Is(err, storage.ErrExist) || errors.Is(err, storage.ErrDenied) || errors.Is(err, storage.ErrUnavailable) {
 					t.Errorf("%s, %d, %s: got %v", what, status, kind, err)
 				}

@@ -54,7 +54,7 @@ func (o *object) get(ctx context.Context, off, n int64) (io.ReadCloser, error) {
 	if err := options.SetRange(off, off+n-1); err != nil {
 		return nil, err
 	}
-	if o.etag != "" {
+	if o.etag != "" { // it is not the first request
 		if err := options.SetMatchETag(o.etag); err != nil {
 			return nil, err
 		}
@@ -62,6 +62,10 @@ func (o *object) get(ctx context.Context, off, n int64) (io.ReadCloser, error) {
 	r, info, header, err := o.b.core.GetObject(ctx, o.b.options.Bucket, o.b.key(o.name), options)
 	if err != nil {
 		return nil, err
+	}
+	if info.ETag == "" {
+		r.Close()
+		return nil, errForeign
 	}
 	var first, last, size int64
 	if _, err := fmt.Sscanf(header.Get("Content-Range"), "bytes %d-%d/%d", &first, &last, &size); err != nil {

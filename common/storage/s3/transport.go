@@ -1,6 +1,7 @@
 package s3
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/tls"
@@ -74,7 +75,7 @@ func (c *conn) Write(p []byte) (int, error) {
 var errForeign = errors.New("the answer is not that of an S3 store")
 
 // answers lets through what an S3 store answers. minio-go takes each 404 and 403 that it cannot parse for the store's, and a page in
-// HTML for an empty listing.
+// XHTML for an empty listing.
 type answers struct{ http.RoundTripper }
 
 // RoundTrip implements [http.RoundTripper].
@@ -96,6 +97,15 @@ func (a answers) RoundTrip(req *http.Request) (*http.Response, error) {
 			Code    string
 		}
 		foreign = xml.Unmarshal(body, &e) != nil || e.Code == ""
+	}
+	if resp.StatusCode == http.StatusOK && req.URL.Query().Has("list-type") {
+		body := bufio.NewReader(resp.Body)
+		begin, _ := body.Peek(512) // an error is that of the reader as well
+		resp.Body = struct {
+			io.Reader
+			io.Closer
+		}{body, resp.Body}
+		foreign = foreign || !bytes.Contains(begin, []byte("<ListBucketResult"))
 	}
 	if foreign {
 		resp.Body.Close()
