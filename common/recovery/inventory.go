@@ -30,6 +30,7 @@ type Inventory struct {
 	Server     *notes.Server // what the production server said last; nil if it was never asked
 	Leases     []notes.Lease
 	Standbys   []notes.Standby
+	Removals   []notes.Removal // what cleanup has marked for removal
 	Damages    []Damaged // segments that were archived with broken records, or were found damaged
 	// Records are what verify and drill have found of backups, by their ids. Flaws are what is known to make backups ones
 	// that cannot be restored: see [Inventory.Unsound].
@@ -84,7 +85,7 @@ func ReadInventory(ctx context.Context, of *archive.Archive) (*Inventory, error)
 	return inv, nil
 }
 
-// Reread reads leases, standbys and backups again. It takes the WAL over from inv.
+// Reread reads leases, standbys, removals and backups again. It takes the WAL over from inv.
 func (inv *Inventory) Reread(ctx context.Context) (*Inventory, error) {
 	a := inv.a
 	again := &Inventory{a: a, Identity: inv.Identity, Lines: inv.Lines, Streams: inv.Streams, Streamed: inv.Streamed, Server: inv.Server}
@@ -97,15 +98,18 @@ func (inv *Inventory) Reread(ctx context.Context) (*Inventory, error) {
 	return again, nil
 }
 
-// takeNotes reads the notes of leases and standbys.
+// takeNotes reads the notes of leases, standbys and removals.
 func (a reader) takeNotes(ctx context.Context, inv *Inventory) error {
-	var faults, more []notes.Fault
+	var leases, standbys, removals []notes.Fault
 	var err error
-	if inv.Leases, faults, err = a.Notes().Leases(ctx); err != nil {
+	if inv.Leases, leases, err = a.Notes().Leases(ctx); err != nil {
 		return err
 	}
-	inv.Standbys, more, err = a.Notes().Standbys(ctx)
-	inv.Faults = append(append(inv.Faults, faults...), more...)
+	if inv.Standbys, standbys, err = a.Notes().Standbys(ctx); err != nil {
+		return err
+	}
+	inv.Removals, removals, err = a.Notes().Removals(ctx)
+	inv.Faults = slices.Concat(inv.Faults, leases, standbys, removals)
 	return err
 }
 

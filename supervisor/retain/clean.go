@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -22,14 +23,17 @@ import (
 type Options struct {
 	Policy Policy
 	Now    time.Time
-	DryRun bool   // remove nothing, and report what would be removed
+	DryRun bool // remove nothing, and report what would be marked and removed
+	// Grace is how long objects are marked before they are removed; 0: they are removed at once.
+	Grace  time.Duration
+	By     By     // who marks
 	Forget string // a standby whose note is removed first; may be empty
 	// ForgetStream is the slot of a stream whose note is removed; may be empty.
 	ForgetStream string
 	// Live reports whether the holder of a lease lives; nil: notes.Lease.Live.
 	Live func(notes.Lease) bool
-	// Removed is called for each object that is removed; may be nil.
-	Removed func(object string, bytes int64)
+	// Removed is called for each object that is removed, and Marked for each that is marked; they may be nil.
+	Removed, Marked func(object string, bytes int64)
 }
 
 // ErrNoStandby reports that the archive has no note of the standby to be forgotten.
@@ -40,8 +44,27 @@ var ErrNoStandby = cli.NewError("there is no note of this standby",
 var ErrNoStream = cli.NewError("there is no note of such a stream",
 	"{status} lists the known streams")
 
-// Clean removes what the archive does not need. The report lists what was removed, also before an error. A cleanup
-// may run while WAL is archived, and while backups, restores and drills run: it respects their leases.
+// ErrRefused reports that the store does not let this caller remove objects. It is final until the store allows it.
+var ErrRefused = cli.NewError("the store does not let cleanup remove objects",
+	"cleanup needs a credential that may delete objects (of S3: s3:DeleteObject; of a directory or SFTP: write permission for its directories); objects under object lock can be removed when their retention has ended")
+
+// errRefused is the error of remove for one object that the report lists as refused.
+var errRefused = errors.New("refused")
+
+// refused passes over the refusal of a removal, after which a cleanup continues with other objects.
+func refused(err error) error {
+	if errors.Is(err, errRefused) {
+		return nil
+	}
+	return err
+}
+
+// staleWrites is the age from which on unfinished uploads are removed.
+const staleWrites = 24 * time.Hour
+
+// Clean removes what the archive does not need, or marks it first if there is a Grace. The report lists what was removed, also before an error. A cleanup
+// may run while WAL is archived, and while backups, restores and drills run: it respects their leases. Where the store
+// refuses a removal, the cleanup continues with what can be removed without it, and the error is [ErrRefused].
 func Clean(ctx context.Context, a *archive.Archive, o Options) (*Report, error) {
 	if o.Live == nil {
 		o.Live = notes.Lease.Live
@@ -49,16 +72,26 @@ func Clean(ctx context.Context, a *archive.Archive, o Options) (*Report, error) 
 	if o.Removed == nil {
 		o.Removed = func(string, int64) {}
 	}
-	c := cleaner{Options: o, a: a, gone: make(map[string]bool), report: newReport(o.DryRun)}
-	return &c.report, c.run(ctx)
+	if o.Marked == nil {
+		o.Marked = func(string, int64) {}
+	}
+	c := cleaner{Options: o, a: a, clock: o.Now, gone: make(map[string]bool), cleared: make(map[string]bool), report: newReport(o.DryRun)}
+	err := c.run(ctx)
+	if n := len(c.report.Refused); err == nil && n > 0 {
+		err = fmt.Errorf("%w: %d refused, the first is %s", ErrRefused, n, c.report.Refused[0])
+	}
+	return &c.report, err
 }
 
 type cleaner struct {
 	Options
-	a      *archive.Archive
-	gone   map[string]bool // backups that were removed, by id
-	dirs   []string        // in which something was removed
-	report Report
+	a       *archive.Archive
+	clock   time.Time       // this host's
+	gone    map[string]bool // backups whose manifest was removed, by id
+	cleared map[string]bool // backups of which nothing is left, by id
+	marks   marks
+	dirs    []string // in which something was removed
+	report  Report
 }
 
 func (c *cleaner) run(ctx context.Context) error {
@@ -74,6 +107,7 @@ func (c *cleaner) run(ctx context.Context) error {
 		return err
 	}
 	c.setClock(ctx, inv)
+	c.readMarks(inv)
 	d := Decide(inv, c.Policy, c.Now)
 	c.report.decided(d)
 	for _, b := range d.Remove {
@@ -86,7 +120,24 @@ func (c *cleaner) run(ctx context.Context) error {
 			return err
 		}
 	}
-	return c.cleanWAL(ctx, inv, d)
+	if err := c.cleanWAL(ctx, inv, d); err != nil {
+		return err
+	}
+	return c.sweep(ctx)
+}
+
+// sweep removes what killed writers have left.
+func (c *cleaner) sweep(ctx context.Context) error {
+	b, ok := storage.As[storage.Sweeper](c.a.Backend())
+	if !ok || c.DryRun {
+		return nil
+	}
+	n, err := b.AbortStale(ctx, staleWrites)
+	c.report.Stale += n
+	if errors.Is(err, storage.ErrDenied) {
+		return refused(c.refuse("uploads that were not completed", err))
+	}
+	return err
 }
 
 // idle is how far this host's clock may be ahead of the newest time in the archive before days are counted from that
@@ -120,7 +171,7 @@ func (c *cleaner) setClock(ctx context.Context, inv *recovery.Inventory) {
 	if newest.IsZero() || c.Now.Sub(newest) <= limit {
 		return
 	}
-	c.report.Clock = fmt.Sprintf("this host's clock is at %s, and the newest time in the archive is %s: the days are counted back from the latter", c.Now.UTC().Format(time.RFC3339), newest.UTC().Format(time.RFC3339))
+	c.report.clock(fmt.Sprintf("this host's clock is at %s, and the newest time in the archive is %s: the days are counted back from the latter", c.Now.UTC().Format(time.RFC3339), newest.UTC().Format(time.RFC3339)))
 	c.Now = newest
 }
 
@@ -130,7 +181,11 @@ func (c *cleaner) dropLeases(ctx context.Context, inv *recovery.Inventory) error
 		if c.Live(l) || slices.ContainsFunc(c.report.Leases, func(d notes.Lease) bool { return d.ID == l.ID }) {
 			continue
 		}
-		if err := c.remove(ctx, &c.report.Notes, storage.Entry{Name: notes.LeaseName(l.ID)}); err != nil {
+		err := c.remove(ctx, &c.report.Notes, storage.Entry{Name: notes.LeaseName(l.ID)})
+		if errors.Is(err, errRefused) {
+			continue // it protects nothing
+		}
+		if err != nil {
 			return err
 		}
 		c.report.Leases = append(c.report.Leases, l)
@@ -145,7 +200,7 @@ func (c *cleaner) forget(ctx context.Context, inv *recovery.Inventory) error {
 		if !slices.ContainsFunc(inv.Streams, func(s notes.Stream) bool { return s.Slot == c.ForgetStream }) {
 			return fmt.Errorf("%w: %q", ErrNoStream, c.ForgetStream)
 		}
-		if err := c.remove(ctx, &c.report.Notes, storage.Entry{Name: notes.StreamName(c.ForgetStream)}); err != nil {
+		if err := c.remove(ctx, &c.report.Notes, storage.Entry{Name: notes.StreamName(c.ForgetStream)}); refused(err) != nil {
 			return err
 		}
 	}
@@ -157,10 +212,17 @@ func (c *cleaner) forget(ctx context.Context, inv *recovery.Inventory) error {
 		return fmt.Errorf("%w: %q", ErrNoStandby, c.Forget)
 	}
 	inv.Standbys = slices.DeleteFunc(inv.Standbys, is)
-	return c.remove(ctx, &c.report.Notes, storage.Entry{Name: notes.StandbyName(c.Forget)})
+	return refused(c.remove(ctx, &c.report.Notes, storage.Entry{Name: notes.StandbyName(c.Forget)}))
 }
 
-// remove removes one object, and counts it. It succeeds if the object is already gone.
+// refuse records that the store has refused to remove something, and returns errRefused.
+func (c *cleaner) refuse(what string, err error) error {
+	c.report.Refused = append(c.report.Refused, Refused{what, err.Error()})
+	return errRefused
+}
+
+// remove removes one object, and counts it. It succeeds if the object is already gone. The error is errRefused if the store
+// refuses.
 func (c *cleaner) remove(ctx context.Context, sum *Sum, e storage.Entry) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -169,6 +231,9 @@ func (c *cleaner) remove(ctx context.Context, sum *Sum, e storage.Entry) error {
 		err := c.a.Backend().Remove(ctx, e.Name)
 		if errors.Is(err, storage.ErrNotExist) {
 			return nil
+		}
+		if errors.Is(err, storage.ErrDenied) {
+			return c.refuse(e.Name, err)
 		}
 		if err != nil {
 			return fmt.Errorf("remove %s: %w", e.Name, err)
@@ -204,6 +269,12 @@ func (c *cleaner) leased(ctx context.Context, dir string) (*notes.Lease, error) 
 // either removeBackup sees the lease, or it removed the manifest before the reader looked for it.
 func (c *cleaner) removeBackup(ctx context.Context, b Judged) error {
 	dir := backup.Dir(b.ID)
+	if err := c.confirm(ctx); err != nil {
+		return err
+	}
+	if !c.dueBackup(b.ID) {
+		return c.markBackup(ctx, &c.report.MarkedBackups, b.ID, b.Why)
+	}
 	l, err := c.leased(ctx, dir)
 	if err != nil {
 		return err
@@ -218,7 +289,7 @@ func (c *cleaner) removeBackup(ctx context.Context, b Judged) error {
 	}
 	r := RemovedBackup{ID: b.ID, Why: b.Why}
 	if err := c.remove(ctx, &r.Sum, objects[0]); err != nil {
-		return err
+		return refused(err) // the backup stays whole, and so does its WAL
 	}
 	c.gone[b.ID] = true
 	if l, err = c.leased(ctx, dir); err != nil {
@@ -228,18 +299,22 @@ func (c *cleaner) removeBackup(ctx context.Context, b Judged) error {
 		c.report.left(b, *l)
 		return nil
 	}
-	err = c.removeRest(ctx, &r.Sum, objects[1:])
+	err = c.removeRest(ctx, &r.Sum, b.ID, objects[1:])
 	c.report.Backups = append(c.report.Backups, r)
 	return err
 }
 
 // removeRest removes a backup's volumes and index.
-func (c *cleaner) removeRest(ctx context.Context, sum *Sum, objects []storage.Entry) error {
+func (c *cleaner) removeRest(ctx context.Context, sum *Sum, id string, objects []storage.Entry) error {
+	left := false
 	for _, e := range objects {
-		if err := c.remove(ctx, sum, e); err != nil {
+		err := c.remove(ctx, sum, e)
+		left = left || errors.Is(err, errRefused)
+		if refused(err) != nil {
 			return err
 		}
 	}
+	c.cleared[id] = !left
 	return c.prune(ctx)
 }
 
@@ -252,6 +327,13 @@ func (c *cleaner) removeUnfinished(ctx context.Context, dir string) error {
 		return err
 	}
 	id := path.Base(dir)
+	const why = "it was never finished, or its removal was interrupted"
+	if err := c.confirm(ctx); err != nil {
+		return err
+	}
+	if !c.dueBackup(id) {
+		return c.markBackup(ctx, &c.report.MarkedUnfinished, id, why)
+	}
 	if finished, err := c.a.Finished(ctx, id); err != nil || finished {
 		return err
 	}
@@ -259,8 +341,8 @@ func (c *cleaner) removeUnfinished(ctx context.Context, dir string) error {
 	if err != nil {
 		return err
 	}
-	r := RemovedBackup{ID: id, Why: "it was never finished, or its removal was interrupted"}
-	err = c.removeRest(ctx, &r.Sum, objects[1:])
+	r := RemovedBackup{ID: id, Why: why}
+	err = c.removeRest(ctx, &r.Sum, id, objects[1:])
 	if r.Objects > 0 {
 		c.report.Unfinished = append(c.report.Unfinished, r)
 	}
@@ -274,13 +356,18 @@ func (c *cleaner) prune(ctx context.Context) error {
 	if c.DryRun {
 		return nil
 	}
-	return c.a.Prune(ctx, dirs...)
+	err := c.a.Prune(ctx, dirs...)
+	if errors.Is(err, storage.ErrDenied) {
+		return refused(c.refuse("empty directories", err))
+	}
+	return err
 }
 
-// cleanWAL removes the WAL that is not needed. It reads leases, standbys and backups again: a command that needs
+// cleanWAL removes the WAL that is not needed, or marks it. It reads leases, standbys and backups again: a command that needs
 // WAL meanwhile has a lease, or has left a backup when it gave the lease back. WAL that was archived since the first
 // inventory stays.
 func (c *cleaner) cleanWAL(ctx context.Context, inv *recovery.Inventory, first *Decision) error {
+	began := inv
 	inv, err := inv.Reread(ctx)
 	if err != nil {
 		return err
@@ -290,20 +377,40 @@ func (c *cleaner) cleanWAL(ctx context.Context, inv *recovery.Inventory, first *
 	}
 	inv.Standbys = slices.DeleteFunc(inv.Standbys, func(s notes.Standby) bool { return s.ID == c.Forget })
 	inv.Backups = slices.DeleteFunc(inv.Backups, func(b *backup.Manifest) bool { return c.gone[b.ID] })
-	d := Decide(inv, Policy{}, c.Now) // existing backups stay
-	if d.KeepAllWAL == "" {
-		d.KeepAllWAL = first.KeepAllWAL
+	// Existing backups stay. now is what may be removed beside them, and plan what is not needed once the marked ones are gone.
+	now := Decide(inv, Policy{}, c.Now)
+	plan := now
+	if len(c.marks.backups) > 0 {
+		after := *inv
+		after.Backups = slices.DeleteFunc(slices.Clone(inv.Backups), func(b *backup.Manifest) bool { return c.marks.backups[b.ID] })
+		plan = Decide(&after, Policy{}, c.Now)
 	}
-	c.report.needed(inv, d)
-	for o, err := range c.a.Objects(ctx) {
-		if err == nil && !d.Needs(o.WAL, inv.SegmentSize) {
-			err = c.remove(ctx, c.report.line(o.WAL), o.Entry)
-		}
-		if err != nil {
-			return err
+	for _, d := range []*Decision{now, plan} {
+		if d.KeepAllWAL == "" {
+			d.KeepAllWAL = first.KeepAllWAL
 		}
 	}
-	if err := c.cleanNotes(ctx, inv, d); err != nil {
+	c.report.needed(inv, plan)
+	if err := c.confirm(ctx); err != nil {
+		return err
+	}
+	w := walk{cleaner: c, inv: inv, now: now, plan: plan, left: make(segments), unruled: make(segments), stuck: make(map[wal.Timeline]bool)}
+	keep := w.byRules(began)
+	if err := w.removeWAL(ctx); err != nil {
+		return err
+	}
+	unruledStream, err := w.removeStreamed(ctx)
+	if err != nil {
+		return err
+	}
+	if err := w.cleanNotes(ctx); err != nil {
+		return err
+	}
+	unruled := w.unruled
+	if w.rules == nil {
+		unruled, unruledStream = nil, nil
+	}
+	if err := c.settle(ctx, inv.SegmentSize, keep, unruled, unruledStream); err != nil {
 		return err
 	}
 	backups, err := c.a.List(ctx, archive.BackupsDir) // a failed backup may have left its directory
@@ -318,45 +425,177 @@ func (c *cleaner) cleanWAL(ctx context.Context, inv *recovery.Inventory, first *
 	return c.prune(ctx)
 }
 
-// outlived reports whether a note is about a segment that is not needed, or about a backup that is gone.
-func (c *cleaner) outlived(note string, inv *recovery.Inventory, d *Decision) bool {
-	of := strings.TrimSuffix(path.Base(note), ".json")
-	if backup.CheckID(of) == nil {
-		gone := inv.Backup(of) == nil && d.KeepAllBackups == "" && !slices.ContainsFunc(inv.Faults, func(f notes.Fault) bool { return strings.HasPrefix(f.Object, backup.Dir(of)) })
-		return gone && notes.VerifiedName(of) == note
-	}
-	n, err := wal.ParseName(of)
-	return err == nil && (notes.DamageName(n) == note || notes.VerifiedName(n.String()) == note) && !d.Needs(n, inv.SegmentSize)
+// A walk goes through the WAL of an archive, oldest first, and then through its streamed parts and its notes.
+type walk struct {
+	*cleaner
+	inv       *recovery.Inventory
+	now, plan *Decision // what is needed now, and once the marked backups are gone
+	rules     *Decision // what the rules keep, without leases; nil where that does not matter or is not known
+	left      segments  // those of which something is left below wal/
+	unruled   segments  // those of them that the rules do not keep
+	stuck     map[wal.Timeline]bool
 }
 
-// cleanNotes removes the notes of segments and backups that are gone, and streamed files of segments that nobody
-// needs.
-func (c *cleaner) cleanNotes(ctx context.Context, inv *recovery.Inventory, d *Decision) error {
-	for _, dir := range []string{notes.DamagedDir, notes.VerifiedDir} {
-		kept, err := c.a.List(ctx, dir)
+// byRules decides what the rules keep, for the marks that there are. It returns which backups leave their marks.
+func (w *walk) byRules(began *recovery.Inventory) (keep func(id string) bool) {
+	keep = func(id string) bool { return w.cleared[id] }
+	if len(w.marks.all) == 0 {
+		return keep
+	}
+	d := w.cleaner.rules(began, nil, w.Policy)
+	if d.KeepAllBackups != "" {
+		return keep
+	}
+	marked := make(map[string]bool)
+	for _, b := range d.Remove {
+		marked[b.ID] = true
+	}
+	gone := maps.Clone(marked)
+	for _, dir := range d.Unfinished {
+		marked[path.Base(dir)] = true
+	}
+	if rules := w.cleaner.rules(w.inv, gone, Policy{}); rules.KeepAllWAL == "" && w.plan.KeepAllWAL == "" {
+		w.rules = rules
+	}
+	return func(id string) bool { return w.cleared[id] || !marked[id] && !w.gone[id] }
+}
+
+// removeWAL removes or marks WAL. Behind an object that the store does not give up it leaves the timeline as it is, so that no
+// holes come into what is left.
+func (w *walk) removeWAL(ctx context.Context) error {
+	size := w.inv.SegmentSize
+	marked, due := w.segments(size, walOf)
+	for o, err := range w.a.Objects(ctx) {
 		if err != nil {
 			return err
 		}
-		for _, e := range kept {
-			if !c.outlived(e.Name, inv, d) {
-				continue
-			}
-			if err := c.remove(ctx, &c.report.Notes, e); err != nil {
-				return err
-			}
-		}
-	}
-	for _, e := range inv.Streamed {
-		// The streamed file of a needed segment stays, even if the archive has the segment: the stream compares the two.
-		// The name of a file that was put aside begins with its segment's name.
-		base, _, _ := strings.Cut(path.Base(e.Name), ".")
-		n, err := wal.ParseName(base)
-		if err != nil || e.IsDir() || d.Needs(n, inv.SegmentSize) {
+		tli := o.WAL.Timeline
+		number, err := o.WAL.Number(size)
+		if err != nil {
 			continue
 		}
-		if err := c.remove(ctx, &c.report.Streamed, e); err != nil {
-			return err
+		if !w.plan.Needs(o.WAL, size) && !w.stuck[tli] {
+			if w.Grace <= 0 || due.has(tli, number) {
+				if !w.now.Needs(o.WAL, size) {
+					err := w.remove(ctx, &w.report.line(tli).Removed, o.Entry)
+					if err == nil {
+						continue
+					}
+					if refused(err) != nil {
+						return err
+					}
+					w.stuck[tli] = true
+				}
+			} else {
+				w.marks.wal.add(tli, number, number)
+				if !marked.has(tli, number) {
+					w.mark(&w.report.line(tli).Marked, o.Entry)
+				}
+			}
+		}
+		w.left.add(tli, number, number)
+		if w.rules != nil && !w.rules.Needs(o.WAL, size) {
+			w.unruled.add(tli, number, number)
 		}
 	}
 	return nil
+}
+
+// outlived reports whether a note is about a segment of which nothing is left, or about a backup that is gone.
+func (w *walk) outlived(note string) bool {
+	of := strings.TrimSuffix(path.Base(note), ".json")
+	if backup.CheckID(of) == nil {
+		gone := w.inv.Backup(of) == nil && w.now.KeepAllBackups == "" && !slices.ContainsFunc(w.inv.Faults, func(f notes.Fault) bool { return strings.HasPrefix(f.Object, backup.Dir(of)) })
+		return gone && notes.VerifiedName(of) == note
+	}
+	n, err := wal.ParseName(of)
+	if err != nil || notes.DamageName(n) != note && notes.VerifiedName(n.String()) != note || w.now.Needs(n, w.inv.SegmentSize) {
+		return false
+	}
+	number, err := n.Number(w.inv.SegmentSize)
+	return err == nil && !w.left.has(n.Timeline, number)
+}
+
+// cleanNotes removes the notes of segments and backups that are gone, and notes that were released.
+func (w *walk) cleanNotes(ctx context.Context) error {
+	for _, dir := range []string{notes.DamagedDir, notes.VerifiedDir} {
+		kept, err := w.a.List(ctx, dir)
+		if err != nil {
+			return err
+		}
+		kept = slices.DeleteFunc(kept, func(e storage.Entry) bool { return !w.outlived(e.Name) })
+		if err := w.removeNotes(ctx, kept); err != nil {
+			return err
+		}
+	}
+	released, err := w.a.Notes().Released(ctx)
+	if err != nil {
+		return err
+	}
+	return w.removeNotes(ctx, released)
+}
+
+// removeNotes removes notes, until the store refuses one.
+func (c *cleaner) removeNotes(ctx context.Context, all []storage.Entry) error {
+	for _, e := range all {
+		if err := c.remove(ctx, &c.report.Notes, e); err != nil {
+			return refused(err)
+		}
+	}
+	return nil
+}
+
+// removeStreamed removes or marks streamed files of segments that nobody needs, and in a repository the pieces of segments that are
+// stored. It returns what is left and is not kept by the rules.
+func (w *walk) removeStreamed(ctx context.Context) (unruled segments, err error) {
+	size := w.inv.SegmentSize
+	unruled = make(segments)
+	marked, due := w.segments(size, streamOf)
+	for _, e := range w.inv.Streamed {
+		// The streamed file of a needed segment stays, even if the archive has the segment: the stream compares the two.
+		// Pieces are compared before the segment is stored.
+		n, ok := streamedSegment(e)
+		if !ok {
+			continue
+		}
+		number, err := n.Number(size)
+		stored := e.IsDir() && w.inv.Has(n)
+		if err != nil || !stored && w.plan.Needs(n, size) {
+			continue
+		}
+		of := []storage.Entry{e}
+		if e.IsDir() {
+			if of, err = w.a.List(ctx, e.Name); err != nil {
+				return nil, err
+			}
+			slices.Reverse(of) // what an interrupted cleanup leaves is a chain from 0 on
+		}
+		remove := (w.Grace <= 0 || due.has(n.Timeline, number)) && (stored || !w.now.Needs(n, size))
+		for _, one := range of {
+			if w.Grace > 0 && !due.has(n.Timeline, number) {
+				w.marks.stream.add(n.Timeline, number, number)
+				if !marked.has(n.Timeline, number) {
+					w.mark(&w.report.MarkedStreamed, one)
+				}
+			} else if !remove {
+				break // it is needed until a marked backup is gone
+			} else if err := w.remove(ctx, &w.report.Streamed, one); errors.Is(err, errRefused) {
+				remove = false
+			} else if err != nil {
+				return nil, err
+			}
+		}
+		if !remove && (stored || w.rules != nil && !w.rules.Needs(n, size)) {
+			unruled.add(n.Timeline, number, number)
+		}
+	}
+	return unruled, nil
+}
+
+// streamedSegment returns the segment of a file or directory in partial/. The name of a file that was put aside begins with its
+// segment's name.
+func streamedSegment(e storage.Entry) (wal.Name, bool) {
+	base, _, _ := strings.Cut(path.Base(e.Name), ".")
+	n, err := wal.ParseName(base)
+	return n, err == nil && n.Kind == wal.KindSegment
 }

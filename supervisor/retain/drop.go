@@ -52,7 +52,7 @@ func Drop(ctx context.Context, a *archive.Archive, tli wal.Timeline, o Options) 
 	if o.Removed == nil {
 		o.Removed = func(string, int64) {}
 	}
-	c := cleaner{Options: o, a: a, report: newReport(o.DryRun)}
+	c := cleaner{Options: o, a: a, clock: o.Now, report: newReport(o.DryRun)}
 	d := &Dropped{DryRun: o.DryRun, Timeline: tli}
 	inv, err := recovery.ReadInventory(ctx, a)
 	if err != nil {

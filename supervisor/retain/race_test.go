@@ -7,12 +7,14 @@ import (
 	"math/rand/v2"
 	"slices"
 	"testing"
+	"time"
 
 	"walkeep/common/archive"
 	"walkeep/common/backup"
 	"walkeep/common/notes"
 	"walkeep/common/recovery"
 	"walkeep/common/storage"
+	"walkeep/common/storage/flaky"
 	"walkeep/common/storage/mem"
 	"walkeep/common/wal"
 	"walkeep/supervisor/retain"
@@ -78,14 +80,23 @@ func note(t *testing.T, b storage.Backend, l notes.Lease) {
 	}
 }
 
+// graces are those of a spool and of a repository.
+var graces = []time.Duration{0, 24 * time.Hour}
+
 // interleave runs a cleanup once for each schedule of another command's steps: it takes some of them before one of
-// the cleanup's calls to the archive, and the rest before a later call, or after the last.
-func interleave(t *testing.T, r *rand.Rand, m *model, steps func(b *mem.Backend) []func(), check func(b *mem.Backend, begin int, schedule string)) {
+// the cleanup's calls to the archive, and the rest before a later call, or after the last. With a grace, an earlier cleanup has
+// marked what this one removes.
+func interleave(t *testing.T, r *rand.Rand, m *model, grace time.Duration, steps func(b *mem.Backend) []func(), check func(b *mem.Backend, begin int, schedule string)) {
 	t.Helper()
 	for begin := 1; ; begin++ {
 		for first := 1; ; first++ {
-			b := new(mem.Backend)
+			store := new(flaky.Backend)
+			b := &store.Backend
 			m.store(t, b)
+			if grace > 0 {
+				store.Manners = flaky.Manners{NoReadBack: true, SilentRemove: true, LateExist: true, Page: 5}
+				clean(t, store, retain.Options{Policy: m.policy, Grace: grace, Now: noon.Add(-grace)})
+			}
 			left := steps(b)
 			if first > len(left) {
 				break
@@ -97,7 +108,7 @@ func interleave(t *testing.T, r *rand.Rand, m *model, steps func(b *mem.Backend)
 					left = left[1:]
 				}
 			}
-			h := &hooked{Backend: b}
+			h := &hooked{Backend: store}
 			h.anytime = func() {
 				switch calls++; calls {
 				case begin:
@@ -106,7 +117,7 @@ func interleave(t *testing.T, r *rand.Rand, m *model, steps func(b *mem.Backend)
 					take(len(left))
 				}
 			}
-			clean(t, h, retain.Options{Policy: m.policy})
+			clean(t, h, retain.Options{Policy: m.policy, Grace: grace})
 			if calls < begin {
 				return // the cleanup ended before that call
 			}
@@ -125,7 +136,7 @@ func TestRestoreMeanwhile(t *testing.T) {
 		m := random(r)
 		m.policy, m.leases = retain.Policy{Backups: 1}, nil
 		var s *restore
-		interleave(t, r, m, func(b *mem.Backend) []func() {
+		interleave(t, r, m, graces[i%2], func(b *mem.Backend) []func() {
 			s = &restore{t: t, b: b, r: r}
 			return []func(){s.next, s.next, s.next}
 		}, func(b *mem.Backend, _ int, schedule string) {
@@ -146,14 +157,14 @@ func TestRestoreMeanwhile(t *testing.T) {
 // A backup that is taken meanwhile is whole at its end.
 func TestBackupMeanwhile(t *testing.T) {
 	base := seed(t)
-	for i := range min(rounds(5), 1000) {
+	for i := range min(rounds(6), 1000) {
 		r := rand.New(rand.NewPCG(base, uint64(i)))
 		m := random(r)
 		m.policy, m.leases = retain.Policy{Backups: 1}, nil
 		newest := m.newestLine()
 		mine := newManifest(77, newest, wal.LSN(3*last*size), wal.LSN(3*last*size+100), noon)
 		dir, needed := backup.Dir(mine.ID), object(name(newest, 3*last))
-		interleave(t, r, m, func(b *mem.Backend) []func() {
+		interleave(t, r, m, graces[i%2], func(b *mem.Backend) []func() {
 			lease := notes.Lease{ID: "00000000000000bb", Kind: "backup"}
 			return []func(){
 				func() { note(t, b, lease) },
@@ -203,7 +214,7 @@ func TestArchivedMeanwhile(t *testing.T) {
 		history := wal.History{Timeline: 9, Entries: append(slices.Clone(m.lines[from].left), wal.HistoryEntry{Timeline: from, End: wal.LSN(fork), Reason: "test"})}
 		taken := inventoryCalls(t, m)
 		came := []string{object(name(from, 3*last+1)), object(name(9, fork/size)), object(name(9, fork/size+1))}
-		interleave(t, r, m, func(b *mem.Backend) []func() {
+		interleave(t, r, m, 0, func(b *mem.Backend) []func() {
 			return []func(){
 				func() { put(t, b, came[0], []byte("content")) },
 				func() { put(t, b, "wal/00000009.history", history.Bytes()) },

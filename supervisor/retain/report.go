@@ -28,7 +28,7 @@ type Report struct {
 	KeepAllWAL string `json:"keep_all_wal,omitempty"`
 	// Blocked reports whether something is kept because of a fault that has to be repaired.
 	Blocked bool `json:"blocked"`
-	// Clock is the reason for not counting days back from this host's time; empty if they are.
+	// Clock is why this host's clock was not believed; empty if it was.
 	Clock      string          `json:"clock,omitempty"`
 	Lines      []Line          `json:"timelines"`
 	Holders    []Holder        `json:"holders"`
@@ -38,6 +38,14 @@ type Report struct {
 	Streamed   Sum             `json:"removed_streamed"`
 	Notes      Sum             `json:"removed_notes"`
 	Total      Sum             `json:"removed"`
+	// What this cleanup has marked. Marks are all marks that are there now.
+	MarkedBackups    []RemovedBackup `json:"marked_backups"`
+	MarkedUnfinished []RemovedBackup `json:"marked_unfinished_backups"`
+	MarkedStreamed   Sum             `json:"marked_streamed"`
+	Marked           Sum             `json:"marked"`
+	Marks            []notes.Removal `json:"marks"`
+	Refused          []Refused       `json:"refused"` // what the store did not let this cleanup remove
+	Stale            int             `json:"aborted_writes"`
 
 	Faults []notes.Fault `json:"-"`
 }
@@ -48,7 +56,16 @@ type KeptBackup struct {
 	Why string `json:"why"`
 }
 
-// A RemovedBackup is a backup that was removed.
+// A Refused is an object that the store did not let a cleanup remove. Others that would have been removed after it may be left,
+// too.
+type Refused struct {
+	Object string `json:"object"`
+	Reason string `json:"error"`
+}
+
+func (r Refused) String() string { return r.Object + ": " + r.Reason }
+
+// A RemovedBackup is a backup that was removed or marked.
 type RemovedBackup struct {
 	ID  string `json:"id"`
 	Why string `json:"why"`
@@ -62,6 +79,7 @@ type Line struct {
 	Oldest   string       `json:"oldest,omitempty"`  // the oldest segment that stays
 	HeldBy   string       `json:"held_by,omitempty"` // the backup, lease or standby that needs it
 	Removed  Sum          `json:"removed"`
+	Marked   Sum          `json:"marked"`
 }
 
 // A Holder is a standby or a lease that holds more WAL than the backups do.
@@ -77,7 +95,16 @@ func newReport(dryRun bool) Report {
 	return Report{
 		DryRun: dryRun, Keep: []KeptBackup{}, Lines: []Line{}, Holders: []Holder{},
 		Backups: []RemovedBackup{}, Unfinished: []RemovedBackup{}, Leases: []notes.Lease{},
+		MarkedBackups: []RemovedBackup{}, MarkedUnfinished: []RemovedBackup{}, Marks: []notes.Removal{}, Refused: []Refused{},
 	}
+}
+
+// clock adds a reason for not going by this host's clock.
+func (r *Report) clock(why string) {
+	if r.Clock != "" {
+		r.Clock += "; "
+	}
+	r.Clock += why
 }
 
 func (r *Report) decided(d *Decision) {
@@ -156,13 +183,13 @@ func segmentName(tli wal.Timeline, number uint64, size wal.SegmentSize) string {
 	return wal.SegmentAt(tli, wal.LSN(number*uint64(size)), size).String()
 }
 
-// line returns the sum for the removed objects of a WAL file's timeline.
-func (r *Report) line(n wal.Name) *Sum {
+// line returns the line of a timeline.
+func (r *Report) line(tli wal.Timeline) *Line {
 	for i := range r.Lines {
-		if r.Lines[i].Timeline == n.Timeline {
-			return &r.Lines[i].Removed
+		if r.Lines[i].Timeline == tli {
+			return &r.Lines[i]
 		}
 	}
-	r.Lines = append(r.Lines, Line{Timeline: n.Timeline})
-	return &r.Lines[len(r.Lines)-1].Removed
+	r.Lines = append(r.Lines, Line{Timeline: tli})
+	return &r.Lines[len(r.Lines)-1]
 }
