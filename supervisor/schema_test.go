@@ -16,22 +16,28 @@ import (
 // fits fails the test where a command has printed JSON that docs/schema/NAME.json does not allow, or a key that it does not know.
 func fits(t testing.TB, name string, printed []byte) {
 	t.Helper()
-	text, err := os.ReadFile(filepath.Join("..", "docs", "schema", name+".json"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	schema, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	close := func(s map[string]any) { s["additionalProperties"] = false }
-	eachObject(schema, close) // for users, later versions may add keys; a key that is added must be in the schema
 	c := jsonschema.NewCompiler()
 	c.AssertFormat()
-	if err := c.AddResource(name, schema); err != nil {
+	files, err := filepath.Glob(filepath.Join("..", "docs", "schema", "*.json")) // some name others
+	if err != nil {
 		t.Fatal(err)
 	}
-	compiled, err := c.Compile(name)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		schema, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		close := func(s map[string]any) { s["additionalProperties"] = false }
+		eachObject(schema, close) // for users, later versions may add keys; a key that is added must be in the schema
+		if err := c.AddResource("file:///"+filepath.Base(file), schema); err != nil {
+			t.Fatal(err)
+		}
+	}
+	compiled, err := c.Compile("file:///" + name + ".json")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,6 +100,19 @@ func TestSchemas(t *testing.T) {
 	call(1, "verify", "verify", "--deep", "--json")
 	call(0, "cleanup", "cleanup", "--json", "--dry-run", "--keep-backups", "1")
 	call(0, "cleanup", "cleanup", "--json", "--keep-backups", "1")
+	repository := "file://" + filepath.ToSlash(filepath.Join(filepath.Dir(spool), "repository"))
+	if err := os.CopyFS(filepath.Join(filepath.Dir(spool), "repository"), os.DirFS("../testdata/site")); err != nil {
+		t.Fatal(err)
+	}
+	call(0, "cleanup", "cleanup", "--json", "--keep-backups", "1", "--repo-url", repository)
+	call(0, "report", "list", "--json", "--repo-url", repository)
+	call(0, "undelete", "cleanup", "--json", "--undelete", "--dry-run", "--repo-url", repository)
+	file := filepath.Join(t.TempDir(), "walkeep.ini")
+	if err := os.WriteFile(file, []byte("[repository far]\nurl = "+repository+"\nkeep-backups = 1\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	call(0, "cleanup-places", "cleanup", "--json", "--dry-run", "--config", file)
+	call(0, "undelete", "cleanup", "--json", "--undelete", "--config", file)
 	dropped, err := json.Marshal(retain.Dropped{DryRun: true, Timeline: 4, HistoryStays: 5, Next: 3})
 	if err != nil {
 		t.Fatal(err)

@@ -34,7 +34,8 @@
 //	  "uptime": 3600000000000,            how long it had run, in nanoseconds; by this a jump of the clock is noticed
 //	  "backups": ["20261120T020000Z"],    backups, with all their objects
 //	  "wal": [{"first": "000000010000000000000001", "last": "0000000100000000000000F0"}],
-//	  "streamed": [...]                   as wal
+//	  "streamed": [...],                  as wal
+//	  "timelines": [3]                    timelines, with all that there is of them, as cleanup --drop-timeline removes them
 //	}
 //
 // A range of "wal" stands for all files of its segments below wal/: complete and partial segments and backup label files. A range

@@ -33,6 +33,8 @@ type Removal struct {
 	Backups  []string `json:"backups,omitempty"` // their ids
 	WAL      []Range  `json:"wal,omitempty"`
 	Streamed []Range  `json:"streamed,omitempty"`
+	// Timelines are removed as cleanup --drop-timeline removes them.
+	Timelines []wal.Timeline `json:"timelines,omitempty"`
 }
 
 // A Range is a range of a timeline's segments, by the names of its first and its last.
@@ -53,7 +55,27 @@ func (r Range) Names() (first, last wal.Name, err error) {
 }
 
 // Empty reports whether the mark marks nothing.
-func (r *Removal) Empty() bool { return len(r.Backups)+len(r.WAL)+len(r.Streamed) == 0 }
+func (r *Removal) Empty() bool {
+	return len(r.Backups)+len(r.WAL)+len(r.Streamed)+len(r.Timelines) == 0
+}
+
+// Text lists what is marked.
+func (r *Removal) Text() string {
+	var all []string
+	if len(r.Backups) > 0 {
+		all = append(all, "backups "+strings.Join(r.Backups, ", "))
+	}
+	for _, w := range r.WAL {
+		all = append(all, "WAL from "+w.First+" to "+w.Last)
+	}
+	for _, w := range r.Streamed {
+		all = append(all, "streamed parts of segments from "+w.First+" to "+w.Last)
+	}
+	for _, tli := range r.Timelines {
+		all = append(all, fmt.Sprintf("timeline %d", tli))
+	}
+	return strings.Join(all, ", ")
+}
 
 // Names of the notes of removals.
 const (

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"walkeep/common/cmdtest"
+	"walkeep/common/notes"
 	"walkeep/supervisor/report"
 )
 
@@ -39,6 +40,10 @@ func TestGolden(t *testing.T) {
 			return err
 		})
 	}
+	r.Removals = []notes.Removal{{
+		ID: "ABCDEFGHIJKLMNOPQRSTUVWXYZ", Repository: "far", Host: "db1", User: "postgres", Marked: now.Add(-time.Hour), Until: now.Add(23 * time.Hour),
+		Backups: []string{"20261122T220000Z"}, WAL: []notes.Range{{First: "000000010000000000000003", Last: "000000010000000000000007"}},
+	}}
 	golden("list", func(out *bytes.Buffer) error { return r.List(out) })
 	all("")
 

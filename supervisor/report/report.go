@@ -36,6 +36,8 @@ type Report struct {
 	Branches       []Branch  `json:"branches"`
 	Standbys       []Standby `json:"standbys"`
 	Leases         []Lease   `json:"leases"`
+	// Removals are what cleanup has marked for removal in repositories.
+	Removals []notes.Removal `json:"removals"`
 	Damaged        []Damaged `json:"damaged_segments"`
 	Faults         []Fault   `json:"faults"`
 	Archives       []Member  `json:"archives,omitempty"`               // that are described together; none where the spool alone is the archive
@@ -195,7 +197,7 @@ func Collect(ctx context.Context, a *archive.Archive, o Options) (*Report, error
 	r := &Report{
 		Time: time.Now().UTC().Truncate(time.Millisecond), SystemID: inv.SystemID.String(), SegmentSize: int64(inv.SegmentSize),
 		Backups: []Backup{}, Unfinished: []Unfinished{}, Timelines: []Timeline{}, Windows: []Window{}, Streams: []Stream{}, Standbys: []Standby{},
-		Branches: []Branch{}, Leases: []Lease{}, Damaged: []Damaged{}, Faults: []Fault{}, Config: o.Config,
+		Branches: []Branch{}, Leases: []Lease{}, Removals: []notes.Removal{}, Damaged: []Damaged{}, Faults: []Fault{}, Config: o.Config,
 	}
 	r.takeNotes(inv)
 	r.takeStreams(inv)
@@ -257,6 +259,7 @@ func (r *Report) takeNotes(inv *recovery.Inventory) {
 	for _, s := range inv.Standbys {
 		r.Standbys = append(r.Standbys, Standby{s.ID, s.Host, s.Data, s.Restartpoint, s.Noted.UTC(), behind(inv, s.Restartpoint), held(inv, s.Restartpoint)})
 	}
+	r.Removals = append(r.Removals, inv.Removals...)
 	for _, d := range inv.Damages {
 		if d.Left {
 			continue

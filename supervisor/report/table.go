@@ -7,6 +7,7 @@ import (
 	"text/tabwriter"
 	"time"
 
+	"walkeep/common/notes"
 	"walkeep/common/wal"
 	"walkeep/supervisor/progress"
 )
@@ -187,6 +188,12 @@ func (r *Report) listOthers(p *page) {
 			p.line("%s of %s by process %d on %s%s, renewed %s", l.Kind, l.Backup, l.PID, l.Host, state, l.Renewed.Format(second))
 		}
 	}
+	if len(r.Removals) > 0 {
+		p.section("MARKED FOR REMOVAL")
+		for _, m := range r.Removals {
+			p.line("%s", removalText(m))
+		}
+	}
 	if len(r.Damaged) > 0 {
 		p.section("ARCHIVED WITH BROKEN RECORDS, OR DAMAGED SINCE")
 		for _, d := range r.Damaged {
@@ -199,6 +206,11 @@ func (r *Report) listOthers(p *page) {
 			p.line("%s: %s", f.Object, f.Error)
 		}
 	}
+}
+
+// removalText describes a mark.
+func removalText(m notes.Removal) string {
+	return fmt.Sprintf("in repository %s, until %s: %s (marked %s by %s on %s)", m.Repository, m.Until.UTC().Format(second), m.Text(), m.Marked.UTC().Format(second), m.User, m.Host)
 }
 
 // text describes what a standby needs.
@@ -260,6 +272,9 @@ func (r *Report) Status(to io.Writer, l Limits) error {
 		}
 		for _, s := range r.Standbys {
 			row("standby "+s.ID, s.text())
+		}
+		for _, m := range r.Removals {
+			row("to be removed", removalText(m))
 		}
 	})
 	return p.write(to)

@@ -25,8 +25,13 @@ type Options struct {
 	Now    time.Time
 	DryRun bool // remove nothing, and report what would be marked and removed
 	// Grace is how long objects are marked before they are removed; 0: they are removed at once.
-	Grace  time.Duration
-	By     By     // who marks
+	Grace time.Duration
+	By    By // who marks
+	// Shipped is set for a spool from which everything leaves for repositories: WAL and finished backups stay for shipping, and
+	// only what killed commands have left is removed.
+	Shipped bool
+	// Others are notes in other places, such as this host's spool, whose leases and standbys count as well.
+	Others []notes.Notes
 	Forget string // a standby whose note is removed first; may be empty
 	// ForgetStream is the slot of a stream whose note is removed; may be empty.
 	ForgetStream string
@@ -75,7 +80,7 @@ func Clean(ctx context.Context, a *archive.Archive, o Options) (*Report, error) 
 	if o.Marked == nil {
 		o.Marked = func(string, int64) {}
 	}
-	c := cleaner{Options: o, a: a, clock: o.Now, gone: make(map[string]bool), cleared: make(map[string]bool), report: newReport(o.DryRun)}
+	c := cleaner{Options: o, a: a, clock: o.Now, gone: make(map[string]bool), cleared: make(map[string]bool), dropped: make(map[wal.Timeline]bool), report: newReport(o.DryRun)}
 	err := c.run(ctx)
 	if n := len(c.report.Refused); err == nil && n > 0 {
 		err = fmt.Errorf("%w: %d refused, the first is %s", ErrRefused, n, c.report.Refused[0])
@@ -86,9 +91,10 @@ func Clean(ctx context.Context, a *archive.Archive, o Options) (*Report, error) 
 type cleaner struct {
 	Options
 	a       *archive.Archive
-	clock   time.Time       // this host's
-	gone    map[string]bool // backups whose manifest was removed, by id
-	cleared map[string]bool // backups of which nothing is left, by id
+	clock   time.Time             // this host's
+	gone    map[string]bool       // backups whose manifest was removed, by id
+	cleared map[string]bool       // backups of which nothing is left, by id
+	dropped map[wal.Timeline]bool // marked timelines of which nothing is left
 	marks   marks
 	dirs    []string // in which something was removed
 	report  Report
@@ -102,13 +108,22 @@ func (c *cleaner) run(ctx context.Context) error {
 	if err := c.dropLeases(ctx, inv); err != nil {
 		return err
 	}
+	if err := c.takeOthers(ctx, inv); err != nil {
+		return err
+	}
 	c.report.Faults = inv.Faults
 	if err := c.forget(ctx, inv); err != nil {
 		return err
 	}
 	c.setClock(ctx, inv)
 	c.readMarks(inv)
+	if inv, err = c.dropMarked(ctx, inv); err != nil {
+		return err
+	}
 	d := Decide(inv, c.Policy, c.Now)
+	if c.Shipped {
+		d.spare("WAL and backups leave the spool when all repositories hold them")
+	}
 	c.report.decided(d)
 	for _, b := range d.Remove {
 		if err := c.removeBackup(ctx, b); err != nil {
@@ -124,6 +139,32 @@ func (c *cleaner) run(ctx context.Context) error {
 		return err
 	}
 	return c.sweep(ctx)
+}
+
+// takeOthers adds the live leases and the standbys of other places to an inventory.
+func (c *cleaner) takeOthers(ctx context.Context, inv *recovery.Inventory) error {
+	for _, n := range c.Others {
+		leases, faults, err := n.Leases(ctx)
+		if err != nil {
+			return err
+		}
+		standbys, more, err := n.Standbys(ctx)
+		if err != nil {
+			return err
+		}
+		for _, l := range leases {
+			if c.Live(l) && !slices.ContainsFunc(inv.Leases, func(o notes.Lease) bool { return o.ID == l.ID }) {
+				inv.Leases = append(inv.Leases, l)
+			}
+		}
+		for _, s := range standbys {
+			if s.ID != c.Forget {
+				inv.Standbys = append(inv.Standbys, s) // of two notes of one standby, the earlier position counts
+			}
+		}
+		inv.Faults = slices.Concat(inv.Faults, faults, more)
+	}
+	return nil
 }
 
 // sweep removes what killed writers have left.
@@ -250,16 +291,18 @@ func (c *cleaner) remove(ctx context.Context, sum *Sum, e storage.Entry) error {
 
 // leased returns the live lease that protects a backup's directory; nil if there is none.
 func (c *cleaner) leased(ctx context.Context, dir string) (*notes.Lease, error) {
-	leases, faults, err := c.a.Notes().Leases(ctx)
-	if err == nil && len(faults) > 0 {
-		err = faults[0]
-	}
-	if err != nil {
-		return nil, err
-	}
-	for _, l := range leases {
-		if holdsBackup(l, dir) && c.Live(l) {
-			return &l, nil
+	for _, n := range append([]notes.Notes{c.a.Notes()}, c.Others...) {
+		leases, faults, err := n.Leases(ctx)
+		if err == nil && len(faults) > 0 {
+			err = faults[0]
+		}
+		if err != nil {
+			return nil, err
+		}
+		for _, l := range leases {
+			if holdsBackup(l, dir) && c.Live(l) {
+				return &l, nil
+			}
 		}
 	}
 	return nil, nil
@@ -376,6 +419,9 @@ func (c *cleaner) cleanWAL(ctx context.Context, inv *recovery.Inventory, first *
 		return err
 	}
 	inv.Standbys = slices.DeleteFunc(inv.Standbys, func(s notes.Standby) bool { return s.ID == c.Forget })
+	if err := c.takeOthers(ctx, inv); err != nil {
+		return err
+	}
 	inv.Backups = slices.DeleteFunc(inv.Backups, func(b *backup.Manifest) bool { return c.gone[b.ID] })
 	// Existing backups stay. now is what may be removed beside them, and plan what is not needed once the marked ones are gone.
 	now := Decide(inv, Policy{}, c.Now)

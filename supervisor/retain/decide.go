@@ -68,6 +68,17 @@ func Decide(inv *recovery.Inventory, p Policy, now time.Time) *Decision {
 	return d
 }
 
+// spare keeps all WAL and all finished backups, for this reason.
+func (d *Decision) spare(why string) {
+	for _, b := range d.Remove {
+		d.Keep = append(d.Keep, Judged{b.Manifest, why})
+	}
+	d.Remove = nil
+	if d.KeepAllWAL == "" || !d.Blocked {
+		d.KeepAllWAL = why
+	}
+}
+
 // holdsBackup reports whether a lease protects the backup with this directory. A restore that has not chosen its
 // backup yet may be reading any.
 func holdsBackup(l notes.Lease, dir string) bool {

@@ -2,6 +2,7 @@ package retain
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -30,6 +31,8 @@ type Dropped struct {
 	DryRun   bool         `json:"dry_run"`
 	Timeline wal.Timeline `json:"timeline"`
 	Removed  Sum          `json:"removed"`
+	// Until is when a cleanup removes the timeline, which is only marked; missing if it was removed at once.
+	Until *time.Time `json:"marked_until,omitempty"`
 	// HistoryStays is the timeline that makes the history stay: PostgreSQL finds the newest timeline by
 	// counting up to the first number without a history, so that it would miss this higher one. 0: the history was
 	// removed, too.
@@ -58,12 +61,88 @@ func Drop(ctx context.Context, a *archive.Archive, tli wal.Timeline, o Options) 
 	if err != nil {
 		return d, err
 	}
-	err = c.mayDrop(inv, tli)
-	if err == nil {
+	if err = c.takeOthers(ctx, inv); err == nil {
+		err = c.mayDrop(inv, tli)
+	}
+	switch {
+	case err != nil:
+	case o.Grace > 0:
+		err = c.markTimeline(ctx, inv, d)
+	default:
 		err = c.drop(ctx, inv, d)
 	}
 	d.Removed = c.report.Total
+	if n := len(c.report.Refused); err == nil && n > 0 {
+		err = fmt.Errorf("%w: %d refused, the first is %s", ErrRefused, n, c.report.Refused[0])
+	}
 	return d, err
+}
+
+// markTimeline marks a timeline for removal, unless that is done.
+func (c *cleaner) markTimeline(ctx context.Context, inv *recovery.Inventory, d *Dropped) error {
+	for _, m := range inv.Removals {
+		if slices.Contains(m.Timelines, d.Timeline) {
+			d.Until = &m.Until
+			return nil
+		}
+	}
+	m := c.newMark()
+	m.Timelines = []wal.Timeline{d.Timeline}
+	d.Until = &m.Until
+	if c.DryRun {
+		return nil
+	}
+	_, err := c.a.Notes().NoteRemoval(ctx, m)
+	return err
+}
+
+// dropMarked removes the timelines that are due, unless somebody needs them by now. It returns the inventory of what is left.
+func (c *cleaner) dropMarked(ctx context.Context, inv *recovery.Inventory) (*recovery.Inventory, error) {
+	if err := c.confirm(ctx); err != nil {
+		return inv, err
+	}
+	some := false
+	for _, m := range c.marks.all {
+		if !c.marks.due[m.ID] {
+			continue
+		}
+		for _, tli := range m.Timelines {
+			err := c.mayDrop(inv, tli)
+			if errors.Is(err, ErrNeeded) {
+				c.report.KeptTimelines = append(c.report.KeptTimelines, err.Error())
+				continue
+			}
+			d := &Dropped{DryRun: c.DryRun, Timeline: tli}
+			before := len(c.report.Refused)
+			if err == nil {
+				err = c.drop(ctx, inv, d)
+				some = true
+			}
+			if err != nil && !errors.Is(err, ErrNoTimeline) {
+				return inv, err
+			}
+			c.report.Dropped = append(c.report.Dropped, *d)
+			c.dropped[tli] = len(c.report.Refused) == before
+		}
+	}
+	if !some {
+		return inv, nil
+	}
+	if c.DryRun {
+		left := *inv
+		left.Lines = slices.DeleteFunc(slices.Clone(inv.Lines), func(l recovery.Line) bool { return c.dropped[l.Timeline] })
+		return &left, nil
+	}
+	refusedBefore := len(c.report.Refused)
+	left, err := recovery.ReadInventory(ctx, c.a)
+	if err != nil {
+		return inv, err
+	}
+	if err := c.dropLeases(ctx, left); err != nil {
+		return inv, err
+	}
+	c.report.Refused = c.report.Refused[:refusedBefore] // of the same leases
+	return left, c.takeOthers(ctx, left)
 }
 
 // mayDrop fails with [ErrNeeded] if somebody needs a timeline.
@@ -132,7 +211,7 @@ func streamedOf(inv *recovery.Inventory, tli wal.Timeline) []storage.Entry {
 	var found []storage.Entry
 	for _, e := range inv.Streamed {
 		base := path.Base(e.Name)
-		if of, err := wal.ParseTimeline(base[:min(8, len(base))]); err == nil && of == tli && !e.IsDir() {
+		if of, err := wal.ParseTimeline(base[:min(8, len(base))]); err == nil && of == tli {
 			found = append(found, e)
 		}
 	}
@@ -146,7 +225,7 @@ func (c *cleaner) drop(ctx context.Context, inv *recovery.Inventory, d *Dropped)
 			err = c.remove(ctx, &sum, o.Entry)
 		}
 		if err != nil {
-			return err
+			return d.of(sum, err)
 		}
 	}
 	for _, dir := range []string{notes.DamagedDir, notes.VerifiedDir} {
@@ -156,15 +235,25 @@ func (c *cleaner) drop(ctx context.Context, inv *recovery.Inventory, d *Dropped)
 		}
 		for _, e := range kept {
 			if err := c.remove(ctx, &sum, e); err != nil {
-				return err
+				return d.of(sum, err)
 			}
 		}
 	}
 	for _, e := range streamedOf(inv, d.Timeline) {
-		if err := c.remove(ctx, &sum, e); err != nil {
-			return err
+		of := []storage.Entry{e}
+		if e.IsDir() {
+			var err error
+			if of, err = c.a.List(ctx, e.Name); err != nil {
+				return err
+			}
+		}
+		for _, one := range of {
+			if err := c.remove(ctx, &sum, one); err != nil {
+				return d.of(sum, err)
+			}
 		}
 	}
+	d.Removed = sum
 	if newest := inv.Newest(); newest > d.Timeline {
 		d.HistoryStays = newest
 		return c.prune(ctx)
@@ -176,12 +265,19 @@ func (c *cleaner) drop(ctx context.Context, inv *recovery.Inventory, d *Dropped)
 	for _, h := range histories {
 		if h.WAL.Timeline == d.Timeline {
 			if err := c.remove(ctx, &sum, h.Entry); err != nil {
-				return err
+				return d.of(sum, err)
 			}
 		}
 	}
+	d.Removed = sum
 	d.Next = leftOver(inv, d.Timeline)
 	return c.prune(ctx)
+}
+
+// of records what was removed before a failure. A refusal is reported elsewhere.
+func (d *Dropped) of(sum Sum, err error) error {
+	d.Removed = sum
+	return refused(err)
 }
 
 // leftOver returns the highest timeline below the removed one, if the archive has only its history, no other timeline

@@ -183,8 +183,8 @@ func (c *cleaner) rules(inv *recovery.Inventory, gone map[string]bool, p Policy)
 }
 
 // settle writes the marks: the old ones without what is gone, and without what the rules keep again, and a new one for what no old
-// one has. wal and stream are the segments that are left and that the rules do not keep; nil if that is not known.
-func (c *cleaner) settle(ctx context.Context, size wal.SegmentSize, keepBackups func(id string) bool, wal, stream segments) error {
+// one has. unruled and unruledStream are the segments that are left and that the rules do not keep; nil if that is not known.
+func (c *cleaner) settle(ctx context.Context, size wal.SegmentSize, keepBackups func(id string) bool, unruled, unruledStream segments) error {
 	if err := c.confirm(ctx); err != nil {
 		return err
 	}
@@ -194,11 +194,14 @@ func (c *cleaner) settle(ctx context.Context, size wal.SegmentSize, keepBackups 
 		was := len(m.Backups)
 		m.Backups = slices.DeleteFunc(slices.Clone(m.Backups), keepBackups)
 		changed := c.marks.changed[m.ID] || len(m.Backups) != was
+		if timelines := slices.DeleteFunc(slices.Clone(m.Timelines), func(tli wal.Timeline) bool { return c.dropped[tli] }); len(timelines) != len(m.Timelines) {
+			m.Timelines, changed = timelines, true
+		}
 		for _, part := range []struct {
 			of   *[]notes.Range
 			left segments
 			todo *segments
-		}{{&m.WAL, wal, &newWAL}, {&m.Streamed, stream, &newStream}} {
+		}{{&m.WAL, unruled, &newWAL}, {&m.Streamed, unruledStream, &newStream}} {
 			had := make(segments)
 			had.take(*part.of, size)
 			if part.left != nil {
@@ -228,12 +231,8 @@ func (c *cleaner) settle(ctx context.Context, size wal.SegmentSize, keepBackups 
 			left = append(left, m)
 		}
 	}
-	m := notes.Removal{
-		Repository: c.By.Repository, Host: c.By.Host, User: c.By.User, Marked: c.clock.UTC().Truncate(time.Second),
-		Backups: slices.Sorted(maps.Keys(backups)), WAL: newWAL.ranges(size), Streamed: newStream.ranges(size),
-	}
-	m.Until = m.Marked.Add(c.Grace)
-	c.By.stamp(&m)
+	m := c.newMark()
+	m.Backups, m.WAL, m.Streamed = slices.Sorted(maps.Keys(backups)), newWAL.ranges(size), newStream.ranges(size)
 	if !m.Empty() && c.Grace > 0 {
 		if !c.DryRun {
 			var err error
@@ -245,6 +244,14 @@ func (c *cleaner) settle(ctx context.Context, size wal.SegmentSize, keepBackups 
 	}
 	c.report.Marks = append(c.report.Marks, left...)
 	return c.endStray(ctx, left)
+}
+
+// newMark returns a mark of nothing yet.
+func (c *cleaner) newMark() notes.Removal {
+	m := notes.Removal{Repository: c.By.Repository, Host: c.By.Host, User: c.By.User, Marked: c.clock.UTC().Truncate(time.Second)}
+	m.Until = m.Marked.Add(c.Grace)
+	c.By.stamp(&m)
+	return m
 }
 
 // endStray removes what BeginRemoval has left of marks that were taken back.

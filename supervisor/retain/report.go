@@ -46,6 +46,9 @@ type Report struct {
 	Marks            []notes.Removal `json:"marks"`
 	Refused          []Refused       `json:"refused"` // what the store did not let this cleanup remove
 	Stale            int             `json:"aborted_writes"`
+	// Dropped are marked timelines that were removed, KeptTimelines says why others were not.
+	Dropped       []Dropped `json:"dropped_timelines"`
+	KeptTimelines []string  `json:"kept_timelines"`
 
 	Faults []notes.Fault `json:"-"`
 }
@@ -96,6 +99,7 @@ func newReport(dryRun bool) Report {
 		DryRun: dryRun, Keep: []KeptBackup{}, Lines: []Line{}, Holders: []Holder{},
 		Backups: []RemovedBackup{}, Unfinished: []RemovedBackup{}, Leases: []notes.Lease{},
 		MarkedBackups: []RemovedBackup{}, MarkedUnfinished: []RemovedBackup{}, Marks: []notes.Removal{}, Refused: []Refused{},
+		Dropped: []Dropped{}, KeptTimelines: []string{},
 	}
 }
 
