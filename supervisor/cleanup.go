@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"os/user"
 	"slices"
-	"strings"
 	"time"
 
+	"walkeep/common/archive"
 	"walkeep/common/cli"
 	"walkeep/common/config"
 	"walkeep/common/host"
@@ -103,6 +103,11 @@ func cleanup(ctx context.Context, call *invocation, o cleanupOptions) error {
 		}
 		c := &cleaning{Name: p.name, URL: p.url, place: p, err: p.err}
 		done = append(done, c)
+		if len(places) > 1 && p.spool && p.err == nil {
+			if _, err := p.archive.Identity(ctx); errors.Is(err, archive.ErrUnbound) {
+				continue // nothing was archived on this host yet
+			}
+		}
 		if c.err == nil {
 			c.err = call.clean(ctx, c, o, len(places) > 1, others)
 		}
@@ -236,13 +241,18 @@ func (call *invocation) cleaned(done []*cleaning, o cleanupOptions) error {
 	case !found:
 		return cli.Fail(exitUsage, failed[0], "")
 	}
-	var texts []string
+	var all error
 	for _, c := range done {
-		if c.err != nil {
-			texts = append(texts, fmt.Sprintf("%s: %v", c.place, c.err))
+		if c.err == nil {
+			continue
 		}
+		one := fmt.Errorf("%s: %w", c.place, c.err)
+		if all != nil {
+			one = fmt.Errorf("%w; %w", all, one)
+		}
+		all = one
 	}
-	return cli.Fail(exitFailed, errors.New(strings.Join(texts, "; ")), cli.Hint(failed[0]))
+	return all
 }
 
 // isAbsent reports whether an error only says that a place lacks what is to be forgotten or dropped.

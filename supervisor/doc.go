@@ -13,7 +13,7 @@
 //	list                  list.go          report               everything r
 //	status, check         status.go,       report               everything r, lag.json wd
 //	                      check.go
-//	cleanup               cleanup.go       retain               everything r; backups/, wal/, partial/, notes d
+//	cleanup               cleanup.go       retain               everything r; backups/, wal/, partial/, notes d, removals/ mwd
 //	verify                verify.go        verify               wal/, backups/ r, verified/ mwd
 //	restore               restore.go       recovery, restore,   backups/, wal/ r, leases/ mwd, standbys/ m
 //	                                       launch
@@ -30,6 +30,9 @@
 //	                      watch.go
 //	service               service.go       service              none
 //	import-walmgr         importwalmgr.go  walmgr               none
+//
+// In a repository only cleanup removes objects that are no notes, and a note that may not be removed is released; see packages
+// archive and notes.
 //
 // What several commands need:
 //

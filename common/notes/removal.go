@@ -123,11 +123,7 @@ func (n Notes) Removals(ctx context.Context) ([]Removal, []Fault, error) {
 // BeginRemoval records that a cleanup is about to remove what a mark names. Who withdraws the mark and then calls [Notes.Begun],
 // and who calls BeginRemoval and then reads the marks, cannot miss each other.
 func (n Notes) BeginRemoval(ctx context.Context, id string) error {
-	err := storage.PutAll(ctx, n.b, begunDir+id, []byte("begun\n"))
-	if errors.Is(err, storage.ErrExist) {
-		return nil
-	}
-	return err
+	return n.b.Replace(ctx, begunDir+id, []byte("begun\n"))
 }
 
 // Begun lists the IDs of the marks of which a cleanup has begun to remove something.

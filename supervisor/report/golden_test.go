@@ -40,11 +40,12 @@ func TestGolden(t *testing.T) {
 			return err
 		})
 	}
+	golden("list", func(out *bytes.Buffer) error { return r.List(out) })
 	r.Removals = []notes.Removal{{
 		ID: "ABCDEFGHIJKLMNOPQRSTUVWXYZ", Repository: "far", Host: "db1", User: "postgres", Marked: now.Add(-time.Hour), Until: now.Add(23 * time.Hour),
 		Backups: []string{"20261122T220000Z"}, WAL: []notes.Range{{First: "000000010000000000000003", Last: "000000010000000000000007"}},
 	}}
-	golden("list", func(out *bytes.Buffer) error { return r.List(out) })
+	golden("list-marked", func(out *bytes.Buffer) error { return r.List(out) })
 	all("")
 
 	r.Server = primary()

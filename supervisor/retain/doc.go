@@ -26,4 +26,14 @@
 // A backup's manifest is removed first, so that no part of a backup ever looks like a backup; then, if no new lease names the
 // backup, its volumes and its index. WAL is removed last, the oldest first, after leases, standbys and backups were read
 // again. An interrupted cleanup leaves a whole archive, and the next one continues where it stopped.
+//
+// Where the store refuses a removal, what depends on it stays: the rest of a backup whose manifest stays, the WAL of a backup that
+// stays, and the later WAL of the segment's timeline.
+//
+// # Marks
+//
+// With a grace, as a repository has it, a cleanup only marks, in a note of package notes. A later one removes what is in a mark that
+// is due and is not needed by its own decision, never more than both. It takes out of the marks what the rules keep again; a lease
+// alone keeps objects, and leaves them in their marks. A mark is due by the clock of the cleanup's host, which is not believed where
+// something contradicts it: see [By].
 package retain

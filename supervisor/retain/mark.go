@@ -158,8 +158,8 @@ func (c *cleaner) markBackup(ctx context.Context, to *[]RemovedBackup, id, why s
 		return err
 	}
 	r := RemovedBackup{ID: id, Why: why}
-	for _, e := range objects {
-		if e.Size > 0 { // the manifest may not be there
+	for i, e := range objects {
+		if i > 0 || e.Size > 0 { // the manifest is listed even if it is not there
 			c.mark(&r.Sum, e)
 		}
 	}
