@@ -31,7 +31,7 @@ type Inventory struct {
 	Leases     []notes.Lease
 	Standbys   []notes.Standby
 	Removals   []notes.Removal // what cleanup has marked for removal
-	Damages    []Damaged // segments that were archived with broken records, or were found damaged
+	Damages    []Damaged       // segments that were archived with broken records, or were found damaged
 	// Records are what verify and drill have found of backups, by their ids. Flaws are what is known to make backups ones
 	// that cannot be restored: see [Inventory.Unsound].
 	Records map[string]notes.Record

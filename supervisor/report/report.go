@@ -37,13 +37,13 @@ type Report struct {
 	Standbys       []Standby `json:"standbys"`
 	Leases         []Lease   `json:"leases"`
 	// Removals are what cleanup has marked for removal in repositories.
-	Removals []notes.Removal `json:"removals"`
-	Damaged        []Damaged `json:"damaged_segments"`
-	Faults         []Fault   `json:"faults"`
-	Archives       []Member  `json:"archives,omitempty"`               // that are described together; none where the spool alone is the archive
-	Config         []string  `json:"configuration_problems,omitempty"` // of all commands
-	Server         *Server   `json:"server"`                           // null if it was not asked, or did not answer
-	ServerError    string    `json:"server_error"`                     // why it did not answer
+	Removals    []notes.Removal `json:"removals"`
+	Damaged     []Damaged       `json:"damaged_segments"`
+	Faults      []Fault         `json:"faults"`
+	Archives    []Member        `json:"archives,omitempty"`               // that are described together; none where the spool alone is the archive
+	Config      []string        `json:"configuration_problems,omitempty"` // of all commands
+	Server      *Server         `json:"server"`                           // null if it was not asked, or did not answer
+	ServerError string          `json:"server_error"`                     // why it did not answer
 
 	foreign bool // because it is another cluster's
 }
