@@ -109,7 +109,11 @@ func (s *Server) prepare(o Options) error {
 		return err
 	}
 	authorized := filepath.Join(s.dir, "authorized_keys")
-	if err := os.WriteFile(authorized, append([]byte("restrict "), public...), 0o644); err != nil {
+	rights := "restrict"
+	if o.Deny != "" {
+		rights += `,command="internal-sftp -u 077 -P ` + o.Deny + `"` // as docs/repositories.md has it
+	}
+	if err := os.WriteFile(authorized, fmt.Appendf(nil, "%s %s", rights, public), 0o644); err != nil {
 		return err
 	}
 	out, err := exec.Command("ssh-keygen", "-lf", hostKey+".pub").Output()
@@ -117,10 +121,6 @@ func (s *Server) prepare(o Options) error {
 		return err
 	}
 	s.HostKey = strings.Fields(string(out))[1]
-	subsystem := "internal-sftp"
-	if o.Deny != "" {
-		subsystem += " -P " + o.Deny
-	}
 	return os.WriteFile(s.config, fmt.Appendf(nil, `HostKey %s
 AuthorizedKeysFile %s
 StrictModes no
@@ -129,8 +129,8 @@ PasswordAuthentication no
 KbdInteractiveAuthentication no
 PidFile none
 AllowTcpForwarding no
-Subsystem sftp %s
-`, hostKey, authorized, subsystem), 0o644)
+Subsystem sftp internal-sftp
+`, hostKey, authorized), 0o644)
 }
 
 // own gives files to the account.
