@@ -71,7 +71,7 @@ func (call *invocation) places(ctx context.Context) ([]place, error) {
 	opening.Wait()
 	for i := range all {
 		if p := &all[i]; p.archive != nil && call.keys != nil {
-			p.archive = p.archive.WithKeys(call.keys)
+			p.archive, p.stored = p.archive.WithKeys(call.keys), p.stored.WithKeys(call.keys)
 		}
 	}
 	return all, ctx.Err()

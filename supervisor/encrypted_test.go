@@ -1,0 +1,172 @@
+package main_test
+
+import (
+	"bytes"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"walkeep/common/cmdtest"
+	"walkeep/common/pgtest"
+	"walkeep/common/sealed/sealedtest"
+)
+
+// keys makes a list of recipients and a private key that the servers' user can read, and gives the options that name them.
+func (r *rig) keys() (encrypt, decrypt []string) {
+	r.t.Helper()
+	made := sealedtest.New(r.t)
+	dir := filepath.Join(r.dir, "keys")
+	r.mkdir(dir)
+	for from, to := range map[string]string{made.Recipients: "recipients", made.Identity: "identity"} {
+		content, err := os.ReadFile(from)
+		r.must(err)
+		r.must(os.WriteFile(filepath.Join(dir, to), content, 0o600))
+	}
+	r.give(dir)
+	return []string{"--recipients-file", filepath.Join(dir, "recipients")}, []string{"--identity-file", filepath.Join(dir, "identity")}
+}
+
+// encrypting is the archive_command of a server whose WAL is encrypted.
+func (r *rig) encrypting(options ...string) string {
+	return fmt.Sprintf(`"%s" -c %s --spool "%s" %s %%p`, cmdtest.Path("archive-cmd"), os.DevNull, r.spool, strings.Join(options, " "))
+}
+
+// holding lists the files below a directory that hold a text, except for those below some directories.
+func (r *rig) holding(dir, text string, except ...string) (found []string) {
+	r.t.Helper()
+	r.must(filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		for _, not := range except {
+			if path == not {
+				return fs.SkipDir
+			}
+		}
+		if err != nil || !e.Type().IsRegular() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		if bytes.Contains(b, []byte(text)) {
+			found = append(found, path)
+		}
+		return err
+	}))
+	return found
+}
+
+// An archive that is encrypted holds nothing of the database in plain. A host without the private key archives, takes backups and
+// verifies every byte; one with the key restores everything.
+func TestEncrypted(t *testing.T) {
+	each(t, func(r *rig) {
+		encrypt, decrypt := r.keys()
+		// Without compression a text of the database would be found in what is stored.
+		const marker = "MARKER-7d1c90e4-b2"
+		c := r.start("primary", map[string]string{"archive_command": r.encrypting(slices.Concat(encrypt, []string{"--codec", "none"})...), "full_page_writes": "on"})
+		r.must(c.Exec(r.ctx(), "CREATE TABLE elsewhere (n int)"))
+		mark := func() { // in files and in WAL
+			r.must(c.Exec(r.ctx(), "CREATE TABLE IF NOT EXISTS marked (t text)"))
+			r.must(c.Exec(r.ctx(), "INSERT INTO marked SELECT '"+marker+"' FROM generate_series(1, 2000)"))
+			r.must(c.Checkpoint(r.ctx()))
+		}
+		mark()
+		r.load(c, 20, 1)
+		r.cut(c)
+		id := r.backup(c, slices.Concat(encrypt, []string{"--codec", "none"})...)
+		mark()
+		r.load(c, 20, 2)
+		last := r.cut(c)
+		want := r.sum(c)
+
+		if len(r.holding(c.Dir, marker)) == 0 {
+			r.t.Fatal("the server's own files do not hold the marker, so that this test shows nothing")
+		}
+		if found := r.holding(r.dir, marker, c.Dir); len(found) > 0 {
+			r.t.Errorf("these hold data of the database in plain: %q", found)
+		}
+		if out := r.run("verify"); !strings.Contains(out, "all is well") {
+			r.t.Error(out)
+		}
+		if out := r.run("verify", "--deep"); !strings.Contains(out, "all is well") || !strings.Contains(out, "without the private key only the stored bytes were compared") {
+			r.t.Error(out)
+		}
+		if out := r.run(slices.Concat([]string{"verify", "--deep"}, decrypt)...); !strings.Contains(out, "all is well") || strings.Contains(out, "private key") {
+			r.t.Error(out)
+		}
+		if out := r.run("list"); !strings.Contains(out, id) {
+			r.t.Error(out)
+		}
+		r.run("check", "--conninfo", c.ConnString())
+		r.flipped(filepath.Join(r.spool, "backups", id, "data-0001.tar.zst.age"), "backups/"+id)
+		r.flipped(filepath.Join(r.spool, "backups", id, "files.json.zst.age"), "backups/"+id)
+		r.flipped(filepath.Join(r.spool, "wal", last[:16], last+".zst.age"), last)
+		r.run("verify", "--deep")
+
+		r.fails(1, []string{"no private key is given", "identity-file"}, "restore", "--target-dir", filepath.Join(r.dir, "locked"))
+		if _, err := os.Stat(filepath.Join(r.dir, "locked", "PG_VERSION")); err == nil {
+			r.t.Error("it was restored without the private key")
+		}
+		to := r.restore("restored", decrypt...)
+		r.opens(to, want)
+		r.must(to.Kill())
+		out := r.run(slices.Concat([]string{"restore", "--delta", "--target-dir", to.Dir}, decrypt)...)
+		if !strings.Contains(out, "delta: compared") {
+			r.t.Error(out)
+		}
+		again, err := pgtest.Open(to.Dir)
+		r.must(err)
+		r.must(again.Configure(map[string]string{"archive_mode": "off"}))
+		r.opens(pgtest.Attach(r.t, again), want)
+		bindir, err := pgtest.Bindir(r.major)
+		r.must(err)
+		if out := r.run(slices.Concat([]string{"drill", "--drill-dir", r.dir, "--bindir", bindir}, decrypt)...); !strings.Contains(out, "can be recovered to the end") {
+			r.t.Error(out)
+		}
+		if found := r.holding(r.spool, marker); len(found) > 0 {
+			r.t.Errorf("these hold data of the database in plain: %q", found)
+		}
+	})
+}
+
+// flipped changes a byte of a file, which verify --deep must notice without a private key, and changes it back.
+func (r *rig) flipped(file, named string) {
+	r.t.Helper()
+	f, err := os.OpenFile(file, os.O_RDWR, 0)
+	r.must(err)
+	defer f.Close()
+	info, err := f.Stat()
+	r.must(err)
+	b := make([]byte, 1)
+	at := info.Size() / 2
+	_, err = f.ReadAt(b, at)
+	r.must(err)
+	_, err = f.WriteAt([]byte{b[0] ^ 1}, at)
+	r.must(err)
+	r.fails(1, []string{"damaged: ", named}, "verify", "--deep")
+	_, err = f.WriteAt(b, at)
+	r.must(err)
+}
+
+// An old primary becomes a standby again, from encrypted backups and WAL; promote and what follows need no plain archive.
+func TestEncryptedRejoin(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, pgtest.MaxMajor)
+	encrypt, decrypt := r.keys()
+	old := r.start("primary", map[string]string{"archive_command": r.encrypting(encrypt...)})
+	r.must(old.Exec(r.ctx(), "CREATE TABLE elsewhere (n int)"))
+	r.load(old, 20, 1)
+	r.backup(old, encrypt...)
+	r.cut(old)
+	next := r.standby("next", nil, decrypt...)
+	r.diverge(old, next)
+	want := r.sum(next)
+	out := r.rejoined(old, decrypt...)
+	if !strings.Contains(out, "delta: compared") {
+		t.Error(out)
+	}
+	r.follows(old, next)
+	if got := r.sum(old); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
