@@ -18,6 +18,18 @@ func TestSetupCommandLine(t *testing.T) {
 	r.refuses("archive_mode is given on the server's command line")
 }
 
+// pg_ctl restart repeats a relative -D, which leads nowhere from another directory than that of the first start.
+func TestSetupRestartsRelative(t *testing.T) {
+	t.Parallel()
+	r := newSetupRig(t, setupMajor, nil)
+	r.must(r.c.Stop(r.ctx(), pgtest.Fast))
+	ctl := pgtest.Command(r.ctx(), filepath.Join(r.c.Bindir(), "pg_ctl"), "-D", filepath.Base(r.c.Dir), "-w", "-l", os.DevNull, "start")
+	ctl.Dir = filepath.Dir(r.c.Dir)
+	r.must(ctl.Run())
+	r.says("done: restarted the server", "--restart")
+	r.says("done: restarted the server", "--undo", "--restart") // from what pg_ctl has written then
+}
+
 func TestSetupGranted(t *testing.T) {
 	t.Parallel()
 	r := newSetupRig(t, setupMajor, nil)

@@ -116,6 +116,24 @@ func startedWith(dir string) (started, error) {
 	return s, nil
 }
 
+// StartDir returns the directory in which pg_ctl must run to restart the server of a data directory, an absolute path: pg_ctl
+// repeats the options that postmaster.opts records, and a relative -D among them is looked up from there. ok is false if
+// no directory on the way to the data directory will do.
+func StartDir(data string) (dir string, ok bool, err error) {
+	s, err := startedWith(data)
+	if err != nil || s.dir == "" || filepath.IsAbs(s.dir) {
+		return data, err == nil, err
+	}
+	for dir = filepath.Clean(data); ; dir = filepath.Dir(dir) {
+		if filepath.Join(dir, s.dir) == filepath.Clean(data) {
+			return dir, true, nil
+		}
+		if dir == filepath.Dir(dir) {
+			return "", false, nil
+		}
+	}
+}
+
 func (s *started) set(text string) {
 	if name, value, ok := strings.Cut(text, "="); ok {
 		s.settings[strings.ToLower(strings.ReplaceAll(name, "-", "_"))] = value

@@ -1,6 +1,7 @@
 package pgdata_test
 
 import (
+	"os"
 	"path/filepath"
 	"testing"
 
@@ -36,6 +37,31 @@ func TestReadRecovery(t *testing.T) {
 		got, recovers, err := pgdata.ReadRecovery(dataDir(t, test.files))
 		if err != nil || recovers != (test.timeline != "") || recovers && got != (pgdata.Recovery{Standby: test.standby, Timeline: test.timeline}) {
 			t.Errorf("%s: got %+v, %t, %v", test.name, got, recovers, err)
+		}
+	}
+}
+
+func TestStartDir(t *testing.T) {
+	root := t.TempDir()
+	data := filepath.Join(root, "pg", "data")
+	if err := os.MkdirAll(data, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct{ opts, want string }{
+		{"", data},
+		{`postgres "-D" "` + data + `"`, data},
+		{`postgres "-D" "data"`, filepath.Join(root, "pg")},
+		{`postgres "-Dpg/data" "-c" "port=1"`, root},
+		{`postgres "-D" "."`, data},
+		{`postgres "-D" "../data"`, filepath.Join(root, "pg", "data")},
+		{`postgres "-D" "../pg/data"`, filepath.Join(root, "pg")},
+		{`postgres "-D" "elsewhere"`, ""},
+	} {
+		if err := os.WriteFile(filepath.Join(data, "postmaster.opts"), []byte(test.opts), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, ok, err := pgdata.StartDir(data); got != test.want || ok != (test.want != "") || err != nil {
+			t.Errorf("%s: got %q, %v, %v, want %q", test.opts, got, ok, err, test.want)
 		}
 	}
 }

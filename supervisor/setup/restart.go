@@ -118,6 +118,13 @@ func (s *setup) restart(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	dir, ok, err := pgdata.StartDir(s.data)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return problem("restart it as it was started", "restart the server: it was started with a relative -D, which does not lead to %s from any directory above that", s.data)
+	}
 	log, err := s.openLog()
 	if err != nil {
 		return err
@@ -126,7 +133,7 @@ func (s *setup) restart(ctx context.Context) error {
 	s.conn.Close(ctx)
 	// An interrupt must not leave the server stopped.
 	cmd := exec.Command(launch.Program(bindir, "pg_ctl"), "restart", "-D", s.data, "-m", "fast", "-w", "-t", restartPatience)
-	cmd.Dir = s.data
+	cmd.Dir = dir
 	cmd.Env = slices.DeleteFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, "PG") || strings.HasPrefix(v, "WALKEEP_") })
 	cmd.Stdout, cmd.Stderr = log, log // not a pipe, which the server would keep open
 	s.user.Use(cmd)
