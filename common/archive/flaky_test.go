@@ -139,7 +139,7 @@ func TestRequests(t *testing.T) {
 	if got := after.List - before.List; got != len(want) || !slices.Equal(l.prefixes, want) {
 		t.Errorf("it took %d listings: %q, want %q", got, l.prefixes, want)
 	}
-	if got, stored := after.Requests()-before.Requests(), after.BytesWritten-before.BytesWritten; got > 15 || stored > int64(len(next)) {
+	if got, stored := after.Requests()-before.Requests(), after.BytesWritten-before.BytesWritten; got > 13 || stored > int64(len(next)) {
 		t.Errorf("it took %d requests and %d bytes: %+v before, %+v after", got, stored, before, after)
 	}
 

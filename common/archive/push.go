@@ -399,9 +399,10 @@ func (p *Pusher) judge(ctx context.Context, t *codec.Trailer, s *source, done *P
 	return nil
 }
 
-// checkAlone looks for objects of the same file that other writers stored under other endings at the same time: that several
+// checkAlone looks for objects of the same file that other Pushers stored under other endings at the same time: that several
 // exist is no loss as long as they hold the same. It must look after the name was given: of two writers that are at work at
-// once, the later one then sees both objects. It asks for each name that a writer could have chosen, because a listing is dearer.
+// once, the later one then sees both objects. It opens each name that a Pusher could have chosen, because the directory, which can
+// hold many files, was listed for this file already.
 func (f *Incoming) checkAlone(ctx context.Context) error {
 	if f.s.name.Kind == wal.KindPartial {
 		return nil // several may exist
@@ -432,9 +433,8 @@ func (f *Incoming) checkAlone(ctx context.Context) error {
 	return err
 }
 
-// endings returns those that an object can have: a codec's, with .age behind it where the object is encrypted, or none.
-func endings() []string {
-	all := []string{""} // of a foreign plain file
+// endings returns those that a Pusher gives: a codec's, with .age behind it where the object is encrypted.
+func endings() (all []string) {
 	for _, name := range codec.Names() {
 		if c, err := codec.ByName(name); err == nil && !slices.Contains(all, c.Ext()) {
 			all = append(all, c.Ext(), c.Ext()+sealed.Ext)
