@@ -156,7 +156,7 @@ func (f *keyFile) RetrieveWithCredContext(*credentials.CredContext) (credentials
 		case "session-token", "aws_session_token":
 			v.SessionToken = value
 		default:
-			return credentials.Value{}, fmt.Errorf("line %d of %s is not access-key = ..., secret-key = ... or session-token = ...", n, f.path)
+			return credentials.Value{}, fmt.Errorf("line %d of %s sets none of access-key, secret-key and session-token", n, f.path)
 		}
 	}
 	f.changed = info.ModTime()
