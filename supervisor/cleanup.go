@@ -148,7 +148,7 @@ func (call *invocation) clean(ctx context.Context, c *cleaning, o cleanupOptions
 	if o.Drop != nil {
 		return call.dropTimeline(ctx, c, wal.Timeline(*o.Drop), o, options)
 	}
-	r, err := retain.Clean(ctx, c.place.archive, options)
+	r, err := retain.Clean(ctx, c.place.stored, options)
 	if isAbsent(err) {
 		return err
 	}
@@ -262,7 +262,7 @@ func isAbsent(err error) bool {
 
 // undelete takes the marks of a repository back.
 func (call *invocation) undelete(ctx context.Context, c *cleaning, o cleanupOptions) error {
-	taken, faults, err := retain.Undelete(ctx, c.place.archive, o.DryRun)
+	taken, faults, err := retain.Undelete(ctx, c.place.stored, o.DryRun)
 	c.Taken = append([]retain.Undeleted{}, taken...)
 	for _, f := range faults {
 		call.msg.Warn("it marks nothing; remove it by hand", "%v", f)
@@ -314,7 +314,7 @@ func (call *invocation) undelete(ctx context.Context, c *cleaning, o cleanupOpti
 
 // dropTimeline removes a timeline from a place, as --drop-timeline asks.
 func (call *invocation) dropTimeline(ctx context.Context, c *cleaning, tli wal.Timeline, o cleanupOptions, options retain.Options) error {
-	a := c.place.archive
+	a := c.place.stored
 	inv, err := recovery.ReadInventory(ctx, a)
 	if err != nil {
 		return err

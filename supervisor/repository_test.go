@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -201,7 +202,54 @@ func TestRepositoryAlone(t *testing.T) {
 				t.Errorf("a directory beside the data: %v", err)
 			}
 			c := s.open(dir)
-			_ = c
+			c.Env = f.env
+			s.opens(c, test.want)
+			s.must(c.Stop(s.ctx(), pgtest.Fast))
 		})
 	}
+}
+
+// A repository that cannot be reached is a warning for those who can do without it, and never makes something count as missing.
+func TestRepositoryDown(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, restoreMajor)
+	f := inDirectory(r)
+	near := r.site("near", f)
+	primary := near.start("primary", nil)
+	near.must(primary.Exec(near.ctx(), "CREATE TABLE elsewhere (n int)"))
+	near.run("backup", "--conninfo", primary.ConnString())
+	near.cut(primary)
+	near.run("ship") // all but histories leaves the spool
+	near.load(primary, 10, 1)
+	near.cut(primary)
+	near.run("check")
+
+	far := filepath.Join(r.dir, "far")
+	near.must(os.Rename(far, far+"-away"))
+	dir := filepath.Join(near.dir, "data")
+	out, err := near.command("list").CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "CANNOT BE REACHED") {
+		t.Errorf("list: %v\n%s", err, out)
+	}
+	for words, args := range map[string][]string{
+		"(WARNING|CRITICAL): .*repository far .* cannot be reached":        {"check"},
+		"warning: repository far .* cannot be reached.*what only that has": {"restore", "--target-dir", dir},
+		"open repository far":                 {"backup", "--conninfo", primary.ConnString()},
+		"repository far .* cannot be reached": {"verify"},
+	} {
+		out, err := near.command(args...).CombinedOutput()
+		if err == nil || !regexp.MustCompile(words).Match(out) {
+			t.Errorf("%q: %v, want an error with %q\n%s", args, err, words, out)
+		}
+	}
+
+	// The spool is gone, and the repository is there.
+	near.must(os.Rename(far+"-away", far))
+	near.run("ship")
+	near.must(os.Rename(near.spool, near.spool+"-away"))
+	out, err = near.command("check").CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "CRITICAL: the spool "+near.spool+" cannot be reached") {
+		t.Errorf("check without the spool: %v\n%s", err, out)
+	}
+	near.says([]string{"CANNOT BE REACHED", "1 backup, WAL to"}, "list")
 }
