@@ -69,6 +69,17 @@ func (b *Backend) connection(ctx context.Context) (*conn, error) {
 	return c, err
 }
 
+// connected reports whether there is a connection, as far as is known.
+func (b *Backend) connected(ctx context.Context) bool {
+	select {
+	case b.lock <- struct{}{}:
+		defer func() { <-b.lock }()
+		return b.conn != nil && b.conn.alive()
+	case <-ctx.Done():
+		return false
+	}
+}
+
 // Close ends the connection. No method may be called afterwards.
 func (b *Backend) Close() error {
 	b.lock <- struct{}{}

@@ -42,7 +42,7 @@ func newHostKeys(o Options) (*hostKeys, error) {
 	h := &hostKeys{fingerprint: o.HostKey, file: o.KnownHosts}
 	if o.HostKey != "" {
 		if !strings.HasPrefix(o.HostKey, "SHA256:") {
-			return nil, fmt.Errorf("host-key: %q is not a fingerprint, which begins with SHA256:", o.HostKey)
+			return nil, fmt.Errorf("host-key: %q has not the form SHA256:... of a fingerprint", o.HostKey)
 		}
 		h.fingerprint = strings.TrimRight(o.HostKey, "=")
 		return h, nil

@@ -386,6 +386,8 @@ type writer struct {
 	doubt   bool  // the connection was lost while something was not durable, and with it, perhaps, the server's memory
 	named   bool  // it has its name
 	err     error // after which nothing can be done but Discard
+
+	discarded bool
 }
 
 // on gives the file on a connection.
@@ -609,18 +611,23 @@ func (w *writer) compare(c *conn, to string) error {
 // close closes the file, and does not wait for the server.
 func (w *writer) close() { go w.h.Close() }
 
-// Discard implements [storage.Writer].
+// discardTime is how long the server is waited for to remove a temporary file. One that stays is swept later.
+const discardTime = 5 * time.Second
+
+// Discard implements [storage.Writer]. It does not connect again for it.
 func (w *writer) Discard() {
-	if w.named || w.temp == "" {
+	if w.named || w.discarded {
 		return
 	}
-	w.close()
-	ctx, cancel := context.WithTimeout(context.Background(), w.b.o.Timeout)
-	defer cancel()
-	w.b.discardTemp(ctx, w.temp)
-	w.temp = ""
+	w.discarded = true
 	if w.err == nil {
 		w.err = fs.ErrClosed
+	}
+	w.close()
+	ctx, cancel := context.WithTimeout(context.Background(), discardTime)
+	defer cancel()
+	if w.b.connected(ctx) {
+		w.b.discardTemp(ctx, w.temp)
 	}
 }
 

@@ -66,7 +66,7 @@ func Start(t testing.TB, o Options) *Server {
 	if err := s.prepare(o); err != nil {
 		t.Fatal(err)
 	}
-	s.own(t, dir)
+	s.Own(t, dir)
 	if err := s.listen("127.0.0.1:0"); err != nil {
 		t.Fatal(err)
 	}
@@ -133,8 +133,8 @@ Subsystem sftp internal-sftp
 `, hostKey, authorized), 0o644)
 }
 
-// own gives files to the account.
-func (s *Server) own(t testing.TB, dir string) {
+// Own gives a directory, with what is in it, to the account.
+func (s *Server) Own(t testing.TB, dir string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
 		if err != nil || os.Geteuid() != 0 {
@@ -154,7 +154,7 @@ func (s *Server) NewRoot(t testing.TB) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.own(t, dir)
+	s.Own(t, dir)
 	return dir
 }
 
