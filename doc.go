@@ -27,7 +27,7 @@
 //	supervisor/retain       archive backup cli notes recovery storage wal
 //	supervisor/service      cli | kardianos/service cenkalti/backoff robfig/cron x/sys
 //	supervisor/setup        account archive cli config conninfo durable pgdata sealed storage storage/local wal supervisor/launch supervisor/pgconf supervisor/pgserver | x/sys
-//	supervisor/ship         archive backup notes storage wal supervisor/spool
+//	supervisor/ship         archive backup durable notes storage wal supervisor/spool
 //	supervisor/spool        account archive cli codec durable host storage storage/local wal
 //	supervisor/verify       archive backup codec notes recovery sealed storage wal | x/sync zeebo/xxh3
 //	supervisor/walmgr       cli conninfo

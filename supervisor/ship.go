@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"os"
 
+	"walkeep/common/archive"
 	"walkeep/common/cli"
+	"walkeep/common/codec"
 	"walkeep/common/config"
 	"walkeep/supervisor/progress"
 	"walkeep/supervisor/repository"
@@ -27,7 +29,7 @@ func shipCommand() command {
 	return command{
 		Subcommand: config.Subcommand{
 			Name: "ship", Short: "copy what the spool holds to the repositories", About: aboutShip,
-			Parts: func(c *config.Config) []any { return []any{&c.Ship} },
+			Parts: func(c *config.Config) []any { return []any{&c.Ship, &c.Compression} },
 		},
 		run: shipOnce,
 	}
@@ -87,7 +89,12 @@ func (call *invocation) shipping(log *slog.Logger) (ship.Options, error) {
 	if err != nil {
 		return ship.Options{}, err
 	}
-	o := ship.Options{Spool: s, Remove: true, Keep: int64(call.SpoolKeep), Log: log}
+	c, err := codec.ByName(call.Codec)
+	if err != nil {
+		return ship.Options{}, err
+	}
+	pieces := ship.Pieces{Interval: call.PartialInterval, Store: archive.PushOptions{Codec: c, Level: call.Level, Tool: cli.Version}}
+	o := ship.Options{Pieces: pieces, Spool: s, Remove: true, Keep: int64(call.SpoolKeep), Log: log}
 	to := call.List
 	if chosen := call.Chosen(); chosen != nil {
 		to, o.Remove = chosen, len(chosen) == len(call.List) && call.RepoURL == ""
@@ -110,12 +117,12 @@ func openRemote(ctx context.Context, r config.Repository) (ship.Remote, error) {
 		c := one.Requests()
 		return c.Requests(), c.BytesWritten
 	}
-	return ship.Remote{Archive: one.Archive, Requests: requests, Close: one.Close}, nil
+	return ship.Remote{Archive: one.Stored, Requests: requests, Close: one.Close}, nil
 }
 
 // shipping is the part of run that ships.
 func (r *runner) shipping(c config.Config) service.Part {
-	return service.Part{Name: "ship", Settings: fmt.Sprint(c.List, c.Repo, c.RepoURL, c.Ship), Run: func(ctx context.Context, log *slog.Logger) error {
+	return service.Part{Name: "ship", Settings: fmt.Sprint(c.List, c.Repo, c.RepoURL, c.Ship, c.Compression), Run: func(ctx context.Context, log *slog.Logger) error {
 		call, flush := logged(c, &r.repositories, log)
 		defer flush()
 		o, err := call.shipping(log)

@@ -11,13 +11,20 @@
 //	                                              a second, different partial segment, by the XXH3-128 of its content,
 //	                                              or the comparison tag where it is encrypted
 //	partial/<name>.partial                        streamed bytes of the segment that is being written; its length is valid
+//	partial/<name>/<offset>-<length><ending>      in a repository, pieces of the segment that is being written: stored
+//	                                              objects of bytes of the segment, of which the offset and the number
+//	                                              are 8 hexadecimal digits, upper-case. They are never changed, and end
+//	                                              with a whole record. Those that follow each other from offset 0 on,
+//	                                              without a hole, make up the beginning of the segment. They can
+//	                                              overlap. Their trailers name them <name>/<offset>-<length>. Those of
+//	                                              a segment that is stored are of no account
 //	partial/<name>                                a segment that was streamed to its end and waits to be stored above
 //	backups/<id>/                                 base backups; see package backup
 //	setup.json                                    what the server was set to before supervisor setup changed it, for
 //	                                              setup --undo; in a spool alone
 //
 // All other objects are notes; package notes lists them. The ending names the codec, and .age behind it says that the object is
-// encrypted (package sealed), as segments and partial segments can be. A name that is stored with one ending is not stored again
+// encrypted (package sealed), as segments, partial segments and pieces can be. A name that is stored with one ending is not stored again
 // with another.
 //
 // # Promises

@@ -10,7 +10,7 @@ import (
 	"walkeep/common/wal"
 )
 
-// StreamedObject is where the part of a segment is that was streamed so far.
+// StreamedObject is where the part of a segment is that was streamed so far. In a repository it is in pieces; see [PieceDir].
 func StreamedObject(segment wal.Name) string {
 	return PartialDir + segment.Segment().String() + ".partial"
 }
@@ -24,7 +24,7 @@ func (a *Archive) Streamed(ctx context.Context, segment wal.Name) (found wal.Res
 
 // StreamedTo is Streamed for what lies before a position.
 func (a *Archive) StreamedTo(ctx context.Context, segment wal.Name, end wal.LSN) (found wal.Result, length int64, err error) {
-	o, err := a.b.Open(ctx, StreamedObject(segment))
+	o, err := a.OpenStreamed(ctx, segment)
 	if err != nil {
 		return found, 0, err
 	}

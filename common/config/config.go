@@ -92,7 +92,8 @@ type Stream struct {
 
 // Ship is how the spool is shipped to the repositories.
 type Ship struct {
-	SpoolKeep Size `long:"spool-keep" value-name:"SIZE" description:"how much of the newest WAL stays in the spool after all repositories hold it, such as 1GB"`
+	PartialInterval time.Duration `long:"partial-interval" value-name:"TIME" description:"how often what was streamed of the segment that is being written is shipped; 0 for never"`
+	SpoolKeep       Size          `long:"spool-keep" value-name:"SIZE" description:"how much of the newest WAL stays in the spool after all repositories hold it, such as 1GB"`
 }
 
 // Standby is how a standby gets on with its primary.
@@ -154,7 +155,7 @@ func Default() Config {
 		Prefetch:    Prefetch{Ahead: 256 << 20},
 		Backup:      Backup{Checkpoint: "fast", PageErrors: "fail", ArchiveTimeout: 2 * time.Minute},
 		Stream:      Stream{Slot: "walkeep", FlushInterval: 50 * time.Millisecond},
-		Ship:        Ship{SpoolKeep: 1 << 30},
+		Ship:        Ship{PartialInterval: 10 * time.Second, SpoolKeep: 1 << 30},
 	}
 }
 
@@ -288,8 +289,11 @@ func (s *Stream) check() error {
 }
 
 func (s *Ship) check() error {
-	if s.SpoolKeep < 0 {
+	switch {
+	case s.SpoolKeep < 0:
 		return errors.New("spool-keep is negative")
+	case s.PartialInterval < 0 || s.PartialInterval > time.Hour || s.PartialInterval > 0 && s.PartialInterval < time.Second:
+		return fmt.Errorf("partial-interval is 1s to 1h, or 0, not %s", s.PartialInterval)
 	}
 	return nil
 }

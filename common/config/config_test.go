@@ -99,6 +99,8 @@ var options = []struct {
 	{"recipients-file", "/a", "/b", "/c", func(c config.Config) any { return c.RecipientsFile }, [4]any{"", "/a", "/b", "/c"}},
 	{"identity-file", "/a", "/b", "/c", func(c config.Config) any { return c.IdentityFile }, [4]any{"", "/a", "/b", "/c"}},
 	{"identity-passphrase-file", "/a", "/b", "/c", func(c config.Config) any { return c.IdentityPassphraseFile }, [4]any{"", "/a", "/b", "/c"}},
+	{"partial-interval", "1m30s", "2s", "0", func(c config.Config) any { return c.PartialInterval },
+		[4]any{10 * time.Second, 90 * time.Second, 2 * time.Second, time.Duration(0)}},
 	{"spool-keep", "200GB", "512 MB", "0", func(c config.Config) any { return c.SpoolKeep },
 		[4]any{config.Size(1 << 30), config.Size(200 << 30), config.Size(512 << 20), config.Size(0)}},
 	{"primary-conninfo", "host=a", "host=b", "host=c", func(c config.Config) any { return c.PrimaryConninfo }, [4]any{"", "host=a", "host=b", "host=c"}},
@@ -297,7 +299,7 @@ func TestTolerant(t *testing.T) {
 	for _, o := range options {
 		switch o.key {
 		case "spool", "verbose", "quiet", "retry-time":
-		case "level", "lookahead", "jobs", "keep-backups", "keep-days", "spool-limit", "spool-keep", "max-rate", "archive-timeout", "flush-interval", "stream",
+		case "level", "lookahead", "jobs", "keep-backups", "keep-days", "spool-limit", "spool-keep", "partial-interval", "max-rate", "archive-timeout", "flush-interval", "stream",
 			"synchronous", "backup-after-promote":
 			foreign = append(foreign, o.key+" = nothing")
 		case "codec", "verify", "checkpoint", "slot":

@@ -3,12 +3,12 @@ package promote
 import (
 	"context"
 	"fmt"
-	"path"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 
+	"walkeep/common/archive"
 	"walkeep/common/codec"
 	"walkeep/common/recovery"
 	"walkeep/common/wal"
@@ -185,8 +185,8 @@ func (p *promoter) archived(ctx context.Context, goal wal.Timeline, s pgserver.R
 // streamedBehind returns the name of the segment with the number next if a later segment was streamed; else it returns "".
 func streamedBehind(inv *recovery.Inventory, tli wal.Timeline, next uint64) (hole string, err error) {
 	for _, e := range inv.Streamed {
-		n, err := wal.ParseName(path.Base(e.Name))
-		if err != nil || n.Kind != wal.KindPartial || n.Timeline != tli {
+		n, ok := archive.StreamedOf(e)
+		if !ok || n.Timeline != tli {
 			continue
 		}
 		if number, err := n.Number(inv.SegmentSize); err == nil && number > next {

@@ -2,9 +2,9 @@ package promote
 
 import (
 	"context"
-	"path"
 	"time"
 
+	"walkeep/common/archive"
 	"walkeep/common/codec"
 	"walkeep/common/wal"
 )
@@ -51,8 +51,8 @@ func (p *promoter) findKept(ctx context.Context, goal wal.Timeline) {
 		}
 	}
 	for _, e := range p.inv.Streamed {
-		n, err := wal.ParseName(path.Base(e.Name))
-		if err != nil || n.Kind != wal.KindPartial {
+		n, ok := archive.StreamedOf(e)
+		if !ok {
 			continue
 		}
 		number, err := n.Number(p.inv.SegmentSize)

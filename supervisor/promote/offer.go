@@ -112,8 +112,13 @@ func (p *promoter) makeOffer(ctx context.Context, name wal.Name, found recovery.
 	if err != nil {
 		return err
 	}
-	return p.a.MakeOffer(ctx, notes.Offer{
-		ID: id, Host: host, Data: p.PGData, Segment: name.String(), Source: found.Source, Length: int64(found.End - found.Start),
+	length := int64(found.End - found.Start)
+	source, err := p.Spool.KeepStreamed(ctx, p.a, found.Source, length) // restore-cmd reads the spool alone
+	if err != nil {
+		return err
+	}
+	return p.Spool.Archive.MakeOffer(ctx, notes.Offer{
+		ID: id, Host: host, Data: p.PGData, Segment: name.String(), Source: source, Length: length,
 	})
 }
 

@@ -20,6 +20,12 @@ const heartbeat = 30 * time.Second
 
 // note writes the notes of all queues that ship.
 func (s *shipper) note(ctx context.Context, last bool) {
+	if t, err := s.lookAtTail(); err == nil {
+		if t.segment != s.tail.segment {
+			s.tailSince = time.Now()
+		}
+		s.tail = t
+	}
 	for _, q := range s.queues {
 		n, due := q.shipping(last)
 		if !due {
@@ -65,6 +71,16 @@ func (q *queue) shipping(last bool) (notes.Shipping, bool) {
 	}
 	if n.Objects > 0 && n.Since.IsZero() {
 		n.Recoverable = q.before.Recoverable
+	}
+	// What was streamed since the last piece is not in the repository.
+	if t := q.s.tail; t.length > 0 && t != q.sent.tail {
+		at := q.s.tailSince
+		if q.sent.at.After(at) {
+			at = q.sent.at
+		}
+		if at.Before(n.Recoverable) {
+			n.Recoverable = at.UTC()
+		}
 	}
 	same := q.note
 	same.Updated, same.Recoverable, same.Answered, same.Requests = n.Updated, n.Recoverable, n.Answered, n.Requests

@@ -72,6 +72,7 @@ type queue struct {
 	refused bool
 	asked   time.Time // when the repository answered last
 	backups backups
+	sent    sent
 }
 
 // A hole is a segment that the spool lacks, although it holds later ones.
@@ -177,16 +178,27 @@ func (q *queue) step(ctx context.Context) (idle time.Duration, err error) {
 		return 0, q.compare(ctx, *o)
 	}
 	q.mu.Lock()
-	rest := q.s.Pace.Ping - time.Since(q.asked)
 	failing := q.err != nil
 	q.mu.Unlock()
-	if rest <= 0 || failing {
+	if failing {
+		return 0, q.ping(ctx)
+	}
+	piece := q.s.Pace.Ping
+	if wait == 0 { // all before the segment that is being written is there
+		if piece, err = q.shipPiece(ctx); err != nil {
+			return 0, err
+		}
+	}
+	q.mu.Lock()
+	rest := q.s.Pace.Ping - time.Since(q.asked)
+	q.mu.Unlock()
+	if rest <= 0 {
 		return 0, q.ping(ctx)
 	}
 	if wait > 0 {
 		rest = min(rest, wait)
 	}
-	return rest, nil
+	return max(time.Millisecond, min(rest, piece)), nil
 }
 
 // call makes a call on the repository that moves so many bytes. It returns when the time is over, even if the call does not.

@@ -62,8 +62,9 @@ type Options struct {
 	Log    *slog.Logger
 	// Begin gets the number of bytes that the spool holds for all repositories, and returns a function that gets the bytes done; may
 	// be nil.
-	Begin func(total int64) (progress func(bytes int64))
-	Pace  Pace
+	Begin  func(total int64) (progress func(bytes int64))
+	Pieces Pieces
+	Pace   Pace
 }
 
 // A Pace says how often things are done. Zero values are the defaults.
@@ -137,6 +138,9 @@ type shipper struct {
 	id       archive.Identity
 	queues   []*queue
 	progress func(bytes int64)
+
+	tail      tail      // the segment that is being written, at the last note
+	tailSince time.Time // when that segment was first seen
 
 	leaving sync.Mutex // guards the removal of backups, which all queues begin
 

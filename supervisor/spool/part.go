@@ -1,18 +1,21 @@
 package spool
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
 	"time"
 
 	"walkeep/common/archive"
 	"walkeep/common/codec"
 	"walkeep/common/durable"
+	"walkeep/common/storage"
 	"walkeep/common/wal"
 )
 
@@ -51,6 +54,51 @@ func (s *Spool) KeepPart(name wal.Name, path string, to wal.LSN, size wal.Segmen
 		return err
 	}
 	return nil
+}
+
+// KeepStreamed makes sure that partial/ holds the first bytes of what was streamed of a segment, so many of them, and returns
+// the object that does. from is the archive that has them, of which the spool can be a part; streamed is where it has them.
+func (s *Spool) KeepStreamed(ctx context.Context, from *archive.Archive, streamed string, length int64) (object string, err error) {
+	name, err := wal.ParseName(path.Base(streamed))
+	if err != nil {
+		return "", err
+	}
+	o, err := s.Archive.Backend().Open(ctx, streamed)
+	if err == nil {
+		defer o.Close()
+		if o.Size() >= length {
+			return streamed, nil
+		}
+		streamed += ".offered" // a stream may be writing the other one
+	} else if !errors.Is(err, storage.ErrNotExist) {
+		return "", err
+	}
+	source, err := from.OpenStreamed(ctx, name)
+	if err != nil {
+		return "", err
+	}
+	defer source.Close()
+	r, err := source.Reader(ctx, 0, length)
+	if err != nil {
+		return "", err
+	}
+	defer r.Close()
+	if err := s.MakePartial(); err != nil {
+		return "", err
+	}
+	kept := s.Partial(path.Base(streamed))
+	if err := os.Remove(kept); err != nil && !errors.Is(err, fs.ErrNotExist) { // of an earlier promotion
+		return "", err
+	}
+	part, err := durable.Create(kept)
+	if err != nil {
+		return "", err
+	}
+	defer part.Discard()
+	if n, err := io.Copy(part, r); err != nil || n < length {
+		return "", fmt.Errorf("copy what was streamed of %s into the spool: %d of %d bytes: %w", name.Segment(), n, length, cmp.Or(err, io.ErrUnexpectedEOF))
+	}
+	return streamed, part.Commit(nil)
 }
 
 // DropPartial removes a partial segment if an archived segment contains all of it. If the archived segment has other

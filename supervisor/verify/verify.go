@@ -23,6 +23,7 @@ import (
 	"walkeep/common/archive"
 	"walkeep/common/notes"
 	"walkeep/common/recovery"
+	"walkeep/common/sealed"
 	"walkeep/common/storage"
 	"walkeep/common/wal"
 )
@@ -257,16 +258,21 @@ func (v *verifier) inventory() {
 func (v *verifier) streamed(ctx context.Context) error {
 	for _, e := range v.inv.Streamed {
 		n, err := wal.ParseName(path.Base(e.Name))
+		_, part := archive.StreamedOf(e)
 		switch {
-		case e.IsDir():
+		case e.IsDir() && !part:
 		case err != nil:
 			v.problem(Problem{Severity: Damage, Object: e.Name, Text: "a streamed file that differs from the archive's of its name, or is not WAL; examine it, and remove it", listed: true})
-		case v.Deep && n.Kind == wal.KindPartial:
+		case v.Deep && part && !(e.IsDir() && v.inv.Has(n)): // pieces of a stored segment are of no account
 			_, length, err := v.a.Streamed(ctx, n)
 			if errors.Is(err, storage.ErrNotExist) {
 				continue
 			}
-			if errors.Is(err, archive.ErrNotWAL) {
+			if errors.Is(err, sealed.ErrNoKey) {
+				v.countLocked(wal.Name{})
+				continue
+			}
+			if errors.Is(err, archive.ErrNotWAL) || errors.Is(err, archive.ErrDamaged) {
 				v.problem(Problem{Severity: Damage, Object: e.Name, Text: err.Error(), listed: true})
 			} else if err != nil {
 				return err
