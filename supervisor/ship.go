@@ -11,6 +11,7 @@ import (
 	"walkeep/common/cli"
 	"walkeep/common/codec"
 	"walkeep/common/config"
+	"walkeep/common/sealed"
 	"walkeep/supervisor/progress"
 	"walkeep/supervisor/repository"
 	"walkeep/supervisor/service"
@@ -29,7 +30,7 @@ func shipCommand() command {
 	return command{
 		Subcommand: config.Subcommand{
 			Name: "ship", Short: "copy what the spool holds to the repositories", About: aboutShip,
-			Parts: func(c *config.Config) []any { return []any{&c.Ship, &c.Compression} },
+			Parts: func(c *config.Config) []any { return []any{&c.Ship} },
 		},
 		run: shipOnce,
 	}
@@ -89,12 +90,7 @@ func (call *invocation) shipping(log *slog.Logger) (ship.Options, error) {
 	if err != nil {
 		return ship.Options{}, err
 	}
-	c, err := codec.ByName(call.Codec)
-	if err != nil {
-		return ship.Options{}, err
-	}
-	pieces := ship.Pieces{Interval: call.PartialInterval, Store: archive.PushOptions{Codec: c, Level: call.Level, Tool: cli.Version}}
-	o := ship.Options{Pieces: pieces, Spool: s, Remove: true, Keep: int64(call.SpoolKeep), Log: log}
+	o := ship.Options{Spool: s, Remove: true, Keep: int64(call.SpoolKeep), Log: log}
 	to := call.List
 	if chosen := call.Chosen(); chosen != nil {
 		to, o.Remove = chosen, len(chosen) == len(call.List) && call.RepoURL == ""
@@ -105,6 +101,18 @@ func (call *invocation) shipping(log *slog.Logger) (ship.Options, error) {
 		})
 	}
 	return o, nil
+}
+
+// pieces returns how the segment that is being written is shipped.
+func (call *invocation) pieces() (p ship.Pieces, err error) {
+	p = ship.Pieces{Interval: call.PartialInterval, Store: archive.PushOptions{Level: call.Level, Tool: cli.Version}}
+	if p.Store.Codec, err = codec.ByName(call.Codec); err != nil {
+		return p, err
+	}
+	if p.Store.Recipients, err = call.recipients(); err == nil && p.Store.Recipients != nil {
+		p.Store.CompareKey, err = sealed.MakeCompareKey(call.RecipientsFile)
+	}
+	return p, err
 }
 
 // openRemote opens a repository for shipping alone, so that its requests are counted.
@@ -122,7 +130,7 @@ func openRemote(ctx context.Context, r config.Repository) (ship.Remote, error) {
 
 // shipping is the part of run that ships.
 func (r *runner) shipping(c config.Config) service.Part {
-	return service.Part{Name: "ship", Settings: fmt.Sprint(c.List, c.Repo, c.RepoURL, c.Ship, c.Compression), Run: func(ctx context.Context, log *slog.Logger) error {
+	return service.Part{Name: "ship", Settings: fmt.Sprint(c.List, c.Repo, c.RepoURL, c.Ship, c.Compression, c.Encryption), Run: func(ctx context.Context, log *slog.Logger) error {
 		call, flush := logged(c, &r.repositories, log)
 		defer flush()
 		o, err := call.shipping(log)
@@ -130,6 +138,9 @@ func (r *runner) shipping(c config.Config) service.Part {
 			return err
 		}
 		o.Follow = true
+		if o.Pieces, err = call.pieces(); err != nil {
+			return err
+		}
 		_, err = ship.Run(ctx, o)
 		return explain(ctx, err, "")
 	}}

@@ -122,7 +122,9 @@ func (a *Archive) putPiece(ctx context.Context, o PushOptions, p Piece, object s
 			}
 			facts := sealed.FactsOf(t)
 			facts.Timeline = uint32(p.Segment.Timeline)
-			facts.Tag = o.compareKey().Tag(t.Name, t.PlainSize, t.PlainHash)
+			if o.CompareKey != nil {
+				facts.Tag = o.CompareKey.Tag(t.Name, t.PlainSize, t.PlainHash)
+			}
 			return facts, nil
 		})
 		if err == nil {
@@ -164,7 +166,7 @@ func (a *Archive) samePiece(ctx context.Context, o PushOptions, p Piece, object 
 	if found.sealed == nil {
 		return found.Trailer != nil && found.Trailer.PlainHash == hash && found.Trailer.PlainSize == uint64(len(plain)), nil
 	}
-	key := o.compareKey()
+	key := o.CompareKey
 	if found.sealed.Facts == nil || key == nil {
 		return false, sealed.ErrNoCompareKey
 	}
