@@ -77,7 +77,7 @@ func TestPieces(t *testing.T) {
 	arrived := func(length int) {
 		t.Helper()
 		r.must(os.WriteFile(partial, content[:length], 0o600))
-		want, err := archive.WalkStreamed(bytes.NewReader(content[:length]), int64(length), n)
+		want, err := archive.WalkStreamed(bytes.NewReader(content[:length]), n)
 		r.must(err)
 		r.wait("the pieces are there", func() bool {
 			got, err := p.archive().Pieces(t.Context(), n)
