@@ -206,3 +206,69 @@ func TestEncryptedTemporary(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Encrypted objects are copied as they are, and compared without a private key.
+func TestCopyEncrypted(t *testing.T) {
+	from, to := archivetest.New(t, new(mem.Backend)), archivetest.New(t, new(mem.Backend))
+	k := sealedtest.New(t)
+	o := encrypting(t, k)
+	content := archivetest.File(t, archivetest.Segment)
+	done, err := from.PushWith(o, archivetest.Segment, content)
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := from.A.Identity(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	to.Bind(id.SystemID, id.SegmentSize)
+	copied, err := to.A.Copy(t.Context(), from.A, done.Object)
+	if err != nil || copied.Duplicate || !bytes.Equal(to.Read(done.Object), from.Read(done.Object)) {
+		t.Fatalf("got %+v, %v", copied, err)
+	}
+	if again, err := to.A.Copy(t.Context(), from.A, done.Object); err != nil || !again.Duplicate {
+		t.Errorf("again: got %+v, %v", again, err)
+	}
+	// Another host of the cluster has archived the same, and encrypted it otherwise.
+	twin := archivetest.New(t, new(mem.Backend))
+	if _, err := twin.PushWith(o, archivetest.Segment, content); err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Equal(twin.Read(done.Object), from.Read(done.Object)) {
+		t.Error("two objects are encrypted with the same key")
+	}
+	if again, err := to.A.Copy(t.Context(), twin.A, done.Object); err != nil || !again.Duplicate {
+		t.Errorf("of a twin: got %+v, %v", again, err)
+	}
+	other := archivetest.New(t, new(mem.Backend))
+	if _, err := other.PushWith(o, archivetest.Segment, another(t, archivetest.Segment)); err != nil {
+		t.Fatal(err)
+	}
+	_, err = to.A.Copy(t.Context(), other.A, done.Object)
+	archivetest.WantErr(t, "another content", err, archive.ErrConflict)
+	bad := bytes.Clone(from.Read(done.Object))
+	bad[len(bad)/2] ^= 1
+	from.Put(done.Object, bad)
+	empty := archivetest.New(t, new(mem.Backend))
+	empty.Bind(id.SystemID, id.SegmentSize)
+	_, err = empty.A.Copy(t.Context(), from.A, done.Object)
+	archivetest.WantErr(t, "a damaged object", err, archive.ErrDamaged)
+	if len(empty.Objects()) > 0 {
+		t.Error("a damaged object was copied")
+	}
+	// A second partial segment is named by its tag, not by its hash.
+	if _, err := other.PushWith(o, archivetest.Partial, archivetest.File(t, archivetest.Partial)); err != nil {
+		t.Fatal(err)
+	}
+	partial, err := twin.PushWith(o, archivetest.Partial, another(t, archivetest.Partial))
+	if err != nil {
+		t.Fatal(err)
+	}
+	variant, err := other.A.Copy(t.Context(), twin.A, partial.Object)
+	if err != nil || variant.Object == partial.Object || !strings.HasSuffix(variant.Object, ".zst.age") {
+		t.Errorf("got %+v, %v", variant, err)
+	}
+	if again, err := other.PushWith(o, archivetest.Partial, another(t, archivetest.Partial)); err != nil || !again.Duplicate || again.Object != variant.Object {
+		t.Errorf("the variant again: got %+v, %v", again, err)
+	}
+}
