@@ -19,6 +19,7 @@ import (
 	"walkeep/common/durable"
 	"walkeep/common/fetched"
 	"walkeep/common/recovery"
+	"walkeep/common/sealed"
 	"walkeep/common/storage/local"
 	"walkeep/common/wal"
 )
@@ -57,7 +58,7 @@ func (q *question) deliver(ctx context.Context, w durable.Pieces) (got archive.F
 			return got, err
 		}
 		got, err = q.from(ctx, object, w)
-		if err == nil || try == maxAsked || ctx.Err() != nil {
+		if err == nil || try == maxAsked || ctx.Err() != nil || errors.Is(err, sealed.ErrNoKey) {
 			return got, err
 		}
 	}
@@ -96,7 +97,7 @@ func (q *question) ready(ctx context.Context, w durable.Pieces) (got archive.Fet
 
 // orAsk returns errAsk in place of an error that another copy of the file may not give.
 func (q *question) orAsk(err error) error {
-	if err == nil || errors.Is(err, archive.ErrForeign) {
+	if err == nil || errors.Is(err, archive.ErrForeign) || errors.Is(err, sealed.ErrNoKey) {
 		return err
 	}
 	q.msg.Detail("%s is asked for: %v", q.name, err)
@@ -154,7 +155,7 @@ func (q *question) fromBranch(ctx context.Context, dir string, w durable.Pieces)
 	a := archive.New(b).WithKeys(q.spool.Keys())
 	got, err = a.Deliver(ctx, q.name, q.cluster, w)
 	got.Object = path.Join(dir, got.Object)
-	if err == nil || errors.Is(err, archive.ErrNotStored) || ctx.Err() != nil {
+	if err == nil || errors.Is(err, archive.ErrNotStored) || errors.Is(err, sealed.ErrNoKey) || ctx.Err() != nil {
 		return got, err
 	}
 	q.msg.Warn("", "%s is not delivered from %s, and is fetched again: %v", q.name, dir, err)
