@@ -90,42 +90,101 @@ func (s *site) holds(segment string) {
 func storyOf(t *testing.T, major int, place func(*rig) far) {
 	r := newRig(t, major)
 	f := place(r)
-	near, fresh := r.site("near", f), r.fresh("fresh", f)
+	near, away, fresh := r.site("near", f), r.site("away", f), r.fresh("fresh", f)
 
 	primary := near.start("primary", nil)
 	near.must(primary.Exec(near.ctx(), "CREATE TABLE elsewhere (n int)"))
 	near.must(primary.Exec(near.ctx(), ledgerTable))
-	near.runs("stream = true\nconninfo = " + primary.ConnString() + "\n")
+	shipping := near.runs("stream = true\npartial-interval = 1s\nconninfo = " + primary.ConnString() + "\n")
 	near.load(primary, 20, 1)
 	near.says([]string{"in repository far (" + f.url + ")"}, "backup")
 	near.load(primary, 20, 2)
+	then := near.sum(primary)
 	_, err := primary.CreateRestorePoint(near.ctx(), "then")
 	near.must(err)
 	near.load(primary, 20, 3)
 	near.holds(near.cut(primary))
 	near.says([]string{"repository far"}, "verify")
 
-	fresh.says([]string{f.url, "1 backup, WAL to"}, "list")
-	fresh.run("verify", "--deep")
-	dir := filepath.Join(fresh.dir, "restored")
-	out := fresh.run("restore", "--target-dir", dir)
-	for _, name := range f.env {
-		if name, _, _ = strings.Cut(name, "="); !strings.Contains(out, name) {
-			t.Errorf("restore does not name %s:\n%s", name, out)
-		}
+	// A standby on another host, whose spool is empty.
+	dir := filepath.Join(away.dir, "standby")
+	away.says([]string{"it is a standby"}, "restore", "--standby", "--target-dir", dir)
+	standby := away.attach(dir)
+	away.must(standby.Start(away.ctx()))
+	feeding := away.runs("")
+	away.follows(standby, primary)
+
+	// The primary is lost in the middle of a segment.
+	rows := 0
+	for range rowsPerSegment {
+		rows++
+		near.must(primary.Exec(near.ctx(), fmt.Sprintf("INSERT INTO ledger VALUES (%d, 'x')", rows)))
 	}
-	fresh.open(dir)
-	near.says([]string{"OK: ", "archives: spool, far"}, "check", "--conninfo", primary.ConnString())
+	near.pieces(primary)
+	near.must(primary.Kill())
+	shipping.kill()
+	out := away.says([]string{"on timeline 2"}, "promote", "--conninfo", standby.ConnString(), "--primary-conninfo", primary.ConnString())
+	if got := away.rows(standby); got != rows {
+		t.Fatalf("%d rows after the promotion, want %d: promote says\n%s", got, rows, out)
+	}
+	away.load(standby, 20, 4)
+	feeding.kill()
+	away.runs("conninfo = " + standby.ConnString() + "\n")
+	away.run("backup")
+	away.load(standby, 20, 5)
+	away.holds(away.cut(standby))
+	latest := away.sum(standby)
+
+	// The old server comes back.
+	near.says([]string{"timeline 2"}, "rejoin", "--pgdata", primary.Dir)
+	near.must(primary.Start(near.ctx()))
+	near.follows(primary, standby)
+	near.must(primary.Stop(near.ctx(), pgtest.Fast))
+
+	// A host that knows nothing but the URL.
+	fresh.says([]string{f.url}, "list")
+	fresh.run("drill", "--bindir", standby.Bindir())
+	for name, test := range map[string]struct {
+		args []string
+		want string
+	}{
+		"latest": {nil, latest},
+		"then":   {[]string{"--target-name", "then", "--target-action", "promote", "--target-timeline", "1"}, then},
+	} {
+		dir := filepath.Join(fresh.dir, name)
+		fresh.run(append([]string{"restore", "--target-dir", dir}, test.args...)...)
+		c := fresh.open(dir)
+		c.Env = f.env
+		fresh.opens(c, test.want)
+		fresh.must(c.Stop(fresh.ctx(), pgtest.Fast))
+	}
+	fresh.run("verify", "--deep")
+	away.run("cleanup", "--keep-backups", "1")
+	away.run("verify")
+	fresh.run("verify")
+
+	// The restored server, which restore starts, has the environment of restore.
+	away.must(standby.Stop(away.ctx(), pgtest.Fast))
+	dir = filepath.Join(fresh.dir, "started")
+	fresh.says([]string{"the server has recovered, and the database is open"}, "restore", "--target-dir", dir, "--start", "--bindir", standby.Bindir(), "--conninfo", "user=postgres")
+	fresh.stopStarted(standby, dir)
+	if left, err := filepath.Glob(dir + ".walkeep"); err != nil || len(left) > 0 {
+		t.Errorf("after the recovery there is %q (%v)", left, err)
+	}
 }
 
 func TestRepositoryStory(t *testing.T) {
 	t.Parallel()
+	s3 := []int{10, restoreMajor}
+	if os.Getenv("WALKEEP_LONG") != "" { // the others differ in nothing that a store could see
+		s3 = append(s3, 18, pgtest.MaxMajor)
+	}
 	for name, test := range map[string]struct {
 		place  func(*rig) far
 		majors []int
 	}{
 		"directory": {inDirectory, []int{restoreMajor}},
-		"s3":        {inBucket, []int{10, restoreMajor}},
+		"s3":        {inBucket, s3},
 		"sftp":      {overSSH, []int{pgtest.MaxMajor}},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -112,6 +112,10 @@ func (p *promoter) makeOffer(ctx context.Context, name wal.Name, found recovery.
 	if err != nil {
 		return err
 	}
+	// The spool may have held only what was fetched.
+	if err := p.Spool.Archive.Bind(ctx, archive.Identity{SystemID: p.info.SystemID, SegmentSize: p.info.SegmentSize}); err != nil {
+		return err
+	}
 	length := int64(found.End - found.Start)
 	source, err := p.Spool.KeepStreamed(ctx, p.a, found.Source, length) // restore-cmd reads the spool alone
 	if err != nil {
