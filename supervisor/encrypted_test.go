@@ -1,60 +1,16 @@
+//go:build unix
+
 package main_test
 
 import (
-	"bytes"
-	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
-	"walkeep/common/cmdtest"
 	"walkeep/common/pgtest"
-	"walkeep/common/sealed/sealedtest"
 )
-
-// keys makes a list of recipients and a private key that the servers' user can read, and gives the options that name them.
-func (r *rig) keys() (encrypt, decrypt []string) {
-	r.t.Helper()
-	made := sealedtest.New(r.t)
-	dir := filepath.Join(r.dir, "keys")
-	r.mkdir(dir)
-	for from, to := range map[string]string{made.Recipients: "recipients", made.Identity: "identity"} {
-		content, err := os.ReadFile(from)
-		r.must(err)
-		r.must(os.WriteFile(filepath.Join(dir, to), content, 0o600))
-	}
-	r.give(dir)
-	return []string{"--recipients-file", filepath.Join(dir, "recipients")}, []string{"--identity-file", filepath.Join(dir, "identity")}
-}
-
-// encrypting is the archive_command of a server whose WAL is encrypted.
-func (r *rig) encrypting(options ...string) string {
-	return fmt.Sprintf(`"%s" -c %s --spool "%s" %s %%p`, cmdtest.Path("archive-cmd"), os.DevNull, r.spool, strings.Join(options, " "))
-}
-
-// holding lists the files below a directory that hold a text, except for those below some directories.
-func (r *rig) holding(dir, text string, except ...string) (found []string) {
-	r.t.Helper()
-	r.must(filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
-		for _, not := range except {
-			if path == not {
-				return fs.SkipDir
-			}
-		}
-		if err != nil || !e.Type().IsRegular() {
-			return err
-		}
-		b, err := os.ReadFile(path)
-		if bytes.Contains(b, []byte(text)) {
-			found = append(found, path)
-		}
-		return err
-	}))
-	return found
-}
 
 // An archive that is encrypted holds nothing of the database in plain. A host without the private key archives, takes backups and
 // verifies every byte; one with the key restores everything.
@@ -169,4 +125,49 @@ func TestEncryptedRejoin(t *testing.T) {
 	if got := r.sum(old); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
+}
+
+// What only a standby has is archived encrypted when it is promoted, and nothing of it is left in partial/.
+func TestEncryptedPromote(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, pgtest.MaxMajor)
+	encrypt, decrypt := r.keys()
+	const marker = "MARKER-7d1c90e4-b2"
+	primary := r.start("primary", map[string]string{"archive_command": r.encrypting(encrypt...)})
+	r.must(primary.Exec(r.ctx(), "CREATE TABLE elsewhere (t text)"))
+	r.backup(primary, encrypt...)
+	next := r.standby("next", map[string]string{"archive_command": r.encrypting(slices.Concat(encrypt, []string{"--codec", "none"})...)}, slices.Concat([]string{"--primary-conninfo", primary.ConnString()}, decrypt)...)
+	r.feeds(primary, 1)
+	r.must(primary.Configure(map[string]string{"archive_command": "false"}))
+	r.must(primary.Reload(r.ctx()))
+	for range 3 {
+		r.must(primary.Exec(r.ctx(), "INSERT INTO elsewhere VALUES ('"+marker+"')"))
+		_, err := primary.SwitchWAL(r.ctx())
+		r.must(err)
+	}
+	r.must(primary.Exec(r.ctx(), "INSERT INTO elsewhere VALUES ('"+marker+"')"))
+	r.until("the rows to be streamed", func() bool {
+		n, err := next.QueryInt(r.ctx(), "SELECT count(*) FROM elsewhere")
+		return err == nil && n == 4
+	})
+	r.must(primary.Kill())
+	out := r.run(slices.Concat([]string{"promote", "--codec", "none", "--conninfo", next.ConnString(), "--pgdata", next.Dir}, encrypt, decrypt)...)
+	r.cut(next)
+	if n, err := next.QueryInt(r.ctx(), "SELECT count(*) FROM elsewhere"); err != nil || n != 4 {
+		t.Errorf("got %d rows, %v\n%s", n, err, out)
+	}
+	if found := r.holding(r.spool, marker); len(found) > 0 {
+		t.Errorf("these hold data of the database in plain: %q", found)
+	}
+	plain, err := filepath.Glob(filepath.Join(r.spool, "wal", "*", "*.zst"))
+	r.must(err)
+	for _, file := range plain {
+		if !strings.Contains(file, ".backup") {
+			t.Errorf("%s is not encrypted", file)
+		}
+	}
+	if parts, err := filepath.Glob(r.partial("*.partial")); err != nil || len(parts) > 0 {
+		t.Errorf("partial/ has %q, %v", parts, err)
+	}
+	r.run(slices.Concat([]string{"verify", "--deep"}, decrypt)...)
 }

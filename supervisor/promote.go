@@ -72,8 +72,9 @@ func (call *invocation) promote(ctx context.Context, force bool, timeout time.Du
 	call.warnLost(a, "what only that holds is not replayed")
 	done, err := promote.Run(ctx, promote.Options{
 		Conninfo: call.Conninfo, Primary: call.PrimaryConninfo, PGData: call.PGData, Spool: s, Archive: a.Archive, Force: force, Timeout: timeout,
-		Step: func(message string) { call.msg.Detail("%s", message) },
-		Warn: func(hint, message string) { call.msg.Warn(hint, "%s", message) },
+		WholeOnly: call.RecipientsFile != "" && !call.PartialPlain,
+		Step:      func(message string) { call.msg.Detail("%s", message) },
+		Warn:      func(hint, message string) { call.msg.Warn(hint, "%s", message) },
 	})
 	if err != nil {
 		return explainPromote(err)

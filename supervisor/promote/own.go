@@ -89,6 +89,9 @@ func (p *promoter) archiveOwn(ctx context.Context) error {
 			continue
 		}
 		path := filepath.Join(p.PGData, "pg_wal", e.Name())
+		if number == last && p.WholeOnly {
+			continue // the server archives it, when it has opened and another segment is full
+		}
 		if number == last {
 			if err := p.Spool.KeepPart(n, path, end, p.info.SegmentSize); err != nil {
 				return err

@@ -71,7 +71,9 @@ type Options struct {
 	// the spool alone if it is nil.
 	Spool   *spool.Spool
 	Archive *archive.Archive
-	Force   bool // promote although the old primary answers or WAL would be lost
+	// WholeOnly keeps no part of a segment in partial/, where nothing is encrypted.
+	WholeOnly bool
+	Force     bool // promote although the old primary answers or WAL would be lost
 	// Timeout bounds all steps before the server's promotion, and, separately, the time until it has opened.
 	Timeout time.Duration
 	// Run calls Step with a message about each step, and Warn with each warning. Both are optional.
