@@ -104,7 +104,7 @@ func cleanup(ctx context.Context, call *invocation, o cleanupOptions) error {
 		c := &cleaning{Name: p.name, URL: p.url, place: p, err: p.err}
 		done = append(done, c)
 		if len(places) > 1 && p.spool && p.err == nil {
-			if _, err := p.archive.Identity(ctx); errors.Is(err, archive.ErrUnbound) {
+			if _, err := p.stored.Identity(ctx); errors.Is(err, archive.ErrUnbound) {
 				continue // nothing was archived on this host yet
 			}
 		}

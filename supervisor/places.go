@@ -161,18 +161,6 @@ func (o *opened) describe() (all []report.Place) {
 	return all
 }
 
-// alone opens the chosen repository, or else the spool.
-func (call *invocation) alone(ctx context.Context) (*archive.Archive, error) {
-	for _, r := range call.Chosen() {
-		one, err := call.repositories.Get(ctx, r)
-		if err != nil {
-			return nil, err
-		}
-		return one.Archive, nil
-	}
-	return call.openSpoolArchive()
-}
-
 // target returns the place into which backups are stored: the chosen repository, or the first one, or else the spool.
 func (call *invocation) target(ctx context.Context) (place, error) {
 	for _, r := range slices.Concat(call.Chosen(), call.List) {

@@ -29,7 +29,18 @@ func (a *Archive) Manifest(ctx context.Context, id string) (*backup.Manifest, er
 }
 
 // CheckBackup opens the objects of a backup, compares their trailers with the manifest, and reads its index.
+//
+// It first lists the manifest: one that this host has kept may have been removed. Cleanup removes the manifest first. So who takes a
+// lease, and then finds a backup by CheckBackup, finds all of it until the lease is given back.
 func (a *Archive) CheckBackup(ctx context.Context, m *backup.Manifest) error {
+	name := backup.Dir(m.ID) + backup.ManifestName
+	there, err := storage.ListAll(ctx, a.b, name)
+	if err != nil {
+		return err
+	}
+	if len(there) == 0 {
+		return fmt.Errorf("%s was removed: %w", name, storage.ErrNotExist)
+	}
 	return m.CheckStored(ctx, a.b, a.keys)
 }
 

@@ -16,6 +16,7 @@ import (
 	"walkeep/common/notes"
 	"walkeep/common/recovery"
 	"walkeep/common/storage"
+	"walkeep/common/storage/cache"
 	"walkeep/common/storage/flaky"
 	"walkeep/common/storage/mem"
 	"walkeep/supervisor/retain"
@@ -190,6 +191,26 @@ func TestUndelete(t *testing.T) {
 		if more > 1 {
 			t.Fatalf("before call %d: %d backups were removed afterwards", call, more)
 		}
+	}
+}
+
+// Who has kept the manifest of a backup that is being removed does not take it for one that can be read.
+func TestKeptManifest(t *testing.T) {
+	b, backups := simple(t)
+	kept := archive.New(cache.New(b, cache.Options{
+		Dir: t.TempDir(), Repository: "far", Identity: archive.IdentityName, Limit: 1 << 20,
+		Keep: func(name string) bool { return strings.HasSuffix(name, backup.ManifestName) },
+	}))
+	if _, err := recovery.ReadInventory(t.Context(), kept); err != nil {
+		t.Fatal(err)
+	}
+	l := &locked{Backend: b, objects: []string{backup.Dir(backups[0].ID) + backups[0].Volumes[0].Name}}
+	r, err := retain.Clean(t.Context(), archive.New(l), retain.Options{Policy: retain.Policy{Backups: 1}, Now: noon, Live: live})
+	if !errors.Is(err, retain.ErrRefused) {
+		t.Fatalf("got %v, %+v", err, r)
+	}
+	if err := kept.CheckBackup(t.Context(), backups[0]); !errors.Is(err, storage.ErrNotExist) || !strings.Contains(err.Error(), backup.ManifestName+" was removed") {
+		t.Errorf("got %v", err)
 	}
 }
 
