@@ -134,8 +134,8 @@ type Directories interface {
 
 // A Pruner is a backend whose directories remain after they have become empty.
 type Pruner interface {
-	// Prune removes a directory, named as List names it, if it holds nothing, or only what killed writers have left.
-	// Otherwise, and if there is no such directory, it does nothing and returns nil.
+	// Prune removes what killed writers have left in a directory, named as List names it, and then the directory if it holds
+	// nothing. If there is no such directory, it does nothing and returns nil.
 	Prune(ctx context.Context, dir string) error
 }
 
@@ -158,6 +158,12 @@ type Sweeper interface {
 type Limited interface {
 	// Lacks returns what is lacking, each in words for a report. It may ask the server.
 	Lacks(ctx context.Context) ([]string, error)
+}
+
+// A Locker is a backend whose store can lock objects for a time, in which it refuses to remove them.
+type Locker interface {
+	// LockedUntil returns when the lock of an object ends; the zero time if it has none.
+	LockedUntil(ctx context.Context, name string) (time.Time, error)
 }
 
 // CheckName returns ErrName for a name that could lead out of the archive's root on some system, or that is hidden: one

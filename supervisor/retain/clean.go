@@ -176,7 +176,7 @@ func (c *cleaner) sweep(ctx context.Context) error {
 	n, err := b.AbortStale(ctx, staleWrites)
 	c.report.Stale += n
 	if errors.Is(err, storage.ErrDenied) {
-		return refused(c.refuse("uploads that were not completed", err))
+		return refused(c.refuse(ctx, "uploads that were not completed", err))
 	}
 	if err != nil && ctx.Err() == nil { // they cost space, and hide nothing
 		c.report.Faults = append(c.report.Faults, notes.Fault{Object: "uploads that were not completed", Err: err})
@@ -261,8 +261,15 @@ func (c *cleaner) forget(ctx context.Context, inv *recovery.Inventory) error {
 }
 
 // refuse records that the store has refused to remove something, and returns errRefused.
-func (c *cleaner) refuse(what string, err error) error {
-	c.report.Refused = append(c.report.Refused, Refused{what, err.Error()})
+func (c *cleaner) refuse(ctx context.Context, what string, err error) error {
+	r := Refused{Object: what, Reason: err.Error()}
+	if b, ok := storage.As[storage.Locker](c.a.Backend()); ok {
+		if until, err := b.LockedUntil(ctx, what); err == nil && !until.IsZero() {
+			until = until.UTC()
+			r.LockedUntil = &until
+		}
+	}
+	c.report.Refused = append(c.report.Refused, r)
 	return errRefused
 }
 
@@ -278,19 +285,24 @@ func (c *cleaner) remove(ctx context.Context, sum *Sum, e storage.Entry) error {
 			return nil
 		}
 		if errors.Is(err, storage.ErrDenied) {
-			return c.refuse(e.Name, err)
+			return c.refuse(ctx, e.Name, err)
 		}
 		if err != nil {
 			return fmt.Errorf("remove %s: %w", e.Name, err)
 		}
 	}
+	c.count(sum, e)
+	return nil
+}
+
+// count counts an object that was removed.
+func (c *cleaner) count(sum *Sum, e storage.Entry) {
 	if dir := path.Dir(e.Name) + "/"; !slices.Contains(c.dirs[max(0, len(c.dirs)-1):], dir) {
 		c.dirs = append(c.dirs, dir)
 	}
 	sum.add(e.Size)
 	c.report.Total.add(e.Size)
 	c.Removed(e.Name, e.Size)
-	return nil
 }
 
 // leased returns the live lease that protects a backup's directory; nil if there is none.
@@ -398,14 +410,16 @@ func (c *cleaner) removeUnfinished(ctx context.Context, dir string) error {
 
 // prune removes the directories that have become empty.
 func (c *cleaner) prune(ctx context.Context) error {
-	dirs := c.dirs
+	slices.Sort(c.dirs)
+	dirs := slices.Compact(c.dirs)
+	slices.Reverse(dirs) // what is inside comes first
 	c.dirs = nil
 	if c.DryRun {
 		return nil
 	}
 	err := c.a.Prune(ctx, dirs...)
 	if errors.Is(err, storage.ErrDenied) {
-		return refused(c.refuse("empty directories", err))
+		return refused(c.refuse(ctx, "empty directories", err))
 	}
 	return err
 }
@@ -467,6 +481,13 @@ func (c *cleaner) cleanWAL(ctx context.Context, inv *recovery.Inventory, first *
 	if err != nil {
 		return err
 	}
+	if _, ok := storage.As[storage.Pruner](c.a.Backend()); ok {
+		logs, err := c.a.LogDirs(ctx, 0)
+		if err != nil {
+			return err
+		}
+		backups = append(backups, logs...) // killed writers may have left files there
+	}
 	for _, e := range backups {
 		if e.IsDir() {
 			c.dirs = append(c.dirs, e.Name)
@@ -515,6 +536,7 @@ func (w *walk) byRules(began *recovery.Inventory) (keep func(id string) bool) {
 func (w *walk) removeWAL(ctx context.Context) error {
 	size := w.inv.SegmentSize
 	marked, due := w.segments(size, walOf)
+	var batch []archive.Object // of one timeline
 	for o, err := range w.a.Objects(ctx) {
 		if err != nil {
 			return err
@@ -524,31 +546,89 @@ func (w *walk) removeWAL(ctx context.Context) error {
 		if err != nil {
 			continue
 		}
-		if !w.plan.Needs(o.WAL, size) && !w.stuck[tli] {
-			if w.Grace <= 0 || due.has(tli, number) {
-				if !w.now.Needs(o.WAL, size) {
-					err := w.remove(ctx, &w.report.line(tli).Removed, o.Entry)
-					if err == nil {
-						continue
-					}
-					if refused(err) != nil {
-						return err
-					}
-					w.stuck[tli] = true
-				}
-			} else {
+		if len(batch) == batchSize || len(batch) > 0 && batch[0].WAL.Timeline != tli {
+			if err := w.removeBatch(ctx, batch); err != nil {
+				return err
+			}
+			batch = batch[:0]
+		}
+		if !w.plan.Needs(o.WAL, size) {
+			if w.Grace > 0 && !due.has(tli, number) {
 				w.marks.wal.add(tli, number, number)
 				if !marked.has(tli, number) {
 					w.mark(&w.report.line(tli).Marked, o.Entry)
 				}
+			} else if !w.now.Needs(o.WAL, size) {
+				batch = append(batch, o)
+				continue
 			}
 		}
-		w.left.add(tli, number, number)
-		if w.rules != nil && !w.rules.Needs(o.WAL, size) {
-			w.unruled.add(tli, number, number)
-		}
+		w.leave(o)
 	}
-	return nil
+	return w.removeBatch(ctx, batch)
+}
+
+// leave records that an object below wal/ is left.
+func (w *walk) leave(o archive.Object) {
+	number, err := o.WAL.Number(w.inv.SegmentSize)
+	if err != nil {
+		return
+	}
+	w.left.add(o.WAL.Timeline, number, number)
+	if w.rules != nil && !w.rules.Needs(o.WAL, w.inv.SegmentSize) {
+		w.unruled.add(o.WAL.Timeline, number, number)
+	}
+}
+
+// batchSize is how many objects are removed with one call, which a store may do with one request.
+const batchSize = 500
+
+// locked reports whether the store may hold an object locked. A store that removes many objects with one request removes those
+// behind a locked one as well. Locks end in the order in which the objects were stored.
+func (c *cleaner) locked(ctx context.Context, name string) bool {
+	b, ok := storage.As[storage.Locker](c.a.Backend())
+	if !ok {
+		return false
+	}
+	until, err := b.LockedUntil(ctx, name)
+	return err != nil || until.After(time.Now())
+}
+
+// removeBatch removes objects of one timeline, in their order, unless the store has kept an earlier one of that timeline.
+func (w *walk) removeBatch(ctx context.Context, batch []archive.Object) error {
+	if len(batch) == 0 {
+		return nil
+	}
+	tli := batch[0].WAL.Timeline
+	names := make([]string, len(batch))
+	for i, o := range batch {
+		names[i] = o.Name
+	}
+	together := w.DryRun
+	if !w.DryRun && !w.stuck[tli] && !w.locked(ctx, names[len(names)-1]) {
+		err := w.a.Backend().Remove(ctx, names...)
+		together = err == nil || errors.Is(err, storage.ErrNotExist)
+	}
+	for _, o := range batch {
+		switch {
+		case w.stuck[tli]:
+			w.leave(o)
+			continue
+		case !together: // one after the other, to find which of them stays
+			err := w.a.Backend().Remove(ctx, o.Name)
+			if errors.Is(err, storage.ErrDenied) {
+				w.refuse(ctx, o.Name, err)
+				w.stuck[tli] = true
+				w.leave(o)
+				continue
+			}
+			if err != nil && !errors.Is(err, storage.ErrNotExist) { // the first call may have removed it
+				return fmt.Errorf("remove %s: %w", o.Name, err)
+			}
+		}
+		w.count(&w.report.line(tli).Removed, o.Entry)
+	}
+	return ctx.Err()
 }
 
 // outlived reports whether a note is about a segment of which nothing is left, or about a backup that is gone.

@@ -156,14 +156,22 @@ func (h *hooked) hook() {
 }
 
 func (h *hooked) Remove(ctx context.Context, names ...string) error {
-	h.hook()
-	h.calls++
-	if h.remove != nil {
-		if err := h.remove(h.calls); err != nil {
+	var missing error
+	for _, name := range names {
+		h.hook()
+		h.calls++
+		if h.remove != nil {
+			if err := h.remove(h.calls); err != nil {
+				return err
+			}
+		}
+		if err := h.Backend.Remove(ctx, name); errors.Is(err, storage.ErrNotExist) {
+			missing = err
+		} else if err != nil {
 			return err
 		}
 	}
-	return h.Backend.Remove(ctx, names...)
+	return missing
 }
 
 func (h *hooked) List(ctx context.Context, prefix string, o storage.ListOptions) iter.Seq2[storage.Entry, error] {

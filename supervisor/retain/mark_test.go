@@ -382,3 +382,36 @@ func TestPieces(t *testing.T) {
 		t.Errorf("removed %q, marks %+v", removed, r.Marks)
 	}
 }
+
+// A timeline of a repository is marked first, and removed by a later cleanup, unless it is needed by then.
+func TestDropMarked(t *testing.T) {
+	for _, needed := range []bool{false, true} {
+		a, b := copied(t)
+		before := objects(t, b)
+		o := marking(retain.Policy{}, 0)
+		for range 2 {
+			d, err := retain.Drop(t.Context(), a, 2, o)
+			if err != nil || d.Until == nil || !d.Until.Equal(noon.Add(grace)) || d.Removed.Objects > 0 {
+				t.Fatalf("got %+v, %v", d, err)
+			}
+		}
+		if removed, _ := clean(t, b, marking(retain.Policy{}, time.Hour)); len(removed) > 0 || !slices.Equal(data(t, b), before) {
+			t.Fatalf("within the grace: removed %q", removed)
+		}
+		if needed {
+			say(t, a, 2)
+		}
+		o = marking(retain.Policy{}, grace)
+		o.DryRun = true
+		would, _ := clean(t, b, o)
+		removed, r := clean(t, b, marking(retain.Policy{}, grace))
+		if !slices.Equal(would, removed) {
+			t.Errorf("the dry run says %q, the run removed %q", would, removed)
+		}
+		left := slices.ContainsFunc(objects(t, b), func(o string) bool { return strings.HasPrefix(o, "wal/00000002") })
+		marked := slices.ContainsFunc(r.Marks, func(m notes.Removal) bool { return len(m.Timelines) > 0 })
+		if left != needed || (len(r.Dropped) == 0) != needed || (len(r.KeptTimelines) > 0) != needed || marked != needed {
+			t.Errorf("needed %v: there is %q, dropped %+v, kept %q, marks %+v", needed, objects(t, b), r.Dropped, r.KeptTimelines, r.Marks)
+		}
+	}
+}

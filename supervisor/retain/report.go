@@ -2,7 +2,9 @@ package retain
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
+	"time"
 
 	"walkeep/common/notes"
 	"walkeep/common/recovery"
@@ -64,9 +66,16 @@ type KeptBackup struct {
 type Refused struct {
 	Object string `json:"object"`
 	Reason string `json:"error"`
+	// LockedUntil is the end of the object's retention in the store; nil if it has none, or that is not known.
+	LockedUntil *time.Time `json:"locked_until,omitempty"`
 }
 
-func (r Refused) String() string { return r.Object + ": " + r.Reason }
+func (r Refused) String() string {
+	if r.LockedUntil != nil {
+		return fmt.Sprintf("%s, which is locked until %s: %s", r.Object, r.LockedUntil.Format(time.RFC3339), r.Reason)
+	}
+	return r.Object + ": " + r.Reason
+}
 
 // A RemovedBackup is a backup that was removed or marked.
 type RemovedBackup struct {

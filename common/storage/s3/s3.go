@@ -388,6 +388,26 @@ func (b *Backend) removeSome(ctx context.Context, names []string) error {
 	return nil
 }
 
+// LockedUntil implements [storage.Locker]. Amazon S3 shows a lock only to a caller who has s3:GetObjectRetention.
+func (b *Backend) LockedUntil(ctx context.Context, name string) (time.Time, error) {
+	if err := storage.CheckName(name); err != nil {
+		return time.Time{}, err
+	}
+	info, err := b.core.StatObject(ctx, b.options.Bucket, b.key(name), minio.StatObjectOptions{})
+	if err != nil {
+		return time.Time{}, b.explain(err, "ask for the lock of", name)
+	}
+	text := info.Metadata.Get("X-Amz-Object-Lock-Retain-Until-Date")
+	if text == "" {
+		return time.Time{}, nil
+	}
+	until, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("ask for the lock of %s in bucket %s: %w", name, b.options.Bucket, err)
+	}
+	return until, nil
+}
+
 // AbortStale implements [storage.Sweeper]: it aborts uploads in parts below the prefix. A store that lists them for one key only, as
 // MinIO does, ends them by itself.
 func (b *Backend) AbortStale(ctx context.Context, olderThan time.Duration) (int, error) {

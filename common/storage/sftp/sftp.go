@@ -506,12 +506,8 @@ func (b *Backend) Prune(ctx context.Context, dir string) error {
 	if err != nil {
 		return b.explain(ctx, "prune", dir, err)
 	}
-	for _, f := range files {
-		if !isTemp(f.Name()) {
-			return nil // it is in use
-		}
-	}
-	if left := b.removeTemps(ctx, dir, files, info.ModTime()); left > 0 {
+	used := slices.ContainsFunc(files, func(f os.FileInfo) bool { return !isTemp(f.Name()) })
+	if left := b.removeTemps(ctx, dir, files, info.ModTime()); used || left > 0 {
 		return nil
 	}
 	_, err = do(ctx, b, func(c *conn, _ bool) (struct{}, error) {
