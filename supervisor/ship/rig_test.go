@@ -2,6 +2,7 @@ package ship_test
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -33,6 +34,8 @@ type rig struct {
 	*testing.T
 	spool *spool.Spool
 	keep  int64
+	// patience is how long wait waits; 0: 30 s.
+	patience time.Duration
 }
 
 func newRig(t *testing.T) *rig {
@@ -182,7 +185,7 @@ func (r *rig) follow(places ...*place) (stop func()) {
 // wait waits until a condition holds.
 func (r *rig) wait(what string, is func() bool) {
 	r.Helper()
-	for until := time.Now().Add(30 * time.Second); !is(); time.Sleep(2 * time.Millisecond) {
+	for until := time.Now().Add(cmp.Or(r.patience, 30*time.Second)); !is(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(until) {
 			r.Fatalf("not so: %s", what)
 		}
