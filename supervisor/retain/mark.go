@@ -127,6 +127,15 @@ func (c *cleaner) confirm(ctx context.Context) error {
 	return nil
 }
 
+// confirmBackup reports whether a backup may be removed now, after it has read the marks again if it may.
+func (c *cleaner) confirmBackup(ctx context.Context, id string) (bool, error) {
+	if !c.dueBackup(id) {
+		return false, nil
+	}
+	err := c.confirm(ctx)
+	return c.dueBackup(id), err
+}
+
 // dueBackup reports whether a backup may be removed now.
 func (c *cleaner) dueBackup(id string) bool {
 	return c.Grace <= 0 || slices.ContainsFunc(c.marks.all, func(m notes.Removal) bool { return c.marks.due[m.ID] && slices.Contains(m.Backups, id) })

@@ -19,6 +19,7 @@ import (
 	"walkeep/common/storage/cache"
 	"walkeep/common/storage/flaky"
 	"walkeep/common/storage/mem"
+	"walkeep/common/wal"
 	"walkeep/supervisor/retain"
 )
 
@@ -413,5 +414,36 @@ func TestDropMarked(t *testing.T) {
 		if left != needed || (len(r.Dropped) == 0) != needed || (len(r.KeptTimelines) > 0) != needed || marked != needed {
 			t.Errorf("needed %v: there is %q, dropped %+v, kept %q, marks %+v", needed, objects(t, b), r.Dropped, r.KeptTimelines, r.Marks)
 		}
+	}
+}
+
+// What standbys and leases in other places need stays, too.
+func TestOthersHold(t *testing.T) {
+	b, _ := simple(t)
+	spool := new(mem.Backend)
+	put(t, spool, "standbys/one.json", fmt.Appendf(nil, `{"host":"h","data_directory":"/d","restartpoint":%q}`, name(1, 12)))
+	note(t, spool, notes.Lease{ID: "00000000000000aa", Kind: "backup", Timeline: 1, LSN: wal.LSN(14 * size)})
+	o := retain.Options{Policy: retain.Policy{Backups: 1}, Others: []notes.Notes{notes.In(spool)}}
+	clean(t, b, o)
+	there := objects(t, b)
+	if slices.Contains(there, object(name(1, 11))) || !slices.Contains(there, object(name(1, 12))) {
+		t.Errorf("there is %q", there)
+	}
+	put(t, spool, "leases/two.json", []byte("{"))
+	r, err := retain.Clean(t.Context(), archive.New(b), o)
+	if err != nil || !r.Blocked {
+		t.Errorf("a lease elsewhere cannot be read: got %v, blocked %v", err, r.Blocked)
+	}
+}
+
+// Of a spool from which everything is shipped, only what killed commands have left is removed.
+func TestShipped(t *testing.T) {
+	b, _ := simple(t)
+	before := objects(t, b)
+	put(t, b, "backups/20200101T000000Z/data-0001.tar.zst", []byte("x"))
+	put(t, b, "leases/one.json", []byte(`{"released":true}`+"\n"))
+	removed, r := clean(t, b, retain.Options{Policy: retain.Policy{Backups: 1}, Shipped: true})
+	if got := objects(t, b); !slices.Equal(got, before) || len(removed) != 2 || r.Blocked {
+		t.Errorf("removed %q, blocked %v", removed, r.Blocked)
 	}
 }
