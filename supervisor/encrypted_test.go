@@ -171,3 +171,41 @@ func TestEncryptedPromote(t *testing.T) {
 	}
 	r.run(slices.Concat([]string{"verify", "--deep"}, decrypt)...)
 }
+
+// A repository gets nothing in plain, is verified there without the private key, and recovers the cluster on a host that has nothing
+// but its URL and the private key.
+func TestEncryptedRepository(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, restoreMajor)
+	encrypt, decrypt := r.keys()
+	f := inDirectory(r)
+	near, fresh := r.site("near", f), r.fresh("fresh", f)
+	near.configure("codec = none\nrecipients-file = " + encrypt[1] + "\n")
+	const marker = "MARKER-7d1c90e4-b2"
+	primary := near.start("primary", map[string]string{"archive_command": near.encrypting(slices.Concat(encrypt, []string{"--codec", "none"})...)})
+	near.must(primary.Exec(near.ctx(), "CREATE TABLE elsewhere (t text)"))
+	near.must(primary.Exec(near.ctx(), "INSERT INTO elsewhere SELECT '"+marker+"' FROM generate_series(1, 1000)"))
+	near.must(primary.Checkpoint(near.ctx()))
+	near.run("backup", "--conninfo", primary.ConnString())
+	near.must(primary.Exec(near.ctx(), "INSERT INTO elsewhere VALUES ('"+marker+"')"))
+	near.cut(primary)
+	near.run("ship")
+	near.run("ship") // nothing is left to do
+	if found := r.holding(r.dir, marker, primary.Dir); len(found) > 0 {
+		t.Errorf("these hold data of the database in plain: %q", found)
+	}
+	fresh.says([]string{"all is well", "without the private key"}, "verify", "--deep")
+	fresh.says([]string{"all is well"}, slices.Concat([]string{"verify", "--deep"}, decrypt)...)
+	dir := filepath.Join(fresh.dir, "data")
+	fresh.run(slices.Concat([]string{"restore", "--target-dir", dir}, decrypt)...)
+	c := fresh.open(dir)
+	c.Env = f.env
+	r.must(c.Start(r.ctx()))
+	r.must(c.WaitOpen(r.ctx()))
+	if n, err := c.QueryInt(r.ctx(), "SELECT count(*) FROM elsewhere"); err != nil || n != 1001 {
+		t.Errorf("got %d rows, %v\n%s", n, err, c.LogTail(20))
+	}
+	if found := r.holding(r.dir, marker, primary.Dir, dir); len(found) > 0 {
+		t.Errorf("these hold data of the database in plain: %q", found)
+	}
+}

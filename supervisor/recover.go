@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 	"time"
 
+	"walkeep/common/account"
 	"walkeep/common/archive"
 	"walkeep/common/cli"
 	"walkeep/common/notes"
@@ -168,6 +170,9 @@ func (call *invocation) restore(ctx context.Context, what restoring) (err error)
 			return err
 		}
 	}
+	if err := call.readable(what.Dir, what.feed); err != nil {
+		return err
+	}
 	if err := what.feed.build(); err != nil {
 		return err
 	}
@@ -207,6 +212,42 @@ func (call *invocation) fromSpool(r *restore.Options, command string) (f feed, e
 	}
 	r.Avoid = call.avoid(f)
 	return f, err
+}
+
+// readable returns an error if the server's user cannot read the private keys with which restore-cmd is to read the archive.
+func (call *invocation) readable(data string, f feed) error {
+	if !account.Root() || len(f.keys) == 0 {
+		return nil
+	}
+	owner, err := account.OwnerOf(data)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // what is wrong with the directory is said elsewhere
+	}
+	if err != nil {
+		return err
+	}
+	for _, file := range []string{call.IdentityFile, call.IdentityPassphraseFile} {
+		if file == "" {
+			continue
+		}
+		if file, err = filepath.Abs(file); err != nil {
+			return err
+		}
+		info, err := os.Stat(file)
+		if err != nil {
+			return err
+		}
+		closed, open := owner.Enters(filepath.Dir(file))
+		if open && owner.Reads(info) {
+			continue
+		}
+		if open {
+			closed = file
+		}
+		return cli.Hinted(fmt.Errorf("the server's user %s cannot read %s, which its restore-cmd needs: %s is closed", owner.Name, file, closed),
+			"copy it to where that user can read it, for as long as the server recovers; or name the command that the server is to call with --restore-command")
+	}
+	return nil
 }
 
 // restoreCommand returns a restore_command that calls the restore-cmd beside this program.
