@@ -29,6 +29,8 @@ type bench struct {
 	compared map[string][]sample // restored again where nothing differs
 	rejoined map[string][]sample // restored again where a server has diverged
 
+	shipping *shipping // nil: shipping is left out
+
 	walkeep  *walkeep
 	postgres string   // its version
 	streams  []string // none: streaming is left out
@@ -65,6 +67,17 @@ func newBench(ctx context.Context, p *place, o options) (*bench, error) {
 			return nil, err
 		}
 	}
+	if o.part == partShip || o.part == partAll && o.only == "" {
+		backlog := b.backlog
+		if backlog == nil {
+			if backlog, err = prepareBacklog(ctx, p, o.segments); err != nil {
+				return nil, err
+			}
+		}
+		if b.shipping, err = prepareShipping(ctx, t.walkeep, backlog); err != nil {
+			return nil, err
+		}
+	}
 	if len(backups) > 0 {
 		if b.takers, err = chooseTakers(ctx, t, backups); err != nil {
 			return nil, err
@@ -93,6 +106,9 @@ func (b *bench) run(ctx context.Context) error {
 		err = errors.Join(err, b.inTurn(ctx, len(b.streams),
 			func(i int) string { return b.streams[i] },
 			func(i, round int) error { return b.runStream(ctx, b.streams[i], round) }))
+	}
+	if ctx.Err() == nil && b.shipping != nil {
+		err = errors.Join(err, b.inTurn(ctx, 1, func(int) string { return "ship" }, func(_, round int) error { return b.shipping.run(ctx, round) }))
 	}
 	if !b.keep || ctx.Err() != nil {
 		err = errors.Join(err, b.place.emptyRuns())

@@ -7,7 +7,7 @@
 // stderr, and exits with 1 if a contestant failed.
 //
 //	go run ./scripts/bench                              everything, three rounds, a quarter of an hour on two cores
-//	go run ./scripts/bench --part backup                base backups alone; "archive" and "stream" are the other parts
+//	go run ./scripts/bench --part backup                base backups alone; "archive", "stream" and "ship" are the other parts
 //	go run ./scripts/bench --only cp,walkeep-zstd       these two, in both parts, and /bin/true, the floor of archiving
 //	go run ./scripts/bench --bindir /usr/lib/walkeep    installed binaries instead of freshly built ones
 //
@@ -81,6 +81,13 @@
 // With the same server as primary a standby is then restored and streams from it. When it has replayed all, the primary is
 // stopped with an immediate shutdown. The time of the promotion is that from the call of "supervisor promote" to the first
 // INSERT that the standby takes, which is tried every 5 ms.
+//
+// # A round of shipping
+//
+// The backlog is archived into a spool, which is not measured. "supervisor ship" copies it to an S3 server on the same machine
+// (versitygw), from the start of the process to its end. The same objects are uploaded by storage/s3 alone, one after the
+// other, to the same server; ratios are those of the two times of one round. Memory is ru_maxrss. Both share the two cores with the
+// server.
 //
 // # CPU time
 //

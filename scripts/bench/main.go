@@ -32,7 +32,7 @@ func parseOptions(args []string) (options, error) {
 	flags.IntVar(&o.rounds, "rounds", 3, "how often each contestant runs")
 	flags.IntVar(&o.segments, "segments", 72, "length of the backlog; at least 10")
 	flags.StringVar(&o.only, "only", "", "run only these, comma-separated: "+strings.Join(union(union(contestantNames(), takerNames()), streamNames()), ", "))
-	flags.StringVar(&o.part, "part", partAll, "what to measure: "+partArchive+" (WAL, both ways), "+partBackup+" (base backups and restores), "+partStream+" (WAL while it is written) or "+partAll)
+	flags.StringVar(&o.part, "part", partAll, "what to measure: "+partArchive+" (WAL, both ways), "+partBackup+" (base backups and restores), "+partStream+" (WAL while it is written), "+partShip+" (WAL to an S3 server) or "+partAll)
 	flags.BoolVar(&o.keep, "keep", false, "keep each contestant's last archive, data directories and server logs")
 	flags.BoolVar(&o.clean, "clean", false, "remove the prepared clusters and all else this program keeps, and end")
 	flags.StringVar(&o.bindir, "bindir", "", "directory of walkeep's programs (default: build them)")
@@ -49,8 +49,8 @@ func parseOptions(args []string) (options, error) {
 		return o, errors.New("--rounds must be at least 1")
 	case o.segments < 10:
 		return o, errors.New("--segments must be at least 10")
-	case o.part != partArchive && o.part != partBackup && o.part != partStream && o.part != partAll:
-		return o, fmt.Errorf("--part is %s, %s, %s or %s, not %q", partArchive, partBackup, partStream, partAll, o.part)
+	case o.part != partArchive && o.part != partBackup && o.part != partStream && o.part != partShip && o.part != partAll:
+		return o, fmt.Errorf("--part is %s, %s, %s, %s or %s, not %q", partArchive, partBackup, partStream, partShip, partAll, o.part)
 	}
 	_, _, err := o.wanted()
 	return o, err

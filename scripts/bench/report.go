@@ -25,6 +25,9 @@ func writeReport(w io.Writer, b *bench, machine string) {
 		writeLayingOut(w, b)
 	}
 	writeStreams(w, b)
+	if b.shipping != nil {
+		b.shipping.write(w)
+	}
 	writeTargets(w, b)
 	writeDisturbance(w, b)
 }
@@ -65,6 +68,10 @@ func versions(b *bench) string {
 	}
 	for _, c := range b.field {
 		add(c.version)
+	}
+	if b.shipping != nil {
+		add(b.shipping.backlog.version)
+		add(b.walkeep.version)
 	}
 	if len(b.streams) > 0 {
 		add(b.postgres)

@@ -8,9 +8,10 @@ import (
 	"strings"
 )
 
-// The parts of the benchmark: archiving WAL, base backups, and streaming the WAL that is being written.
+// The parts of the benchmark: archiving WAL, base backups, streaming the WAL that is being written, and shipping.
 const (
 	partStream  = "stream"
+	partShip    = "ship"
 	partArchive = "archive"
 	partBackup  = "backup"
 	partAll     = "all"
