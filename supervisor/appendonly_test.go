@@ -3,7 +3,6 @@
 package main_test
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,26 +10,49 @@ import (
 
 	"walkeep/common/pgtest"
 	"walkeep/common/storage/s3/s3test"
+	"walkeep/common/storage/sftp/sftptest"
 )
+
+// writerOfBucket returns a repository for one who may not remove from a bucket, and for one who may.
+func writerOfBucket(r *rig) (writer, cleaner far) {
+	r.t.Helper()
+	s := s3test.Start(r.t, s3test.Versitygw)
+	bucket := s.Bucket(r.t)
+	own := func(name, file string) far {
+		content, err := os.ReadFile(file)
+		r.must(err)
+		path := filepath.Join(r.dir, name)
+		r.must(os.WriteFile(path, content, 0o600))
+		return far{url: "s3://" + bucket + "/cluster", keys: "endpoint = " + s.URL + "\n", file: "credentials-file = " + path + "\n"}
+	}
+	writer = own("writer", s.Limited(r.t, bucket, "s3:ListBucket", "s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"))
+	cleaner = own("cleaner", s3test.KeyFile(r.t, s.AccessKey, s.SecretKey, ""))
+	r.give(r.dir)
+	return writer, cleaner
+}
+
+// writerOverSSH returns a repository for an account that may not remove.
+func writerOverSSH(r *rig) (writer, cleaner far) {
+	r.t.Helper()
+	return overServer(r, sftptest.Start(r.t, sftptest.Options{Deny: "remove,rmdir"})), far{}
+}
 
 // With a credential that may not remove, everything works but cleanup, which names what it needs. Another credential cleans up.
 func TestAppendOnly(t *testing.T) {
 	t.Parallel()
+	for name, place := range map[string]func(*rig) (writer, cleaner far){"s3": writerOfBucket, "sftp": writerOverSSH} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			appendOnly(t, place)
+		})
+	}
+}
+
+func appendOnly(t *testing.T, place func(*rig) (writer, cleaner far)) {
 	pgtest.Each(t, func(t *testing.T, major int) {
 		r := newRig(t, major)
-		s := s3test.Start(t, s3test.Versitygw)
-		bucket := s.Bucket(t)
-		own := func(name, file string) string {
-			content, err := os.ReadFile(file)
-			r.must(err)
-			path := filepath.Join(r.dir, name)
-			r.must(os.WriteFile(path, content, 0o600))
-			return path
-		}
-		writer := own("writer", s.Limited(t, bucket, "s3:ListBucket", "s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"))
-		cleaner := own("cleaner", s3test.KeyFile(t, s.AccessKey, s.SecretKey, ""))
-		r.give(r.dir)
-		f := far{url: "s3://" + bucket + "/cluster", keys: "endpoint = " + s.URL + "\nkeep-backups = 1\ndelete-grace = 0\n", file: "credentials-file = " + writer + "\n"}
+		f, cleaner := place(r)
+		f.keys += "keep-backups = 1\ndelete-grace = 0\n"
 		near := r.site("near", f)
 
 		primary := near.start("primary", nil)
@@ -69,8 +91,11 @@ func TestAppendOnly(t *testing.T) {
 		}
 		near.run("verify", "--repo", "far")
 
-		f.file = fmt.Sprintf("credentials-file = %s\n", cleaner)
-		elsewhere := r.site("elsewhere", f)
+		if cleaner.url == "" {
+			return
+		}
+		cleaner.keys += "keep-backups = 1\ndelete-grace = 0\n"
+		elsewhere := r.site("elsewhere", cleaner)
 		elsewhere.says([]string{"removed backup "}, "cleanup", "--repo", "far")
 		if backups, released := count(); backups != 1 || released != 0 {
 			t.Errorf("after cleanup: got %d backups, %d released notes", backups, released)

@@ -31,7 +31,11 @@ func inBucket(r *rig) far {
 // overSSH makes a repository on an SFTP server.
 func overSSH(r *rig) far {
 	r.t.Helper()
-	s := sftptest.Start(r.t, sftptest.Options{})
+	return overServer(r, sftptest.Start(r.t, sftptest.Options{}))
+}
+
+func overServer(r *rig, s *sftptest.Server) far {
+	r.t.Helper()
 	own := func(name, path string) string {
 		content, err := os.ReadFile(path)
 		r.must(err)
