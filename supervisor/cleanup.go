@@ -92,7 +92,7 @@ func cleanup(ctx context.Context, call *invocation, o cleanupOptions) error {
 	if call.Spool != "" && len(call.List) > 0 && !o.Undelete {
 		spool, err := call.openSpoolArchive()
 		if err != nil {
-			return cli.Fail(exitFailed, fmt.Errorf("walkeep cannot determine what this host's standbys and restores need: %w", err), "")
+			return cli.Fail(exitFailed, fmt.Errorf("walkeep cannot determine what this host's standbys and restores need: %w", err), "mount the spool's file system, or clean up on a host without a spool")
 		}
 		others = []notes.Notes{spool.Notes()}
 	}

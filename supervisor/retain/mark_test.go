@@ -238,6 +238,10 @@ func TestMarkClocks(t *testing.T) {
 			now: retain.By{Host: "h", Machine: "m", Boot: "b", Uptime: grace + time.Hour}, after: []time.Duration{1000 * grace}, doubtless: true,
 		},
 		{
+			name: "uptime a second short", marked: retain.By{Host: "h", Machine: "m", Boot: "b", Uptime: time.Hour},
+			now: retain.By{Host: "h", Machine: "m", Boot: "b", Uptime: grace + time.Hour - time.Second}, after: []time.Duration{grace}, doubtless: true,
+		},
+		{
 			name: "another boot", marked: retain.By{Host: "h", Machine: "m", Boot: "a", Uptime: time.Hour},
 			now: retain.By{Host: "h", Machine: "m", Boot: "b", Uptime: 2 * time.Hour}, after: []time.Duration{grace}, doubtless: true,
 		},
