@@ -44,6 +44,7 @@
 //	print.go        JSON, numbers, times, progress bars
 //	target.go       where recovery ends (restore, rejoin, drill)
 //	recover.go      the plan, and the restore that carries it out (restore, rejoin, drill)
+//	standbynotes.go what standbys of this host need, for cleanup of repositories (fetch)
 //	standby.go      a restored standby (restore, rejoin)
 //	start.go        the start of the restored server (restore, rejoin)
 //	replay.go       the control of a standby's replay (pause, continue)

@@ -178,6 +178,23 @@ func (f feed) withdrawOffer(ctx context.Context, data string) error {
 	return err
 }
 
+// bind makes an empty spool an archive of the cluster of a, so that run ships from it what restore-cmd notes of a standby. Root does
+// not: the spool is the server's.
+func (f feed) bind(ctx context.Context, a *archive.Archive) error {
+	if f.spool == "" || account.Root() {
+		return nil
+	}
+	id, err := a.Identity(ctx)
+	if err != nil {
+		return err
+	}
+	b, err := local.Open(f.spool)
+	if err != nil {
+		return err
+	}
+	return archive.New(b).Bind(ctx, id)
+}
+
 // reportFeed prints from where the server fetches WAL, if that is more than a spool of the configuration.
 func (call *invocation) reportFeed(r restore.Options, f feed) {
 	if f.dir != "" {

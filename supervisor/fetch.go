@@ -170,6 +170,11 @@ func (call *invocation) keepFetching(ctx context.Context, log *slog.Logger, serv
 		return err
 	}
 	f.Workers = 1 // several segments are fetched at the same time, beside the server's replay
+	if server != "" {
+		beside, stop := context.WithCancel(ctx)
+		defer stop()
+		go call.carryStandbys(beside, log)
+	}
 	k := &prefetch.Keeper{Fetcher: f, Ahead: int64(call.Ahead), Log: log, For: server}
 	for {
 		err := k.Run(ctx)

@@ -342,6 +342,9 @@ func (call *invocation) register(ctx context.Context, a *archive.Archive, r rest
 		}
 		return "", nil
 	}
+	if err := f.bind(ctx, a); err != nil {
+		call.msg.Warn("", "the spool %s cannot be made an archive of the cluster, so that notes of the standby are not shipped from there: %v", f.spool, err)
+	}
 	host, err := os.Hostname()
 	if err != nil {
 		return "", err

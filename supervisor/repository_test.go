@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -70,7 +71,11 @@ func (s *site) attach(dir string) *pgtest.Cluster {
 	s.t.Helper()
 	c, err := pgtest.Open(dir)
 	s.must(err)
-	s.must(c.Configure(map[string]string{"wal_retrieve_retry_interval": "100ms", "archive_command": s.archiveCommand()}))
+	s.must(c.Configure(map[string]string{"wal_retrieve_retry_interval": "100ms"}))
+	auto, err := os.OpenFile(c.Path("postgresql.auto.conf"), os.O_WRONLY|os.O_APPEND, 0) // which has what setup has set on the primary
+	s.must(err)
+	_, err = fmt.Fprintf(auto, "archive_command = '%s'\n", strings.ReplaceAll(s.archiveCommand(), "'", "''"))
+	s.must(errors.Join(err, auto.Close()))
 	return pgtest.Attach(s.t, c)
 }
 
@@ -252,4 +257,43 @@ func TestRepositoryDown(t *testing.T) {
 		t.Errorf("check without the spool: %v\n%s", err, out)
 	}
 	near.says([]string{"CANNOT BE REACHED", "1 backup, WAL to"}, "list")
+}
+
+// A standby whose host has nothing but the URL keeps the WAL in the repository that it needs, and no more.
+func TestRepositoryStandbyNote(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, restoreMajor)
+	f := inDirectory(r)
+	near, fresh := r.site("near", f), r.fresh("fresh", f)
+	primary := near.start("primary", nil)
+	near.must(primary.Exec(near.ctx(), "CREATE TABLE elsewhere (n int)"))
+	near.run("backup", "--conninfo", primary.ConnString())
+	dir := filepath.Join(fresh.dir, "standby")
+	out := fresh.says([]string{"--config " + dir + ".walkeep/walkeep.ini promote"}, "restore", "--standby", "--target-dir", dir)
+	var listed struct{ Standbys []struct{ Restartpoint string } }
+	note := func() string {
+		t.Helper()
+		fresh.must(json.Unmarshal([]byte(fresh.run("list", "--json")), &listed))
+		if len(listed.Standbys) != 1 {
+			t.Fatalf("standbys: %+v\n%s", listed, out)
+		}
+		return listed.Standbys[0].Restartpoint
+	}
+	first := note()
+	standby, err := pgtest.Open(dir)
+	fresh.must(err)
+	fresh.must(standby.Configure(map[string]string{"wal_retrieve_retry_interval": "100ms", "archive_mode": "off"}))
+	pgtest.Attach(t, standby)
+	fresh.must(standby.Start(fresh.ctx()))
+	near.runs("")
+	for i := range 3 {
+		near.load(primary, 10, uint64(i))
+		near.must(primary.Checkpoint(near.ctx()))
+		fresh.follows(standby, primary)
+		fresh.must(standby.Checkpoint(fresh.ctx())) // a restartpoint
+	}
+	fresh.until("the restartpoint to be noted in the repository", func() bool {
+		near.cut(primary)
+		return note() > first
+	})
 }

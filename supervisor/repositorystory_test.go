@@ -96,7 +96,8 @@ func storyOf(t *testing.T, major int, place func(*rig) far) {
 	f := place(r)
 	near, away, fresh := r.site("near", f), r.site("away", f), r.fresh("fresh", f)
 
-	primary := near.start("primary", nil)
+	primary := near.start("primary", map[string]string{"archive_command": ""})
+	near.run("setup", "--restart", "--conninfo", primary.ConnString(), "--bindir", primary.Bindir())
 	near.must(primary.Exec(near.ctx(), "CREATE TABLE elsewhere (n int)"))
 	near.must(primary.Exec(near.ctx(), ledgerTable))
 	shipping := near.runs("stream = true\npartial-interval = 1s\nconninfo = " + primary.ConnString() + "\n")
