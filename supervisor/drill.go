@@ -101,7 +101,7 @@ func runDrill(ctx context.Context, call *invocation, o *drillOptions) (err error
 		return err
 	}
 	if r.Recovery.Command == "" { // a spool is missing, or a program, before anything is restored
-		f, err := call.feedIn(parent, parent)
+		f, err := call.feedIn(parent, parent, true)
 		if err == nil {
 			_, err = f.restoreCommand()
 		}
@@ -166,7 +166,7 @@ func (call *invocation) feedDrill(given string) func(scratch, data string) (stri
 		return nil
 	}
 	return func(scratch, data string) (string, error) {
-		f, err := call.feedIn(filepath.Join(scratch, "walkeep"), data)
+		f, err := call.feedIn(filepath.Join(scratch, "walkeep"), data, true)
 		if err == nil {
 			err = f.build()
 		}

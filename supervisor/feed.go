@@ -36,17 +36,19 @@ type feed struct {
 const besideSuffix = ".walkeep"
 
 // feedIn returns the feed for a server. If something has to be made for it, that is to be made in dir. holder is the data directory.
-func (call *invocation) feedIn(dir, holder string) (f feed, err error) {
+// alone makes the server read the chosen repository and nothing else, if one is chosen.
+func (call *invocation) feedIn(dir, holder string, alone bool) (f feed, err error) {
+	made := call.RepoURL != "" || alone && call.Repo != ""
 	f.holder = holder
 	path, named := config.Find(call.File)
 	if named {
 		f.file = path
 	}
-	if call.RepoURL != "" {
+	if made {
 		f.dir, f.file = dir, filepath.Join(dir, "walkeep.ini")
 	}
 	switch f.spool = call.Spool; {
-	case f.spool != "":
+	case f.spool != "" && !(alone && made):
 	case len(call.List) == 0:
 		return f, config.ErrNoSpool
 	default:
@@ -66,7 +68,7 @@ func (call *invocation) feedIn(dir, holder string) (f feed, err error) {
 			f.keys = append(f.keys, "--"+o.key, o.file)
 		}
 	}
-	if call.RepoURL != "" {
+	if made {
 		f.content, err = f.configuration(call.Chosen())
 	}
 	return f, err
@@ -77,6 +79,9 @@ func (call *invocation) feedIn(dir, holder string) (f feed, err error) {
 func (f *feed) configuration(all []config.Repository) (string, error) {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Made by walkeep for the server in %s, which has WAL fetched from here.\nspool = %s\n", f.holder, f.spool)
+	for i := 0; i < len(f.keys); i += 2 {
+		fmt.Fprintf(&b, "%s = %s\n", strings.TrimPrefix(f.keys[i], "--"), f.keys[i+1])
+	}
 	for _, r := range all {
 		section, err := r.Section()
 		if err != nil {

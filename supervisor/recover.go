@@ -204,7 +204,7 @@ func (call *invocation) fromSpool(r *restore.Options, command string) (f feed, e
 		if call.Spool != "" {
 			f.spool, err = filepath.Abs(call.Spool)
 		}
-	} else if f, err = call.feedIn(r.Dir+besideSuffix, r.Dir); err == nil {
+	} else if f, err = call.feedIn(r.Dir+besideSuffix, r.Dir, false); err == nil {
 		r.Recovery.Command, err = f.restoreCommand()
 		if s := r.Recovery.Standby; s != nil && err == nil {
 			s.Note, err = f.noteCommand()

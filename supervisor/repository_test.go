@@ -270,7 +270,9 @@ func TestRepositoryStandbyNote(t *testing.T) {
 	near.run("backup", "--conninfo", primary.ConnString())
 	dir := filepath.Join(fresh.dir, "standby")
 	out := fresh.says([]string{"--config " + dir + ".walkeep/walkeep.ini promote"}, "restore", "--standby", "--target-dir", dir)
-	var listed struct{ Standbys []struct{ Restartpoint string } }
+	var listed struct {
+		Standbys []struct{ Restartpoint string }
+	}
 	note := func() string {
 		t.Helper()
 		fresh.must(json.Unmarshal([]byte(fresh.run("list", "--json")), &listed))

@@ -149,6 +149,7 @@ func storyOf(t *testing.T, major int, place func(*rig) far) {
 	// A host that knows nothing but the URL.
 	fresh.says([]string{f.url}, "list")
 	fresh.run("drill", "--bindir", standby.Bindir())
+	near.run("drill", "--repo", "far", "--bindir", standby.Bindir())
 	for name, test := range map[string]struct {
 		args []string
 		want string
