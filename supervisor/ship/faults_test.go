@@ -215,6 +215,28 @@ func (b *broken) List(ctx context.Context, prefix string, o storage.ListOptions)
 	return b.Backend.List(ctx, prefix, o)
 }
 
+// A repository that was emptied gets again what the spool still has.
+func TestEmptiedRepository(t *testing.T) {
+	r := newRig(t)
+	r.segments(1, 5)
+	p := newPlace("a", new(mem.Backend))
+	o := r.options(true, p)
+	o.Pace.Ping = 20 * time.Millisecond
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		ship.Run(ctx, o)
+	}()
+	r.wait("all is shipped", func() bool { return r.note("a").Mark(1) == wal.LSN(5*segmentSize) })
+	names := p.names(t)
+	r.must(p.Remove(t.Context(), names...))
+	r.wait("all is there again", func() bool { return len(p.names(t)) == len(names) })
+	cancel()
+	<-done
+	p.holds(t, 1, 5)
+}
+
 // One process ships to a repository.
 func TestOneShipper(t *testing.T) {
 	r := newRig(t)
@@ -274,7 +296,7 @@ func TestKilled(t *testing.T) {
 		cmd := exec.Command(os.Args[0], "-test.run=^TestKilled$")
 		cmd.Env = append(os.Environ(), "SHIP_SPOOL="+r.spool.Dir, "SHIP_TO="+to)
 		r.must(cmd.Start())
-		time.Sleep(time.Duration(60+20*kills%7) * time.Millisecond)
+		time.Sleep(time.Duration(30+kills%7*10+kills*5) * time.Millisecond)
 		cmd.Process.Kill()
 		cmd.Wait()
 		if kills++; kills > 200 {

@@ -95,10 +95,7 @@ func newQueue(ctx context.Context, s *shipper, r Repository) (*queue, error) {
 		was = notes.Shipping{} // it is about another place
 	}
 	q.before, q.marks = was, was.Marks
-	stock, _ := s.current()
-	for _, l := range stock {
-		q.shelves[l.dir] = &shelf{have: make(map[string]state)}
-	}
+	q.begin()
 	return q, nil
 }
 
@@ -203,8 +200,12 @@ func (q *queue) step(ctx context.Context) (idle time.Duration, err error) {
 
 // call makes a call on the repository that moves so many bytes. It returns when the time is over, even if the call does not.
 func (q *queue) call(ctx context.Context, size int64, f func(ctx context.Context, a *archive.Archive) error) error {
+	r := q.opened()
+	if r == nil { // the queue begins again
+		return errors.New("the repository is not open")
+	}
 	limit := q.Timeout + time.Duration(size/slowest)*time.Second
-	err := q.limited(ctx, limit, func(ctx context.Context) error { return f(ctx, q.opened().Archive) })
+	err := q.limited(ctx, limit, func(ctx context.Context) error { return f(ctx, r.Archive) })
 	if err == nil {
 		q.answered()
 	}
@@ -563,15 +564,35 @@ func (q *queue) proveAll(ctx context.Context) {
 	}
 }
 
-// ping asks the repository for the object that must be there.
+// ping asks the repository for the object that must be there. If that has gone, so has everything else, and the queue begins
+// again.
 func (q *queue) ping(ctx context.Context) error {
-	return q.call(ctx, 0, func(ctx context.Context, a *archive.Archive) error {
+	err := q.call(ctx, 0, func(ctx context.Context, a *archive.Archive) error {
 		there, err := a.List(ctx, archive.IdentityName)
 		if err == nil && !slices.ContainsFunc(there, func(e storage.Entry) bool { return e.Name == archive.IdentityName }) {
-			err = fmt.Errorf("%s has gone: %w", archive.IdentityName, archive.ErrUnbound)
+			err = fmt.Errorf("what was shipped has gone: %w", archive.ErrUnbound)
 		}
 		return err
 	})
+	if errors.Is(err, archive.ErrUnbound) {
+		q.begin()
+	}
+	return err
+}
+
+// begin forgets what is known of the repository.
+func (q *queue) begin() {
+	stock, _ := q.s.current()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.remote != nil && len(q.calls) == 0 {
+		q.remote.Close()
+	}
+	q.remote, q.prove, q.backups.whole, q.sent = nil, nil, nil, sent{}
+	q.shelves = make(map[string]*shelf)
+	for _, l := range stock {
+		q.shelves[l.dir] = &shelf{have: make(map[string]state)}
+	}
 }
 
 // holding records that the repository holds an object.
