@@ -7,6 +7,8 @@ import (
 
 	"walkeep/common/archive"
 	"walkeep/common/archive/archivetest"
+	"walkeep/common/sealed"
+	"walkeep/common/sealed/sealedtest"
 	"walkeep/common/storage"
 	"walkeep/common/storage/mem"
 	"walkeep/common/wal"
@@ -149,5 +151,52 @@ func TestStreamedFileAndPieces(t *testing.T) {
 		if got := streamed(t, a, n); len(got) != max(length, 1000) {
 			t.Errorf("got %d bytes", len(got))
 		}
+	}
+}
+
+// Encrypted pieces are read with the private key alone, compared without it, and hold no plain bytes.
+func TestEncryptedPieces(t *testing.T) {
+	b, a, n, content, _ := pieced(t)
+	k := sealedtest.New(t)
+	h, err := wal.ParseHeader(content)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := archivetest.Options(t, "none")
+	o.SystemID, o.Recipients, o.CompareKey = h.SystemID, k.To(t), k.Compare(t)
+	put := func(from, to int) error {
+		return a.PutPiece(t.Context(), o, archive.Piece{Segment: n, Offset: int64(from)}, content[from:to])
+	}
+	for range 2 { // the second time they are compared
+		for at := 0; at < 50_000; at += 10_000 {
+			if err := put(at, at+10_000); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	entries, err := storage.ListAll(t.Context(), b, archive.PieceDir(n))
+	if err != nil || len(entries) != 5 {
+		t.Fatalf("got %v, %v", entries, err)
+	}
+	for _, e := range entries {
+		stored, err := storage.ReadAll(t.Context(), b, e.Name, 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for at := 0; at+16 <= 50_000; at += 16 {
+			if part := content[at : at+16]; !bytes.Equal(part, make([]byte, 16)) && bytes.Contains(stored, part) {
+				t.Fatalf("%s holds plain bytes", e.Name)
+			}
+		}
+	}
+	if _, err := a.OpenStreamed(t.Context(), n); !errors.Is(err, sealed.ErrNoKey) {
+		t.Errorf("without the private key: got %v", err)
+	}
+	if got := streamed(t, a.WithKeys(k.Private()), n); !bytes.Equal(got, content[:50_000]) {
+		t.Errorf("got %d bytes", len(got))
+	}
+	content[3] ^= 1
+	if err := put(0, 10_000); !errors.Is(err, archive.ErrConflict) {
+		t.Errorf("another content: got %v", err)
 	}
 }
