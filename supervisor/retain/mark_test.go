@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
 	"strings"
@@ -13,11 +15,13 @@ import (
 
 	"walkeep/common/archive"
 	"walkeep/common/backup"
+	"walkeep/common/durable"
 	"walkeep/common/notes"
 	"walkeep/common/recovery"
 	"walkeep/common/storage"
 	"walkeep/common/storage/cache"
 	"walkeep/common/storage/flaky"
+	"walkeep/common/storage/local"
 	"walkeep/common/storage/mem"
 	"walkeep/common/wal"
 	"walkeep/supervisor/retain"
@@ -449,5 +453,41 @@ func TestShipped(t *testing.T) {
 	removed, r := clean(t, b, retain.Options{Policy: retain.Policy{Backups: 1}, Shipped: true})
 	if got := objects(t, b); !slices.Equal(got, before) || len(removed) != 2 || r.Blocked {
 		t.Errorf("removed %q, blocked %v", removed, r.Blocked)
+	}
+}
+
+// Files of killed writers go, also from directories in which nothing else is removed. Those of a writer that lives stay.
+func TestKilledWriters(t *testing.T) {
+	mem, _ := simple(t)
+	dir := t.TempDir()
+	b, err := local.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range objects(t, mem) {
+		content, err := storage.ReadAll(t.Context(), mem, name, 1<<20)
+		if err != nil {
+			t.Fatal(err)
+		}
+		put(t, b, name, content)
+	}
+	w, err := b.Create(t.Context(), object(name(1, 21)), storage.CreateOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Discard()
+	killed := filepath.Join(dir, "wal/0000000100000000", ".walkeep-killed.tmp")
+	if !durable.IsTemp(filepath.Base(killed)) {
+		t.Fatal("it is not named as a temporary file")
+	}
+	if err := os.WriteFile(killed, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	clean(t, b, retain.Options{})
+	if _, err := os.Stat(killed); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the file of a killed writer: got %v", err)
+	}
+	if err := w.Commit(t.Context()); err != nil {
+		t.Errorf("the writer that lives: %v", err)
 	}
 }
