@@ -9,7 +9,9 @@ import (
 
 	"walkeep/common/archive"
 	"walkeep/common/config"
+	"walkeep/common/notes"
 	"walkeep/common/recovery"
+	"walkeep/common/storage"
 	"walkeep/common/storage/local"
 	"walkeep/common/storage/union"
 	"walkeep/supervisor/report"
@@ -122,7 +124,32 @@ func (call *invocation) open(ctx context.Context) (*opened, error) {
 	if len(members) == 0 {
 		return nil, failed
 	}
-	return &opened{archive.New(union.New(archive.IdentityName, members...)).WithKeys(call.keys), all}, nil
+	return &opened{archive.New(joined{union.New(archive.IdentityName, members...), all}).WithKeys(call.keys), all}, nil
+}
+
+// A joined backend is the union of places. What the production server has said is taken from where it was noted last, by the clocks
+// of those who asked: a promotion on another host notes it in the repository, and this host's spool still has what was before.
+type joined struct {
+	*union.Backend
+	places []place
+}
+
+// Open implements [storage.Backend].
+func (j joined) Open(ctx context.Context, name string) (storage.Object, error) {
+	if name != notes.ServerName {
+		return j.Backend.Open(ctx, name)
+	}
+	var last *notes.Server
+	var at storage.Backend = j.Backend
+	for _, p := range j.places {
+		if p.err != nil {
+			continue
+		}
+		if s, err := p.archive.Notes().Server(ctx); err == nil && s != nil && (last == nil || s.Asked.After(last.Asked)) {
+			last, at = s, p.archive.Backend()
+		}
+	}
+	return at.Open(ctx, name)
 }
 
 // lost returns the errors of the places that cannot be reached.
@@ -148,6 +175,18 @@ func (call *invocation) warnLost(o *opened, doing string) {
 	for _, err := range o.lost() {
 		call.msg.Warn("", "%v; %s", err, doing)
 	}
+}
+
+// notes returns where it is noted what the server says: the spool, if it is part of the archive. It is nil otherwise.
+func (o *opened) notes(ctx context.Context) *archive.Archive {
+	for _, p := range o.places {
+		if p.spool && p.err == nil {
+			if _, err := p.archive.Identity(ctx); err == nil {
+				return p.archive
+			}
+		}
+	}
+	return nil
 }
 
 // describe describes the places for a report; nil where there is only the spool, which is the archive then.

@@ -140,7 +140,12 @@ func storyOf(t *testing.T, major int, place func(*rig) far) {
 	away.holds(away.cut(standby))
 	latest := away.sum(standby)
 
-	// The old server comes back.
+	// The old server comes back, and its host knows from the repository that it is not the one any more.
+	near.must(primary.Start(near.ctx()))
+	if said, _ := near.command("check", "--conninfo", primary.ConnString()).CombinedOutput(); !strings.Contains(string(said), "two servers may be in use") {
+		t.Errorf("check beside the old primary says\n%s", said)
+	}
+	near.must(primary.Stop(near.ctx(), pgtest.Fast))
 	near.says([]string{"timeline 2"}, "rejoin", "--pgdata", primary.Dir)
 	near.must(primary.Start(near.ctx()))
 	near.follows(primary, standby)
@@ -150,6 +155,7 @@ func storyOf(t *testing.T, major int, place func(*rig) far) {
 	fresh.says([]string{f.url}, "list")
 	fresh.run("drill", "--bindir", standby.Bindir())
 	near.run("drill", "--repo", "far", "--bindir", standby.Bindir())
+	away.run("drill", "--bindir", standby.Bindir())
 	for name, test := range map[string]struct {
 		args []string
 		want string

@@ -110,23 +110,22 @@ func runCommand() command {
 // keepRunning runs what is configured until ctx ends. It reads the configuration again on SIGHUP and when reload receives a signal.
 func keepRunning(ctx context.Context, call *invocation, log io.Writer, reload chan os.Signal) error {
 	r := &runner{args: call.args, spool: call.Spool, log: newLog(call.Config, log), metrics: metrics.New(cli.Version)}
-	if call.Spool == "" {
-		return usage(config.ErrNoSpool)
-	}
 	plan, err := r.plan(call.Config)
 	if err != nil {
 		return err
 	}
 	defer r.repositories.Close()
-	here := spool.Spool{Dir: call.Spool} // it may not exist yet
-	lock, err := here.Lock()
-	switch {
-	case errors.Is(err, spool.ErrLocked):
-		return err
-	case err != nil:
-		r.log.Warn("cannot determine whether another supervisor runs with this spool", "error", err.Error())
-	default:
-		defer lock.Close()
+	if call.Spool != "" { // a host without one can look after repositories
+		here := spool.Spool{Dir: call.Spool} // it may not exist yet
+		lock, err := here.Lock()
+		switch {
+		case errors.Is(err, spool.ErrLocked):
+			return err
+		case err != nil:
+			r.log.Warn("cannot determine whether another supervisor runs with this spool", "error", err.Error())
+		default:
+			defer lock.Close()
+		}
 	}
 	if reload == nil {
 		reload = make(chan os.Signal, 1)
@@ -242,7 +241,7 @@ func (r *runner) plan(c config.Config) (service.Plan, error) {
 			return explain(ctx, call.stream(ctx, log), "")
 		}})
 	}
-	if len(c.List) > 0 {
+	if len(c.List) > 0 && c.Spool != "" {
 		p.Parts = append(p.Parts, r.shipping(c))
 	}
 	if len(c.List) > 0 && c.Spool != "" && c.Ahead > 0 {

@@ -97,9 +97,6 @@ func (o *serviceOptions) install(call *invocation) error {
 	if err != nil {
 		return cli.Fail(exitUsage, err, "")
 	}
-	if c.Spool == "" {
-		return cli.Fail(exitUsage, config.ErrNoSpool, "")
-	}
 	if _, err := (&runner{}).plan(c); err != nil {
 		return err
 	}
@@ -142,7 +139,10 @@ func (o *serviceOptions) install(call *invocation) error {
 // setup describes the service, and what would keep it from starting.
 func (o *serviceOptions) setup(c config.Config, self, file string) (service.Installation, []string, error) {
 	var problems []string
-	dirs := []string{c.Spool}
+	var dirs []string
+	if c.Spool != "" {
+		dirs = append(dirs, c.Spool)
+	}
 	if c.DrillDir != "" {
 		dirs = append(dirs, c.DrillDir)
 	}

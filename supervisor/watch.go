@@ -51,7 +51,7 @@ func (r *runner) look(ctx context.Context, call *invocation, log *slog.Logger) e
 	a, err := call.open(ctx)
 	if err == nil {
 		ask := call.MetricsListen != "" && (call.serverNamed() || len(r.backupTasks(&call.Config)) > 0)
-		found.Report, err = report.Collect(ctx, a.Archive, report.Options{Ask: ask, Conninfo: call.Conninfo, PGData: call.PGData, Places: a.describe()})
+		found.Report, err = report.Collect(ctx, a.Archive, report.Options{Ask: ask, Conninfo: call.Conninfo, PGData: call.PGData, Places: a.describe(), Notes: a.notes(ctx)})
 	}
 	if ctx.Err() != nil {
 		return ctx.Err()

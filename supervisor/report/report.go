@@ -185,6 +185,8 @@ type Options struct {
 	PGData   string   // its data directory, if that is on this host
 	Config   []string // faults of the configuration, to be reported
 	Places   []Place  // of which the archive consists; none where the spool alone is the archive
+	// Notes is where it is noted what the server says; nil: the archive itself. From a spool it is shipped to the repositories.
+	Notes *archive.Archive
 }
 
 // Collect reads an archive, queries its server, and returns a report on both. Objects that cannot be read are part of the report.
@@ -193,6 +195,9 @@ func Collect(ctx context.Context, a *archive.Archive, o Options) (*Report, error
 	inv, err := recovery.ReadInventory(ctx, a)
 	if err != nil {
 		return nil, err
+	}
+	if o.Notes == nil {
+		o.Notes = a
 	}
 	r := &Report{
 		Time: time.Now().UTC().Truncate(time.Millisecond), SystemID: inv.SystemID.String(), SegmentSize: int64(inv.SegmentSize),

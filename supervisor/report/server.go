@@ -93,7 +93,7 @@ func ask(ctx context.Context, a *archive.Archive, inv *recovery.Inventory, windo
 		if err := s.readReplay(ctx, conn, info.Major, inv, windows); err != nil && !errors.Is(err, pgserver.ErrNoRecovery) {
 			return nil, err
 		}
-	} else if err := s.takeLag(ctx, conn, a, inv, stat.LastArchivedTime); err != nil {
+	} else if err := s.takeLag(ctx, conn, a, o.Notes.Notes(), inv, stat.LastArchivedTime); err != nil {
 		return nil, err
 	} else if left, yes := inv.Succeeded(wal.Timeline(s.Timeline)); yes {
 		s.succeeded = fmt.Sprintf("this server is open for writing on timeline %d, at %s, and a standby was promoted in its place, to timeline %d", s.Timeline, s.LSN, inv.Server.Timeline)
@@ -102,7 +102,7 @@ func ask(ctx context.Context, a *archive.Archive, inv *recovery.Inventory, windo
 		}
 	} else if at, err := wal.ParseLSN(s.LSN); err == nil {
 		inv.Server = &notes.Server{SystemID: inv.SystemID, Timeline: wal.Timeline(s.Timeline), LSN: at, Newest: inv.Newest()}
-		_ = a.Notes().NoteServer(ctx, *inv.Server) // a read-only archive is reported on, too
+		_ = o.Notes.Notes().NoteServer(ctx, *inv.Server) // a read-only archive is reported on, too
 	}
 	if err := s.readSlots(ctx, conn, o); err != nil {
 		return nil, err
@@ -128,7 +128,7 @@ func known(t time.Time) *time.Time {
 	return &t
 }
 
-func (s *Server) takeLag(ctx context.Context, conn *pgserver.Conn, a *archive.Archive, inv *recovery.Inventory, archived time.Time) error {
+func (s *Server) takeLag(ctx context.Context, conn *pgserver.Conn, a *archive.Archive, to notes.Notes, inv *recovery.Inventory, archived time.Time) error {
 	var file string
 	var now time.Time
 	err := conn.QueryRow(ctx, `SELECT lsn::text, pg_walfile_name(lsn), clock_timestamp() FROM pg_current_wal_lsn() AS lsn`).Scan(&s.LSN, &file, &now)
@@ -168,7 +168,7 @@ func (s *Server) takeLag(ctx context.Context, conn *pgserver.Conn, a *archive.Ar
 			}
 		}
 	}
-	since, err := a.Notes().NoteLacking(ctx, first, now)
+	since, err := to.NoteLacking(ctx, first, now)
 	if ctx.Err() != nil {
 		return ctx.Err()
 	}
