@@ -78,9 +78,13 @@ func (q *question) ready(ctx context.Context, w durable.Pieces) (got archive.Fet
 			return got, err
 		}
 		if way, err := s.Way(); err == nil && way.Leads(q.name, *q.follower, time.Now()) {
-			got, err = q.fromBranch(ctx, fetched.Of(q.Spool, q.cluster).BranchPath(way.Branch), w)
+			cluster := fetched.Of(q.Spool, q.cluster)
+			got, err = q.fromBranch(ctx, cluster.BranchPath(way.Branch), w)
 			if err != nil {
 				got, err = q.fromSpool(ctx, w)
+			}
+			if err != nil && q.await(cluster) {
+				got, err = q.fromBranch(ctx, cluster.BranchPath(way.Branch), w)
 			}
 			if err == nil {
 				q.tell(s)
@@ -93,6 +97,25 @@ func (q *question) ready(ctx context.Context, w durable.Pieces) (got archive.Fet
 	}
 	got, err = q.fromSpool(ctx, w)
 	return got, q.orAsk(err)
+}
+
+// longestWait is how long a call waits for a segment that is being fetched ahead, before it asks. To ask takes another process.
+const longestWait = 2 * time.Second
+
+// await waits while the segment is being fetched, and reports whether it was.
+func (q *question) await(c fetched.Cluster) (was bool) {
+	for end := time.Now().Add(longestWait); time.Now().Before(end); time.Sleep(2 * time.Millisecond) {
+		claim, err := c.Claim(q.name)
+		if err != nil {
+			return false
+		}
+		if claim != nil {
+			claim.Close()
+			return was
+		}
+		was = true
+	}
+	return false
 }
 
 // orAsk returns errAsk in place of an error that another copy of the file may not give.
@@ -153,6 +176,7 @@ func (q *question) fromBranch(ctx context.Context, dir string, w durable.Pieces)
 		return got, err
 	}
 	a := archive.New(b).WithKeys(q.spool.Keys())
+	a.PlainOnly = true
 	got, err = a.Deliver(ctx, q.name, q.cluster, w)
 	got.Object = path.Join(dir, got.Object)
 	if err == nil || errors.Is(err, archive.ErrNotStored) || errors.Is(err, sealed.ErrNoKey) || ctx.Err() != nil {

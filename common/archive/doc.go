@@ -73,12 +73,14 @@ var (
 
 // An Archive is one cluster's archive.
 type Archive struct {
-	Workers int // cores on which one object is expanded; 0: all
+	Workers   int  // cores on which one object is expanded; 0: all
+	PlainOnly bool // objects are copies that this host has made: see codec.Object
 	// AppendOnly is set for a repository: none but cleanup removes objects, whatever this caller may do.
 	AppendOnly bool
 
 	b    storage.Backend
 	keys *sealed.Identities // nil: none
+	id   Identity           // if its Version is not 0, nobody reads it again
 }
 
 // New takes the backend that holds the archive, or will hold it.
@@ -115,8 +117,18 @@ const (
 	maxNote         = 1 << 20 // bytes of any JSON object at the archive's root
 )
 
+// Assume returns the same archive, whose identity was read a moment ago and is not read again.
+func (a *Archive) Assume(id Identity) *Archive {
+	as := *a
+	as.id = id
+	return &as
+}
+
 // Identity reads the identity of the cluster to which the archive belongs; [ErrUnbound] if it belongs to none yet.
 func (a *Archive) Identity(ctx context.Context) (Identity, error) {
+	if a.id.Version != 0 {
+		return a.id, nil
+	}
 	var id Identity
 	content, err := storage.ReadAll(ctx, a.b, IdentityName, maxNote)
 	if errors.Is(err, storage.ErrNotExist) {

@@ -104,7 +104,7 @@ func (a *Archive) openStored(ctx context.Context, s stored) (*opened, error) {
 		return nil, err
 	}
 	if o.Object != nil {
-		o.Workers = a.Workers
+		o.Workers, o.PlainOnly = a.Workers, a.PlainOnly
 	}
 	return o, nil
 }

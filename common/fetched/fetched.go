@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -66,6 +67,28 @@ func (c Cluster) mkdir(dir string) (string, error) {
 
 // dir returns the path of a directory in the spool.
 func (c Cluster) dir(dir string) string { return filepath.Join(c.spool, filepath.FromSlash(dir)) }
+
+// claimFiles is how many files of a cluster take the claims of its segments.
+const claimFiles = 64
+
+// Claim makes this process the only one that fetches a segment, until what it returns is closed, or the process ends. It returns nil if
+// another process has the claim.
+func (c Cluster) Claim(n wal.Name) (io.Closer, error) {
+	dir, err := c.mkdir(c.Path())
+	if err != nil {
+		return nil, err
+	}
+	f, err := durable.OpenFile(filepath.Join(dir, fmt.Sprintf(".claim-%02d", n.Seg%claimFiles)), os.O_RDWR|os.O_CREATE)
+	if err != nil {
+		return nil, err
+	}
+	locked, err := durable.Lock(f)
+	if err == nil && locked {
+		return f, nil
+	}
+	f.Close()
+	return nil, err
+}
 
 // A Want says which segment a server was given last, or asks for.
 type Want struct {

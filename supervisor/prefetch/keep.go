@@ -45,8 +45,34 @@ type Keeper struct {
 
 	mutex   sync.Mutex
 	servers map[string]*served
+	views   map[wal.SystemID]surveyed
 	work    sync.WaitGroup
 	slots   chan struct{}
+}
+
+// A surveyed is a view, and when it was taken.
+type surveyed struct {
+	*view
+	at time.Time
+}
+
+// recent returns a view of the places that is used for several segments.
+func (k *Keeper) recent(ctx context.Context, cluster wal.SystemID, n wal.Name) (*view, error) {
+	k.mutex.Lock()
+	known := k.views[cluster]
+	k.mutex.Unlock()
+	if known.view != nil && time.Since(known.at) < judgeAgain {
+		return known.view, nil
+	}
+	now := time.Now()
+	v, err := k.survey(ctx, cluster, n)
+	if err != nil {
+		return nil, err
+	}
+	k.mutex.Lock()
+	defer k.mutex.Unlock()
+	k.views[cluster] = surveyed{v, now}
+	return v, nil
 }
 
 // A served is a server that asks.
@@ -74,7 +100,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 		return err
 	}
 	defer lock.Close()
-	k.servers, k.slots = make(map[string]*served), make(chan struct{}, parallel)
+	k.servers, k.views, k.slots = make(map[string]*served), make(map[wal.SystemID]surveyed), make(chan struct{}, parallel)
 	defer k.work.Wait()
 	began, tidied := time.Now(), time.Time{}
 	for first := true; ctx.Err() == nil; first = false {
@@ -256,7 +282,7 @@ func (k *Keeper) ahead(ctx context.Context, s *served, n wal.Name, number uint64
 
 // fetchAhead makes a segment ready, unless the spool has it.
 func (k *Keeper) fetchAhead(ctx context.Context, cluster wal.SystemID, n wal.Name, branch string) error {
-	v, err := k.survey(ctx, cluster, n)
+	v, err := k.recent(ctx, cluster, n)
 	if err != nil {
 		return err
 	}

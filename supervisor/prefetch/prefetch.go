@@ -156,6 +156,7 @@ func (f *Fetcher) survey(ctx context.Context, cluster wal.SystemID, n wal.Name) 
 			if err := take(r.Name, ids[i]); err != nil {
 				return nil, err
 			}
+			r.Archive = r.Archive.Assume(ids[i])
 			v.far = append(v.far, r)
 			members = append(members, union.Member{Backend: r.Archive.Backend()})
 			continue
@@ -165,7 +166,7 @@ func (f *Fetcher) survey(ctx context.Context, cluster wal.SystemID, n wal.Name) 
 	if len(v.far) == 0 && v.id.SegmentSize == 0 {
 		return nil, v.lost
 	}
-	v.all = archive.New(union.New(archive.IdentityName, members...))
+	v.all = archive.New(union.New(archive.IdentityName, members...)).Assume(v.id)
 	return v, nil
 }
 
@@ -361,34 +362,18 @@ func (v *view) ready(ctx context.Context, n wal.Name, branch string) (string, bo
 	return "", false
 }
 
-// claimFiles is how many files of a cluster take the claims of its segments.
-const claimFiles = 64
-
 // claim waits until no other process fetches the file. The claim ends when what it returns is closed, or the process ends.
 func (v *view) claim(ctx context.Context, n wal.Name) (io.Closer, error) {
-	if err := durable.MkdirAll(v.Spool, v.cluster().Path()); err != nil {
-		return nil, fmt.Errorf("make a directory for fetched WAL in the spool: %w", err)
-	}
-	name := fmt.Sprintf(".claim-%02d", n.Segment().Seg%claimFiles)
-	f, err := durable.OpenFile(filepath.Join(v.Spool, filepath.FromSlash(v.cluster().Path()), name), os.O_RDWR|os.O_CREATE)
-	if err != nil {
-		return nil, err
-	}
 	for {
-		locked, err := durable.Lock(f)
-		if err == nil && locked {
-			return f, nil
+		claim, err := v.cluster().Claim(n)
+		if claim != nil || err != nil {
+			return claim, err
 		}
-		if err == nil {
-			select {
-			case <-time.After(5 * time.Millisecond):
-				continue
-			case <-ctx.Done():
-				err = ctx.Err()
-			}
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, ctx.Err()
 		}
-		f.Close()
-		return nil, err
 	}
 }
 
