@@ -1,23 +1,31 @@
 package main_test
 
 import (
+	"math/rand/v2"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"walkeep/common/account"
+	"walkeep/common/cmdtest"
 	"walkeep/common/pgtest"
+	"walkeep/common/storage/faultproxy"
 )
 
 // moveFar makes the servers that recover from now on those of another host, which has an empty spool. The rig's spool is its
-// repository.
-func (r *rig) moveFar() {
+// repository, directly or by way of the bucket.
+func (r *rig) moveFar(b *bucket) {
 	r.t.Helper()
 	dir := pgtest.TempDir(r.t)
 	r.must(pgtest.Command(r.ctx(), "mkdir", "-m", "700", filepath.Join(dir, "spool")).Run()) // by the servers' user
 	r.far = filepath.Join(dir, "walkeep.ini")
-	content := "spool = " + filepath.Join(dir, "spool") + "\n[repository near]\nurl = file://" + r.spool + "\n"
-	r.must(os.WriteFile(r.far, []byte(content), 0o644))
+	section := "[repository near]\nurl = file://" + r.spool + "\n"
+	if b != nil {
+		section = b.section
+	}
+	r.must(os.WriteFile(r.far, []byte("spool = "+filepath.Join(dir, "spool")+"\n"+section), 0o644))
 }
 
 // someTurns runs a test against some of the versions with which recovery changed.
@@ -30,7 +38,7 @@ func someTurns(t *testing.T, test func(r *rig)) {
 func TestRecoveryFar(t *testing.T) {
 	someTurns(t, func(r *rig) {
 		h := r.live()
-		r.moveFar()
+		r.moveFar(nil)
 		r.replay(h)
 		r.fork(h)
 		if files, err := filepath.Glob(filepath.Join(filepath.Dir(r.far), "spool", "wal", "*")); err != nil || len(files) > 0 {
@@ -45,7 +53,7 @@ func TestRecoveryFarStandby(t *testing.T) {
 		primary := r.start("primary")
 		r.load(primary, 40, 1)
 		backup := r.backUp(primary)
-		r.moveFar()
+		r.moveFar(nil)
 		standby := r.standby(backup, "standby", nil)
 		r.load(primary, 40, 2)
 		r.mustFollow(standby, primary)
@@ -53,5 +61,74 @@ func TestRecoveryFarStandby(t *testing.T) {
 		if log := standby.Log(); !strings.Contains(log, "is delivered from fetched/") {
 			r.t.Errorf("nothing was delivered from fetched/:\n%s", standby.LogTail(40))
 		}
+	})
+}
+
+// give gives a directory, and what is in it, to the servers' user.
+func (r *rig) give(dir string) {
+	r.t.Helper()
+	owner, err := account.OwnerOf(dir)
+	r.must(err)
+	entries, err := os.ReadDir(dir)
+	r.must(err)
+	for _, e := range entries {
+		r.must(owner.Give(filepath.Join(dir, e.Name())))
+	}
+}
+
+// inBucket has the spool's content shipped to a bucket while the test runs, which is the repository of another host.
+func (r *rig) inBucket() *bucket {
+	r.t.Helper()
+	dir := pgtest.TempDir(r.t)
+	b := newBucket(r.t, "far", dir)
+	file := filepath.Join(dir, "near.ini")
+	r.must(os.WriteFile(file, []byte("spool = "+r.spool+"\nspool-keep = 100GB\n"+b.direct), 0o644))
+	r.give(dir)
+	run := pgtest.Command(r.t.Context(), cmdtest.Path("supervisor"), "-c", file, "run")
+	r.must(run.Start())
+	r.t.Cleanup(func() { pgtest.KillTree(run) })
+	return b
+}
+
+// TestRecoveryBucket has a standby on another host follow through a bucket, and a recovery from there run to its end although the
+// network fails again and again: the server stops where it cannot be known what there is, and opens with all that was archived.
+func TestRecoveryBucket(t *testing.T) {
+	someTurns(t, func(r *rig) {
+		primary := r.start("primary")
+		r.load(primary, 40, 1)
+		backup := r.backUp(primary)
+		b := r.inBucket()
+		r.moveFar(b)
+		standby := r.standby(backup, "standby", nil)
+		for seed := range uint64(4) {
+			r.load(primary, 40, 2+seed)
+			r.mustFollow(standby, primary)
+		}
+		want := r.state(primary)
+		r.must(standby.Stop(r.ctx(), pgtest.Fast))
+		r.must(primary.Kill())
+
+		random := rand.New(rand.NewPCG(uint64(r.major), 0))
+		disturbed := 0
+		b.Do(func(n int, _ *http.Request) faultproxy.Fault {
+			if random.IntN(25) > 0 {
+				return faultproxy.None
+			}
+			disturbed++
+			return []faultproxy.Fault{faultproxy.Reset, faultproxy.Status500, faultproxy.CutAnswer, faultproxy.ForeignPage}[random.IntN(4)]
+		})
+		c := r.copyOf(backup, "recovered")
+		r.must(c.Recover(r.settings(map[string]string{"recovery_target_timeline": "latest"})))
+		stops := 0
+		for ; stops < 20; stops++ {
+			if r.must(c.Launch()); c.WaitOpen(r.ctx()) == nil {
+				break
+			}
+			if log := c.Log(); strings.Contains(log, "archive recovery complete") {
+				r.t.Fatalf("recovery ended:\n%s", c.LogTail(40))
+			}
+		}
+		r.wantState(c, want)
+		r.t.Logf("%d requests were disturbed, the server stopped %d times", disturbed, stops)
 	})
 }
