@@ -5,13 +5,16 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	"walkeep/common/account"
 	"walkeep/common/cmdtest"
+	"walkeep/common/pgdata"
 	"walkeep/common/pgtest"
 	"walkeep/common/storage/faultproxy"
+	"walkeep/common/wal"
 )
 
 // moveFar makes the servers that recover from now on those of another host, which has an empty spool. The rig's spool is its
@@ -131,4 +134,70 @@ func TestRecoveryBucket(t *testing.T) {
 		r.wantState(c, want)
 		r.t.Logf("%d requests were disturbed, the server stopped %d times", disturbed, stops)
 	})
+}
+
+// TestRecoveryFarRewind has pg_rewind fetch WAL that the old primary no longer has: backwards, in its own working directory.
+func TestRecoveryFarRewind(t *testing.T) {
+	t.Parallel()
+	pgtest.Each(t, func(t *testing.T, major int) {
+		r := newRig(t, small(major))
+		old := r.start("old")
+		r.must(old.Configure(map[string]string{"wal_log_hints": "on"}))
+		r.must(old.Restart(r.ctx()))
+		r.load(old, 40, 1)
+		backup := r.backUp(old)
+		promoted := r.standby(backup, "promoted", map[string]string{"archive_mode": "on"})
+		r.mustFollow(promoted, old)
+		r.must(promoted.Promote(r.ctx()))
+		r.load(promoted, 20, 2)
+		want := r.state(promoted)
+		r.cut(promoted)
+		for seed := range uint64(4) { // the old one goes on
+			r.load(old, 20, 3+seed)
+			r.cut(old)
+		}
+		r.must(old.Stop(r.ctx(), pgtest.Fast))
+		r.must(promoted.Stop(r.ctx(), pgtest.Fast))
+		r.moveFar(nil)
+		// pg_rewind refuses a restore_command with %r.
+		r.must(old.Configure(map[string]string{"restore_command": strings.TrimSuffix(r.restoreCommand(), " %r")}))
+		kept, err := filepath.Glob(old.Path("pg_wal/00000001*"))
+		r.must(err)
+		slices.Sort(kept)
+		last := len(kept) - 1
+		for last > 0 && !isLastSegment(t, old, kept[last]) {
+			last--
+		}
+		for _, file := range kept[:last] {
+			r.must(os.Remove(file))
+		}
+		rewind, err := pgtest.Tool(major, "pg_rewind")
+		r.must(err)
+		out, err := pgtest.Command(r.ctx(), rewind, "-c", "--target-pgdata", old.Dir, "--source-pgdata", promoted.Dir).CombinedOutput()
+		if err != nil || !strings.Contains(string(out), "is delivered from fetched/") {
+			t.Fatalf("pg_rewind: %v\n%s", err, out)
+		}
+		r.must(promoted.Start(r.ctx()))
+		r.must(old.Standby(r.settings(map[string]string{"primary_conninfo": promoted.ConnString()})))
+		r.must(old.Start(r.ctx()))
+		at, err := promoted.CurrentLSN(r.ctx())
+		r.must(err)
+		r.must(old.WaitReplayed(r.ctx(), at))
+		r.wantState(old, want)
+	}, 15, 18)
+}
+
+// isLastSegment reports whether a file in pg_wal is the one with the last checkpoint of a server that was shut down, so that
+// later ones are only prepared for it.
+func isLastSegment(t *testing.T, c *pgtest.Cluster, file string) bool {
+	t.Helper()
+	control, err := pgdata.ReadControl(c.Dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	size, err := os.Stat(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Base(file) == wal.SegmentAt(control.Timeline, control.Checkpoint, wal.SegmentSize(size.Size())).String()
 }
