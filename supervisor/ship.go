@@ -19,8 +19,9 @@ import (
 )
 
 const aboutShip = `Copies what the spool holds to every repository of the configuration, or to that
-of --repo alone: WAL, finished backups, and the notes that belong to them. It
-ends when everything that was there is shipped, or cannot be.
+of --repo alone: WAL, what was streamed of the segment that is being written,
+finished backups, and the notes that belong to them. It ends when everything
+that was there is shipped, or cannot be.
 
 The command run ships by itself where the configuration has repositories. What
 every repository holds leaves the spool, except for the newest WAL: see
@@ -30,7 +31,7 @@ func shipCommand() command {
 	return command{
 		Subcommand: config.Subcommand{
 			Name: "ship", Short: "copy what the spool holds to the repositories", About: aboutShip,
-			Parts: func(c *config.Config) []any { return []any{&c.Ship} },
+			Parts: func(c *config.Config) []any { return []any{&c.Ship, &c.Compression, &c.Encryption} },
 		},
 		run: shipOnce,
 	}
@@ -48,6 +49,9 @@ func shipOnce(ctx context.Context, call *invocation) error {
 		log = newLog(call.Config, os.Stderr)
 	}
 	o, err := call.shipping(log)
+	if err == nil {
+		o.Pieces, err = call.pieces()
+	}
 	if err != nil {
 		return err
 	}

@@ -158,6 +158,9 @@ func (s Shipping) text() string {
 	if n := len(s.Positions); n > 0 {
 		text += fmt.Sprintf("; shipped up to %s on timeline %d", s.Positions[n-1].LSN, s.Positions[n-1].Timeline)
 	}
+	if s.Recoverable != nil && s.Unrecoverable != nil && *s.Unrecoverable >= shipperSilence.Seconds() {
+		text += "; recoverable up to what was there at " + s.Recoverable.Format(second)
+	}
 	if !s.Running {
 		text += "; no process ships since " + s.Noted.Format(second)
 	}
@@ -173,8 +176,12 @@ func (s Shipping) text() string {
 
 // figures returns the performance data.
 func (s Shipping) figures(l Limits) []string {
-	return []string{
+	list := []string{
 		fmt.Sprintf("ship_%s_lag=%.0fs;%.0f;%.0f", s.Repository, s.Lag, (l.ShipLag / 2).Seconds(), l.ShipLag.Seconds()),
 		fmt.Sprintf("ship_%s_waiting=%dB", s.Repository, s.Bytes),
 	}
+	if s.Unrecoverable != nil {
+		list = append(list, fmt.Sprintf("ship_%s_unrecoverable=%.0fs", s.Repository, *s.Unrecoverable))
+	}
+	return list
 }

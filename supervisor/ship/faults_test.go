@@ -276,6 +276,10 @@ func TestNotes(t *testing.T) {
 			t.Errorf("%s is not what it is in the spool", object)
 		}
 	}
+	r.must(n.NoteServer(t.Context(), notes.Server{SystemID: 4711, Timeline: 1, LSN: 7})) // at another time, the same
+	if got := p.counted.Counts().Replace; got != 2 {
+		t.Errorf("two notes were replaced %d times", got)
+	}
 }
 
 // A shipper that is killed again and again loses nothing, and ships nothing twice under another name.

@@ -39,7 +39,7 @@ func (q *queue) shipNotes(ctx context.Context) error {
 			continue
 		}
 		content, err := storage.ReadAll(ctx, b, e.Name, maxNote)
-		if errors.Is(err, storage.ErrNotExist) || err == nil && bytes.Equal(content, was.content) {
+		if errors.Is(err, storage.ErrNotExist) || err == nil && bytes.Equal(undated(content), undated(was.content)) {
 			continue
 		}
 		if err == nil && !known {
@@ -72,6 +72,21 @@ func (q *queue) isNewer(ctx context.Context, name string, content []byte) (bool,
 		return err
 	})
 	return err == nil && (len(theirs) == 0 || written(content).After(written(theirs))), err
+}
+
+// undated is what a note says beside when it was written, by which nothing is decided.
+func undated(note []byte) []byte {
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(note, &fields) != nil {
+		return note
+	}
+	delete(fields, "asked")
+	delete(fields, "noted")
+	rest, err := json.Marshal(fields)
+	if err != nil {
+		return note
+	}
+	return rest
 }
 
 // written is when a note was written, by its writer's clock.

@@ -68,7 +68,7 @@ func (s *shipper) lookAtTail() (tail, error) {
 // shipPiece ships what was streamed since the last time, if that is due. It returns how long nothing is due.
 func (q *queue) shipPiece(ctx context.Context) (rest time.Duration, err error) {
 	p := q.s.Pieces
-	if p.Interval == 0 || !q.s.Follow {
+	if p.Interval == 0 {
 		return q.s.Pace.Ping, nil
 	}
 	if rest := time.Until(q.sent.due); rest > 0 {

@@ -86,17 +86,24 @@ func TestPieces(t *testing.T) {
 		})
 	}
 	stop := follow()
-	arrived(100_000)
-	arrived(100_100)
-	arrived(300_000)
+	arrived(30_000)
+	arrived(50_000)
+	arrived(100_000) // the next record ends far behind
 	stop()
 	stop = follow()
 	arrived(500_000)
+	arrived(900_000)
 	stop()
+	r.must(os.WriteFile(partial, content[:950_000], 0o600))
+	once := r.options(false, p)
+	once.Pieces = ship.Pieces{Interval: time.Second, Store: archive.PushOptions{Codec: c}}
+	if _, err := ship.Run(t.Context(), once); err != nil {
+		t.Fatal(err)
+	}
 	o, err := p.archive().OpenStreamed(t.Context(), n)
 	r.must(err)
 	got := make([]byte, o.Size())
-	if _, err := o.ReadAt(got, 0); err != nil || !bytes.Equal(got, content[:len(got)]) {
+	if _, err := o.ReadAt(got, 0); err != nil || !bytes.Equal(got, content[:len(got)]) || len(got) < 900_000 {
 		t.Errorf("the pieces are not what was streamed (%v)", err)
 	}
 
