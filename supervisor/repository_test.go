@@ -214,6 +214,31 @@ func TestRepositoryAlone(t *testing.T) {
 	}
 }
 
+// Root restores for the server's user, who gets what the server fetches its WAL with.
+func TestRepositoryAsRoot(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give files to another user")
+	}
+	t.Parallel()
+	r := newRig(t, restoreMajor)
+	f := inDirectory(r)
+	near, fresh := r.site("near", f), r.fresh("fresh", f)
+	primary := near.start("primary", nil)
+	near.must(primary.Exec(near.ctx(), "CREATE TABLE elsewhere (n int)"))
+	near.run("backup", "--conninfo", primary.ConnString())
+	near.load(primary, 10, 1)
+	near.cut(primary)
+	near.run("ship")
+	want := near.sum(primary)
+	dir := filepath.Join(fresh.dir, "data")
+	fresh.mkdir(dir)
+	cmd := cmdtest.Command("supervisor", "-c", os.DevNull, "--repo-url", f.url, "restore", "--target-dir", dir)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	fresh.opens(fresh.open(dir), want)
+}
+
 // A repository that cannot be reached is a warning for those who can do without it, and never makes something count as missing.
 func TestRepositoryDown(t *testing.T) {
 	t.Parallel()

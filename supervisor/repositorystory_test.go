@@ -146,7 +146,12 @@ func storyOf(t *testing.T, major int, place func(*rig) far) {
 		t.Errorf("check beside the old primary says\n%s", said)
 	}
 	near.must(primary.Stop(near.ctx(), pgtest.Fast))
-	near.says([]string{"timeline 2"}, "rejoin", "--pgdata", primary.Dir)
+	back := near
+	if major == pgtest.MinMajor { // with nothing but the URL
+		back = &site{near.rig, f, ""}
+		primary.Env = f.env
+	}
+	back.says([]string{"timeline 2"}, "rejoin", "--pgdata", primary.Dir)
 	near.must(primary.Start(near.ctx()))
 	near.follows(primary, standby)
 	near.must(primary.Stop(near.ctx(), pgtest.Fast))
