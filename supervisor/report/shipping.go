@@ -2,10 +2,12 @@ package report
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
+	"walkeep/common/archive"
 	"walkeep/common/notes"
 	"walkeep/common/wal"
 	"walkeep/supervisor/progress"
@@ -49,6 +51,9 @@ func (r *Report) takeShipping(ctx context.Context, places []Place) error {
 	i := slices.IndexFunc(places, func(p Place) bool { return p.Spool && p.Err == nil })
 	if i < 0 {
 		return nil
+	}
+	if _, err := places[i].Archive.Identity(ctx); errors.Is(err, archive.ErrUnbound) {
+		return nil // nothing was archived on this host, as on that of a standby
 	}
 	all, faults, err := places[i].Archive.Notes().Shippings(ctx)
 	if err != nil {

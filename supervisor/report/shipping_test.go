@@ -54,6 +54,10 @@ func TestShipping(t *testing.T) {
 	if moved.Noted != nil {
 		t.Errorf("a note about another place counts: %+v", moved)
 	}
+	r, err = report.Collect(t.Context(), a, report.Options{Places: []report.Place{{Name: "spool", Spool: true, Archive: empty}, {Name: "far", URL: "file:///far", Archive: a}}})
+	if err != nil || len(r.Shipping) > 0 {
+		t.Errorf("a host on which nothing was archived: got %+v, %v", r.Shipping, err)
+	}
 	if gone.Running || gone.Lag < 3600 {
 		t.Errorf("what came since a process has ended is not late: %+v", gone)
 	}
