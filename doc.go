@@ -22,7 +22,7 @@
 //	supervisor/replication  wal supervisor/pgserver | jackc/pgx
 //	supervisor/replication/replicationtest  wal supervisor/replication | jackc/pgx
 //	supervisor/report       archive backup durable notes pgdata recovery storage wal supervisor/pgserver supervisor/progress
-//	supervisor/repository   archive backup config storage storage/cache storage/count storage/generation storage/local storage/retry storage/s3 storage/sftp
+//	supervisor/repository   archive backup cli config storage storage/cache storage/count storage/generation storage/local storage/retry storage/s3 storage/sftp
 //	supervisor/restore      account archive backup cli codec durable pgdata recovery storage wal supervisor/launch supervisor/pgconf supervisor/pgserver | x/sync x/sys zeebo/xxh3
 //	supervisor/retain       archive backup cli notes recovery storage wal
 //	supervisor/service      cli | kardianos/service cenkalti/backoff robfig/cron x/sys

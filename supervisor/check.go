@@ -49,6 +49,7 @@ func check(ctx context.Context, call *invocation, l report.Limits) error {
 	var r *report.Report
 	if err == nil {
 		r, err = report.Collect(ctx, a.Archive, report.Options{Ask: call.serverNamed(), Conninfo: call.Conninfo, PGData: call.PGData, Config: config.Problems(call.File), Places: a.describe(), Notes: a.notes(ctx)})
+		err = a.complete(err)
 	}
 	state, line := report.Unknown, ""
 	switch {

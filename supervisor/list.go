@@ -25,7 +25,7 @@ func listCommand() command {
 			}
 			r, err := report.Collect(ctx, a.Archive, report.Options{Places: a.describe()})
 			if err != nil {
-				return err
+				return a.complete(err)
 			}
 			if o.JSON {
 				return call.printJSON(r)

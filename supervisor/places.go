@@ -164,7 +164,8 @@ func (o *opened) lost() (all []error) {
 
 // complete adds to an error that says that something is missing what could hold it and cannot be reached.
 func (o *opened) complete(err error) error {
-	if lost := errors.Join(o.lost()...); lost != nil && errors.Is(err, recovery.ErrUnreachable) {
+	missing := errors.Is(err, recovery.ErrUnreachable) || errors.Is(err, archive.ErrUnbound)
+	if lost := errors.Join(o.lost()...); lost != nil && missing {
 		return fmt.Errorf("%w; what is missing may be elsewhere: %w", err, lost)
 	}
 	return err

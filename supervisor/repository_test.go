@@ -181,7 +181,10 @@ func TestRepositoryAlone(t *testing.T) {
 			Backups          []string
 		}
 	}
-	r.must(json.Unmarshal([]byte(near.run("list", "--json")), &listed))
+	printed := []byte(near.run("list", "--json"))
+	fits(t, "report", printed)
+	fits(t, "verify", []byte(near.run("verify", "--json")))
+	r.must(json.Unmarshal(printed, &listed))
 	if len(listed.Backups) != 1 || len(listed.Archives) != 2 || len(listed.Archives[1].Backups) != 1 || listed.Archives[1].Name != "far" || listed.Archives[0].Name != "spool" {
 		t.Errorf("list: got %+v", listed)
 	}
@@ -323,4 +326,34 @@ func TestRepositoryStandbyNote(t *testing.T) {
 		near.cut(primary)
 		return note() > first
 	})
+}
+
+// The schedule of the section [walkeep] takes backups into the first repository, that of another one into that.
+func TestRepositorySchedules(t *testing.T) {
+	t.Parallel()
+	r := newRig(t, restoreMajor)
+	f := inDirectory(r)
+	second := filepath.Join(r.dir, "second")
+	r.mkdir(second)
+	f.file = "[repository second]\nurl = file://" + second + "\nbackup-schedule = @yearly\n"
+	near := r.site("near", f)
+	primary := near.start("primary", nil)
+	near.runs("backup-schedule = @yearly\nconninfo = " + primary.ConnString() + "\n")
+	var listed struct {
+		Archives []struct {
+			Name    string
+			Backups []string
+		}
+	}
+	var out string
+	near.until("a backup in each repository", func() bool {
+		text, err := near.command("list", "--json").Output()
+		if out = string(text); err != nil || json.Unmarshal(text, &listed) != nil {
+			return false
+		}
+		return len(listed.Archives) == 3 && len(listed.Archives[1].Backups) == 1 && len(listed.Archives[2].Backups) == 1
+	})
+	if len(listed.Archives[0].Backups) != 0 {
+		t.Errorf("the spool has a backup: %s", out)
+	}
 }

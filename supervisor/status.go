@@ -31,7 +31,7 @@ func statusCommand() command {
 			}
 			r, err := report.Collect(ctx, a.Archive, report.Options{Ask: true, Conninfo: call.Conninfo, PGData: call.PGData, Config: config.Problems(call.File), Places: a.describe(), Notes: a.notes(ctx)})
 			if err != nil {
-				return err
+				return a.complete(err)
 			}
 			if !call.serverNamed() && r.Server == nil {
 				r.ServerError = "" // no option names a server here

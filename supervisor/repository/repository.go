@@ -20,6 +20,7 @@ import (
 
 	"walkeep/common/archive"
 	"walkeep/common/backup"
+	"walkeep/common/cli"
 	"walkeep/common/config"
 	"walkeep/common/storage"
 	"walkeep/common/storage/cache"
@@ -51,6 +52,9 @@ type Repository struct {
 func Open(ctx context.Context, r config.Repository) (*Repository, error) {
 	b, closer, err := backend(ctx, r)
 	if err != nil {
+		if errors.Is(err, storage.ErrUnavailable) && cli.Hint(err) == "" {
+			err = cli.Hinted(err, "check the url of the repository, and that the place can be reached from this host")
+		}
 		return nil, fmt.Errorf("open repository %s: %w", r.Name, err)
 	}
 	counted := count.New(b)
