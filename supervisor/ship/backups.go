@@ -138,6 +138,9 @@ func (q *queue) shipBackup(ctx context.Context, m *backup.Manifest) error {
 	if err := q.waitForWAL(ctx, m); err != nil {
 		return err
 	}
+	if err := q.shipFindings(ctx, notes.VerifiedName(m.ID)); err != nil {
+		return err
+	}
 	err = q.call(ctx, 0, func(ctx context.Context, _ *archive.Archive) error { return lease.Check(ctx) })
 	if err != nil {
 		return err

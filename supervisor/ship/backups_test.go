@@ -50,7 +50,7 @@ func TestShipSite(t *testing.T) {
 		r.must(err)
 		dir, _, _ := strings.Cut(e.Name, "/")
 		switch dir + "/" {
-		case archive.WALDir, archive.BackupsDir, notes.DamagedDir, "standbys/", archive.IdentityName + "/", notes.ServerName + "/":
+		case archive.WALDir, archive.BackupsDir, notes.DamagedDir, notes.VerifiedDir, "standbys/", archive.IdentityName + "/", notes.ServerName + "/":
 		default:
 			continue
 		}

@@ -473,7 +473,7 @@ func (q *queue) ship(ctx context.Context, o object) error {
 		return nil
 	}
 	if o.wal.Kind == wal.KindSegment {
-		if err := q.shipDamage(ctx, o.wal); err != nil {
+		if err := q.shipFindings(ctx, notes.DamageName(o.wal), notes.VerifiedName(o.wal.String())); err != nil {
 			return err
 		}
 	}
@@ -507,17 +507,18 @@ func (q *queue) copy(ctx context.Context, name string, size int64) (archive.Copi
 	return done, err
 }
 
-// shipDamage copies the note of a segment with broken records, which must be there before the segment is.
-func (q *queue) shipDamage(ctx context.Context, n wal.Name) error {
-	note := notes.DamageName(n)
-	if _, err := os.Stat(filepath.Join(q.s.Spool.Dir, filepath.FromSlash(note))); err != nil {
-		return nil
+// shipFindings copies notes of what is known to be wrong with an object, which must be there before the object is.
+func (q *queue) shipFindings(ctx context.Context, names ...string) error {
+	for _, note := range names {
+		if _, err := os.Stat(filepath.Join(q.s.Spool.Dir, filepath.FromSlash(note))); err != nil {
+			continue
+		}
+		_, err := q.copy(ctx, note, 0)
+		if err != nil && !errors.Is(err, archive.ErrConflict) && !errors.Is(err, archive.ErrNotStored) { // any note leads to the object
+			return err
+		}
 	}
-	_, err := q.copy(ctx, note, 0)
-	if errors.Is(err, archive.ErrConflict) || errors.Is(err, archive.ErrNotStored) {
-		return nil // any note leads to the segment
-	}
-	return err
+	return nil
 }
 
 // unproven returns an object that is to be compared before it may leave the spool.
