@@ -80,6 +80,7 @@ type drillStep struct {
 }
 
 func runDrill(ctx context.Context, call *invocation, o *drillOptions) (err error) {
+	call.giveUpSpool()
 	t, err := o.parse()
 	if err != nil {
 		return cli.Fail(exitUsage, err, "")

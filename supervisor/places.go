@@ -152,6 +152,17 @@ func (j joined) Open(ctx context.Context, name string) (storage.Object, error) {
 	return at.Open(ctx, name)
 }
 
+// giveUpSpool makes a recovery work with the repositories alone where the spool is not there.
+func (call *invocation) giveUpSpool() {
+	if call.Spool == "" || len(call.List) == 0 {
+		return
+	}
+	if _, err := local.Open(call.Spool); errors.Is(err, storage.ErrUnavailable) {
+		call.msg.Warn("", "the spool %s cannot be reached: %v; the repositories are used without it", call.Spool, err)
+		call.Spool = ""
+	}
+}
+
 // lost returns the errors of the places that cannot be reached.
 func (o *opened) lost() (all []error) {
 	for _, p := range o.places {

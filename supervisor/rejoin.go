@@ -63,6 +63,7 @@ func rejoin(ctx context.Context, call *invocation, o *rejoinOptions) error {
 	if call.PGData == "" {
 		return usage(errors.New("no server is named: name its data directory with --pgdata"))
 	}
+	call.giveUpSpool()
 	t := target{Target: recovery.Target{Kind: recovery.ToLatest, Follow: true}}
 	if err := t.along(o.Timeline); err != nil {
 		return usage(err)

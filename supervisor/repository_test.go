@@ -1,3 +1,5 @@
+//go:build unix
+
 package main_test
 
 import (
@@ -285,6 +287,10 @@ func TestRepositoryDown(t *testing.T) {
 		t.Errorf("check without the spool: %v\n%s", err, out)
 	}
 	near.says([]string{"CANNOT BE REACHED", "1 backup, WAL to"}, "list")
+	want := near.sum(primary)
+	dir = filepath.Join(near.dir, "without-spool")
+	near.says([]string{"the repositories are used without it", "by way of " + dir + ".walkeep"}, "restore", "--target-dir", dir)
+	near.opens(near.open(dir), want)
 }
 
 // A standby whose host has nothing but the URL keeps the WAL in the repository that it needs, and no more.

@@ -73,6 +73,7 @@ func restoreCommand() command {
 }
 
 func runRestore(ctx context.Context, call *invocation, o *restoreOptions) error {
+	call.giveUpSpool()
 	what, err := o.read(call)
 	if err != nil {
 		return usage(err)
