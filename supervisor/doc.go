@@ -18,7 +18,8 @@
 //	restore               restore.go       recovery, restore,   backups/, wal/ r, leases/ mwd, standbys/ m
 //	                                       launch
 //	sync                  sync.go          receive, spool       partial/ mwd, streams/ mwd, wal/ m
-//	ship                  ship.go          ship, spool          wal/, backups/ rd, ship/ mw; everything m in repositories
+//	ship                  ship.go          ship, spool          wal/, backups/ rd, ship/ mw; in repositories
+//	                                                           wal/, backups/, partial/, notes m
 //	fetch                 fetch.go         prefetch, recovery   everything r; fetched/ in the spool mwd
 //	promote               promote.go       promote, spool       partial/ rm, offers/ md, wal/ m
 //	rejoin                rejoin.go        restore              backups/, wal/ r, leases/ mwd, standbys/ m

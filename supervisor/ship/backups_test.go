@@ -13,6 +13,7 @@ import (
 	"walkeep/common/backup"
 	"walkeep/common/notes"
 	"walkeep/common/storage"
+	"walkeep/common/storage/flaky"
 	"walkeep/common/storage/local"
 	"walkeep/common/storage/mem"
 	"walkeep/supervisor/ship"
@@ -145,5 +146,25 @@ func TestShipBackupAgain(t *testing.T) {
 	r.once(p)
 	if r.inSpool(backup.Dir(id) + backup.ManifestName) {
 		t.Error("it is in the spool still")
+	}
+}
+
+// A credential that may not remove anything suffices.
+func TestAppendOnly(t *testing.T) {
+	r := openSite(t)
+	p := newPlace("far", &flaky.AppendOnly{Backend: new(mem.Backend)})
+	for _, result := range r.once(p) {
+		if result.Err != nil || result.Waiting > 0 {
+			t.Errorf("got %+v", result)
+		}
+	}
+	leases, _, err := p.archive().Notes().Leases(t.Context())
+	for _, l := range leases {
+		if l.Live() {
+			t.Errorf("a lease is left: %+v", l)
+		}
+	}
+	if err != nil {
+		t.Error(err)
 	}
 }
