@@ -432,9 +432,10 @@ func (q *queue) look(ctx context.Context, l *listing) error {
 	return nil
 }
 
-// marked reports whether an earlier process has shipped an object.
+// marked reports whether an earlier process has shipped an object. Of partial segments it is not known which of several the
+// repository lists.
 func (q *queue) marked(o object) bool {
-	return o.wal.Kind != wal.KindHistory && q.s.position(o.number+1) <= q.before.Mark(o.wal.Timeline)
+	return o.wal.Kind != wal.KindHistory && o.wal.Kind != wal.KindPartial && q.s.position(o.number+1) <= q.before.Mark(o.wal.Timeline)
 }
 
 // meet compares an object with the one that the repository holds.

@@ -167,3 +167,34 @@ func TestDamagedInSpool(t *testing.T) {
 		t.Errorf("got %+v, %q", results, p.names(t))
 	}
 }
+
+// Two servers that were promoted from one segment have archived different parts of it. The repository keeps both, and shipping
+// again stores neither of them a second time.
+func TestTwoPartials(t *testing.T) {
+	p := newPlace("a", new(mem.Backend))
+	n := name(7)
+	partial := archive.Location(n) + ".partial.zst"
+	var hosts []*rig
+	for seed := range uint64(2) {
+		r := newRig(t)
+		r.segments(8, 9) // so that the mark passes the part
+		put(t, r.spool.Archive, partial, pack(t, n.String()+".partial", 50+seed, int(segmentSize), "zstd"))
+		hosts = append(hosts, r)
+	}
+	for range 2 {
+		for _, r := range hosts {
+			if results := r.once(p); results[0].Err != nil || results[0].Waiting > 0 {
+				t.Errorf("got %+v", results)
+			}
+		}
+	}
+	if names := p.names(t); len(names) != 4 || !exists(t, p, partial) { // with the segment and the identity
+		t.Errorf("the repository holds %q", names)
+	}
+	for _, r := range hosts {
+		r.keep = 0
+		if results := r.once(p); results[0].Err != nil || r.inSpool(partial) {
+			t.Errorf("got %+v; the part is in the spool: %v", results, r.inSpool(partial))
+		}
+	}
+}
