@@ -154,7 +154,11 @@ func (f *feed) remove() {
 	if f.dir == "" {
 		return
 	}
-	os.RemoveAll(filepath.Join(f.dir, "spool"))
+	spool, done := filepath.Join(f.dir, "spool"), filepath.Join(f.dir, "done")
+	if durable.Replace(spool, done) != nil { // a process that still fetches WAL makes no more files in it then
+		done = spool
+	}
+	os.RemoveAll(done)
 	os.Remove(filepath.Join(f.dir, "walkeep.ini"))
 	os.Remove(f.dir)
 }

@@ -92,7 +92,11 @@ func (s *scratch) remove(ctx context.Context, bindir string) error {
 		return err
 	}
 	s.lock.Close()
-	return os.RemoveAll(s.dir)
+	dir := s.dir + "-done"
+	if durable.Replace(s.dir, dir) != nil { // a process that still fetches WAL for the server makes no more files in it then
+		dir = s.dir
+	}
+	return os.RemoveAll(dir)
 }
 
 func exists(path string) bool {
