@@ -52,7 +52,7 @@ type Repository struct {
 func Open(ctx context.Context, r config.Repository) (*Repository, error) {
 	b, closer, err := backend(ctx, r)
 	if err != nil {
-		if errors.Is(err, storage.ErrUnavailable) && cli.Hint(err) == "" {
+		if cli.Hint(err) == "" && ctx.Err() == nil {
 			err = cli.Hinted(err, "check the url of the repository, and that the place can be reached from this host")
 		}
 		return nil, fmt.Errorf("open repository %s: %w", r.Name, err)
