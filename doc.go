@@ -9,8 +9,9 @@
 //	archive-cmd             archive cli codec config durable pgdata sealed storage storage/local wal
 //	restore-cmd             archive cli config durable fetched notes pgdata recovery sealed storage storage/local wal | cenkalti/backoff
 //	supervisor              * supervisor/*
-//	supervisor/basebackup   archive backup backup/volume cli codec notes recovery sealed storage wal supervisor/pgserver supervisor/replication
+//	supervisor/basebackup   archive backup backup/volume cli codec notes pgdata recovery sealed storage wal supervisor/filebackup supervisor/pgserver supervisor/replication
 //	supervisor/drill        archive backup cli durable host recovery storage wal supervisor/launch supervisor/pgconf supervisor/pgserver supervisor/restore
+//	supervisor/filebackup   backup durable pgdata wal | zeebo/xxh3
 //	supervisor/launch       archive cli host pgdata recovery wal supervisor/pgconf supervisor/pgserver
 //	supervisor/pgconf       cli pgdata
 //	supervisor/pgserver     cli conninfo pgdata wal | jackc/pgx

@@ -23,14 +23,19 @@ import (
 	"walkeep/supervisor/spool"
 )
 
-const aboutBackup = `Takes a full base backup over the replication protocol, from a primary or a
-standby, and stores it in the repository that --repo names, or in the first one
-of the configuration, or, without one, in the spool. It makes no copy on this
-host. It ends when that archive holds the WAL that the backup needs, so that
-every listed backup can be restored. A backup that fails, or is interrupted, is
-removed.
+const aboutBackup = `Takes a full base backup of a primary or a standby, and stores it in the
+repository that --repo names, or in the first one of the configuration, or,
+without one, in the spool. It makes no copy on this host. It ends when that
+archive holds the WAL that the backup needs, so that every listed backup can be
+restored. A backup that fails, or is interrupted, is removed.
 
-The role needs REPLICATION and pg_monitor.`
+On the server's host, as a user who may read its data directory, the files are
+read there by as many readers as --jobs says. Elsewhere the server sends them
+over the replication protocol.
+
+The role needs REPLICATION and pg_monitor; for reading files also the right to
+execute pg_backup_start and pg_backup_stop (up to version 14 pg_start_backup and
+pg_stop_backup), which setup --role grants.`
 
 func backupCommand() command {
 	var o struct {
@@ -73,7 +78,7 @@ func takeBackup(ctx context.Context, call *invocation) error {
 	begun := time.Now()
 	m, err := basebackup.Take(ctx, to.archive, basebackup.Options{
 		Spool: spooled, Ship: call.shipTo(to, spooled),
-		Conninfo: call.Conninfo, Fast: call.Checkpoint == "fast", PageErrors: call.PageErrors == "warn", MaxRate: int64(call.MaxRate), ArchiveTimeout: call.ArchiveTimeout,
+		Conninfo: call.Conninfo, From: call.From, PGData: call.PGData, Fast: call.Checkpoint == "fast", PageErrors: call.PageErrors == "warn", MaxRate: int64(call.MaxRate), ArchiveTimeout: call.ArchiveTimeout,
 		Recipients: recipients,
 		Codec:      c, Level: call.Level, Workers: call.jobs(), Tool: cli.Version,
 		Begin: func(bytes int64) {
@@ -82,6 +87,7 @@ func takeBackup(ctx context.Context, call *invocation) error {
 		Progress: func(bytes int64) { bar.Add(bytes) },
 		Newer:    func(message string) { call.msg.Warn(cli.NewerHint, "%s", message) },
 		Notice:   func(message string) { call.msg.Warn("", "the server reports: %s", message) },
+		Detail:   func(message string) { call.msg.Detail("%s", message) },
 		Waiting: func(last wal.Name) {
 			bar.Done()
 			call.msg.Detail("all files are stored; waiting until %s has %s", to, last)

@@ -41,9 +41,13 @@ type Manifest struct {
 	Server   string `json:"server_version"` // as SHOW server_version says it
 	Major    int    `json:"server_major"`
 	Standby  bool   `json:"from_standby"`
-	Checksum bool   `json:"page_checksums"` // the server verified page checksums while it sent the files
+	Checksum bool   `json:"page_checksums"` // the server has page checksums, which were verified while the files were read
 
-	// PageErrors are the server's messages about pages whose checksums were wrong when it sent them. It is empty if all
+	// Method is how the files came: stream, from the server, or files, read on its host. It is empty in backups of earlier
+	// versions, which were streamed.
+	Method string `json:"method,omitempty"`
+
+	// PageErrors are the messages about pages whose checksums were wrong when they were read. It is empty if all
 	// were right, or were not verified. Such a backup is kept to fall back on. It does not replace a clean one.
 	PageErrors []string `json:"page_errors,omitempty"`
 

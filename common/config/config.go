@@ -76,9 +76,10 @@ type Server struct {
 
 // Backup is how base backups are taken.
 type Backup struct {
+	From           string        `long:"backup-from" value-name:"HOW" description:"how the server's files are read: files, from its data directory on this host by several readers; stream, over the replication protocol; or auto, files where that is possible"`
 	Checkpoint     string        `long:"checkpoint" value-name:"HOW" description:"how the server begins: fast, or spread over its checkpoint interval"`
 	PageErrors     string        `long:"page-errors" value-name:"WHAT" description:"what to do if page checksums are wrong on the server: fail, or warn and mark the backup, which restore then uses only if it is told to accept page errors"`
-	MaxRate        Size          `long:"max-rate" value-name:"SIZE" description:"bytes per second that the server sends at most, such as 50MB; 0 for no limit"`
+	MaxRate        Size          `long:"max-rate" value-name:"SIZE" description:"bytes per second that are read from the server at most, such as 50MB; 0 for no limit"`
 	ArchiveTimeout time.Duration `long:"archive-timeout" value-name:"TIME" description:"how long to wait until the WAL that a backup needs is in the archive"`
 }
 
@@ -153,7 +154,7 @@ func Default() Config {
 		Archive:     Archive{Lookahead: 24, Verify: "warn"},
 		Restore:     Restore{RetryTime: 5 * time.Second},
 		Prefetch:    Prefetch{Ahead: 256 << 20},
-		Backup:      Backup{Checkpoint: "fast", PageErrors: "fail", ArchiveTimeout: 2 * time.Minute},
+		Backup:      Backup{From: "auto", Checkpoint: "fast", PageErrors: "fail", ArchiveTimeout: 2 * time.Minute},
 		Stream:      Stream{Slot: "walkeep", FlushInterval: 50 * time.Millisecond},
 		Ship:        Ship{PartialInterval: 10 * time.Second, SpoolKeep: 1 << 30},
 	}
@@ -266,6 +267,8 @@ func (p *Prefetch) check() error {
 
 func (b *Backup) check() error {
 	switch {
+	case b.From != "files" && b.From != "stream" && b.From != "auto":
+		return fmt.Errorf("backup-from is files, stream or auto, not %q", b.From)
 	case b.Checkpoint != "fast" && b.Checkpoint != "spread":
 		return fmt.Errorf("checkpoint is fast or spread, not %q", b.Checkpoint)
 	case b.PageErrors != "fail" && b.PageErrors != "warn":

@@ -76,6 +76,7 @@ var options = []struct {
 	{"conninfo", "host=a", "host=b", "host=c", func(c config.Config) any { return c.Conninfo }, [4]any{"", "host=a", "host=b", "host=c"}},
 	{"pgdata", "/a", "/b", "/c", func(c config.Config) any { return c.PGData }, [4]any{"", "/a", "/b", "/c"}},
 	{"bindir", "/a", "/b", "/c", func(c config.Config) any { return c.Bindir }, [4]any{"", "/a", "/b", "/c"}},
+	{"backup-from", "files", "stream", "files", func(c config.Config) any { return c.From }, [4]any{"auto", "files", "stream", "files"}},
 	{"checkpoint", "spread", "fast", "spread", func(c config.Config) any { return c.Checkpoint }, [4]any{"fast", "spread", "fast", "spread"}},
 	{"max-rate", "1MB", "32kB", "1GB", func(c config.Config) any { return c.MaxRate },
 		[4]any{config.Size(0), config.Size(1 << 20), config.Size(32 << 10), config.Size(1 << 30)}},

@@ -4,9 +4,11 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"io"
 	"io/fs"
 	"path/filepath"
+	"time"
 
 	"walkeep/common/durable"
 	"walkeep/common/wal"
@@ -67,6 +69,7 @@ func layoutOf(b []byte) (layout, error) {
 // Offsets of the fields that lie there in every release so far, in bytes.
 const (
 	offVersion    = 8
+	offCatalog    = 12
 	offState      = 16
 	offCheckpoint = 32
 )
@@ -143,3 +146,57 @@ func ReadControl(dir string) (Control, error) {
 
 // minimum is the offset of the minimum recovery point, behind the position of unlogged tables.
 func (l layout) minimum() int { return l.checkpoint + l.length + 8 }
+
+// CatalogVersion returns the version of the system catalogs from a control file's content. It names the directories in
+// tablespaces, and is the third field in every release.
+func CatalogVersion(control []byte) uint32 { return binary.LittleEndian.Uint32(control[offCatalog:]) }
+
+// A control file's checksum follows its last field, which is at another place in each release, between these two offsets in bytes.
+const leastControl, mostControl = 200, 512
+
+const (
+	controlTries = 100
+	controlPause = 10 * time.Millisecond
+)
+
+// ErrControlChecksum reports that a control file has a wrong checksum.
+var ErrControlChecksum = errors.New("the checksum of global/pg_control is wrong")
+
+// ReadWholeControl reads all bytes of global/pg_control of a running server. It reads again, for about a second, while
+// the checksum is wrong, since the server may be writing the file.
+func ReadWholeControl(dir string) ([]byte, error) {
+	name := filepath.Join(dir, "global", "pg_control")
+	for try := 0; ; try++ {
+		b, err := readWhole(name)
+		if err != nil {
+			return nil, err
+		}
+		if intact(b) {
+			return b, nil
+		}
+		if try == controlTries {
+			return nil, fmt.Errorf("read %s: %w", name, ErrControlChecksum)
+		}
+		time.Sleep(controlPause)
+	}
+}
+
+func readWhole(name string) ([]byte, error) {
+	f, err := durable.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, 64<<10))
+}
+
+// intact reports whether a control file has the right checksum.
+func intact(b []byte) bool {
+	table := crc32.MakeTable(crc32.Castagnoli)
+	for at := leastControl; at <= mostControl && at+4 <= len(b); at += 4 {
+		if crc32.Checksum(b[:at], table) == binary.LittleEndian.Uint32(b[at:]) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,4 +1,5 @@
-// Package basebackup takes base backups over the replication protocol, from a primary or a standby.
+// Package basebackup takes base backups of a primary or a standby: over the replication protocol, or by reading the server's
+// files.
 package basebackup
 
 import (
@@ -19,7 +20,6 @@ import (
 	"walkeep/common/sealed"
 	"walkeep/common/wal"
 	"walkeep/supervisor/pgserver"
-	"walkeep/supervisor/replication"
 )
 
 // Errors of Take, to be found with errors.Is. ErrNotArchived can pass by itself; the others
@@ -40,24 +40,35 @@ var (
 		"the database is damaged: keep the older backups, and look for the cause before it spreads; --page-errors warn takes a backup that is marked")
 )
 
+// The ways by which files come, as values of [Options.From].
+const (
+	FromFiles  = "files"  // the files of the data directory are read on this host
+	FromStream = "stream" // the server sends them
+	FromAuto   = "auto"   // files where that is possible
+)
+
 // Options describe how to take a backup.
 type Options struct {
 	Conninfo       string
+	From           string        // one of FromFiles, FromStream and FromAuto
+	PGData         string        // the server's data directory on this host; empty: where the server says that it is
 	Fast           bool          // checkpoint at once
 	PageErrors     bool          // take a backup despite pages with wrong checksums, and mark it
-	MaxRate        int64         // bytes per second that the server sends at most; 0: no limit
+	MaxRate        int64         // bytes per second that are read at most; 0: no limit
 	ArchiveTimeout time.Duration // how long to wait for WAL after the last file
 	Codec          codec.Codec
 	Level          int
-	Workers        int
+	Workers        int // cores that compress, and readers of files
 	Tool           string
 	Recipients     *sealed.Recipients // for whom the files are encrypted; nil: they are not
-	// Begin is called when the server begins to send files, with its estimate of their bytes; Progress with the plain
-	// bytes that were stored since the last call; Notice with the server's warnings; Waiting when all files are
+	// Begin is called when the first file is about to come, with an estimate of the bytes of all; Progress with the plain
+	// bytes that were stored since the last call; Notice with warnings of the server or about its files; Detail with the reason
+	// why FromAuto does not read files; Waiting when all files are
 	// stored and Take waits for WAL; Newer with a warning about a server of an unknown version. All are optional.
 	Begin    func(bytes int64)
 	Progress func(bytes int64)
 	Notice   func(message string)
+	Detail   func(message string)
 	Waiting  func(last wal.Name)
 	Newer    func(message string)
 	// Spool is the archive into which the server archives, if WAL comes from there into the one that Take stores the backup in;
@@ -94,8 +105,10 @@ func Take(ctx context.Context, a *archive.Archive, o Options) (*backup.Manifest,
 			*f = func(int64) {}
 		}
 	}
-	if t.Notice == nil {
-		t.Notice = func(string) {}
+	for _, f := range []*func(string){&t.Notice, &t.Detail} {
+		if *f == nil {
+			*f = func(string) {}
+		}
 	}
 	if t.Waiting == nil {
 		t.Waiting = func(wal.Name) {}
@@ -176,17 +189,20 @@ func (t *taker) take(ctx context.Context) (*backup.Manifest, error) {
 		Recipients: t.Recipients,
 	})
 	t.note(ctx)
-	// A firewall may drop a connection that is idle while files are sent.
-	t.sql.Close(context.WithoutCancel(ctx))
-	m, err := t.receive(ctx, w)
+	f, err := t.open(ctx)
 	if err != nil {
 		return nil, err
 	}
-	conn, err := pgserver.Connect(ctx, t.here)
+	m, err := t.store(ctx, w, f)
+	f.close()
 	if err != nil {
 		return nil, err
 	}
-	t.sql = conn
+	if t.sql.IsClosed() {
+		if t.sql, err = pgserver.Connect(ctx, t.here); err != nil {
+			return nil, err
+		}
+	}
 	if m.Ended, err = t.sql.Clock(ctx); err != nil {
 		return nil, err
 	}
@@ -218,94 +234,18 @@ func (t *taker) note(ctx context.Context) {
 	}
 }
 
-// receive stores the files that the server sends.
-func (t *taker) receive(ctx context.Context, w *volume.Writer) (*backup.Manifest, error) {
-	conn, err := replication.Connect(ctx, t.here, t.notice)
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	// Reading the stream ignores ctx; closing the connection ends the reading, and the server's side.
-	stop := context.AfterFunc(ctx, conn.Abort)
-	defer stop()
-	fail := func(err error) error {
-		switch broken := t.brokenPages(); {
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case broken != nil:
-			return broken
-		}
-		if strings.Contains(err.Error(), "too long for tar format") {
-			return fmt.Errorf("%w: %w", ErrName, err)
-		}
-		return fmt.Errorf("back up: %w", err)
-	}
-	s, err := conn.BaseBackup(replication.BackupOptions{Label: "walkeep", Fast: t.Fast, MaxRate: t.MaxRate})
-	if err != nil {
-		return nil, fail(err)
-	}
-	if err := t.held.Change(ctx, func(l *notes.Lease) { l.Timeline, l.LSN = s.Start.Timeline, s.Start.LSN }); err != nil {
-		return nil, err
-	}
-	m, err := t.manifest(s)
-	if err != nil {
-		return nil, err
-	}
-	s.AcceptBadPages = t.PageErrors
-	files := &source{s: s, known: make(map[string]bool)}
-	if err := w.Add(ctx, files); err != nil {
-		return nil, fail(err)
-	}
-	switch broken := t.brokenPages(); {
-	case broken != nil && !t.PageErrors:
-		return nil, broken
-	case broken != nil:
-		t.Notice(broken.Error())
-		m.PageErrors = t.broken[:min(len(t.broken), maxPageErrors)]
-	}
-	switch {
-	case s.End.Timeline != s.Start.Timeline:
-		return nil, fmt.Errorf("the server changed from timeline %d to %d during the backup: take the backup again", s.Start.Timeline, s.End.Timeline)
-	case len(files.label) == 0:
-		return nil, fmt.Errorf("the server has sent no %s", labelFile)
-	}
-	m.Stop, m.Label = s.End.LSN, string(files.label)
-	return m, nil
-}
+// backupLabel names the backup in backup_label.
+const backupLabel = "walkeep"
 
-// manifest returns the manifest as known when the server begins to send.
-func (t *taker) manifest(s *replication.Backup) (*backup.Manifest, error) {
-	m := &backup.Manifest{
-		Type: "full", Server: t.server.Version, Major: t.server.Major, Standby: t.server.InRecovery, Checksum: t.server.Checksums,
-		SystemID: t.server.SystemID, SegmentSize: t.server.SegmentSize, Timeline: s.Start.Timeline, Start: s.Start.LSN, Began: t.began,
-		Tablespaces: []backup.Tablespace{},
-	}
-	var bytes int64
-	for _, ts := range s.Tablespaces {
-		bytes += ts.Bytes
-		if ts.OID != 0 {
-			at := backup.Tablespace{OID: ts.OID, Location: ts.Location}
-			if err := at.Check(); err != nil {
-				return nil, err
-			}
-			m.Tablespaces = append(m.Tablespaces, at)
-		}
-	}
-	if backup.LeastIndex(bytes) > backup.MaxIndex {
-		return nil, fmt.Errorf("%w: the server has about %d bytes of files", backup.ErrTooLarge, bytes)
-	}
-	t.Begin(bytes)
-	return m, nil
-}
+// backUp says what has failed.
+func backUp(err error) error { return fmt.Errorf("back up: %w", err) }
 
 // checksumWarning begins the server's warnings about pages, which name the file. The later error does not.
 const checksumWarning = "checksum verification failed"
 
 func (t *taker) notice(message string) {
 	if strings.HasPrefix(message, checksumWarning) {
-		t.mu.Lock()
-		t.broken = append(t.broken, message)
-		t.mu.Unlock()
+		t.badPage(message)
 		return
 	}
 	t.Notice(message)

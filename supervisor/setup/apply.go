@@ -111,7 +111,7 @@ func (s *setup) writeNote(ctx context.Context) error {
 
 func (s *setup) makeRole(ctx context.Context) error {
 	if s.plan.role {
-		if err := s.conn.MakeRole(ctx, s.Role); err != nil {
+		if err := s.conn.MakeRole(ctx, s.Role, s.plan.backUp); err != nil {
 			return err
 		}
 		s.say("done: made the role %s", s.Role)

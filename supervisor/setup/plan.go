@@ -23,6 +23,7 @@ type plan struct {
 	changes []change
 	slot    bool
 	role    bool     // make the role
+	backUp  bool     // the role that is made may begin backups of files
 	grants  []string // to a role that exists
 	file    *file
 
@@ -58,7 +59,11 @@ func (p plan) print(s *setup) {
 		s.say("plan: make %s, by which encrypted WAL is compared", p.compareKey)
 	}
 	if p.role {
-		s.say("plan: make the role %s, which may log in and replicate, and is a member of pg_monitor; without a password", s.Role)
+		also := ""
+		if s.plan.backUp {
+			also = ", and may begin and end backups"
+		}
+		s.say("plan: make the role %s, which may log in and replicate, and is a member of pg_monitor%s; without a password", s.Role, also)
 	}
 	if len(p.grants) > 0 {
 		s.say("plan: give the role %s %s", s.Role, strings.Join(p.grants, ", "))
@@ -290,13 +295,17 @@ func (s *setup) planRole(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	mayGrant, err := s.conn.MayGrantBackUp(ctx)
+	if err != nil {
+		return err
+	}
 	if have == nil {
 		if strings.HasPrefix(s.Role, "pg_") {
 			s.refuse("choose another name with --role",
 				"the role %s cannot be made: PostgreSQL reserves names that begin with pg_", s.Role)
 			return nil
 		}
-		s.plan.role = true
+		s.plan.role, s.plan.backUp = true, mayGrant
 		return nil
 	}
 	if !have.Login {
@@ -307,6 +316,9 @@ func (s *setup) planRole(ctx context.Context) error {
 	}
 	if !have.Monitor {
 		s.plan.grants = append(s.plan.grants, pgserver.GrantMonitor)
+	}
+	if !have.BackUp && mayGrant {
+		s.plan.grants = append(s.plan.grants, pgserver.GrantBackUp)
 	}
 	if len(s.plan.grants) == 0 {
 		s.ok("the role %s has what it needs", s.Role)

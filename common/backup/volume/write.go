@@ -31,6 +31,12 @@ type Source interface {
 	Next() (backup.File, io.Reader, error)
 }
 
+// Blocks may be implemented by a file's content that knows the file's blocks, see [backup.BlockSize], and their hashes.
+type Blocks interface {
+	// NextBlock gives the next block, which is read before the next call of any method of the source, and its XXH3-128.
+	NextBlock() ([]byte, [backup.HashSize]byte, error)
+}
+
 // Options say how a backup is stored.
 type Options struct {
 	Codec   codec.Codec
@@ -146,11 +152,10 @@ func (w *Writer) addFile(cw *codec.Writer, tw *tar.Writer, e *entry) error {
 		f.Hashes = make([]byte, 0, f.Blocks()*backup.HashSize)
 	}
 	for left := f.Size; left > 0; {
-		block := w.block[:min(left, backup.BlockSize)]
-		if _, err := io.ReadFull(e.content, block); err != nil {
+		block, hash, err := w.nextBlock(e.content, int(min(left, backup.BlockSize)))
+		if err != nil {
 			return err
 		}
-		hash := xxh3.Hash128(block).Bytes()
 		f.Hashes = append(f.Hashes, hash[:]...)
 		if _, err := tw.Write(block); err != nil {
 			return err
@@ -167,6 +172,21 @@ func (w *Writer) addFile(cw *codec.Writer, tw *tar.Writer, e *entry) error {
 	w.files = append(w.files, f)
 	w.seen[f.Path] = true
 	return nil
+}
+
+// nextBlock reads a block of n bytes.
+func (w *Writer) nextBlock(content io.Reader, n int) (block []byte, hash [backup.HashSize]byte, err error) {
+	if blocks, known := content.(Blocks); known {
+		if block, hash, err = blocks.NextBlock(); err == nil && len(block) != n {
+			err = fmt.Errorf("a block has %d bytes, not %d", len(block), n)
+		}
+		return block, hash, err
+	}
+	block = w.block[:n]
+	if _, err := io.ReadFull(content, block); err != nil {
+		return nil, hash, err
+	}
+	return block, xxh3.Hash128(block).Bytes(), nil
 }
 
 // fits refuses, before it is read, a file that no index could hold.
