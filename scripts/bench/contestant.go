@@ -27,6 +27,7 @@ type restorer struct {
 	label   string
 	command func(archive) string
 	setUp   func(context.Context, archive) error
+	end     func() // what setUp has started; nil: nothing
 }
 
 // An archive is where a contestant works in one run.
@@ -81,8 +82,8 @@ func plain(name string) *contestant {
 			label:   "`cp`",
 			archive: func(a archive) string { return "cp %p " + a.store + "/%f" },
 			restores: []restorer{
-				{restoreFloorName, "`ln`, the floor", func(a archive) string { return "ln " + a.store + "/%f %p" }, nil},
-				{"cp", "`cp`", func(a archive) string { return "cp " + a.store + "/%f %p" }, nil},
+				{restoreFloorName, "`ln`, the floor", func(a archive) string { return "ln " + a.store + "/%f %p" }, nil, nil},
+				{"cp", "`cp`", func(a archive) string { return "cp " + a.store + "/%f %p" }, nil, nil},
 			},
 		}
 	case "dd":

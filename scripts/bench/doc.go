@@ -82,6 +82,12 @@
 // stopped with an immediate shutdown. The time of the promotion is that from the call of "supervisor promote" to the first
 // INSERT that the standby takes, which is tried every 5 ms.
 //
+// # WAL from S3
+//
+// One more way to restore has the archive shipped to an S3 server on the same machine (versitygw), which is not measured. The
+// recovering server's spool is empty: restore-cmd has supervisor fetch the segments, which it fetches ahead. The CPU time is that of
+// the server and what it starts; the process that fetches ahead lives on by itself, and is not in it.
+//
 // # A round of shipping
 //
 // The backlog is archived into a spool, which is not measured. "supervisor ship" copies it to an S3 server on the same machine

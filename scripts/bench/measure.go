@@ -192,6 +192,9 @@ func (b *bench) measureRestore(ctx context.Context, r restorer, a archive) (samp
 			return none, err
 		}
 	}
+	if r.end != nil {
+		defer r.end()
+	}
 	stored, err := filesBelow(a.store)
 	if err != nil {
 		return none, err

@@ -44,11 +44,20 @@ func prepareShipping(ctx context.Context, w *walkeep, b *backlog) (*shipping, er
 	if err := w.find(ctx); err != nil {
 		return nil, err
 	}
+	gateway, err := findGateway(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &shipping{place: w.place, walkeep: w, backlog: b, gateway: gateway}, nil
+}
+
+// findGateway finds the program of the S3 server, or builds it.
+func findGateway(ctx context.Context) (string, error) {
 	out, err := exec.CommandContext(ctx, "scripts/fetch-versitygw", "--path").Output()
 	if err != nil {
-		return nil, fmt.Errorf("build the S3 server: %w", err)
+		return "", fmt.Errorf("build the S3 server: %w", err)
 	}
-	return &shipping{place: w.place, walkeep: w, backlog: b, gateway: strings.TrimSpace(string(out))}, nil
+	return strings.TrimSpace(string(out)), nil
 }
 
 // Credentials of the S3 server, which only this host reaches.
@@ -72,7 +81,7 @@ func (s *shipping) run(ctx context.Context, round int) (err error) {
 			return err
 		}
 	}
-	endpoint, server, err := s.serve(ctx, store)
+	endpoint, server, err := serveS3(ctx, s.gateway, store)
 	if err != nil {
 		return err
 	}
@@ -143,15 +152,15 @@ func quiet(cmd *exec.Cmd) error {
 	return nil
 }
 
-// serve starts an S3 server on a directory.
-func (s *shipping) serve(ctx context.Context, store string) (endpoint string, server *exec.Cmd, err error) {
+// serveS3 starts an S3 server on a directory.
+func serveS3(ctx context.Context, gateway, store string) (endpoint string, server *exec.Cmd, err error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return "", nil, err
 	}
 	address := l.Addr().String()
 	l.Close()
-	server = exec.CommandContext(ctx, s.gateway, "--port", address, "--quiet", "posix", store)
+	server = exec.CommandContext(ctx, gateway, "--port", address, "--quiet", "posix", store)
 	server.Env = append(os.Environ(), "ROOT_ACCESS_KEY="+benchKey, "ROOT_SECRET_KEY="+benchSecret)
 	if err := server.Start(); err != nil {
 		return "", nil, err

@@ -71,6 +71,8 @@ var targets = []target{
 	{"walkeep zstd, restoring, against pgBackRest archive-get zst: segments/s of the command", "%.2f x", 1.5, 0,
 		restoreAgainst("walkeep-zstd", "pgbackrest-zst", callsRatio)},
 	{"the same with replay", "%.2f x", 0, 0, restoreAgainst("walkeep-zstd", "pgbackrest-zst", rateRatio)},
+	{"walkeep zstd, WAL fetched from S3 against a local spool, with replay: segments/s", "%.2f x", 1, 0, restoreAgainst("walkeep-zstd-s3", "walkeep-zstd", rateRatio)},
+	{"the same, the command alone", "%.2f x", 0, 0, restoreAgainst("walkeep-zstd-s3", "walkeep-zstd", callsRatio)},
 	{"walkeep s2, restoring, against pgBackRest archive-get zst: segments/s of the command", "%.2f x", 1.5, 0,
 		restoreAgainst("walkeep-s2", "pgbackrest-zst", callsRatio)},
 	{"the same with replay", "%.2f x", 0, 0, restoreAgainst("walkeep-s2", "pgbackrest-zst", rateRatio)},

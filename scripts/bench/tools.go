@@ -25,10 +25,7 @@ type tools struct {
 }
 
 func newTools(p *place, o options) tools {
-	programs := []string{"archive-cmd", "restore-cmd"}
-	if o.part != partArchive {
-		programs = append(programs, "supervisor")
-	}
+	programs := []string{"archive-cmd", "restore-cmd", "supervisor"}
 	return tools{
 		walkeep:    &walkeep{place: p, bindir: o.bindir, programs: programs},
 		pgBackRest: &pgBackRest{place: p},

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -35,7 +36,62 @@ func (w *walkeep) contestant(ctx context.Context, codec string) (*contestant, er
 			return fmt.Sprintf("%s/restore-cmd --spool %s %%f %%p %%r", w.bindir, a.store)
 		}}}
 	}
+	if codec == "zstd" {
+		far := &bucket{walkeep: w}
+		c.restores = append(c.restores, restorer{
+			name: "walkeep-zstd-s3", label: "walkeep zstd, fetched from S3", command: far.command, setUp: far.setUp, end: far.end,
+		})
+	}
 	return c, nil
+}
+
+// A bucket is on an S3 server of this host, which holds what was archived; a spool for what is fetched is empty.
+type bucket struct {
+	walkeep *walkeep
+	gateway string
+	server  *exec.Cmd
+}
+
+func (b *bucket) file(a archive) string { return filepath.Join(a.aux, "far.ini") }
+
+func (b *bucket) command(a archive) string {
+	return fmt.Sprintf("%s/restore-cmd -c %s %%f %%p %%r", b.walkeep.bindir, b.file(a))
+}
+
+func (b *bucket) setUp(ctx context.Context, a archive) (err error) {
+	if b.gateway == "" {
+		if b.gateway, err = findGateway(ctx); err != nil {
+			return err
+		}
+	}
+	place, store, spool := b.walkeep.place, filepath.Join(a.aux, "s3"), filepath.Join(a.aux, "spool")
+	if err := errors.Join(place.mkdir(store), place.mkdir(filepath.Join(store, benchBucket)), place.mkdir(spool)); err != nil {
+		return err
+	}
+	endpoint, server, err := serveS3(ctx, b.gateway, store)
+	if err != nil {
+		return err
+	}
+	b.server = server
+	keys, near := filepath.Join(a.aux, "keys"), filepath.Join(a.aux, "near.ini")
+	section := fmt.Sprintf("[repository s3]\nurl = s3://%s/far\nendpoint = %s\ncredentials-file = %s\nregion = us-east-1\n", benchBucket, endpoint, keys)
+	err = errors.Join(
+		place.writeFile(keys, "access-key = "+benchKey+"\nsecret-key = "+benchSecret+"\n"),
+		place.writeFile(near, "spool = "+a.store+"\nspool-keep = 1TB\n"+section),
+		place.writeFile(b.file(a), "spool = "+spool+"\n"+section))
+	if err != nil {
+		return err
+	}
+	_, err = place.output(ctx, filepath.Join(b.walkeep.bindir, "supervisor"), "-c", near, "--quiet", "ship")
+	return err
+}
+
+func (b *bucket) end() {
+	if b.server != nil {
+		b.server.Process.Kill()
+		b.server.Wait()
+		b.server = nil
+	}
 }
 
 // taker takes backups and restores them with supervisor.
