@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"github.com/jessevdk/go-flags"
@@ -20,6 +21,9 @@ import (
 const (
 	// lookInterval is the least time between two inspections of the archive, which take at most a tenth of the time.
 	lookInterval = time.Minute
+	// distantInterval is the same where a repository is not on this host: each inspection costs a dozen requests or more.
+	// What was shipped is looked at every lookInterval all the same, in the spool.
+	distantInterval = 10 * time.Minute
 	// repairInterval is the least time between two backups because of broken WAL: if all WAL is broken, backups alone do
 	// not help.
 	repairInterval = time.Hour
@@ -31,9 +35,21 @@ func (r *runner) watch(c config.Config) service.Part {
 	return service.Part{Name: "watch", Settings: fmt.Sprint(c), Run: func(ctx context.Context, log *slog.Logger) error {
 		call, flush := logged(c, &r.repositories, log)
 		defer flush()
+		full := lookInterval
+		if slices.ContainsFunc(call.List, func(one config.Repository) bool { return one.Kind() != "file" }) {
+			full = distantInterval
+		}
+		var found metrics.Snapshot
+		var places []report.Place
 		for {
 			began := time.Now()
-			if err := r.look(ctx, call, log); err != nil {
+			var err error
+			if found.Report == nil || began.Sub(found.At) > full-lookInterval/2 {
+				found, places, err = r.look(ctx, call, log)
+			} else {
+				err = r.lookAtShipping(ctx, found, places)
+			}
+			if err != nil {
 				return explain(ctx, err, "")
 			}
 			select {
@@ -45,22 +61,37 @@ func (r *runner) watch(c config.Config) service.Part {
 	}}
 }
 
-// look inspects the archive once.
-func (r *runner) look(ctx context.Context, call *invocation, log *slog.Logger) error {
-	found := metrics.Snapshot{At: time.Now(), Check: report.Critical}
+// lookAtShipping brings what was found up to date with what was shipped since then.
+func (r *runner) lookAtShipping(ctx context.Context, found metrics.Snapshot, places []report.Place) error {
+	limits, err := usualLimits()
+	if err != nil {
+		return err
+	}
+	if found.Report, err = found.Report.WithShipping(ctx, places); err != nil {
+		return err
+	}
+	_, found.Check = found.Report.Check(limits)
+	r.metrics.Record(found)
+	return nil
+}
+
+// look inspects the archive once. It returns what it has found, and where.
+func (r *runner) look(ctx context.Context, call *invocation, log *slog.Logger) (found metrics.Snapshot, places []report.Place, err error) {
+	found = metrics.Snapshot{At: time.Now(), Check: report.Critical}
 	a, err := call.open(ctx)
 	if err == nil {
+		places = a.describe()
 		ask := call.MetricsListen != "" && (call.serverNamed() || len(r.backupTasks(&call.Config)) > 0)
-		found.Report, err = report.Collect(ctx, a.Archive, report.Options{Ask: ask, Conninfo: call.Conninfo, PGData: call.PGData, Places: a.describe(), Notes: a.notes(ctx)})
+		found.Report, err = report.Collect(ctx, a.Archive, report.Options{Ask: ask, Conninfo: call.Conninfo, PGData: call.PGData, Places: places, Notes: a.notes(ctx)})
 	}
 	if ctx.Err() != nil {
-		return ctx.Err()
+		return found, nil, ctx.Err()
 	}
 	found.Took = time.Since(found.At)
 	if err == nil {
 		limits, err := usualLimits()
 		if err != nil {
-			return err
+			return found, nil, err
 		}
 		_, found.Check = found.Report.Check(limits)
 		if tasks := r.backupTasks(&call.Config); len(tasks) > 0 {
@@ -70,9 +101,9 @@ func (r *runner) look(ctx context.Context, call *invocation, log *slog.Logger) e
 	r.metrics.Record(found)
 	if errors.Is(err, archive.ErrUnbound) {
 		log.Debug("the archive is empty")
-		return nil
+		return found, nil, nil
 	}
-	return err
+	return found, places, err
 }
 
 // usualLimits returns the defaults of the command check.

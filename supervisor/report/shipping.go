@@ -46,6 +46,15 @@ type Position struct {
 // shipperSilence is the time after which a process that ships counts as gone. It writes its notes every half minute.
 const shipperSilence = 2 * time.Minute
 
+// WithShipping returns a copy of the report in which what was shipped is as the spool's notes say now. It reads nothing but the spool.
+func (r *Report) WithShipping(ctx context.Context, places []Place) (*Report, error) {
+	now := *r
+	now.Time, now.Shipping = time.Now().UTC().Truncate(time.Millisecond), nil
+	now.Faults = slices.Clone(r.Faults)
+	err := now.takeShipping(ctx, places)
+	return &now, err
+}
+
 // takeShipping describes what was shipped from the spool to the other places.
 func (r *Report) takeShipping(ctx context.Context, places []Place) error {
 	i := slices.IndexFunc(places, func(p Place) bool { return p.Spool && p.Err == nil })
