@@ -325,6 +325,7 @@ func TestWriteFails(t *testing.T) {
 	if err := w.Add(t.Context(), failing{failed}); !errors.Is(err, failed) {
 		t.Errorf("got %v, want %v", err, failed)
 	}
+	w = volume.NewWriter(b, "20261122T120001Z", volume.Options{Codec: c, Workers: 2})
 	short := &source{files: []backup.File{{Path: "a", Size: 10}}}
 	if err := w.Add(t.Context(), cut{short}); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("content that ends early: got %v, want %v", err, io.ErrUnexpectedEOF)

@@ -114,7 +114,7 @@ func TestRivalsExist(t *testing.T) {
 	for _, samples := range []*map[string][]sample{&b.archived, &b.restored, &b.taken, &b.laidOut, &b.compared, &b.rejoined} {
 		*samples = map[string][]sample{}
 		for _, name := range union(contestantNames(), names) {
-			(*samples)[name] = []sample{{rate: 1, calls: 1, stored: 1, wrote: 1, took: time.Second, known: []time.Duration{1}}}
+			(*samples)[name] = []sample{{rate: 1, calls: 1, stored: 1, wrote: 1, took: time.Second, cpu: time.Second, known: []time.Duration{1}}}
 		}
 	}
 	for _, target := range targets {

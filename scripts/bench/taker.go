@@ -30,7 +30,7 @@ type taker struct {
 
 func takerNames() []string {
 	return []string{
-		"cp", "walkeep-zstd", "walkeep-s2", "pgbackrest-zst", "pgbackrest-lz4",
+		"cp", "walkeep-zstd", "walkeep-zstd-stream", "walkeep-s2", "walkeep-none", "walkeep-none-stream", "pgbackrest-zst", "pgbackrest-lz4",
 		"pg_basebackup", "pg_basebackup-server", "pg_basebackup-client",
 	}
 }

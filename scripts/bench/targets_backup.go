@@ -39,6 +39,19 @@ func backupAgainst(name string) func(b *bench) []float64 {
 	return func(b *bench) []float64 { return againstBest(b.taken, name, backupRivals, tookOf) }
 }
 
+// filesAgainstStream relates a figure of a backup from files to that of the same in one stream from the server.
+func filesAgainstStream(codec string, figure func(sample) float64) func(b *bench) []float64 {
+	return func(b *bench) []float64 {
+		return paired(b.taken["walkeep-"+codec], b.taken["walkeep-"+codec+"-stream"], func(a, b sample) float64 { return figure(a) / figure(b) })
+	}
+}
+
+// speedOf is relative, as all backups are of the same cluster.
+func speedOf(s sample) float64 { return 1 / s.took.Seconds() }
+
+// cpuOfBoth is the CPU time of the tool and the server.
+func cpuOfBoth(s sample) float64 { return (s.cpu + s.server).Seconds() }
+
 func backupSizeAgainst(name string) func(b *bench) []float64 {
 	return func(b *bench) []float64 {
 		return againstBest(b.taken, name, sizeRivals, func(s sample) float64 { return float64(s.stored) })

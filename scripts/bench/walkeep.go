@@ -94,25 +94,33 @@ func (b *bucket) end() {
 	}
 }
 
-// taker takes backups and restores them with supervisor.
-func (w *walkeep) taker(ctx context.Context, codec string) (*taker, error) {
+// taker takes backups and restores them with supervisor. A kind is a codec; with -stream behind it, the server sends the files, and the
+// backup is not restored, as it is the same.
+func (w *walkeep) taker(ctx context.Context, kind string) (*taker, error) {
+	codec, from, streamed := strings.Cut(kind, "-")
 	if err := w.find(ctx); err != nil {
 		return nil, err
 	}
 	supervisor := func(a archive, command string) string {
 		return fmt.Sprintf("%s/supervisor --spool %s %s --jobs 2", w.bindir, a.store, command)
 	}
-	return &taker{
-		label:   "walkeep " + codec,
-		version: w.version,
-		kept:    "backups",
-		opens:   true,
-		archive: func(a archive) string { return w.archiveCommand(a, codec) },
-		take:    func(a archive) string { return supervisor(a, "backup --checkpoint fast --codec "+codec) },
-		restore: func(a archive) string { return supervisor(a, "restore --target-dir "+a.data) },
-		delta:   func(a archive) string { return supervisor(a, "restore --delta --target-dir "+a.data) },
-		rejoin:  func(a archive) string { return supervisor(a, "rejoin --pgdata "+a.data) },
-	}, nil
+	t := &taker{label: "walkeep " + codec, version: w.version, kept: "backups", archive: func(a archive) string { return w.archiveCommand(a, codec) }}
+	if !streamed {
+		from = "files"
+	} else {
+		t.label += ", sent by the server"
+	}
+	t.take = func(a archive) string {
+		return supervisor(a, "backup --checkpoint fast --codec "+codec+" --backup-from "+from)
+	}
+	if streamed || codec == "none" {
+		return t, nil
+	}
+	t.opens = true
+	t.restore = func(a archive) string { return supervisor(a, "restore --target-dir "+a.data) }
+	t.delta = func(a archive) string { return supervisor(a, "restore --delta --target-dir "+a.data) }
+	t.rejoin = func(a archive) string { return supervisor(a, "rejoin --pgdata "+a.data) }
+	return t, nil
 }
 
 func (w *walkeep) archiveCommand(a archive, codec string) string {

@@ -14,10 +14,11 @@ import (
 
 // A feed is where a backup's files come from. It has begun when it is made.
 type feed interface {
-	volume.Source
+	// sources yield the files, and are read at the same time.
+	sources() []volume.Source
 	// begin returns where the backup begins, its tablespaces, and an estimate of its bytes.
 	begin() (replication.Position, []backup.Tablespace, int64)
-	// end returns where the backup ended and its backup_label, when Next has returned io.EOF.
+	// end returns where the backup ended and its backup_label, when all sources have returned io.EOF.
 	end() (end replication.Position, label []byte)
 	// reason returns the error behind one that the feed has returned, if it knows more.
 	reason(err error) error
@@ -70,7 +71,7 @@ func (t *taker) store(ctx context.Context, w *volume.Writer, f feed) (*backup.Ma
 		return nil, fmt.Errorf("%w: the server has about %d bytes of files", backup.ErrTooLarge, bytes)
 	}
 	t.Begin(bytes)
-	if err := w.Add(ctx, f); err != nil {
+	if err := w.Add(ctx, f.sources()...); err != nil {
 		return nil, fail(err)
 	}
 	switch broken := t.brokenPages(); {

@@ -8,9 +8,11 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"walkeep/common/backup"
+	"walkeep/common/backup/volume"
 	"walkeep/common/cli"
 	"walkeep/common/pgdata"
 	"walkeep/common/wal"
@@ -34,16 +36,32 @@ const aliveInterval = 5 * time.Second
 // files is a feed of the files in the data directory, which it reads itself.
 type files struct {
 	*filebackup.Source
-	t        *taker
-	ctx      context.Context // cancelled with a cause when the session is lost
-	cancel   context.CancelCauseFunc
-	watched  chan struct{} // closed when the session is not used by watch any more
-	unwatch  context.CancelFunc
-	start    replication.Position
-	stop     pgserver.BackupEnd
-	bytes    int64
-	mode     uint32 // permissions of backup_label
-	produced int    // files of its own that were yielded
+	t       *taker
+	ctx     context.Context // cancelled with a cause when the session is lost
+	cancel  context.CancelCauseFunc
+	watched chan struct{} // closed when the session is not used by watch any more
+	unwatch context.CancelFunc
+	start   replication.Position
+	stop    pgserver.BackupEnd
+	bytes   int64
+	mode    uint32       // permissions of backup_label
+	running atomic.Int32 // lanes that have not ended
+}
+
+const (
+	// maxLanes is how many volumes are written at the same time: two keep the cores busy, because each is compressed by
+	// several of them.
+	maxLanes = 2
+	// laneBytes is the size of a cluster for which a second volume is worth it.
+	laneBytes = 64 << 20
+)
+
+// A lane is a source of a part of the files. The one that ends last yields what comes behind all others.
+type lane struct {
+	*filebackup.Lane
+	f    *files
+	last bool                                     // it has begun with the end
+	tail []func() (backup.File, io.Reader, error) // what is left of the end
 }
 
 // openFiles begins a backup of files. unfit is the reason if that is not possible here.
@@ -187,40 +205,71 @@ func (f *files) end() (replication.Position, []byte) {
 	return position(f.stop.LSN, f.stop.Timeline), []byte(f.stop.Label)
 }
 
-// Next implements [volume.Source]. Behind the files of the data directory it ends the backup, and yields backup_label and from
-// version 13 on backup_manifest.
-func (f *files) Next() (backup.File, io.Reader, error) {
-	if f.produced == 0 {
-		file, r, err := f.Source.Next()
+func (f *files) sources() []volume.Source {
+	n := min(maxLanes, f.t.Workers)
+	if f.bytes < laneBytes {
+		n = 1
+	}
+	f.running.Store(int32(n))
+	var all []volume.Source
+	for _, l := range f.Lanes(n) {
+		all = append(all, &lane{Lane: l, f: f})
+	}
+	return all
+}
+
+// Next implements [volume.Source].
+func (l *lane) Next() (backup.File, io.Reader, error) {
+	if !l.last {
+		file, r, err := l.Lane.Next()
 		if !errors.Is(err, io.EOF) {
 			if err == nil && backup.CheckPath(file.Path) != nil {
 				err = fmt.Errorf("%w: %s", ErrName, file.Path)
 			}
 			return file, r, err
 		}
-		f.release()
-		if f.stop, err = f.t.sql.StopBackup(f.ctx, f.t.server.Major); err != nil {
-			return file, nil, err
+		if l.f.running.Add(-1) > 0 {
+			return file, nil, io.EOF
 		}
-		if f.stop.Timeline == f.start.Timeline {
-			f.stop.Timeline, err = labelTimeline(f.stop.Label)
-		}
-		if err != nil {
+		l.last, l.tail = true, l.f.tail()
+	}
+	if len(l.tail) == 0 {
+		return backup.File{}, nil, io.EOF
+	}
+	next := l.tail[0]
+	l.tail = l.tail[1:]
+	return next()
+}
+
+// tail returns what yields the files behind all others: global/pg_control, then, when the server has ended the backup,
+// backup_label and from version 13 on backup_manifest.
+func (f *files) tail() []func() (backup.File, io.Reader, error) {
+	all := []func() (backup.File, io.Reader, error){f.Control, f.label}
+	if f.t.server.Major >= 13 {
+		all = append(all, f.manifest)
+	}
+	return all
+}
+
+// label ends the backup on the server, and yields backup_label.
+func (f *files) label() (file backup.File, _ io.Reader, err error) {
+	f.release()
+	if f.stop, err = f.t.sql.StopBackup(f.ctx, f.t.server.Major); err != nil {
+		return file, nil, err
+	}
+	if f.stop.Timeline == f.start.Timeline {
+		if f.stop.Timeline, err = labelTimeline(f.stop.Label); err != nil {
 			return file, nil, err
 		}
 	}
-	f.produced++
-	now := time.Now().UTC().Truncate(time.Second)
-	switch {
-	case f.produced == 1:
-		label := []byte(f.stop.Label)
-		file := backup.File{Path: labelFile, Mode: f.mode, ModTime: now, Size: int64(len(label))}
-		return file, f.Content(file, label), nil
-	case f.produced == 2 && f.t.server.Major >= 13:
-		size, r := f.BackupManifest(filebackup.Manifest{SystemID: f.t.server.SystemID, Timeline: f.start.Timeline, Start: f.start.LSN, End: f.stop.LSN})
-		return backup.File{Path: manifestFile, Mode: 0o600, ModTime: now, Size: size}, r, nil
-	}
-	return backup.File{}, nil, io.EOF
+	b := []byte(f.stop.Label)
+	file = backup.File{Path: labelFile, Mode: f.mode, ModTime: time.Now().UTC().Truncate(time.Second), Size: int64(len(b))}
+	return file, f.Content(file, b), nil
+}
+
+func (f *files) manifest() (backup.File, io.Reader, error) {
+	size, r := f.BackupManifest(filebackup.Manifest{SystemID: f.t.server.SystemID, Timeline: f.start.Timeline, Start: f.start.LSN, End: f.stop.LSN})
+	return backup.File{Path: manifestFile, Mode: 0o600, ModTime: time.Now().UTC().Truncate(time.Second), Size: size}, r, nil
 }
 
 // labelTimeline returns the timeline of the segment that a backup_label names in its first line.

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"walkeep/common/backup"
+	"walkeep/common/backup/volume"
 	"walkeep/supervisor/replication"
 )
 
@@ -51,6 +52,8 @@ func (t *taker) openStream(ctx context.Context) (_ feed, err error) {
 	}
 	return f, nil
 }
+
+func (f *stream) sources() []volume.Source { return []volume.Source{&f.source} }
 
 func (f *stream) begin() (replication.Position, []backup.Tablespace, int64) {
 	return f.s.Start, f.tablespaces, f.bytes

@@ -24,6 +24,8 @@ var bases = [32]uint32{
 	0x783125BB, 0x6CA8EAA2, 0xE407EAC6, 0x4B5CFC3E, 0x9FBF8C76, 0x15CA20BE, 0xF2CA9FD3, 0x959BD756,
 }
 
+func word(b []byte) uint32 { return binary.NativeEndian.Uint32(b) }
+
 func mix(sum, value uint32) uint32 {
 	sum ^= value
 	return sum*fnvPrime ^ sum>>17
@@ -34,7 +36,6 @@ func mix(sum, value uint32) uint32 {
 func checksum(page []byte, number uint32) uint16 {
 	stored := [2]byte(page[offChecksum:])
 	page[offChecksum], page[offChecksum+1] = 0, 0
-	word := binary.NativeEndian.Uint32
 	var all uint32
 	// The page is 32 columns of words. Eight of them fit into a processor's registers.
 	for first := 0; first < len(bases); first += 8 {

@@ -30,10 +30,9 @@ type Manifest struct {
 	Start, End wal.LSN
 }
 
-// BackupManifest returns PostgreSQL's backup_manifest of all files that the source has yielded, and its size in bytes. The
+// BackupManifest returns PostgreSQL's backup_manifest of all files that were yielded, and its size in bytes. The
 // form is that of the server's major version: see backup_manifest.c, and the chapter "Backup Manifest Format" of PostgreSQL's documentation.
 func (s *Source) BackupManifest(m Manifest) (int64, io.Reader) {
-	s.finish()
 	r := &manifest{Manifest: m, major: s.Major, files: s.listed, sum: sha256.New()}
 	var size int64
 	for i := range r.lines() {

@@ -38,26 +38,30 @@ type Options struct {
 	Notice, BadPage func(message string)
 }
 
-// A Source yields the files of a data directory, as a [volume.Source]. Close must be called. Its methods must not be called
-// concurrently.
-//
-// [volume.Source]: walkeep/common/backup/volume
+// A Source yields the files of a data directory, by its lanes. Close must be called.
 type Source struct {
 	tree
 	ctx    context.Context
 	cancel context.CancelFunc
 	rate   *limiter
-	spare  chan *part
-	order  chan *part // in the order of the backup
-	todo   chan *part // the same parts of files, for any reader
-	walked error      // why the walk ended; valid when order is closed
+	files  chan *file // for any lane
+	walked error      // why the walk ended; valid when files is closed
 	ended  sync.WaitGroup
 
-	started bool
-	current *file // whose content is being handed out
-	last    *part // whose bytes were handed out; nil: none
-	control bool  // global/pg_control was handed out
-	listed  []listed
+	mu     sync.Mutex
+	listed []listed
+}
+
+// A Lane yields a part of the files, as a [volume.Source]. Lanes may be used concurrently, the methods of one must not be.
+//
+// [volume.Source]: walkeep/common/backup/volume
+type Lane struct {
+	s       *Source
+	spare   chan *part
+	order   chan *part // in the order of the backup
+	todo    chan *part // the same parts of files, for any reader
+	current *file      // whose content is being handed out
+	last    *part      // whose bytes were handed out; nil: none
 }
 
 // A file is an entry while it is read.
@@ -95,29 +99,49 @@ func Open(ctx context.Context, o Options) (*Source, error) {
 	if err := s.readTablespaces(); err != nil {
 		return nil, err
 	}
-	depth := 4*o.Readers + 4
-	s.spare, s.order, s.todo = make(chan *part, depth), make(chan *part, depth), make(chan *part, depth)
-	for range depth {
-		s.spare <- &part{done: make(chan struct{}, 1)}
-	}
 	s.ctx, s.cancel = context.WithCancel(ctx)
-	for range o.Readers {
-		s.ended.Go(func() {
-			for p := range s.todo {
-				s.read(p)
-			}
-		})
-	}
+	s.files = make(chan *file)
 	return s, nil
 }
 
-// Close ends the reading.
+// Close ends the reading, when no lane is being used any more.
 func (s *Source) Close() {
 	s.cancel()
-	if !s.started {
-		close(s.todo)
-	}
 	s.ended.Wait()
+}
+
+// Lanes begins to read, and returns n lanes among which the files are divided. It must be called once.
+func (s *Source) Lanes(n int) []*Lane {
+	lanes := make([]*Lane, n)
+	readers := (s.Readers + n - 1) / n
+	depth := 4*readers + 4
+	for i := range lanes {
+		l := &Lane{s: s, spare: make(chan *part, depth), order: make(chan *part, depth), todo: make(chan *part, depth)}
+		for range depth {
+			l.spare <- &part{done: make(chan struct{}, 1)}
+		}
+		for range readers {
+			s.ended.Go(func() {
+				for p := range l.todo {
+					s.read(p)
+				}
+			})
+		}
+		s.ended.Go(l.list)
+		lanes[i] = l
+	}
+	s.ended.Go(func() {
+		defer close(s.files)
+		s.walked = s.walk(func(e *entry) error {
+			select {
+			case s.files <- &file{entry: *e}:
+				return nil
+			case <-s.ctx.Done():
+				return s.ctx.Err()
+			}
+		})
+	})
+	return lanes
 }
 
 // Tablespaces returns those beside pg_default and pg_global.
@@ -136,48 +160,42 @@ func (s *Source) Size() (int64, error) {
 	return bytes, err
 }
 
-// list walks through the tree for the readers.
-func (s *Source) list() {
-	defer s.ended.Done()
-	defer close(s.order)
-	defer close(s.todo)
-	s.walked = s.walk(func(e *entry) error {
-		f := &file{entry: *e}
-		if f.Dir {
-			p, err := s.take()
-			if err != nil {
-				return err
-			}
-			p.file, p.at, p.n = f, 0, 0
-			p.done <- struct{}{}
-			s.order <- p
-			return nil
+// list divides files into parts for the lane's readers.
+func (l *Lane) list() {
+	defer close(l.order)
+	defer close(l.todo)
+	for f := range l.s.files {
+		parts := 1
+		if !f.Dir {
+			parts = max(1, f.Blocks())
+			f.unread.Store(int32(parts))
 		}
-		parts := max(1, f.Blocks())
-		f.unread.Store(int32(parts))
 		for i := range parts {
-			p, err := s.take()
+			p, err := l.take()
 			if err != nil {
 				f.release(parts - i)
-				return err
+				return
 			}
 			p.file, p.at = f, int64(i)*backup.BlockSize
 			p.n = int(min(f.Size-p.at, backup.BlockSize))
-			s.order <- p // these have room for all parts
-			s.todo <- p
+			l.order <- p // these have room for all parts
+			if f.Dir {
+				p.done <- struct{}{}
+			} else {
+				l.todo <- p
+			}
 		}
-		return nil
-	})
+	}
 }
 
 // take waits for a part that is not in use.
-func (s *Source) take() (*part, error) {
+func (l *Lane) take() (*part, error) {
 	select {
-	case p := <-s.spare:
+	case p := <-l.spare:
 		p.err = nil
-		return p, s.ctx.Err()
-	case <-s.ctx.Done():
-		return nil, s.ctx.Err()
+		return p, l.s.ctx.Err()
+	case <-l.s.ctx.Done():
+		return nil, l.s.ctx.Err()
 	}
 }
 
@@ -305,85 +323,95 @@ func (s *Source) checkPages(p *part, n int) (int, error) {
 	return n, nil
 }
 
-// Next yields the next file. It returns [io.EOF] behind global/pg_control.
-func (s *Source) Next() (backup.File, io.Reader, error) {
-	if !s.started {
-		s.started = true
-		s.ended.Add(1)
-		go s.list()
-	}
-	s.finish()
-	for p := range s.order {
-		select {
-		case <-p.done:
-		case <-s.ctx.Done():
-			return backup.File{}, nil, s.ctx.Err()
+// Next yields the next file. It returns [io.EOF] when no file is left for the lane; all that it has yielded was read then.
+func (l *Lane) Next() (backup.File, io.Reader, error) {
+	l.finish()
+	for p := range l.order {
+		if err := l.wait(p); err != nil {
+			return backup.File{}, nil, err
 		}
 		f := p.file
 		switch {
 		case p.err != nil:
 			return f.File, nil, fmt.Errorf("read %s: %w", f.at, p.err)
 		case f.Dir:
-			s.spare <- p
+			l.spare <- p
 			return f.File, nil, nil
 		case f.gone:
-			s.spare <- p
+			l.spare <- p
 			continue
 		}
-		s.current = f
+		l.current = f
 		if f.Size == 0 {
-			s.spare <- p
-			return f.File, &content{s: s, file: f}, nil
+			l.spare <- p
+			p = nil
 		}
-		return f.File, &content{s: s, file: f, first: p}, nil
+		return f.File, &content{l: l, file: f, first: p}, nil
 	}
-	if s.walked != nil {
-		return backup.File{}, nil, s.walked
+	if err := l.s.ctx.Err(); err != nil {
+		return backup.File{}, nil, err
 	}
-	if s.control {
-		return backup.File{}, nil, io.EOF
+	<-l.s.files // is closed
+	if l.s.walked != nil {
+		return backup.File{}, nil, l.s.walked
 	}
-	return s.readControl()
+	return backup.File{}, nil, io.EOF
+}
+
+// wait waits until a part was read.
+func (l *Lane) wait(p *part) error {
+	select {
+	case <-p.done:
+		return nil
+	case <-l.s.ctx.Done():
+		return l.s.ctx.Err()
+	}
 }
 
 // finish lists the file that was handed out, and takes back what is left of it.
-func (s *Source) finish() {
-	if f := s.current; f != nil {
-		s.listed = append(s.listed, listed{f.Path, f.Size, f.ModTime.Unix(), f.crc})
+func (l *Lane) finish() {
+	if f := l.current; f != nil {
+		l.s.add(f.File, f.crc)
 	}
-	s.giveBack()
-	s.current = nil
+	l.giveBack()
+	l.current = nil
 }
 
-func (s *Source) giveBack() {
-	if s.last != nil {
-		s.spare <- s.last
-		s.last = nil
+func (l *Lane) giveBack() {
+	if l.last != nil {
+		l.spare <- l.last
+		l.last = nil
 	}
 }
 
-// readControl yields global/pg_control. All other files were read.
-func (s *Source) readControl() (backup.File, io.Reader, error) {
+// add lists a file for PostgreSQL's manifest.
+func (s *Source) add(f backup.File, crc uint32) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.listed = append(s.listed, listed{f.Path, f.Size, f.ModTime.Unix(), crc})
+}
+
+// Control yields global/pg_control. It must be called when all lanes have returned [io.EOF], so that it is the last file that is read.
+func (s *Source) Control() (backup.File, io.Reader, error) {
 	const name = "global/pg_control"
-	s.control = true
 	at := filepath.Join(s.Dir, filepath.FromSlash(name))
-	f := &file{entry: entry{File: backup.File{Path: name}, at: at}}
+	e := entry{File: backup.File{Path: name}, at: at}
 	info, err := os.Stat(at)
 	if err != nil {
-		return f.File, nil, err
+		return e.File, nil, err
 	}
 	b, err := pgdata.ReadWholeControl(s.Dir)
 	if err != nil {
-		return f.File, nil, err
+		return e.File, nil, err
 	}
-	f.describe(info)
-	f.Size = int64(len(b))
-	return f.File, s.Content(f.File, b), nil
+	e.describe(info)
+	e.Size = int64(len(b))
+	return e.File, s.Content(e.File, b), nil
 }
 
-// Content lists a file that does not come from the data directory, and returns a reader of its content.
+// Content lists a file that does not come from a lane, and returns a reader of its content.
 func (s *Source) Content(f backup.File, b []byte) io.Reader {
-	s.listed = append(s.listed, listed{f.Path, f.Size, f.ModTime.Unix(), crc32.Checksum(b, castagnoli)})
+	s.add(f, crc32.Checksum(b, castagnoli))
 	return bytes.NewReader(b)
 }
 
@@ -391,37 +419,34 @@ func (s *Source) Content(f backup.File, b []byte) io.Reader {
 //
 // [volume.Blocks]: walkeep/common/backup/volume
 type content struct {
-	s     *Source
+	l     *Lane
 	file  *file
 	first *part
 	rest  []byte // for Read
 }
 
-// NextBlock returns the next block of the file and its hash. The block is valid until the next call of any method of the source.
-func (c *content) NextBlock() ([]byte, [backup.HashSize]byte, error) {
-	s, f := c.s, c.file
-	s.giveBack()
+// NextBlock returns the next block of the file and its hash. The block is valid until the next call of any method of the lane.
+func (c *content) NextBlock() (b []byte, hash [backup.HashSize]byte, err error) {
+	l, f := c.l, c.file
+	l.giveBack()
 	if f.next >= f.Size {
-		return nil, [backup.HashSize]byte{}, io.EOF
+		return nil, hash, io.EOF
 	}
 	p := c.first
-	c.first = nil
-	if p == nil {
+	if c.first = nil; p == nil {
 		var more bool
-		if p, more = <-s.order; !more {
-			return nil, [backup.HashSize]byte{}, s.walked
+		if p, more = <-l.order; !more {
+			return nil, hash, l.s.ctx.Err()
 		}
-		select {
-		case <-p.done:
-		case <-s.ctx.Done():
-			return nil, [backup.HashSize]byte{}, s.ctx.Err()
+		if err := l.wait(p); err != nil {
+			return nil, hash, err
 		}
 	}
-	s.last = p
+	l.last = p
 	if p.err != nil {
-		return nil, p.hash, fmt.Errorf("read %s: %w", f.at, p.err)
+		return nil, hash, fmt.Errorf("read %s: %w", f.at, p.err)
 	}
-	b := p.data[:p.n]
+	b = p.data[:p.n]
 	f.crc = crc32.Update(f.crc, castagnoli, b)
 	f.next += int64(p.n)
 	return b, p.hash, nil

@@ -10,8 +10,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"github.com/zeebo/xxh3"
+	"golang.org/x/sync/errgroup"
 
 	"walkeep/common/backup"
 	"walkeep/common/codec"
@@ -41,7 +43,7 @@ type Blocks interface {
 type Options struct {
 	Codec   codec.Codec
 	Level   int // 0: the codec's standard level
-	Workers int // cores that compress
+	Workers int // cores that compress, all volumes together
 	Tool    string
 	// Recipients are those for whom volumes and index are encrypted; nil: they are not.
 	Recipients *sealed.Recipients
@@ -57,13 +59,22 @@ type Writer struct {
 	b       storage.Backend
 	id      string
 	options Options
-	files   []backup.File
-	seen    map[string]bool // their paths
+
+	mu      sync.Mutex
+	volumes []*volume
+	seen    map[string]bool // paths of files
 	index   int64           // bytes that the index will have at most
-	volumes []backup.Stored
 	bytes   int64
 	count   int
-	block   []byte
+}
+
+// A volume is one that is being written, or was.
+type volume struct {
+	w      *Writer
+	number int // from 1
+	block  []byte
+	files  []backup.File
+	stored backup.Stored
 }
 
 // NewWriter begins the backup with this id, which no other backup has.
@@ -74,24 +85,45 @@ func NewWriter(b storage.Backend, id string, o Options) *Writer {
 	if o.MaxIndex == 0 {
 		o.MaxIndex = backup.MaxIndex
 	}
-	return &Writer{b: b, id: id, options: o, seen: make(map[string]bool), block: make([]byte, backup.BlockSize)}
+	return &Writer{b: b, id: id, options: o, seen: make(map[string]bool)}
 }
 
-// Add stores all files of src, in new volumes.
-func (w *Writer) Add(ctx context.Context, src Source) error {
+// Add stores all files of the sources, in new volumes. The sources are read at the same time, each into volumes of its own. They
+// end together when one of them fails; the Writer must not be used any more then.
+func (w *Writer) Add(ctx context.Context, sources ...Source) error {
+	g, ctx := errgroup.WithContext(ctx)
+	workers := (w.options.Workers + len(sources) - 1) / max(1, len(sources))
+	for _, src := range sources {
+		g.Go(func() error { return w.add(ctx, src, workers) })
+	}
+	return g.Wait()
+}
+
+func (w *Writer) add(ctx context.Context, src Source, workers int) error {
 	next := &entry{}
 	if err := next.read(src); err != nil {
 		return err
 	}
+	block := make([]byte, backup.BlockSize)
 	for next.err == nil {
-		name := fmt.Sprintf("data-%04d.tar", len(w.volumes)+1)
-		t, err := w.put(ctx, name, chunkSize(next.file.Size), func(cw *codec.Writer) error { return w.fill(cw, src, next) })
+		v := w.begin(block)
+		name := fmt.Sprintf("data-%04d.tar", v.number)
+		var err error
+		v.stored, err = w.put(ctx, name, chunkSize(next.file.Size), workers, func(cw *codec.Writer) error { return v.fill(ctx, cw, src, next) })
 		if err != nil {
 			return err
 		}
-		w.volumes = append(w.volumes, t)
 	}
 	return nil
+}
+
+// begin begins the next volume.
+func (w *Writer) begin(block []byte) *volume {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	v := &volume{w: w, number: len(w.volumes) + 1, block: block}
+	w.volumes = append(w.volumes, v)
+	return v
 }
 
 // chunkSize is that of a volume that begins with a file of this size.
@@ -118,14 +150,17 @@ func (e *entry) read(src Source) error {
 	return e.err
 }
 
-// fill writes one volume's tar archive.
-func (w *Writer) fill(cw *codec.Writer, src Source, next *entry) error {
+// fill writes the volume's tar archive.
+func (v *volume) fill(ctx context.Context, cw *codec.Writer, src Source, next *entry) error {
 	tw := tar.NewWriter(cw)
 	for first := true; next.err == nil; first = false {
 		if !first && (cw.Size() >= backup.VolumeSize || chunkSize(next.file.Size) > backup.ChunkSize) {
 			break
 		}
-		if err := w.addFile(cw, tw, next); err != nil {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := v.addFile(ctx, cw, tw, next); err != nil {
 			return fmt.Errorf("%s: %w", next.file.Path, err)
 		}
 		if err := next.read(src); err != nil {
@@ -135,9 +170,9 @@ func (w *Writer) fill(cw *codec.Writer, src Source, next *entry) error {
 	return tw.Close()
 }
 
-func (w *Writer) addFile(cw *codec.Writer, tw *tar.Writer, e *entry) error {
-	f := e.file
-	if err := w.fits(&f); err != nil {
+func (v *volume) addFile(ctx context.Context, cw *codec.Writer, tw *tar.Writer, e *entry) error {
+	w, f := v.w, e.file
+	if err := w.admit(&f); err != nil {
 		return err
 	}
 	h := &tar.Header{Typeflag: tar.TypeReg, Name: f.Path, Size: f.Size, Mode: int64(f.Mode), ModTime: f.ModTime}
@@ -148,11 +183,11 @@ func (w *Writer) addFile(cw *codec.Writer, tw *tar.Writer, e *entry) error {
 		return err
 	}
 	if f.Size > 0 {
-		f.Volume, f.Offset = len(w.volumes)+1, cw.Size()
+		f.Volume, f.Offset = v.number, cw.Size()
 		f.Hashes = make([]byte, 0, f.Blocks()*backup.HashSize)
 	}
 	for left := f.Size; left > 0; {
-		block, hash, err := w.nextBlock(e.content, int(min(left, backup.BlockSize)))
+		block, hash, err := v.nextBlock(e.content, int(min(left, backup.BlockSize)))
 		if err != nil {
 			return err
 		}
@@ -161,36 +196,43 @@ func (w *Writer) addFile(cw *codec.Writer, tw *tar.Writer, e *entry) error {
 			return err
 		}
 		left -= int64(len(block))
-		if w.options.Progress != nil {
-			w.options.Progress(int64(len(block)))
+		w.progress(int64(len(block)))
+		if err := ctx.Err(); err != nil {
+			return err
 		}
 	}
-	if !f.Dir {
-		w.count++
-		w.bytes += f.Size
-	}
-	w.files = append(w.files, f)
-	w.seen[f.Path] = true
+	v.files = append(v.files, f)
 	return nil
 }
 
+func (w *Writer) progress(bytes int64) {
+	if w.options.Progress == nil {
+		return
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.options.Progress(bytes)
+}
+
 // nextBlock reads a block of n bytes.
-func (w *Writer) nextBlock(content io.Reader, n int) (block []byte, hash [backup.HashSize]byte, err error) {
+func (v *volume) nextBlock(content io.Reader, n int) (block []byte, hash [backup.HashSize]byte, err error) {
 	if blocks, known := content.(Blocks); known {
 		if block, hash, err = blocks.NextBlock(); err == nil && len(block) != n {
 			err = fmt.Errorf("a block has %d bytes, not %d", len(block), n)
 		}
 		return block, hash, err
 	}
-	block = w.block[:n]
+	block = v.block[:n]
 	if _, err := io.ReadFull(content, block); err != nil {
 		return nil, hash, err
 	}
 	return block, xxh3.Hash128(block).Bytes(), nil
 }
 
-// fits refuses, before it is read, a file that no index could hold.
-func (w *Writer) fits(f *backup.File) error {
+// admit counts a file before it is read, and refuses one that no index could hold.
+func (w *Writer) admit(f *backup.File) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
 	switch w.index += f.IndexSize(); {
 	case f.Size > backup.MaxFile:
 		return fmt.Errorf("%w: it has %d bytes, at most %d can be stored", backup.ErrTooLarge, f.Size, int64(backup.MaxFile))
@@ -199,16 +241,21 @@ func (w *Writer) fits(f *backup.File) error {
 	case w.seen[f.Path]:
 		return errors.New("the server sends it twice")
 	}
+	w.seen[f.Path] = true
+	if !f.Dir {
+		w.count++
+		w.bytes += f.Size
+	}
 	return backup.CheckPath(f.Path)
 }
 
-// put stores one object, compressed on all cores, and reads it back.
-func (w *Writer) put(ctx context.Context, name string, chunk int, write func(*codec.Writer) error) (backup.Stored, error) {
+// put stores one object, compressed by so many workers, and reads it back.
+func (w *Writer) put(ctx context.Context, name string, chunk, workers int, write func(*codec.Writer) error) (backup.Stored, error) {
 	o := w.options
 	full := name + o.Codec.Ext()
 	var trailer *codec.Trailer
 	pack := func(dst io.Writer) error {
-		cw, err := codec.NewWriter(dst, codec.WriterOptions{Codec: o.Codec, Level: o.Level, ChunkSize: chunk, Workers: o.Workers})
+		cw, err := codec.NewWriter(dst, codec.WriterOptions{Codec: o.Codec, Level: o.Level, ChunkSize: chunk, Workers: workers})
 		if err != nil {
 			return err
 		}
@@ -253,17 +300,23 @@ func (w *Writer) put(ctx context.Context, name string, chunk int, write func(*co
 // Commit stores the index, completes the manifest by what the Writer knows, reads back what was stored as a restore would,
 // and stores the manifest. From then on the backup exists.
 func (w *Writer) Commit(ctx context.Context, m *backup.Manifest) error {
-	index, err := w.put(ctx, "files.json", backup.ChunkSize, func(cw *codec.Writer) error { return backup.WriteIndex(cw, w.files) })
+	var files []backup.File // in the order of the volumes
+	var volumes []backup.Stored
+	for _, v := range w.volumes {
+		files, volumes = append(files, v.files...), append(volumes, v.stored)
+	}
+	w.volumes, w.seen = nil, nil // the index is read back into memory
+	index, err := w.put(ctx, "files.json", backup.ChunkSize, w.options.Workers, func(cw *codec.Writer) error { return backup.WriteIndex(cw, files) })
 	if err != nil {
 		return err
 	}
 	m.Version, m.ID, m.Tool, m.Codec = backup.Version, w.id, w.options.Tool, w.options.Codec.Name()
-	m.Files, m.Bytes, m.Volumes, m.Index = w.count, w.bytes, w.volumes, index
+	m.Files, m.Bytes, m.Volumes, m.Index = w.count, w.bytes, volumes, index
 	content, err := m.Encode()
 	if err != nil {
 		return err
 	}
-	w.files, w.seen = nil, nil // the index is read back into memory
+	files = nil
 	if err := m.CheckStored(ctx, w.b, nil); err != nil {
 		return fmt.Errorf("read back: %w", err)
 	}
