@@ -255,7 +255,7 @@ func TestRunInterrupted(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 15)
 	c := r.start("primary", nil)
-	d := r.daemon(fmt.Sprintf("conninfo = %s\nbackup-schedule = @yearly\nmax-rate = 32kB\n", conninfo(c)))
+	d := r.daemon(fmt.Sprintf("conninfo = %s\nbackup-schedule = @yearly\nbackup-from = stream\nmax-rate = 32kB\n", conninfo(c)))
 	d.await(`msg=begins task=backup`)
 	r.must(c.WaitFor(r.ctx(), pgtest.Timeout, "the base backup", func(ctx context.Context) (bool, error) {
 		n, err := c.QueryInt(ctx, "SELECT count(*) FROM pg_stat_replication WHERE state = 'backup'")
