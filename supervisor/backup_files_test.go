@@ -1,11 +1,14 @@
 package main_test
 
 import (
+	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -229,4 +232,172 @@ func (r *rig) sameManifests(got, want string) {
 	if slices.Sorted(maps.Keys(gotHead)) == nil || !slices.Equal(slices.Sorted(maps.Keys(gotHead)), slices.Sorted(maps.Keys(wantHead))) {
 		r.t.Errorf("backup_manifest: got the keys of %v, want those of %v", slices.Sorted(maps.Keys(gotHead)), slices.Sorted(maps.Keys(wantHead)))
 	}
+}
+
+// A backup that is read while the server works, and while tables grow, shrink, come and go, is as good as one that the server
+// sends.
+func TestBackupFromFilesUnderLoad(t *testing.T) {
+	each(t, func(r *rig) {
+		space := filepath.Join(r.dir, "space")
+		r.mkdir(space)
+		c := r.start("primary", map[string]string{"shared_buffers": "2MB", "bgwriter_delay": "10ms", "checkpoint_timeout": "30s"})
+		for _, sql := range []string{
+			"CREATE TABLE elsewhere (n int)", fmt.Sprintf("CREATE TABLESPACE outside LOCATION '%s'", space),
+			"CREATE TABLE busy TABLESPACE outside AS SELECT n, repeat(md5(n::text), 10) AS x FROM generate_series(1, 20000) n", "CREATE INDEX ON busy (n)",
+		} {
+			r.must(c.Exec(r.ctx(), sql))
+		}
+		r.load(c, 20, 1)
+		ctx, stop := context.WithCancel(r.ctx())
+		churned := make(chan int)
+		go func() {
+			rounds := 0
+			for ctx.Err() == nil {
+				for _, sql := range []string{
+					"UPDATE busy SET x = repeat(md5(random()::text), 10) WHERE n % 7 = (random() * 7)::int",
+					"CREATE TABLE IF NOT EXISTS passing AS SELECT generate_series(1, 20000) AS n", "CREATE UNLOGGED TABLE IF NOT EXISTS light AS SELECT 1 AS n",
+					"CHECKPOINT", "TRUNCATE passing", "DROP TABLE passing, light", "VACUUM busy",
+				} {
+					if err := c.Exec(ctx, sql); err != nil && ctx.Err() == nil {
+						r.t.Errorf("%s: %v", sql, err)
+					}
+				}
+				rounds++
+			}
+			churned <- rounds
+		}()
+		var ids []string
+		r.loadWhile(c, 2, func() {
+			for range 2 {
+				ids = append(ids, r.backup(c, "--backup-from", "files", "--jobs", "3"))
+			}
+			stop()
+			if rounds := <-churned; rounds == 0 {
+				r.t.Log("the tables have not been changed once during the backups")
+			}
+		})
+		want := r.sum(c)
+		busy, err := c.QueryString(r.ctx(), "SELECT md5(string_agg(n || x, ' ' ORDER BY n)) FROM busy")
+		r.must(err)
+		r.cut(c)
+		for i, id := range ids {
+			if i > 0 && r.major != 15 {
+				break // one will do
+			}
+			to := r.restore("restored-"+id, id, "--tablespace-map", space+"="+space+"-"+id)
+			r.opens(to, want)
+			if got, err := to.QueryString(r.ctx(), "SELECT md5(string_agg(n || x, ' ' ORDER BY n)) FROM busy"); err != nil || got != busy {
+				r.t.Errorf("backup %s: other rows in busy (%v)", id, err)
+			}
+			r.amcheck(to)
+			r.must(to.Close())
+		}
+	})
+}
+
+// amcheck checks all tables and indexes of a server that has the extension.
+func (r *rig) amcheck(c *pgtest.Cluster) {
+	r.t.Helper()
+	if n, err := c.QueryInt(r.ctx(), "SELECT count(*) FROM pg_available_extensions WHERE name = 'amcheck'"); err != nil || n == 0 {
+		r.t.Logf("PostgreSQL %d has no amcheck here (%v)", r.major, err)
+		return
+	}
+	r.must(c.Exec(r.ctx(), "CREATE EXTENSION IF NOT EXISTS amcheck"))
+	r.must(c.Exec(r.ctx(), `SELECT bt_index_check(c.oid, true) FROM pg_class c JOIN pg_am a ON a.oid = c.relam WHERE a.amname = 'btree' AND c.relkind = 'i' AND c.relpersistence = 'p'`))
+	if r.major >= 14 {
+		n, err := c.QueryInt(r.ctx(), `SELECT count(*) FROM pg_class c, verify_heapam(c.oid) WHERE c.relkind IN ('r', 't', 'm') AND c.relpersistence = 'p'`)
+		if err != nil || n > 0 {
+			r.t.Errorf("amcheck reports %d faults (%v)", n, err)
+		}
+	}
+}
+
+// Where files cannot be read, auto has the server send them, and files says what is missing.
+func TestBackupFromFilesElsewhere(t *testing.T) {
+	each(t, func(r *rig) {
+		c := r.start("primary", map[string]string{"max_replication_slots": "2"})
+		r.must(c.Exec(r.ctx(), "CREATE ROLE keeper LOGIN REPLICATION; GRANT pg_monitor TO keeper"))
+		keeper := c.ConnString() + " user=keeper"
+		copied := filepath.Join(r.dir, "copied")
+		other := r.start("other", nil)
+		r.asServer(fmt.Sprintf("cp -a %s %s; mkdir %s-closed", c.Dir, copied, r.dir+"/dir"))
+		for name, test := range map[string]struct {
+			conninfo string
+			words    []string
+			args     []string
+		}{
+			"right":     {keeper, []string{"the role keeper may not begin a backup", "GRANT EXECUTE ON FUNCTION pg_", `TO "keeper"`, "--backup-from stream"}, nil},
+			"copy":      {c.ConnString(), []string{"is a copy of the server's data directory"}, []string{"--pgdata", copied}},
+			"other":     {c.ConnString(), []string{"of another cluster"}, []string{"--pgdata", other.Dir}},
+			"nothing":   {c.ConnString(), []string{"is no data directory of this host"}, []string{"--pgdata", r.dir}},
+			"no access": {c.ConnString(), []string{"permission denied"}, []string{"--pgdata", "/root/data"}},
+		} {
+			args := append([]string{"backup", "--conninfo", test.conninfo}, test.args...)
+			if name == "no access" && os.Geteuid() != 0 {
+				continue
+			}
+			r.fails(1, append(test.words, "the server's files cannot be read for a backup", "hint: "), append(args, "--backup-from", "files")...)
+			r.nothingLeft()
+			out, err := r.command(append(args, "-v")...).CombinedOutput()
+			if err != nil || !strings.Contains(string(out), test.words[0]) {
+				r.t.Errorf("%s: got %v\n%s", name, err, out)
+			}
+			if m, _ := r.index(idForm.FindString(string(out))); m.Method != "stream" {
+				r.t.Errorf("%s: the files came by %s", name, m.Method)
+			}
+			r.asServer("rm -r " + r.spool + "/backups/*")
+		}
+
+		// The role is let do it by what the hint says.
+		said := r.fails(1, nil, "backup", "--conninfo", keeper, "--backup-from", "files")
+		grant := regexp.MustCompile(`GRANT .* TO "keeper"`).FindString(said)
+		r.must(c.Exec(r.ctx(), grant))
+		out, err := r.command("backup", "--conninfo", keeper).CombinedOutput()
+		r.must(err)
+		if m, _ := r.index(idForm.FindString(string(out))); m.Method != "files" {
+			r.t.Errorf("with the right, the files came by %s", m.Method)
+		}
+
+		// All slots are in use.
+		r.must(c.Exec(r.ctx(), "SELECT pg_create_physical_replication_slot('one'), pg_create_physical_replication_slot('two')"))
+		r.fails(1, []string{"all replication slots are in use", "max_replication_slots"}, "backup", "--conninfo", keeper, "--backup-from", "files")
+		r.backup(c)
+	})
+}
+
+// A backup of files that is disturbed fails, names the reason, and leaves nothing.
+func TestBackupFromFilesFails(t *testing.T) {
+	each(t, func(r *rig) {
+		c := r.start("primary", nil)
+		r.must(c.Exec(r.ctx(), "CREATE TABLE filler AS SELECT repeat(md5(n::text), 20) AS x FROM generate_series(1, 20000) n"))
+		file, err := c.QueryString(r.ctx(), "SELECT pg_relation_filepath('filler')")
+		r.must(err)
+		r.must(c.Checkpoint(r.ctx())) // so that the server itself has nothing to write to it
+		r.asServer("chmod 000 " + c.Path(file))
+		r.fails(1, []string{"back up: ", file, "permission denied"}, "backup", "--conninfo", c.ConnString())
+		r.nothingLeft()
+		r.asServer("chmod 600 " + c.Path(file) + "; mkdir -m 0 " + c.Path("closed"))
+		r.fails(1, []string{"back up: ", "closed", "permission denied"}, "backup", "--conninfo", c.ConnString())
+		r.nothingLeft()
+		r.asServer("rmdir " + c.Path("closed"))
+		if r.major >= 12 { // before, a name with a backslash is none that the server knows
+			r.asServer(`touch '` + c.Path(`back\slash`) + `'`)
+			r.fails(1, []string{"cannot be backed up", `back\slash`}, "backup", "--conninfo", c.ConnString())
+			r.nothingLeft()
+			r.asServer(`rm '` + c.Path(`back\slash`) + `'`)
+		}
+
+		// The session in which the backup began is lost.
+		cmd := r.command("backup", "--conninfo", c.ConnString(), "--max-rate", "100kB")
+		var stderr bytes.Buffer
+		cmd.Stderr = &stderr
+		r.must(cmd.Start())
+		r.must(c.WaitFor(r.ctx(), pgtest.Timeout, "the backup to store", func(context.Context) (bool, error) { return len(r.backups()) > 0, nil }))
+		r.must(c.Exec(r.ctx(), "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'walkeep'"))
+		if err := cmd.Wait(); err == nil || !strings.Contains(stderr.String(), "the session in which the backup began was lost") {
+			r.t.Errorf("got %v and %q", err, &stderr)
+		}
+		r.nothingLeft()
+		r.backup(c, "--backup-from", "files")
+	})
 }

@@ -107,8 +107,10 @@ func TestBackupOfStandby(t *testing.T) {
 		id := r.backup(standby)
 		manifest, err := os.ReadFile(filepath.Join(r.spool, "backups", id, "manifest.json"))
 		r.must(err)
-		if !strings.Contains(string(manifest), `"from_standby": true`) {
-			r.t.Errorf("the manifest does not say that it is of a standby:\n%s", manifest)
+		for _, word := range []string{`"from_standby": true`, `"method": "files"`} {
+			if !strings.Contains(string(manifest), word) {
+				r.t.Errorf("the manifest does not say %s:\n%s", word, manifest)
+			}
 		}
 		to := r.restore("restored", id)
 		r.opens(to, want)

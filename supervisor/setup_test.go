@@ -99,6 +99,7 @@ func (r *setupRig) state() string {
 		`SELECT string_agg(name || '=' || coalesce(setting, ''), ' ' ORDER BY name) FROM pg_file_settings WHERE sourcefile LIKE '%auto.conf'`,
 		`SELECT string_agg(concat_ws(' ', slot_name, slot_type, plugin), ', ' ORDER BY slot_name) FROM pg_replication_slots`,
 		`SELECT string_agg(concat_ws(' ', rolname, rolsuper, rolreplication, rolcanlogin, pg_has_role(oid, 'pg_monitor', 'member')), ', ' ORDER BY rolname) FROM pg_roles`,
+		`SELECT string_agg(concat_ws(' ', proname, proacl), ', ' ORDER BY proname) FROM pg_proc WHERE proname ~ '^pg_(backup_start|backup_stop|start_backup|stop_backup)$'`,
 	} {
 		s, err := r.c.QueryString(r.ctx(), sql)
 		r.must(err)
@@ -179,7 +180,7 @@ func TestSetup(t *testing.T) {
 		if slot, err := r.c.QueryString(r.ctx(), "SELECT restart_lsn FROM pg_replication_slots WHERE slot_name = 'walkeep' AND slot_type = 'physical'"); err != nil || slot == "" {
 			t.Errorf("the slot keeps no WAL (%q, %v)", slot, err)
 		}
-		if out, err := pgtest.Command(r.ctx(), cmdtest.Path("supervisor"), "--config", r.ini, "backup").CombinedOutput(); err != nil || !idForm.Match(out) {
+		if out, err := pgtest.Command(r.ctx(), cmdtest.Path("supervisor"), "--config", r.ini, "backup", "--backup-from", "files").CombinedOutput(); err != nil || !idForm.Match(out) {
 			t.Errorf("a backup with the role that was made: %v\n%s", err, out)
 		}
 		want := r.sum(r.c)
@@ -302,7 +303,7 @@ func TestSetupRole(t *testing.T) {
 	r.must(r.c.Exec(r.ctx(), `CREATE ROLE "it's ""one" LOGIN; CREATE ROLE two REPLICATION; GRANT pg_monitor TO two`))
 	before := r.state()
 	r.says("REPLICATION, pg_monitor", "--role", `it's "one`)
-	r.says("give the role two LOGIN", "--role", "two")
+	r.says("give the role two LOGIN, EXECUTE on the functions", "--role", "two")
 	r.says("nothing to do", "--role", "two")
 	r.setup("--undo")
 	r.same(before, "undo")

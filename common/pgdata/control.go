@@ -155,14 +155,14 @@ func CatalogVersion(control []byte) uint32 { return binary.LittleEndian.Uint32(c
 const leastControl, mostControl = 200, 512
 
 const (
-	controlTries = 100
+	controlTries = 500
 	controlPause = 10 * time.Millisecond
 )
 
 // ErrControlChecksum reports that a control file has a wrong checksum.
 var ErrControlChecksum = errors.New("the checksum of global/pg_control is wrong")
 
-// ReadWholeControl reads all bytes of global/pg_control of a running server. It reads again, for about a second, while
+// ReadWholeControl reads all bytes of global/pg_control of a running server. It reads again, for about 5 seconds, while
 // the checksum is wrong, since the server may be writing the file.
 func ReadWholeControl(dir string) ([]byte, error) {
 	name := filepath.Join(dir, "global", "pg_control")

@@ -48,6 +48,9 @@ type Source struct {
 	walked error      // why the walk ended; valid when files is closed
 	ended  sync.WaitGroup
 
+	// pause waits before a wrong page is read again.
+	pause func()
+
 	mu     sync.Mutex
 	listed []listed
 }
@@ -101,6 +104,7 @@ func Open(ctx context.Context, o Options) (*Source, error) {
 	}
 	s.ctx, s.cancel = context.WithCancel(ctx)
 	s.files = make(chan *file)
+	s.pause = func() { time.Sleep(patience) }
 	return s, nil
 }
 
@@ -296,11 +300,7 @@ func (s *Source) checkPages(p *part, n int) (int, error) {
 		right, computed, stored := pageIsRight(page, f.first+inFile, s.Start)
 		for again := 0; !right && again < retries; again++ {
 			if f.bad.Load() < patient {
-				select {
-				case <-s.ctx.Done():
-					return n, s.ctx.Err()
-				case <-time.After(patience):
-				}
+				s.pause()
 			}
 			m, err := readAt(f.f, page, p.at+int64(off))
 			if err != nil {
