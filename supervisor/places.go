@@ -214,15 +214,16 @@ func (o *opened) describe() (all []report.Place) {
 
 // target returns the place into which backups are stored: the chosen repository, or the first one, or else the spool.
 func (call *invocation) target(ctx context.Context) (place, error) {
-	for _, r := range slices.Concat(call.Chosen(), call.List) {
-		one, err := call.repositories.Get(ctx, r)
-		if err != nil {
-			return place{}, err
-		}
-		return place{name: r.Name, url: r.URL, archive: one.Archive}, nil
+	all := slices.Concat(call.Chosen(), call.List)
+	if len(all) == 0 {
+		a, err := call.openSpoolArchive()
+		return place{name: spoolName, url: call.Spool, spool: true, archive: a}, err
 	}
-	a, err := call.openSpoolArchive()
-	return place{name: spoolName, url: call.Spool, spool: true, archive: a}, err
+	one, err := call.repositories.Get(ctx, all[0])
+	if err != nil {
+		return place{}, err
+	}
+	return place{name: all[0].Name, url: all[0].URL, archive: one.Archive}, nil
 }
 
 // openSpoolArchive opens the archive that the spool is.

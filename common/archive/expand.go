@@ -168,7 +168,7 @@ func (a *Archive) Check(ctx context.Context, n wal.Name, cluster wal.SystemID) (
 	if err != nil {
 		return Fetched{}, err
 	}
-	got := Fetched{Object: one.Name}
+	var got Fetched
 	if one.bad == nil && one.encrypted {
 		got, err = a.copySealed(ctx, n, id, one, func() (io.Writer, error) { return io.Discard, nil })
 	} else {

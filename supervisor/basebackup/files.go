@@ -275,8 +275,8 @@ func (f *files) manifest() (backup.File, io.Reader, error) {
 // labelTimeline returns the timeline of the segment that a backup_label names in its first line.
 func labelTimeline(label string) (wal.Timeline, error) {
 	first, _, _ := strings.Cut(label, "\n")
-	_, name, found := strings.Cut(first, "(file ")
-	if name, found = strings.CutSuffix(name, ")"); found {
+	_, name, _ := strings.Cut(first, "(file ")
+	if name, found := strings.CutSuffix(name, ")"); found {
 		if n, err := wal.ParseName(name); err == nil {
 			return n.Timeline, nil
 		}
