@@ -5,6 +5,7 @@ import (
 	"os"
 	"testing"
 
+	main "walkeep/archive-cmd"
 	"walkeep/common/cmdtest"
 )
 
@@ -17,19 +18,30 @@ func TestFaults(t *testing.T) {
 	names := files.Segments()
 	for _, test := range []struct {
 		name   string
-		before func(b bench)
+		before string // archived before
 		ahead  int
 		errors []string
 	}{
-		{"first segment", func(bench) {}, 0, cmdtest.AllErrors},
-		{"duplicate", func(b bench) { b.run(t, names[1]).Expect(t, 0) }, 0, cmdtest.AllErrors},
-		{"look-ahead", func(b bench) { b.run(t, names[0]).Expect(t, 0) }, 2, []string{"EIO", "ENOSPC"}},
+		{"first segment", "", 0, cmdtest.AllErrors},
+		{"duplicate", names[1], 0, cmdtest.AllErrors},
+		{"look-ahead", names[0], 2, []string{"EIO", "ENOSPC"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
+			waiting := files.Only(names[1 : 2+test.ahead]...)
+			if test.before != "" {
+				waiting[test.before] = files[test.before]
+			}
 			cmdtest.EachFault(t, test.errors, func(dir string, fault cmdtest.Fault) bool {
-				b := newBench(t, dir, files.Only(names[:4]...))
-				test.before(b)
+				b := newBench(t, dir, waiting)
+				// Only the call with the fault needs a process.
+				inside := func(name string) {
+					t.Helper()
+					cmdtest.Inside(main.Call, archive(b.spool, b.data.Path("pg_wal", name))).Expect(t, 0)
+				}
+				if test.before != "" {
+					inside(test.before)
+				}
 				cmd := archive(b.spool, b.data.Path("pg_wal", names[1]), "--lookahead", fmt.Sprint(test.ahead))
 				cmd.Env = append(cmd.Env, "GOMAXPROCS=1") // faults are counted by thread
 				r, reached := cmdtest.RunFaulty(t, cmd, fault, dir)
@@ -47,7 +59,7 @@ func TestFaults(t *testing.T) {
 					r.Expect(t, 0)
 				}
 				if reached {
-					b.run(t, names[1]).Expect(t, 0)
+					inside(names[1])
 					b.spool.CheckWhole(t, files)
 				}
 				for _, path := range []string{string(b.data), string(b.spool)} {

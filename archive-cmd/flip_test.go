@@ -11,6 +11,7 @@ import (
 	"sync"
 	"testing"
 
+	main "walkeep/archive-cmd"
 	"walkeep/common/cmdtest"
 )
 
@@ -21,6 +22,7 @@ type flip struct {
 	bit         int
 
 	verify, codec string
+	process       bool // archive it by a process of its own
 }
 
 func (f flip) String() string {
@@ -47,6 +49,7 @@ func choose(random *rand.Rand, from []flip) flip {
 	o := f.oracle
 	f.verify = []string{"warn", "warn", "strict"}[random.IntN(3)]
 	f.codec = codecs[random.IntN(len(codecs))]
+	f.process = random.IntN(25) == 0
 	f.bit = random.IntN(8 * len(o.Segment))
 	switch random.IntN(8) {
 	case 0:
@@ -63,7 +66,8 @@ func choose(random *rand.Rand, from []flip) flip {
 }
 
 // TestFlippedBits changes one bit of a segment 2,500 times, WALKEEP_FLIPS times if that is set. Half of the bits are
-// anywhere, the other half in the headers, which are a small part of a segment.
+// anywhere, the other half in the headers, which are a small part of a segment. One of 25 is archived by a process, the
+// others within this one.
 func TestFlippedBits(t *testing.T) {
 	cmdtest.Long(t)
 	flips := number(t, "WALKEEP_FLIPS", 2_500)
@@ -155,8 +159,13 @@ func (w flipper) check(t *testing.T, f flip, v verdict) {
 	defer source.WriteAt(f.oracle.Segment[at:at+1], at)
 	w.spool.Bind(t, cmdtest.SystemID(f.oracle.Segment))
 	cmd := archive(w.spool, source.Name(), "--verify", f.verify, "--codec", f.codec)
-	cmd.Env = append(cmd.Env, "GOMAXPROCS=1") // all cores are busy with other calls
-	r := cmdtest.Run(t, cmd)
+	var r cmdtest.Result
+	if f.process {
+		cmd.Env = append(cmd.Env, "GOMAXPROCS=1") // all cores are busy with other calls
+		r = cmdtest.Run(t, cmd)
+	} else {
+		r = cmdtest.Inside(main.Call, cmd)
+	}
 	want, check := 0, cmdtest.Intact
 	switch {
 	case v == refused || v == damage && f.verify == "strict":

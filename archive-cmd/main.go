@@ -27,8 +27,10 @@ func main() {
 	// A call ends within a fraction of a second and has few, long-lived buffers: garbage collection would only slow it.
 	debug.SetGCPercent(-1)
 	debug.SetMemoryLimit(96 << 20)
-	cli.Program{Name: "archive-cmd", Panic: exitFailed, Run: run}.Main()
+	program.Main()
 }
+
+var program = cli.Program{Name: "archive-cmd", Panic: exitFailed, Run: run}
 
 // failure adds the exit code and the hint to the error of a file.
 func failure(err error) error {

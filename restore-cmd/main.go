@@ -33,8 +33,12 @@ func main() {
 	}
 	debug.SetGCPercent(-1)
 	debug.SetMemoryLimit(96 << 20)
+	program(standby).Main()
+}
+
+func program(standby bool) cli.Program {
 	run := func(args []string, msg *cli.Messages) error { return run(args, standby, msg) }
-	cli.Program{Name: "restore-cmd", Panic: failed(standby), Run: run}.Main()
+	return cli.Program{Name: "restore-cmd", Panic: failed(standby), Run: run}
 }
 
 // failed returns the exit code of a failure. A standby would shut down above 125, so it gets exitAbsent.

@@ -54,8 +54,15 @@ func (p Program) Main() {
 	// A message to a closed pipe is lost, but the segment must not be.
 	signal.Ignore(syscall.SIGPIPE)
 	setCalled(p.Name)
-	msg := &Messages{program: called, w: os.Stderr}
-	os.Exit(p.code(msg, p.run(os.Args[1:], msg)))
+	os.Exit(p.call(called, os.Args[1:], os.Stderr))
+}
+
+// Call runs the program within this process and returns its exit code. Its messages go to w.
+func (p Program) Call(args []string, w io.Writer) int { return p.call(p.Name, args, w) }
+
+func (p Program) call(name string, args []string, w io.Writer) int {
+	msg := &Messages{program: name, w: w}
+	return p.code(msg, p.run(args, msg))
 }
 
 func (p Program) code(msg *Messages, err error) int {

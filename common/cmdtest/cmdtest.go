@@ -5,6 +5,7 @@
 //
 //   - WALKEEP_FLIPS and WALKEEP_KILLS set how many bits of a segment are changed on the way to archive-cmd, and how often
 //     it is killed, instead of 2,500 and 500.
+//   - WALKEEP_FAULTS=all lets each system call fail with every error, instead of with one of them and EIO.
 //   - WALKEEP_SEED repeats a run of the random tests with the seed that it logged.
 //   - WALKEEP_BIN is a directory with commands to be tested instead of freshly built ones, for a system without a Go
 //     toolchain.
@@ -15,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -131,6 +133,14 @@ func Run(t testing.TB, cmd *exec.Cmd) Result {
 	r := Ended(cmd, err)
 	r.Stdout, r.Stderr, r.Took = stdout.String(), stderr.String(), time.Since(begin)
 	return r
+}
+
+// Inside makes a call of a program within this process, where call runs it. It costs a tenth of a process that only starts,
+// so tests that call a program thousands of times make most calls like this.
+func Inside(call func(args []string, stderr io.Writer) int, cmd *exec.Cmd) Result {
+	var stderr bytes.Buffer
+	args := append([]string{"-c", os.DevNull}, cmd.Args[1:]...)
+	return Result{Code: call(args, &stderr), Stderr: stderr.String(), call: cmd.Args}
 }
 
 // Ended makes the result of a call from the error of its Wait.

@@ -54,12 +54,12 @@ var faultyCalls = []string{
 // AllErrors are the errors of failing storage.
 var AllErrors = []string{"EIO", "ENOSPC", "EDQUOT", "EMFILE", "EACCES", "ESTALE"}
 
-// EachFault calls f for each call of each kind with the first of the errors, with a third of the others, which a seed
-// chooses, and then with EIO from that call on. Several run side by side, in directories of their own. f reports
-// whether the call was reached, and false after a failure.
+// EachFault calls f for each call of each kind with the first of the errors, with at most one of the others, which a seed
+// chooses, or with all if WALKEEP_FAULTS is "all", and then with EIO from that call on. Several run side by side, in directories of
+// their own. f reports whether the call was reached, and false after a failure.
 func EachFault(t testing.TB, errors []string, f func(dir string, fault Fault) bool) {
 	t.Helper()
-	const share = 3
+	share, all := max(len(errors)-1, 3), os.Getenv("WALKEEP_FAULTS") == "all"
 	chosen := Rand(t).IntN(share)
 	work := make(chan func(dir string))
 	var workers sync.WaitGroup
@@ -78,7 +78,7 @@ func EachFault(t testing.TB, errors []string, f func(dir string, fault Fault) bo
 			name, andAfter := strings.CutSuffix(fault, "+")
 			work <- func(dir string) {
 				for when := 1; when <= 60; when++ {
-					if i > 0 && !andAfter && (when+i)%share != chosen {
+					if i > 0 && !andAfter && !all && (when+i)%share != chosen {
 						continue
 					}
 					fault := Fault{Calls: calls, Error: name, When: strconv.Itoa(when)}
