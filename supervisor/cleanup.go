@@ -406,6 +406,9 @@ func printCleanup(call *invocation, r *retain.Report) {
 	if r.Stale > 0 {
 		say("%s %d objects whose writers were killed", verb, r.Stale)
 	}
+	if r.Notes.Objects > 0 {
+		say("%s notes of what is gone or has ended (%s)", verb, amount(r.Notes))
+	}
 	printMarks(call, r)
 	say("%s %s in all", verb, amount(r.Total))
 	for _, h := range r.Holders {

@@ -184,8 +184,14 @@ func (o *opened) complete(err error) error {
 
 // warnLost warns of the places that cannot be reached. doing is what the command does without them.
 func (call *invocation) warnLost(o *opened, doing string) {
-	for _, err := range o.lost() {
-		call.msg.Warn("", "%v; %s", err, doing)
+	for _, p := range o.places {
+		hint := ""
+		if !p.spool {
+			hint = "if it is gone for good, take its section out of the configuration file"
+		}
+		if p.err != nil {
+			call.msg.Warn(hint, "%v; %s", p.lost(), doing)
+		}
 	}
 }
 

@@ -6,16 +6,20 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"time"
 
 	"walkeep/common/archive"
 	"walkeep/common/cli"
 	"walkeep/common/codec"
 	"walkeep/common/config"
+	"walkeep/common/notes"
 	"walkeep/common/sealed"
+	"walkeep/common/wal"
 	"walkeep/supervisor/progress"
 	"walkeep/supervisor/repository"
 	"walkeep/supervisor/service"
 	"walkeep/supervisor/ship"
+	"walkeep/supervisor/spool"
 )
 
 const aboutShip = `Copies what the spool holds to every repository of the configuration, or to that
@@ -60,13 +64,22 @@ func shipOnce(ctx context.Context, call *invocation) error {
 		bar = call.bar("shipped", total)
 		return bar.Add
 	}
+	began := time.Now()
 	results, err := ship.Run(ctx, o)
 	bar.Done()
 	if err == nil {
 		err = ctx.Err()
 	}
 	failed := 0
-	for _, r := range results {
+	for i, r := range results {
+		if errors.Is(r.Err, spool.ErrShipping) {
+			if r.Err = awaitShipping(ctx, o.Spool, o.Repositories[i], began); r.Err == nil {
+				if _, err := fmt.Fprintf(call.out, "repository %s: another process ships to it, and has shipped what was there\n", r.Repository); err != nil {
+					return err
+				}
+				continue
+			}
+		}
 		text := fmt.Sprintf("repository %s: %s copied (%s)", r.Repository, count(r.Objects, "object"), progress.Bytes(r.Bytes))
 		if r.Found > 0 {
 			text += fmt.Sprintf(", %d were there", r.Found)
@@ -83,9 +96,65 @@ func shipOnce(ctx context.Context, call *invocation) error {
 		}
 	}
 	if err == nil && failed > 0 {
-		err = cli.Fail(exitFailed, fmt.Errorf("not everything was shipped to %s", count(failed, "repository")), "")
+		err = cli.Fail(exitFailed, fmt.Errorf("not everything was shipped to %d of %d repositories", failed, len(results)), "")
 	}
 	return err
+}
+
+// awaitShipping waits until another process, which ships to a repository, has shipped what the spool held at a time. It fails if
+// that process cannot go on, or has ended before.
+func awaitShipping(ctx context.Context, s *spool.Spool, to ship.Repository, at time.Time) error {
+	for {
+		n, err := s.Archive.Notes().Shipping(ctx, to.Name)
+		if err != nil {
+			return err
+		}
+		known := n.URL == to.URL && !n.Updated.IsZero()
+		switch more, err := beyondMark(ctx, s.Archive, n); {
+		case err != nil:
+			return err
+		case known && len(n.Stuck) > 0:
+			return fmt.Errorf("%s: %s", n.Stuck[0].Object, n.Stuck[0].Text)
+		case known && n.Error != "":
+			return errors.New(n.Error)
+		case known && (!n.Recoverable.Before(at) || n.Objects == 0 && !more):
+			return nil
+		}
+		lock, err := s.LockShipping(to.Name)
+		if err == nil {
+			lock.Close()
+			return cli.NewError("the process that shipped to it has ended", "repeat the command")
+		}
+		if !errors.Is(err, spool.ErrShipping) {
+			return err
+		}
+		select {
+		case <-time.After(200 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// beyondMark reports whether an archive holds WAL behind the marks of a note.
+func beyondMark(ctx context.Context, a *archive.Archive, n notes.Shipping) (bool, error) {
+	id, err := a.Identity(ctx)
+	if errors.Is(err, archive.ErrUnbound) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	for o, err := range a.Objects(ctx) {
+		if err != nil {
+			return false, err
+		}
+		number, err := o.WAL.Number(id.SegmentSize)
+		if err == nil && wal.LSN((number+1)*uint64(id.SegmentSize)) > n.Mark(o.WAL.Timeline) && o.WAL.Kind == wal.KindSegment {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // shipping returns what ship needs to know.
