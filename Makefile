@@ -32,6 +32,11 @@ test-stores:
 	scripts/fetch-minio
 	WALKEEP_RACES=1000 WALKEEP_MINIO=1 scripts/test -count=1 ./common/storage/s3/...
 
+# The page in a real browser; WALKEEP_SCREENSHOTS=DIR keeps what it shows. The alert rules judged by promtool.
+test-page:
+	scripts/install-page-tools
+	WALKEEP_CHROMIUM=1 WALKEEP_PROMTOOL=1 $(GO) test -count=1 ./supervisor/page ./supervisor/metrics
+
 fuzz:
 	scripts/fuzz
 
@@ -62,4 +67,4 @@ install: build
 	install -m 755 bin/archive-cmd bin/restore-cmd bin/supervisor $(DESTDIR)$(PREFIX)/lib/walkeep/
 	ln -sf ../lib/walkeep/supervisor $(DESTDIR)$(PREFIX)/bin/walkeep
 
-.PHONY: all build test test-short race integration test-stores fuzz bench compare demo lint dist test-dist install
+.PHONY: all build test test-short race integration test-stores test-page fuzz bench compare demo lint dist test-dist install

@@ -16,13 +16,14 @@
 //	supervisor/pgconf       cli pgdata
 //	supervisor/pgserver     cli conninfo pgdata wal | jackc/pgx
 //	supervisor/metrics      wal supervisor/report | prometheus/client_golang
+//	supervisor/page         cli wal supervisor/progress supervisor/report
 //	supervisor/prefetch     archive cli codec durable fetched recovery storage/local storage/union wal
 //	supervisor/progress     | schollz/progressbar x/term
 //	supervisor/promote      archive cli codec notes pgdata recovery storage wal supervisor/pgserver supervisor/spool | x/sys
 //	supervisor/receive      archive cli durable notes recovery sealed storage wal supervisor/pgserver supervisor/replication supervisor/spool | cenkalti/backoff
 //	supervisor/replication  wal supervisor/pgserver | jackc/pgx
 //	supervisor/replication/replicationtest  wal supervisor/replication | jackc/pgx
-//	supervisor/report       archive backup durable notes pgdata recovery storage wal supervisor/pgserver supervisor/progress
+//	supervisor/report       archive backup cli durable notes pgdata recovery storage wal supervisor/pgserver supervisor/progress
 //	supervisor/repository   archive backup cli config storage storage/cache storage/count storage/generation storage/local storage/retry storage/s3 storage/sftp
 //	supervisor/restore      account archive backup cli codec durable pgdata recovery storage wal supervisor/launch supervisor/pgconf supervisor/pgserver | x/sync x/sys zeebo/xxh3
 //	supervisor/retain       archive backup cli notes recovery storage wal

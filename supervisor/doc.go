@@ -11,7 +11,7 @@
 //	setup                 setup.go         setup                setup.json mwd, partial/ m, wal/*.history m
 //	backup                backup.go        basebackup, backup   backups/ m, leases/ mwd; unfinished backups d
 //	list                  list.go          report               everything r
-//	status, check         status.go,       report               everything r, lag.json wd
+//	status, check         status.go,       report, page         everything r, lag.json wd
 //	                      check.go
 //	cleanup               cleanup.go       retain               everything r; backups/, wal/, partial/, notes d, removals/ mwd
 //	verify                verify.go        verify               wal/, backups/ r, verified/ mwd
@@ -27,7 +27,7 @@
 //	continue              continue.go      pgserver             none
 //	drill                 drill.go         drill, restore,      backups/, wal/ r, leases/ mwd, verified/ mw
 //	                                       launch
-//	run                   run.go,          service              those of the commands that it runs
+//	run                   run.go,          service, page        those of the commands that it runs
 //	                      watch.go
 //	service               service.go       service              none
 //	import-walmgr         importwalmgr.go  walmgr               none

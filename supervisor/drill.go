@@ -153,7 +153,7 @@ func runDrill(ctx context.Context, call *invocation, o *drillOptions) (err error
 		},
 	})
 	bar.done()
-	call.noteDrill(ctx, a.Archive, p.plan.Backup.ID, failed)
+	call.noteDrill(ctx, a.Archive, p.plan.Backup.ID, time.Since(begun), failed)
 	if err := call.reportDrill(o, r, steps, time.Since(begun), failed); err != nil {
 		return err
 	}
@@ -180,8 +180,8 @@ func (call *invocation) feedDrill(given string) func(scratch, data string) (stri
 
 // noteDrill stores the outcome of a drill in the archive. A failure that this host has caused is not one of the backup, and not
 // stored.
-func (call *invocation) noteDrill(ctx context.Context, a *archive.Archive, id string, failed error) {
-	d := notes.Drilled{At: time.Now().UTC().Truncate(time.Second), OK: failed == nil}
+func (call *invocation) noteDrill(ctx context.Context, a *archive.Archive, id string, took time.Duration, failed error) {
+	d := notes.Drilled{At: time.Now().UTC().Truncate(time.Second), OK: failed == nil, Seconds: took.Round(100 * time.Millisecond).Seconds()}
 	if failed != nil {
 		here := slices.ContainsFunc([]error{launch.ErrRoot, restore.ErrSpace, restore.ErrOwner, restore.ErrPlace}, func(e error) bool { return errors.Is(failed, e) })
 		if !errors.Is(failed, drill.ErrFailed) || here || ctx.Err() != nil {

@@ -21,6 +21,7 @@ import (
 	"walkeep/common/wal"
 	"walkeep/supervisor/basebackup"
 	"walkeep/supervisor/metrics"
+	"walkeep/supervisor/page"
 	"walkeep/supervisor/repository"
 	"walkeep/supervisor/service"
 	"walkeep/supervisor/spool"
@@ -28,8 +29,8 @@ import (
 
 const aboutRun = `Runs in the foreground what the configuration asks for: streams the segment that
 is being written (stream), ships what the spool holds to the repositories, takes
-backups, cleans up, verifies and runs drills on schedule, and serves metrics at
-metrics-listen. It takes a backup at once if one
+backups, cleans up, verifies and runs drills on schedule, and serves a page for
+people (/) and metrics (/metrics) at metrics-listen. It takes a backup at once if one
 was due while it did not run, if the archive has none, or if WAL was archived
 with broken records since the last one.
 
@@ -109,7 +110,7 @@ func runCommand() command {
 
 // keepRunning runs what is configured until ctx ends. It reads the configuration again on SIGHUP and when reload receives a signal.
 func keepRunning(ctx context.Context, call *invocation, log io.Writer, reload chan os.Signal) error {
-	r := &runner{args: call.args, spool: call.Spool, log: newLog(call.Config, log), metrics: metrics.New(cli.Version)}
+	r := &runner{args: call.args, spool: call.Spool, log: newLog(call.Config, log), metrics: metrics.New(cli.Version), page: page.Live{Version: cli.Version}}
 	plan, err := r.plan(call.Config)
 	if err != nil {
 		return err
@@ -165,6 +166,7 @@ type runner struct {
 	log     *slog.Logger
 	loop    *service.Loop
 	metrics *metrics.Metrics
+	page    page.Live
 
 	repositories repository.Set // open from one task to the next
 
@@ -228,7 +230,7 @@ func (r *runner) plan(c config.Config) (service.Plan, error) {
 			return p, cli.Fail(exitUsage, fmt.Errorf("metrics-listen: %w", err), "an address and a port, such as 127.0.0.1:9187")
 		}
 		p.Parts = append(p.Parts, service.Part{Name: "metrics", Settings: c.MetricsListen, Run: func(ctx context.Context, log *slog.Logger) error {
-			return r.metrics.Serve(ctx, c.MetricsListen, log)
+			return r.metrics.Serve(ctx, c.MetricsListen, &r.page, log)
 		}})
 	}
 	if c.MetricsListen != "" || len(r.backupTasks(&c)) > 0 {

@@ -172,7 +172,7 @@ func TestRun(t *testing.T) {
 	d := r.daemon(settings + "metrics-listen = 127.0.0.1:0\n")
 	d.told("READY=1\nSTATUS=")
 	d.told("WATCHDOG=1")
-	first := "http://" + d.await(`msg="serving metrics" part=metrics address=(\S+)`)
+	first := "http://" + d.await(`msg="serving metrics and the page" part=metrics address=(\S+)`)
 	d.await(`msg=begins task=backup reason="it was never done"`)
 	d.await(`msg="backup [0-9TZ]+: .*" task=backup`)
 	d.await(`msg=done task=backup`)
@@ -189,7 +189,7 @@ func TestRun(t *testing.T) {
 			t.Errorf("got %d, and metrics without %s:\n%s", code, want, body)
 		}
 	}
-	if code, body := d.get(first); code != http.StatusOK || !strings.Contains(body, "/metrics") {
+	if code, body := d.get(first); code != http.StatusOK || !strings.Contains(body, "What is wrong") {
 		t.Errorf("/ answers %d, %q", code, body)
 	}
 	if code, _ := d.get(first + "/debug/pprof/"); code != http.StatusNotFound {
@@ -213,7 +213,7 @@ func TestRun(t *testing.T) {
 	d.configure(strings.ReplaceAll(settings, "cleanup-schedule = @yearly", "verify-schedule = @monthly") + "metrics-listen = localhost:0\n")
 	d.must(d.cmd.Process.Signal(syscall.SIGHUP))
 	d.await(`msg="configuration reloaded" tasks="backup at [^,]*, verify at [^,]*"`)
-	second := "http://" + d.await(`msg="serving metrics" part=metrics address=(\S+)`)
+	second := "http://" + d.await(`msg="serving metrics and the page" part=metrics address=(\S+)`)
 	if code, _ := d.get(second + "/metrics"); code != http.StatusOK {
 		t.Errorf("after a reload: got %d", code)
 	}

@@ -1,22 +1,27 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"time"
 
 	"walkeep/common/cli"
 	"walkeep/common/config"
+	"walkeep/common/durable"
+	"walkeep/supervisor/page"
 	"walkeep/supervisor/report"
 )
 
 const aboutStatus = `Prints a summary of what can be recovered, of the server's archiving, and of what
 needs attention. The server is found by --conninfo or the PG* variables; without
-one the command describes the archive alone. Limits are those of check.`
+one the command describes the archive alone. Limits are those of check. With
+--html it writes the page that the command run serves.`
 
 func statusCommand() command {
 	var o struct {
-		JSON bool `long:"json" description:"print it as JSON, as docs/json.md describes it"`
+		JSON bool   `long:"json" description:"print it as JSON, as docs/json.md describes it"`
+		HTML string `long:"html" value-name:"FILE" description:"write it to this file as a page that a browser shows, in place of printing it"`
 		limits
 	}
 	return command{
@@ -24,6 +29,9 @@ func statusCommand() command {
 		run: func(ctx context.Context, call *invocation) error {
 			if err := o.validate(); err != nil {
 				return cli.Fail(exitUsage, err, "")
+			}
+			if o.JSON && o.HTML != "" {
+				return cli.Fail(exitUsage, errors.New("--json prints the state and --html writes it to a file: give one of them"), "")
 			}
 			a, err := call.open(ctx)
 			if err != nil {
@@ -39,9 +47,22 @@ func statusCommand() command {
 			if o.JSON {
 				return call.printJSON(r)
 			}
+			if o.HTML != "" {
+				return writePage(o.HTML, r, o.limits.report())
+			}
 			return r.Status(call.out, o.limits.report())
 		},
 	}
+}
+
+// writePage writes the page of a report to a file.
+func writePage(file string, r *report.Report, l report.Limits) error {
+	var text bytes.Buffer
+	now := time.Now()
+	if err := page.Write(&text, page.State{Report: r, Findings: r.Findings(l), Looked: now, Version: cli.Version}, now); err != nil {
+		return err
+	}
+	return durable.WriteFile(file, text.Bytes())
 }
 
 // limits are the bounds within which check reports OK.

@@ -14,6 +14,7 @@ import (
 	"walkeep/common/config"
 	"walkeep/common/wal"
 	"walkeep/supervisor/metrics"
+	"walkeep/supervisor/page"
 	"walkeep/supervisor/report"
 	"walkeep/supervisor/service"
 )
@@ -24,6 +25,8 @@ const (
 	// distantInterval is the same where a repository is not on this host: each inspection costs a dozen requests or more.
 	// What was shipped is looked at every lookInterval all the same, in the spool.
 	distantInterval = 10 * time.Minute
+	// lateState is the age from which on the page warns that its state is old.
+	lateState = 3 * distantInterval
 	// repairInterval is the least time between two backups because of broken WAL: if all WAL is broken, backups alone do
 	// not help.
 	repairInterval = time.Hour
@@ -70,8 +73,7 @@ func (r *runner) lookAtShipping(ctx context.Context, found metrics.Snapshot, pla
 	if found.Report, err = found.Report.WithShipping(ctx, places); err != nil {
 		return err
 	}
-	_, found.Check = found.Report.Check(limits)
-	r.metrics.Record(found)
+	r.record(found, limits, "")
 	return nil
 }
 
@@ -93,17 +95,29 @@ func (r *runner) look(ctx context.Context, call *invocation, log *slog.Logger) (
 		if err != nil {
 			return found, nil, err
 		}
-		_, found.Check = found.Report.Check(limits)
+		r.record(found, limits, "")
 		if tasks := r.backupTasks(&call.Config); len(tasks) > 0 {
 			r.repair(ctx, found.Report, tasks)
 		}
+		return found, places, nil
 	}
-	r.metrics.Record(found)
+	r.record(found, report.Limits{}, wal.ShortLSNs(err.Error()))
 	if errors.Is(err, archive.ErrUnbound) {
 		log.Debug("the archive is empty")
 		return found, nil, nil
 	}
 	return found, places, err
+}
+
+// record gives what was found to the metrics and to the page. failed is why there is no report.
+func (r *runner) record(found metrics.Snapshot, limits report.Limits, failed string) {
+	shown := page.State{Report: found.Report, Looked: found.At, Late: lateState, Error: failed}
+	if found.Report != nil {
+		_, found.Check = found.Report.Check(limits)
+		shown.Findings = found.Report.Findings(limits)
+	}
+	r.metrics.Record(found)
+	r.page.Record(shown)
 }
 
 // usualLimits returns the defaults of the command check.

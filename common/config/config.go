@@ -124,7 +124,7 @@ type Schedule struct {
 	DrillSchedule      string `long:"drill-schedule" value-name:"CRON" description:"when to restore the newest backup into a scratch directory and test it"`
 	DrillDir           string `long:"drill-dir" value-name:"DIR" description:"where drills create their scratch directories (else TMPDIR, or the user's home directory)"`
 	Streaming          bool   `long:"stream" description:"stream the segment that is being written, as the command sync does"`
-	MetricsListen      string `long:"metrics-listen" value-name:"ADDRESS" description:"serve Prometheus metrics at this address, such as 127.0.0.1:9187 (else nowhere)"`
+	MetricsListen      string `long:"metrics-listen" value-name:"ADDRESS" description:"serve a page for people and Prometheus metrics at this address, such as 127.0.0.1:9187 (else nowhere)"`
 }
 
 // Config is the whole of it.

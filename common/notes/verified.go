@@ -37,6 +37,8 @@ type Drilled struct {
 	At    time.Time `json:"at"` // for people; nothing is decided by it
 	OK    bool      `json:"ok"`
 	Error string    `json:"error,omitempty"` // the step that failed, and why
+	// Seconds is how long the drill took; 0 in notes of earlier versions.
+	Seconds float64 `json:"seconds,omitempty"`
 	// Damaged says that the drill failed because a stored object is damaged.
 	Damaged bool `json:"damaged,omitempty"`
 }

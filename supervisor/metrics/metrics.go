@@ -5,7 +5,6 @@ package metrics
 import (
 	"context"
 	"errors"
-	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -63,25 +62,23 @@ func (m *Metrics) Done(task string, ended time.Time, took time.Duration, err err
 // Record records a snapshot, in place of the previous one.
 func (m *Metrics) Record(s Snapshot) { m.snapshots.record(s) }
 
-// Handler returns the handler for /metrics, and for / a line that points there.
-func (m *Metrics) Handler() http.Handler {
+// Handler returns the handler for /metrics, and for / that of a page for people.
+func (m *Metrics) Handler(page http.Handler) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(m.collectors, promhttp.HandlerOpts{}))
-	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, _ *http.Request) {
-		fmt.Fprintln(w, "walkeep supervisor: the metrics are at /metrics")
-	})
+	mux.Handle("GET /{$}", page)
 	return mux
 }
 
-// Serve serves the metrics at an address until the context ends.
-func (m *Metrics) Serve(ctx context.Context, address string, log *slog.Logger) error {
+// Serve serves the metrics, and the page, at an address until the context ends.
+func (m *Metrics) Serve(ctx context.Context, address string, page http.Handler, log *slog.Logger) error {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", address)
 	if err != nil {
 		return err
 	}
-	log.Info("serving metrics", "address", listener.Addr().String())
+	log.Info("serving metrics and the page", "address", listener.Addr().String())
 	s := &http.Server{
-		Handler: m.Handler(), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second,
+		Handler: m.Handler(page), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, WriteTimeout: 30 * time.Second,
 		IdleTimeout: time.Minute, MaxHeaderBytes: 16 << 10, ErrorLog: slog.NewLogLogger(log.Handler(), slog.LevelDebug),
 	}
 	ended := make(chan error, 1)

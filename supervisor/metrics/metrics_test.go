@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"regexp"
@@ -17,11 +18,14 @@ import (
 	"walkeep/supervisor/report"
 )
 
+// nowhere is in place of the page.
+var nowhere = http.NotFoundHandler()
+
 // scrape requests the metrics and returns their lines without comments.
 func scrape(t *testing.T, m *metrics.Metrics) []string {
 	t.Helper()
 	w := httptest.NewRecorder()
-	m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	m.Handler(nowhere).ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 	if w.Code != 200 {
 		t.Fatalf("got %d: %s", w.Code, w.Body)
 	}
@@ -165,12 +169,12 @@ func TestDocumentation(t *testing.T) {
 func TestServe(t *testing.T) {
 	m := metrics.New("1")
 	log := slog.New(slog.DiscardHandler)
-	if err := m.Serve(t.Context(), "127.0.0.1:99999", log); err == nil {
+	if err := m.Serve(t.Context(), "127.0.0.1:99999", nowhere, log); err == nil {
 		t.Error("a port that cannot be is accepted")
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := m.Serve(ctx, "127.0.0.1:0", log); err != nil && !errors.Is(err, context.Canceled) {
+	if err := m.Serve(ctx, "127.0.0.1:0", nowhere, log); err != nil && !errors.Is(err, context.Canceled) {
 		t.Errorf("stopped: %v", err)
 	}
 }
@@ -182,6 +186,6 @@ func TestGolden(t *testing.T) {
 	m.Done("cleanup", began, time.Second, errors.New("bad"))
 	m.Record(metrics.Snapshot{At: began, Took: time.Second, Report: found(), Check: report.Warning})
 	w := httptest.NewRecorder()
-	m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	m.Handler(nowhere).ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
 	cmdtest.Golden(t, "testdata/metrics.golden", w.Body.String())
 }

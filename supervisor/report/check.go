@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"walkeep/common/cli"
 	"walkeep/supervisor/progress"
 )
 
@@ -39,8 +40,11 @@ type Limits struct {
 
 // A Finding is something that needs attention.
 type Finding struct {
-	State State  `json:"state"`
-	Text  string `json:"text"`
+	State State
+	Text  string
+	Since *time.Time // nil if the report does not say it
+	// Help is what a person can do, in sentences without the last point, and Command what to type for it. Either may be empty.
+	Help, Command string
 }
 
 // Findings judges the report, and returns the findings, the worst first.
@@ -62,9 +66,33 @@ type findings struct {
 	found []Finding
 }
 
-func (f *findings) add(s State, format string, args ...any) {
-	f.found = append(f.found, Finding{s, fmt.Sprintf(format, args...)})
+// add adds a finding, which it returns. The result is valid until the next call.
+func (f *findings) add(s State, format string, args ...any) *Finding {
+	f.found = append(f.found, Finding{State: s, Text: fmt.Sprintf(format, args...)})
+	return &f.found[len(f.found)-1]
 }
+
+// since says when a finding began, unless that is unknown.
+func (f *Finding) since(t *time.Time) *Finding {
+	if t != nil && !t.IsZero() {
+		f.Since = t
+	}
+	return f
+}
+
+// help says what to do, and which call of this program does it.
+func (f *Finding) help(text string, words ...string) *Finding {
+	f.Help = text
+	if len(words) > 0 {
+		f.Command = cli.Call(words...)
+	}
+	return f
+}
+
+const (
+	newBackup = "Take a new backup, from which recovery is possible again"
+	restart   = "Start the service, or call this in the foreground"
+)
 
 // lagSize returns the limit in bytes.
 func (f *findings) lagSize(l Limits) int64 {
@@ -107,27 +135,29 @@ func (f *findings) backups(l Limits) {
 	newest := f.r.Newest()
 	switch {
 	case len(f.r.Backups) == 0:
-		f.add(Critical, "there is no backup")
+		f.add(Critical, "there is no backup").help("Take the first one", "backup")
 	case newest == nil:
-		f.add(Critical, "no backup can be restored")
+		f.add(Critical, "no backup can be restored").help("Take a new backup now", "backup")
 	default:
 		if age, ok := f.r.age(); ok && age > l.BackupAge {
-			f.add(Warning, "the newest backup is %s old, more than %s", round(age), round(l.BackupAge))
+			f.add(Warning, "the newest backup is %s old, more than %s", Round(age), Round(l.BackupAge)).
+				help("Take a new backup, and look why none was taken on schedule: the service's log names the error", "backup")
 		}
 	}
 	for _, b := range f.r.Backups {
 		if !b.Restorable {
-			f.add(Warning, "%s", b.Reason)
+			f.add(Warning, "%s", b.Reason).help("Find what is missing or damaged; a new backup does not need it", "verify")
 		} else if b.DrillError != "" {
-			f.add(Warning, "the last drill of backup %s failed: %s", b.ID, b.DrillError)
+			f.add(Warning, "the last drill of backup %s failed: %s", b.ID, b.DrillError).since(b.Drilled).help("Repeat the drill after the error is corrected", "drill", b.ID)
 		}
 		if f.r.future(&b) {
-			f.add(Warning, "backup %s ended at %s, which is in the future: the clock of its server or of this host was or is wrong", b.ID, b.Ended.Format(time.RFC3339))
+			f.add(Warning, "backup %s ended at %s, which is in the future: the clock of its server or of this host was or is wrong", b.ID, b.Ended.Format(time.RFC3339)).
+				help("Compare the clocks of both hosts; times of recovery are those of the server's clock")
 		}
 	}
 	for _, u := range f.r.Unfinished {
 		if !u.Running {
-			f.add(Warning, "backup %s is unfinished, and no process works on it", u.ID)
+			f.add(Warning, "backup %s is unfinished, and no process works on it", u.ID).help("The next backup removes it", "backup")
 		}
 	}
 }
@@ -144,35 +174,41 @@ func (f *findings) windows() {
 	}
 	at := slices.IndexFunc(f.r.Timelines, func(t Timeline) bool { return t.Timeline == tli })
 	if at < 0 {
-		f.add(Critical, "there is nothing of timeline %d, %s, in the archive", tli, which)
+		f.add(Critical, "there is nothing of timeline %d, %s, in the archive", tli, which).help("Let the server of that timeline archive here", "setup", "--dry-run")
 		return
 	}
 	newest := f.r.Timelines[at]
 	on := f.r.windowsOf(tli)
 	if newest.HistoryError != "" {
-		f.add(Critical, "the history of timeline %d cannot be read: %s", tli, newest.HistoryError)
+		f.add(Critical, "the history of timeline %d cannot be read: %s", tli, newest.HistoryError).
+			help("Copy the history file from the server's pg_wal, and look again", "verify")
 		return
 	}
 	if len(on) == 0 {
-		f.add(Critical, "timeline %d, %s, cannot be recovered from any backup", tli, which)
+		f.add(Critical, "timeline %d, %s, cannot be recovered from any backup", tli, which).help(newBackup, "backup")
 		return
 	}
 	for _, b := range f.r.Branches {
 		if !f.r.ProductionSaid && b.further {
-			f.add(Warning, "timeline %d reaches %s, further than timeline %d, the newest, and no server has reported which one is production's", b.Timeline, b.EndLSN, tli)
+			f.add(Warning, "timeline %d reaches %s, further than timeline %d, the newest, and no server has reported which one is production's", b.Timeline, b.EndLSN, tli).
+				help("Ask the production server: name it with --conninfo", "status", "--conninfo", "host=HOST")
 		}
 	}
 	for i, w := range on {
 		last := i == len(on)-1
 		switch {
 		case w.unread && last:
-			f.add(Critical, "%s, with which timeline %d ends, cannot be read: its newest data cannot be recovered", w.Last, w.Timeline)
+			f.add(Critical, "%s, with which timeline %d ends, cannot be read: its newest data cannot be recovered", w.Last, w.Timeline).
+				help("See which objects cannot be read", "verify", "--deep")
 		case w.Gap != nil && last:
-			f.add(Critical, "timeline %d can be recovered only up to %s: %s", w.Timeline, w.ToLSN, w.Gap.text())
+			f.add(Critical, "timeline %d can be recovered only up to %s: %s", w.Timeline, w.ToLSN, w.Gap.Text()).
+				since(w.ToTime).help(newBackup+". If the server's pg_wal still has what is missing, archive that instead", "backup")
 		case w.Gap != nil:
-			f.add(Warning, "between %s and the next backup nothing of timeline %d can be recovered: %s", w.ToLSN, w.Timeline, w.Gap.text())
+			f.add(Warning, "between %s and the next backup nothing of timeline %d can be recovered: %s", w.ToLSN, w.Timeline, w.Gap.Text()).
+				since(w.ToTime).help("Later times can be recovered. Copy the missing segments from another archive, if there is one")
 		case !w.Reached:
-			f.add(Warning, "timeline %d has begun at %s, and none of its WAL is in the archive", w.Timeline, newest.BeginLSN)
+			f.add(Warning, "timeline %d has begun at %s, and none of its WAL is in the archive", w.Timeline, newest.BeginLSN).
+				help("Let the server of that timeline archive here", "setup", "--dry-run")
 		}
 	}
 }
@@ -188,7 +224,8 @@ func (r *Report) windowsOf(tli uint32) []Window {
 	return on
 }
 
-func (g *Gap) text() string {
+// Text describes a gap in one clause.
+func (g *Gap) Text() string {
 	if g.Damage != "" {
 		return g.Damage
 	}
@@ -206,65 +243,77 @@ func (f *findings) server(l Limits) {
 	s := f.r.Server
 	switch {
 	case f.r.foreign:
-		f.add(Critical, "the given server does not archive here: %s", f.r.ServerError)
+		f.add(Critical, "the given server does not archive here: %s", f.r.ServerError).help("Correct conninfo or spool in the configuration: they belong to different clusters")
 	case f.r.ServerError != "":
-		f.add(Warning, "the server was not asked: %s", f.r.ServerError)
+		f.add(Warning, "the server was not asked: %s", f.r.ServerError).help("See whether the server runs and takes connections", "status")
 	}
 	if s == nil {
 		return
 	}
 	if s.succeeded != "" {
-		f.add(Critical, "%s: two servers may be in use", s.succeeded)
+		f.add(Critical, "%s: two servers may be in use", s.succeeded).help("Stop the old primary at once, and make it a standby", "rejoin")
 	}
 	f.replay(l)
 	f.received(l)
 	f.slots(l)
 	if s.ArchiverProblem != "" && (!f.r.streams() || strings.HasPrefix(s.ArchiverProblem, "archive_command is empty")) {
-		f.add(Critical, "%s", s.ArchiverProblem)
+		f.add(Critical, "%s", s.ArchiverProblem).help("See what the server must be set to", "setup", "--dry-run")
 	}
 	if s.ArchiveMode == "off" && !s.Standby && !f.r.streams() {
-		f.add(Critical, "archive_mode is off")
+		f.add(Critical, "archive_mode is off").help("See what the server must be set to", "setup", "--dry-run")
 		return
 	}
 	if s.Failing {
-		f.add(Critical, "archiving fails: %s at %s", s.LastFailed, s.LastFailedTime.Format(time.RFC3339))
+		f.add(Critical, "archiving fails: %s at %s", s.LastFailed, s.LastFailedTime.Format(time.RFC3339)).since(s.LastArchivedTime).
+			help(archiverLog, "status")
 	}
 	if s.Lag != nil && s.Lag.Seconds > l.Lag.Seconds() {
-		f.add(Critical, "the archive is %d segments behind, for %s", s.Lag.Segments, round(time.Duration(s.Lag.Seconds*float64(time.Second))))
+		f.add(Critical, "the archive is %d segments behind, for %s", s.Lag.Segments, Round(fromSeconds(s.Lag.Seconds))).
+			since(f.ago(s.Lag.Seconds)).help(archiverLog, "status")
 	}
 	if s.Lag != nil && s.Lag.Seconds <= l.Lag.Seconds() && s.Lag.Segments*f.r.SegmentSize > f.lagSize(l) {
-		f.add(Warning, "the archive is %d segments behind: it lacks all WAL from %s on, %s in all", s.Lag.Segments, s.Lag.First, progress.Bytes(s.Lag.Bytes))
+		f.add(Warning, "the archive is %d segments behind: it lacks all WAL from %s on, %s in all", s.Lag.Segments, s.Lag.First, progress.Bytes(s.Lag.Bytes)).help(archiverLog, "status")
 	}
 	if s.Ready != nil && *s.Ready > l.Ready {
-		f.add(Warning, "%d files wait to be archived, more than %d", *s.Ready, l.Ready)
+		f.add(Warning, "%d files wait to be archived, more than %d", *s.Ready, l.Ready).help(archiverLog, "status")
 	}
 }
 
 func (f *findings) rest() {
 	for _, s := range f.r.Standbys {
 		if s.Held != nil && *s.Held > heldByStandby {
-			f.add(Warning, "standby %s (%s on %s) holds %d segments that no backup needs, and last reported at %s", s.ID, s.DataDirectory, s.Host, *s.Held, s.Noted.Format(time.RFC3339))
+			f.add(Warning, "standby %s (%s on %s) holds %d segments that no backup needs, and last reported at %s", s.ID, s.DataDirectory, s.Host, *s.Held, s.Noted.Format(time.RFC3339)).
+				since(&s.Noted).help("If this standby is gone for good, forget it", "cleanup", "--forget-standby", s.ID)
 		}
 	}
 	for _, d := range f.r.Damaged {
 		ends := func(w Window) bool { return w.Gap != nil && w.Gap.First == d.Segment }
 		if d.Found && !slices.ContainsFunc(f.r.windowsOf(f.r.Production), ends) { // otherwise windows has reported it
-			f.add(Warning, "verify --deep has found %s damaged: %s", d.Segment, d.Reason)
+			f.add(Warning, "verify --deep has found %s damaged: %s", d.Segment, d.Reason).help("Take a new backup, which does not need the segment", "backup")
 		}
 	}
 	for _, fault := range f.r.Faults {
-		f.add(Warning, "%s: %s", fault.Object, fault.Error)
+		f.add(Warning, "%s: %s", fault.Object, fault.Error).help("See which objects are missing or damaged", "verify")
 	}
 	for _, problem := range f.r.Config {
-		f.add(Warning, "configuration: %s", problem)
+		f.add(Warning, "configuration: %s", problem).help("Correct the configuration file")
 	}
+}
+
+// archiverLog says where the cause of a failure to archive is.
+const archiverLog = "The server's log has the message of archive_command. After the cause is gone the server archives by itself"
+
+// ago returns the time that many seconds before the report.
+func (f *findings) ago(seconds float64) *time.Time {
+	t := f.r.Time.Add(-fromSeconds(seconds))
+	return &t
 }
 
 // heldByStandby is how many segments that no backup needs a standby may hold.
 const heldByStandby = 32
 
-// round formats a duration with the precision that people need.
-func round(d time.Duration) string {
+// Round formats a duration with the precision that people need.
+func Round(d time.Duration) string {
 	switch {
 	case d >= 48*time.Hour:
 		return fmt.Sprintf("%d days", d/(24*time.Hour))
@@ -309,7 +358,7 @@ func Line(s State, text, figures string) string {
 func (r *Report) wellText() string {
 	text := count(len(r.Backups), "backup")
 	if age, ok := r.age(); ok {
-		text += ", the newest " + round(age) + " old"
+		text += ", the newest " + Round(age) + " old"
 	}
 	if on := r.windowsOf(r.Production); len(on) > 0 {
 		text += fmt.Sprintf("; timeline %d can be recovered up to %s", r.Production, on[len(on)-1].ToLSN)

@@ -127,16 +127,16 @@ func (m Member) title() string {
 func (f *findings) places() {
 	for _, m := range f.r.Archives {
 		for _, lack := range m.Lacks {
-			f.add(Warning, "%s: %s", m.title(), lack)
+			f.add(Warning, "%s: %s", m.title(), lack).help("docs/repositories.md lists what a repository's server must be able to do")
 		}
 		if m.Error == "" {
 			continue
 		}
-		state := Warning
 		if m.spool {
-			state = Critical
+			f.add(Critical, "%s cannot be reached: %s", m.title(), m.Error).help("Mount its file system, and see that the service's user may read it")
+			continue
 		}
-		f.add(state, "%s cannot be reached: %s", m.title(), m.Error)
+		f.add(Warning, "%s cannot be reached: %s", m.title(), m.Error).help("See whether it answers", "list", "--repo", m.Name)
 	}
 }
 

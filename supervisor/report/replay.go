@@ -119,7 +119,12 @@ func (f *findings) replay(l Limits) {
 	if r.Paused {
 		why = "; its replay is paused"
 	}
-	f.add(Warning, "the standby is %s behind, for %s, more than %s%s", count(int(r.Lag.Segments), "segment"), round(fromSeconds(*r.Lag.Seconds)), round(l.StandbyLag), why)
+	late := f.add(Warning, "the standby is %s behind, for %s, more than %s%s", count(int(r.Lag.Segments), "segment"), Round(fromSeconds(*r.Lag.Seconds)), Round(l.StandbyLag), why).since(f.ago(*r.Lag.Seconds))
+	if r.Paused {
+		late.help("Let it replay again", "continue")
+	} else {
+		late.help("The standby's log says what its restore_command waits for")
+	}
 }
 
 // received judges the WAL that a standby has received by streaming. Its primary has written at least that far.
@@ -133,7 +138,7 @@ func (f *findings) received(l Limits) {
 	at, err := wal.ParseLSN(s.Replay.Received)
 	end, bad := wal.ParseLSN(ranges[len(ranges)-1].EndLSN)
 	if lacks := int64(max(at, end) - end); err == nil && bad == nil && lacks > f.lagSize(l) {
-		f.add(Warning, "the archive lacks %s of what the standby has received from its primary, all WAL from %s on", progress.Bytes(lacks), end)
+		f.add(Warning, "the archive lacks %s of what the standby has received from its primary, all WAL from %s on", progress.Bytes(lacks), end).help("See why the primary's WAL does not come here: the primary's log has the message of archive_command")
 	}
 }
 
@@ -176,7 +181,7 @@ func (r *Replay) rows(row func(...any)) {
 	}
 	text := fmt.Sprintf("%s (%s) of what the archive holds", progress.Bytes(r.Lag.Bytes), count(int(r.Lag.Segments), "segment"))
 	if r.Lag.Seconds != nil {
-		text += ", for " + round(fromSeconds(*r.Lag.Seconds))
+		text += ", for " + Round(fromSeconds(*r.Lag.Seconds))
 	}
 	row("behind", text)
 }

@@ -74,7 +74,8 @@ type Backup struct {
 	Verified     *time.Time `json:"verified"`
 	DeepVerified *time.Time `json:"deep_verified"`
 	Drilled      *time.Time `json:"drilled"`
-	DrillError   string     `json:"drill_error"` // why the last drill failed; empty if it did not
+	DrillSeconds *float64   `json:"drill_seconds"` // how long the last drill took; null if that was not noted
+	DrillError   string     `json:"drill_error"`   // why the last drill failed; empty if it did not
 }
 
 // A Branch is a timeline beside the path to the production server's.
@@ -301,6 +302,9 @@ func (r *Report) takeBackup(inv *recovery.Inventory, m *backup.Manifest) {
 	}
 	if d := found.Drill; d != nil {
 		b.Drilled, b.DrillError = &d.At, d.Error
+		if d.Seconds > 0 {
+			b.DrillSeconds = &d.Seconds
+		}
 	}
 	r.StoredBytes += b.StoredBytes
 	r.Backups = append(r.Backups, b)

@@ -132,30 +132,31 @@ func (r *Report) beyond(n notes.Shipping) bool {
 func (f *findings) shipping(l Limits) {
 	for _, s := range f.r.Shipping {
 		lag := time.Duration(s.Lag * float64(time.Second))
-		why := ""
+		why, help, words := "", "See what keeps it", []string{"ship", "--repo", s.Repository}
 		if s.Error != "" {
-			why = ": " + s.Error
+			why, help = ": "+s.Error, "Correct the cause; shipping goes on by itself. See whether the repository answers"
+			words = []string{"list", "--repo", s.Repository}
 		} else if !s.Running {
-			why = ": no process ships"
+			why, help, words = ": no process ships", restart, []string{"run"}
 		}
 		switch {
 		case s.Refused:
-			f.add(Critical, "nothing is shipped to repository %s: %s", s.Repository, s.Error)
+			f.add(Critical, "nothing is shipped to repository %s: %s", s.Repository, s.Error).since(s.Failing).help("Correct url of this repository in the configuration")
 		case s.Noted == nil:
-			f.add(Warning, "nothing was ever shipped to repository %s: no process ships", s.Repository)
+			f.add(Warning, "nothing was ever shipped to repository %s: no process ships", s.Repository).help(restart, "run")
 		case lag > l.ShipLag:
-			f.add(Critical, "repository %s lacks what has been in the spool for %s%s", s.Repository, round(lag), why)
+			f.add(Critical, "repository %s lacks what has been in the spool for %s%s", s.Repository, Round(lag), why).since(f.ago(s.Lag)).help(help, words...)
 		case lag > l.ShipLag/2:
-			f.add(Warning, "repository %s lacks what has been in the spool for %s%s", s.Repository, round(lag), why)
+			f.add(Warning, "repository %s lacks what has been in the spool for %s%s", s.Repository, Round(lag), why).since(f.ago(s.Lag)).help(help, words...)
 		case s.Running && s.Error != "":
-			f.add(Warning, "shipping to repository %s fails: %s", s.Repository, s.Error)
+			f.add(Warning, "shipping to repository %s fails: %s", s.Repository, s.Error).since(s.Failing).help(help, words...)
 		}
 		for i, one := range s.Stuck {
 			if i == 3 {
 				f.add(Critical, "%d more objects cannot be shipped to repository %s", len(s.Stuck)-i, s.Repository)
 				break
 			}
-			f.add(Critical, "%s cannot be shipped to repository %s: %s", one.Object, s.Repository, one.Error)
+			f.add(Critical, "%s cannot be shipped to repository %s: %s", one.Object, s.Repository, one.Error).help("Compare both copies", "verify", "--repo", s.Repository)
 		}
 	}
 }
@@ -167,7 +168,7 @@ func (s Shipping) text() string {
 	}
 	text := "everything is there"
 	if s.Objects > 0 {
-		text = fmt.Sprintf("%s (%s) wait, the oldest for %s", count(s.Objects, "object"), progress.Bytes(s.Bytes), round(time.Duration(s.Lag*float64(time.Second))))
+		text = fmt.Sprintf("%s (%s) wait, the oldest for %s", count(s.Objects, "object"), progress.Bytes(s.Bytes), Round(time.Duration(s.Lag*float64(time.Second))))
 	}
 	if n := len(s.Positions); n > 0 {
 		text += fmt.Sprintf("; shipped up to %s on timeline %d", s.Positions[n-1].LSN, s.Positions[n-1].Timeline)

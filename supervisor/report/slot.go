@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"path/filepath"
+	"regexp"
 	"strings"
+	"sync"
 
 	"walkeep/common/archive"
 	"walkeep/common/durable"
@@ -118,15 +120,27 @@ func (f *findings) slots(l Limits) {
 			if s.Reason != "" {
 				why = " (" + s.Reason + ")"
 			}
-			f.add(bad, "replication slot %s is lost%s: the server has removed WAL that it had not sent", s.Name, why)
+			f.add(bad, "replication slot %s is lost%s: the server has removed WAL that it had not sent", s.Name, why).dropSlot(s.Name)
 		case s.WALStatus == "unreserved":
-			f.add(Critical, "replication slot %s is about to be lost: the server will remove WAL that it has not sent", s.Name)
+			f.add(Critical, "replication slot %s is about to be lost: the server will remove WAL that it has not sent", s.Name).
+				help("Let its user catch up at once, or raise max_slot_wal_keep_size on the server")
 		case s.Active || s.Held <= f.lagSize(l):
 		case s.Room != nil && *s.Room < s.Held:
-			f.add(Critical, "replication slot %s is not in use, and the server keeps %s of WAL for it, with room for %s more", s.Name, progress.Bytes(s.Held), progress.Bytes(*s.Room))
+			f.add(Critical, "replication slot %s is not in use, and the server keeps %s of WAL for it, with room for %s more", s.Name, progress.Bytes(s.Held), progress.Bytes(*s.Room)).dropSlot(s.Name)
 		default:
-			f.add(Warning, "replication slot %s is not in use, and the server keeps %s of WAL for it%s", s.Name, progress.Bytes(s.Held), own.hint())
+			f.add(Warning, "replication slot %s is not in use, and the server keeps %s of WAL for it%s", s.Name, progress.Bytes(s.Held), own.hint()).dropSlot(s.Name)
 		}
+	}
+}
+
+// slotName matches what servers allow as a name.
+var slotName = sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(`^[a-z0-9_]+$`) })
+
+// dropSlot says how to do without a slot.
+func (f *Finding) dropSlot(name string) {
+	f.Help = "Start the program that uses the slot again. If that is gone for good, drop the slot on the server"
+	if slotName().MatchString(name) {
+		f.Command = `psql -c "SELECT pg_drop_replication_slot('` + name + `')"`
 	}
 }
 

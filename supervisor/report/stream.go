@@ -94,7 +94,7 @@ func (r *Report) streams() bool {
 func (f *findings) streams() {
 	for _, s := range f.r.Streams {
 		for _, skipped := range s.Skipped {
-			f.add(Warning, "the server had removed %s before stream %s received it: take a new backup", skipped, s.Slot)
+			f.add(Warning, "the server had removed %s before stream %s received it: take a new backup", skipped, s.Slot).help(newBackup, "backup")
 		}
 		why := ""
 		if s.Trouble != "" {
@@ -103,11 +103,12 @@ func (f *findings) streams() {
 		switch {
 		case s.Ended || s.Gone != "":
 		case !s.Running && s.Synchronous && (f.r.Server == nil || f.r.Server.Standby || f.r.Server.Awaited):
-			f.add(Critical, "stream %s has not heard its server for %s, so commits that wait for it do not return%s", s.Slot, round(f.r.Time.Sub(s.Heard)), why)
+			f.add(Critical, "stream %s has not heard its server for %s, so commits that wait for it do not return%s", s.Slot, Round(f.r.Time.Sub(s.Heard)), why).since(&s.Heard).
+				help("Start the stream again. Until it runs, remove walkeep from synchronous_standby_names if clients must not wait", "run")
 		case !s.Running:
-			f.add(Warning, "stream %s has not heard its server for %s%s (if it will not come back, cleanup --forget-stream %s removes its note)", s.Slot, round(f.r.Time.Sub(s.Heard)), why, s.Slot)
+			f.add(Warning, "stream %s has not heard its server for %s%s (if it will not come back, cleanup --forget-stream %s removes its note)", s.Slot, Round(f.r.Time.Sub(s.Heard)), why, s.Slot).since(&s.Heard).help(restart, "run")
 		case s.Trouble != "":
-			f.add(Warning, "stream %s is in trouble%s", s.Slot, why)
+			f.add(Warning, "stream %s is in trouble%s", s.Slot, why).help("The stream repeats what failed by itself; the service's log has the details")
 		}
 	}
 }

@@ -82,7 +82,7 @@ func (r *Report) listBackups(p *page) {
 		row("id", "type", "tl", "ended (UTC)", "took", "size", "stored", "start", "stop", "server")
 		for _, b := range r.Backups {
 			version, _, _ := strings.Cut(b.Server, " ")
-			row(b.ID, b.Type, b.Timeline, b.Ended.Format(minute), round(time.Duration(b.Seconds*float64(time.Second))),
+			row(b.ID, b.Type, b.Timeline, b.Ended.Format(minute), Round(time.Duration(b.Seconds*float64(time.Second))),
 				progress.Bytes(b.Bytes), progress.Bytes(b.StoredBytes), b.StartLSN, b.StopLSN, version)
 		}
 	})
@@ -116,7 +116,7 @@ func (r *Report) listWAL(p *page) {
 		p.line("timeline %d, %s stored%s", t.Timeline, progress.Bytes(t.StoredBytes), from)
 		for i, w := range t.Ranges {
 			if i > 0 {
-				p.line("  GAP: %s", t.Gaps[i-1].text())
+				p.line("  GAP: %s", t.Gaps[i-1].Text())
 			}
 			p.line("  %s to %s (%s to %s), %s", w.First, w.Last, w.BeginLSN, w.EndLSN, count(int(w.Segments), "segment"))
 		}
@@ -140,7 +140,7 @@ func (r *Report) listWindows(p *page) {
 		p.line("  to %s%s, with %s", w.ToLSN, last, count(len(w.Backups), "backup"))
 		switch {
 		case w.Gap != nil:
-			p.line("  NO FURTHER: %s", w.Gap.text())
+			p.line("  NO FURTHER: %s", w.Gap.Text())
 		case !w.Reached:
 			p.line("  NOTHING OF TIMELINE %d ITSELF: none of its WAL is in the archive", w.Timeline)
 		}
@@ -247,7 +247,7 @@ func (r *Report) Status(to io.Writer, l Limits) error {
 		row("archive", fmt.Sprintf("%s, %s on %s, %s", count(len(r.Backups), "backup"), count(int(segments), "segment"),
 			count(len(r.Timelines), "timeline"), progress.Bytes(r.StoredBytes)))
 		if b := r.Newest(); b != nil {
-			row("newest backup", fmt.Sprintf("%s, %s old, %s in %s", b.ID, round(max(0, r.Time.Sub(b.Ended))), progress.Bytes(b.Bytes), progress.Bytes(b.StoredBytes)))
+			row("newest backup", fmt.Sprintf("%s, %s old, %s in %s", b.ID, Round(max(0, r.Time.Sub(b.Ended))), progress.Bytes(b.Bytes), progress.Bytes(b.StoredBytes)))
 		}
 		if on := r.windowsOf(r.Production); len(on) > 0 {
 			w := on[len(on)-1]
