@@ -36,8 +36,8 @@
 //	common/account          | x/sys
 //	common/archive          backup codec durable host notes sealed storage wal | x/sync x/sys zeebo/xxh3
 //	common/archive/archivetest  archive codec recovery storage storage/local storage/mem wal | klauspost/compress pierrec/lz4
-//	common/backup           codec sealed storage wal
-//	common/backup/volume    backup codec sealed storage | x/sync zeebo/xxh3
+//	common/backup           codec sealed storage wal | zeebo/xxh3
+//	common/backup/volume    backup codec sealed storage | klauspost/compress x/sync zeebo/xxh3
 //	common/cli
 //	common/cmdtest          *
 //	common/codec            | klauspost/compress pierrec/lz4 zeebo/xxh3 x/sync

@@ -13,6 +13,8 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/zeebo/xxh3"
+
 	"walkeep/common/codec"
 )
 
@@ -83,27 +85,49 @@ type line struct {
 func WriteIndex(w io.Writer, files []File) error {
 	b := bufio.NewWriterSize(w, 64<<10)
 	seen := make(map[string]bool)
-	e := json.NewEncoder(b)
-	e.SetEscapeHTML(false)
+	var e LineEncoder
 	for i := range files {
 		f := &files[i]
-		err := f.check()
+		line, err := e.Line(f)
 		if err == nil && seen[f.Path] {
-			err = errTwice
+			err = fmt.Errorf("encode index: %q: %w", f.Path, errTwice)
 		}
 		if err != nil {
-			return fmt.Errorf("encode index: %q: %w", f.Path, err)
+			return err
 		}
 		seen[f.Path] = true
-		l := line{f.Path, "", f.Dir, f.Mode, f.ModTime.Unix(), f.Size, f.Volume, f.Offset, f.Hashes}
-		if !utf8.ValidString(f.Path) {
-			l.Path, l.Encoded = "", hex.EncodeToString([]byte(f.Path))
-		}
-		if err := e.Encode(l); err != nil {
+		if _, err := b.Write(line); err != nil {
 			return err
 		}
 	}
 	return b.Flush()
+}
+
+// A LineEncoder encodes files as lines of the index. Its zero value is ready.
+type LineEncoder struct {
+	b bytes.Buffer
+	e *json.Encoder
+}
+
+// Line returns a file's line, which is valid until the next call. The caller makes sure that no path is there twice.
+func (e *LineEncoder) Line(f *File) ([]byte, error) {
+	if e.e == nil {
+		e.e = json.NewEncoder(&e.b)
+		e.e.SetEscapeHTML(false)
+	}
+	err := f.check()
+	if err == nil {
+		l := line{f.Path, "", f.Dir, f.Mode, f.ModTime.Unix(), f.Size, f.Volume, f.Offset, f.Hashes}
+		if !utf8.ValidString(f.Path) {
+			l.Path, l.Encoded = "", hex.EncodeToString([]byte(f.Path))
+		}
+		e.b.Reset()
+		err = e.e.Encode(l)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("encode index: %q: %w", f.Path, err)
+	}
+	return e.b.Bytes(), nil
 }
 
 var errTwice = errors.New("it is there twice")
@@ -112,38 +136,48 @@ var errTwice = errors.New("it is there twice")
 // data directory, and none is there twice.
 func ReadIndex(r io.Reader) ([]File, error) {
 	var files []File
-	seen := make(map[string]bool)
+	err := eachFile(r, func(f *File) { files = append(files, *f) })
+	if err != nil {
+		return nil, err
+	}
+	return files, nil
+}
+
+// eachFile calls visit with each file of the index's plain content.
+func eachFile(r io.Reader, visit func(*File)) error {
+	// Of a path only a hash is kept, which takes less memory.
+	seen := make(map[xxh3.Uint128]struct{})
 	s := bufio.NewScanner(r)
 	s.Buffer(make([]byte, 0, 64<<10), maxLine)
-	for s.Scan() {
+	for n := 1; s.Scan(); n++ {
 		var l line
 		d := json.NewDecoder(bytes.NewReader(s.Bytes()))
 		d.DisallowUnknownFields()
 		if err := d.Decode(&l); err != nil {
-			return nil, fmt.Errorf("%w: index, line %d: %v", codec.ErrDamaged, len(files)+1, err)
+			return fmt.Errorf("%w: index, line %d: %v", codec.ErrDamaged, n, err)
 		}
 		f := File{l.Path, l.Dir, l.Mode, time.Unix(l.ModTime, 0).UTC(), l.Size, l.Volume, l.Offset, l.Hashes}
 		if l.Encoded != "" {
 			raw, err := hex.DecodeString(l.Encoded)
 			if err != nil {
-				return nil, fmt.Errorf("%w: index, line %d: %v", codec.ErrDamaged, len(files)+1, err)
+				return fmt.Errorf("%w: index, line %d: %v", codec.ErrDamaged, n, err)
 			}
 			f.Path = string(raw)
 		}
-		err := f.check()
-		if err == nil && seen[f.Path] {
+		err, key := f.check(), xxh3.HashString128(f.Path)
+		if _, twice := seen[key]; err == nil && twice {
 			err = errTwice
 		}
 		if err != nil {
-			return nil, fmt.Errorf("%w: index, line %d: %q: %v", codec.ErrDamaged, len(files)+1, f.Path, err)
+			return fmt.Errorf("%w: index, line %d: %q: %v", codec.ErrDamaged, n, f.Path, err)
 		}
-		seen[f.Path] = true
-		files = append(files, f)
+		seen[key] = struct{}{}
+		visit(&f)
 	}
 	if err := s.Err(); err != nil {
-		return nil, fmt.Errorf("%w: index: %w", codec.ErrDamaged, err)
+		return fmt.Errorf("%w: index: %w", codec.ErrDamaged, err)
 	}
-	return files, nil
+	return nil
 }
 
 func (f *File) check() error {

@@ -1,7 +1,6 @@
 package backup
 
 import (
-	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -114,39 +113,71 @@ func (m *Manifest) ReadFiles(ctx context.Context, b storage.Backend, keys *seale
 
 // ReadFilesOn is ReadFiles on so many cores; 0: on all.
 func (m *Manifest) ReadFilesOn(ctx context.Context, b storage.Backend, keys *sealed.Identities, workers int) ([]File, error) {
+	var files []File
+	if err := m.eachFile(ctx, b, keys, workers, func(f *File) { files = append(files, *f) }); err != nil {
+		return nil, err
+	}
+	return files, nil
+}
+
+// errUnread ends the expansion of an index that could not be read.
+var errUnread = errors.New("the index could not be read")
+
+// eachFile calls visit with each file of the index. The calls only count if it returns no error: then all of the index was compared
+// with its hashes.
+func (m *Manifest) eachFile(ctx context.Context, b storage.Backend, keys *sealed.Identities, workers int, visit func(*File)) error {
 	o, closer, err := m.Open(ctx, b, keys, m.Index)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer closer.Close()
 	if m.Index.Plain > MaxIndex {
-		return nil, fmt.Errorf("%w: an index of %d bytes", codec.ErrDamaged, m.Index.Plain)
+		return fmt.Errorf("%w: an index of %d bytes", codec.ErrDamaged, m.Index.Plain)
 	}
 	if m.Index.Encrypted() {
 		if err := m.CheckBytes(ctx, b, m.Index); err != nil {
-			return nil, err
+			return err
 		}
 	}
 	o.Workers = workers
-	plain := codec.Memory{Limit: m.Index.Plain}
-	var files []File
-	if err = o.Unpack(ctx, &plain); err == nil {
-		files, err = ReadIndex(bytes.NewReader(plain.Bytes()))
+	check := checker{m: m}
+	// The index is not kept as a whole, as it can be large.
+	plain, w := io.Pipe()
+	unpacked := make(chan error, 1)
+	go func() {
+		var size int64
+		err := o.Unpack(ctx, &codec.InOrder{Write: func(p []byte) error {
+			if size += int64(len(p)); size > m.Index.Plain {
+				return fmt.Errorf("%w: more than %d bytes", codec.ErrDamaged, m.Index.Plain)
+			}
+			_, err := w.Write(p)
+			return err
+		}})
+		w.CloseWithError(err)
+		unpacked <- err
+	}()
+	err = eachFile(plain, func(f *File) {
+		check.add(f)
+		visit(f)
+	})
+	plain.CloseWithError(errUnread)
+	if damaged := <-unpacked; damaged != nil && !errors.Is(damaged, errUnread) {
+		err = damaged // what it is made of counts more than how it reads
 	}
 	if err == nil {
-		err = m.checkFiles(files)
+		err = check.result()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s%s: %w", Dir(m.ID), m.Index.Name, err)
+		return fmt.Errorf("%s%s: %w", Dir(m.ID), m.Index.Name, err)
 	}
-	return files, nil
+	return nil
 }
 
 // CheckStored checks the objects that the manifest names, as a restore would: it reads the whole index, and compares the size and
 // the trailer of each volume with the manifest. Without a private key that opens the index it compares each byte of the
 // encrypted index with its hash, and of the encrypted volumes their sizes and headers.
 func (m *Manifest) CheckStored(ctx context.Context, b storage.Backend, keys *sealed.Identities) error {
-	_, err := m.ReadFiles(ctx, b, keys)
+	err := m.eachFile(ctx, b, keys, 0, func(*File) {})
 	if errors.Is(err, sealed.ErrNoKey) {
 		keys, err = nil, m.CheckBytes(ctx, b, m.Index)
 	}
@@ -209,22 +240,27 @@ func (m *Manifest) CheckBytes(ctx context.Context, b storage.Backend, s Stored) 
 	return nil
 }
 
-// checkFiles compares the index with the manifest.
-func (m *Manifest) checkFiles(files []File) error {
-	var count int
-	var size int64
-	for i := range files {
-		f := &files[i]
-		if !f.Dir {
-			count++
-		}
-		size += f.Size
-		if f.Volume > len(m.Volumes) || f.Volume > 0 && f.Offset > m.Volumes[f.Volume-1].Plain-f.Size {
-			return fmt.Errorf("%w: %q lies outside of the volumes", codec.ErrDamaged, f.Path)
-		}
+// A checker compares the index with the manifest.
+type checker struct {
+	m     *Manifest
+	files int
+	bytes int64
+	err   error // about the first file that cannot be right
+}
+
+func (c *checker) add(f *File) {
+	if !f.Dir {
+		c.files++
 	}
-	if count != m.Files || size != m.Bytes {
-		return fmt.Errorf("%w: it lists %d files of %d bytes, the manifest %d of %d", codec.ErrDamaged, count, size, m.Files, m.Bytes)
+	c.bytes += f.Size
+	if v := c.m.Volumes; c.err == nil && (f.Volume > len(v) || f.Volume > 0 && f.Offset > v[f.Volume-1].Plain-f.Size) {
+		c.err = fmt.Errorf("%w: %q lies outside of the volumes", codec.ErrDamaged, f.Path)
 	}
-	return nil
+}
+
+func (c *checker) result() error {
+	if c.err == nil && (c.files != c.m.Files || c.bytes != c.m.Bytes) {
+		c.err = fmt.Errorf("%w: it lists %d files of %d bytes, the manifest %d of %d", codec.ErrDamaged, c.files, c.bytes, c.m.Files, c.m.Bytes)
+	}
+	return c.err
 }

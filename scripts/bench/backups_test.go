@@ -113,7 +113,7 @@ func TestRivalsExist(t *testing.T) {
 	b := &bench{promoted: []float64{1}, streamed: map[string][]streamSample{streamOnly: {{}}, streamArchived: {{}}, streamSynchronous: {{}}}}
 	for _, samples := range []*map[string][]sample{&b.archived, &b.restored, &b.taken, &b.laidOut, &b.compared, &b.rejoined} {
 		*samples = map[string][]sample{}
-		for _, name := range union(contestantNames(), names) {
+		for _, name := range append(union(contestantNames(), names), "walkeep-zstd-s3") {
 			(*samples)[name] = []sample{{rate: 1, calls: 1, stored: 1, wrote: 1, took: time.Second, cpu: time.Second, known: []time.Duration{1}}}
 		}
 	}

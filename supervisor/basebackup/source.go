@@ -75,11 +75,11 @@ func (s *source) begin() (f backup.File, r io.Reader, err error) {
 	}
 	now := time.Now().UTC().Truncate(time.Second)
 	if a.Manifest {
-		content, err := io.ReadAll(s.s)
+		size, content, err := readPieces(s.s)
 		if err != nil {
 			return f, nil, err
 		}
-		return backup.File{Path: manifestFile, Mode: 0o600, ModTime: now, Size: int64(len(content))}, bytes.NewReader(content), nil
+		return backup.File{Path: manifestFile, Mode: 0o600, ModTime: now, Size: size}, content, nil
 	}
 	s.tar, s.dir = tar.NewReader(s.s), ""
 	if a.Tablespace.OID != 0 {
@@ -88,6 +88,25 @@ func (s *source) begin() (f backup.File, r io.Reader, err error) {
 		return backup.File{Path: path.Clean(s.dir), Dir: true, Mode: 0o700, ModTime: now}, nil, nil
 	}
 	return f, nil, nil
+}
+
+// readPieces reads to the end, and returns the number of bytes and a reader of them. That of many files is large, so it is not kept in
+// one piece, which would have to grow.
+func readPieces(r io.Reader) (size int64, _ io.Reader, _ error) {
+	const piece = 1 << 20
+	var all []io.Reader
+	for {
+		b := make([]byte, piece)
+		n, err := io.ReadFull(r, b)
+		size += int64(n)
+		all = append(all, bytes.NewReader(b[:n]))
+		switch {
+		case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
+			return size, io.MultiReader(all...), nil
+		case err != nil:
+			return 0, nil, err
+		}
+	}
 }
 
 // file returns the file of a tar header. It returns false for the links to tablespaces, which the manifest contains.

@@ -52,7 +52,8 @@ type Source struct {
 	pause func()
 
 	mu     sync.Mutex
-	listed []listed
+	listed list
+	unlist func() // ends the rendering of the manifest
 }
 
 // A Lane yields a part of the files, as a [volume.Source]. Lanes may be used concurrently, the methods of one must not be.
@@ -104,6 +105,7 @@ func Open(ctx context.Context, o Options) (*Source, error) {
 	}
 	s.ctx, s.cancel = context.WithCancel(ctx)
 	s.files = make(chan *file)
+	s.unlist = func() {}
 	s.pause = func() { time.Sleep(patience) }
 	return s, nil
 }
@@ -112,6 +114,7 @@ func Open(ctx context.Context, o Options) (*Source, error) {
 func (s *Source) Close() {
 	s.cancel()
 	s.ended.Wait()
+	s.unlist()
 }
 
 // Lanes begins to read, and returns n lanes among which the files are divided. It must be called once.
@@ -388,7 +391,7 @@ func (l *Lane) giveBack() {
 func (s *Source) add(f backup.File, crc uint32) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.listed = append(s.listed, listed{f.Path, f.Size, f.ModTime.Unix(), crc})
+	s.listed.add(listed{f.Path, f.Size, f.ModTime.Unix(), crc})
 }
 
 // Control yields global/pg_control. It must be called when all lanes have returned [io.EOF], so that it is the last file that is read.

@@ -306,13 +306,13 @@ func TestLanes(t *testing.T) {
 		if !maps.EqualFunc(got, files, bytes.Equal) {
 			t.Errorf("%d lanes: got %d files, or others; want %d", n, len(got), len(files))
 		}
-		for _, l := range w.listed {
+		for l := range w.listed.all() {
 			if content, there := files[l.path]; there && l.crc != crc32.Checksum(content, castagnoli) {
 				t.Errorf("%s: it is listed with a wrong checksum", l.path)
 			}
 		}
-		if len(w.listed) != len(files)+1 {
-			t.Errorf("%d files are listed, want %d", len(w.listed), len(files)+1)
+		if w.listed.count != len(files)+1 {
+			t.Errorf("%d files are listed, want %d", w.listed.count, len(files)+1)
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"io"
 	"sync"
 
+	"github.com/klauspost/compress/s2"
 	"github.com/zeebo/xxh3"
 	"golang.org/x/sync/errgroup"
 
@@ -62,8 +63,8 @@ type Writer struct {
 
 	mu      sync.Mutex
 	volumes []*volume
-	seen    map[string]bool // paths of files
-	index   int64           // bytes that the index will have at most
+	seen    map[xxh3.Uint128]struct{} // hashes of the paths of files
+	index   int64                     // bytes that the index will have at most
 	bytes   int64
 	count   int
 }
@@ -73,8 +74,41 @@ type volume struct {
 	w      *Writer
 	number int // from 1
 	block  []byte
-	files  []backup.File
+	lines  lines // of the index
+	encode backup.LineEncoder
 	stored backup.Stored
+}
+
+// lines keeps lines of the index, compressed in pieces: those of many files are most of what a backup needs of memory.
+type lines struct {
+	packed [][]byte
+	open   []byte
+}
+
+// linePiece is the size in bytes from which on a piece is compressed.
+const linePiece = 128 << 10
+
+func (l *lines) add(line []byte) {
+	l.open = append(l.open, line...)
+	if len(l.open) >= linePiece {
+		l.packed = append(l.packed, bytes.Clone(s2.Encode(nil, l.open)))
+		l.open = l.open[:0]
+	}
+}
+
+// writeTo writes all lines.
+func (l *lines) writeTo(w io.Writer) error {
+	for _, packed := range l.packed {
+		plain, err := s2.Decode(nil, packed)
+		if err != nil {
+			return err
+		}
+		if _, err := w.Write(plain); err != nil {
+			return err
+		}
+	}
+	_, err := w.Write(l.open)
+	return err
 }
 
 // NewWriter begins the backup with this id, which no other backup has.
@@ -85,7 +119,7 @@ func NewWriter(b storage.Backend, id string, o Options) *Writer {
 	if o.MaxIndex == 0 {
 		o.MaxIndex = backup.MaxIndex
 	}
-	return &Writer{b: b, id: id, options: o, seen: make(map[string]bool)}
+	return &Writer{b: b, id: id, options: o, seen: make(map[xxh3.Uint128]struct{})}
 }
 
 // Add stores all files of the sources, in new volumes. The sources are read at the same time, each into volumes of its own. They
@@ -201,7 +235,11 @@ func (v *volume) addFile(ctx context.Context, cw *codec.Writer, tw *tar.Writer, 
 			return err
 		}
 	}
-	v.files = append(v.files, f)
+	line, err := v.encode.Line(&f)
+	if err != nil {
+		return err
+	}
+	v.lines.add(line)
 	return nil
 }
 
@@ -233,15 +271,17 @@ func (v *volume) nextBlock(content io.Reader, n int) (block []byte, hash [backup
 func (w *Writer) admit(f *backup.File) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	key := xxh3.HashString128(f.Path)
+	_, twice := w.seen[key]
 	switch w.index += f.IndexSize(); {
 	case f.Size > backup.MaxFile:
 		return fmt.Errorf("%w: it has %d bytes, at most %d can be stored", backup.ErrTooLarge, f.Size, int64(backup.MaxFile))
 	case w.index > w.options.MaxIndex:
 		return fmt.Errorf("%w: the index of the %d files up to this one would have more than %d bytes", backup.ErrTooLarge, w.count+1, w.options.MaxIndex)
-	case w.seen[f.Path]:
+	case twice:
 		return errors.New("the server sends it twice")
 	}
-	w.seen[f.Path] = true
+	w.seen[key] = struct{}{}
 	if !f.Dir {
 		w.count++
 		w.bytes += f.Size
@@ -300,23 +340,28 @@ func (w *Writer) put(ctx context.Context, name string, chunk, workers int, write
 // Commit stores the index, completes the manifest by what the Writer knows, reads back what was stored as a restore would,
 // and stores the manifest. From then on the backup exists.
 func (w *Writer) Commit(ctx context.Context, m *backup.Manifest) error {
-	var files []backup.File // in the order of the volumes
-	var volumes []backup.Stored
-	for _, v := range w.volumes {
-		files, volumes = append(files, v.files...), append(volumes, v.stored)
-	}
-	w.volumes, w.seen = nil, nil // the index is read back into memory
-	index, err := w.put(ctx, "files.json", backup.ChunkSize, w.options.Workers, func(cw *codec.Writer) error { return backup.WriteIndex(cw, files) })
+	index, err := w.put(ctx, "files.json", backup.ChunkSize, w.options.Workers, func(cw *codec.Writer) error {
+		for _, v := range w.volumes {
+			if err := v.lines.writeTo(cw); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 	if err != nil {
 		return err
 	}
+	var volumes []backup.Stored
+	for _, v := range w.volumes {
+		volumes = append(volumes, v.stored)
+	}
+	w.volumes, w.seen = nil, nil // the index is read back into memory
 	m.Version, m.ID, m.Tool, m.Codec = backup.Version, w.id, w.options.Tool, w.options.Codec.Name()
 	m.Files, m.Bytes, m.Volumes, m.Index = w.count, w.bytes, volumes, index
 	content, err := m.Encode()
 	if err != nil {
 		return err
 	}
-	files = nil
 	if err := m.CheckStored(ctx, w.b, nil); err != nil {
 		return fmt.Errorf("read back: %w", err)
 	}
