@@ -66,7 +66,6 @@ func build(s State, now time.Time) view {
 		f := finding{Text: "The archive cannot be read: " + s.Error + "."}
 		if r != nil {
 			f.Text += " All below is how it was at " + utc(r.Time) + "."
-			f.Since = "the look after " + utc(r.Time)
 		}
 		f.Help, f.Command = "See whether it can be read by hand", cli.Call("status")
 		add(report.Critical, f)

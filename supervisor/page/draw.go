@@ -206,51 +206,59 @@ func (p *painter) mark(kind string, at time.Time, y int, class, title string) {
 	p.Shapes = append(p.Shapes, shape{Kind: kind, X: percent(p.scale.at(at)), Y: y, Class: class, Title: title})
 }
 
-// wal draws the segments of a timeline, and the gaps between them. What is too narrow to be seen is drawn as one.
+// A stretch is a part of a timeline, or several that are too close to each other to be seen apart.
+type stretch struct {
+	from, to time.Time
+	n        int
+	title    string // of the first
+}
+
+// stretches joins those of which less than near, in percent, is between the end of one and the begin of the next.
+func (p *painter) stretches(near float64, each func(add func(from, to moment, title func() string))) (all []stretch) {
+	each(func(from, to moment, title func() string) {
+		if !from.known || !to.known || to.time.Before(p.scale.from) || from.time.After(p.scale.to) {
+			return
+		}
+		if n := len(all); n > 0 && p.scale.at(from.time)-p.scale.at(all[n-1].to) < near {
+			all[n-1].n++
+			if to.time.After(all[n-1].to) {
+				all[n-1].to = to.time
+			}
+			return
+		}
+		all = append(all, stretch{from.time, to.time, 1, title()})
+	})
+	return all
+}
+
+// wal draws the segments of a timeline, and the gaps between them.
 func (p *painter) wal(t report.Timeline, top int) {
-	var last *shape
-	lastEnd := -1.0
-	join := func(from, to moment, near float64, draw func()) {
-		if !from.known || !to.known {
-			return
-		}
-		x, end := p.scale.at(from.time), p.scale.at(to.time)
-		if last != nil && x-lastEnd < near {
-			if end > lastEnd {
-				lastEnd = end
-				start := 0.0
-				fmt.Sscanf(last.X, "%f", &start)
-				last.W = percent(end - start)
+	for _, s := range p.stretches(0.1, func(add func(from, to moment, title func() string)) {
+		for _, one := range t.Ranges {
+			from, to := p.clocks.when(t.Timeline, one.BeginLSN), p.clocks.when(t.Timeline, one.EndLSN)
+			if !from.known && to.known {
+				from = moment{time: p.scale.from, known: true}
 			}
-			return
+			add(from, to, func() string {
+				return fmt.Sprintf("%s: %s to %s", count(int(one.Segments), "segment"), one.First, one.Last)
+			})
 		}
-		before := len(p.Shapes)
-		draw()
-		if last = nil; len(p.Shapes) > before {
-			last, lastEnd = &p.Shapes[len(p.Shapes)-1], end
-		}
+	}) {
+		p.bar(s.from, s.to, top+walTop, walHigh, 0.3, "wal", s.title)
 	}
-	for _, one := range t.Ranges {
-		from, to := p.clocks.when(t.Timeline, one.BeginLSN), p.clocks.when(t.Timeline, one.EndLSN)
-		if !from.known && to.known {
-			from = moment{time: p.scale.from, known: true}
+	for _, s := range p.stretches(1, func(add func(from, to moment, title func() string)) {
+		for i := range t.Gaps {
+			g := &t.Gaps[i]
+			from := p.clocks.when(t.Timeline, g.BeginLSN)
+			add(from, p.clocks.when(t.Timeline, g.EndLSN), func() string { return fmt.Sprintf("Gap, %s: %s", from, g.Text()) })
 		}
-		join(from, to, 0.1, func() {
-			p.bar(from.time, to.time, top+walTop, walHigh, 0.3, "wal", fmt.Sprintf("%s: %s to %s", count(int(one.Segments), "segment"), one.First, one.Last))
-		})
-	}
-	last, lastEnd = nil, -1
-	for i := range t.Gaps {
-		g := &t.Gaps[i]
-		from, to := p.clocks.when(t.Timeline, g.BeginLSN), p.clocks.when(t.Timeline, g.EndLSN)
-		join(from, to, 0.8, func() {
-			n := len(p.Shapes)
-			p.bar(from.time, to.time, top+bandTop-2, walTop+walHigh-bandTop+4, 0.8, "gap", fmt.Sprintf("Gap, %s: %s", from, g.Text()))
-			if len(p.Shapes) > n {
-				p.mark("cross", from.time.Add(to.time.Sub(from.time)/2), top+bandTop-9, "gapmark", "")
-				p.Shapes[n], p.Shapes[n+1] = p.Shapes[n+1], p.Shapes[n]
-			}
-		})
+	}) {
+		class := "gap"
+		if s.n > 1 { // what is between them is there
+			class, s.title = "gap several", fmt.Sprintf("%d gaps, beginning with: %s", s.n, s.title)
+		}
+		p.bar(s.from, s.to, top+bandTop-2, walTop+walHigh-bandTop+4, 0.8, class, s.title)
+		p.mark("cross", s.from.Add(s.to.Sub(s.from)/2), top+bandTop-9, "gapmark", "")
 	}
 }
 

@@ -201,7 +201,7 @@ func (s scale) ticks() (all []tick) {
 			if x < 6 {
 				anchor = "start"
 			}
-			all = append(all, tick{percent(x), anchor, at.Format(step.form), len(all)%3 != 0})
+			all = append(all, tick{percent(x), anchor, at.Format(step.form), len(all)%3 != 0 || x > 75})
 		}
 		break
 	}

@@ -89,6 +89,12 @@ func (f *Finding) help(text string, words ...string) *Finding {
 	return f
 }
 
+// helpLine is help with the command of another program.
+func (f *Finding) helpLine(text, line string) *Finding {
+	f.Help, f.Command = text, line
+	return f
+}
+
 const (
 	newBackup = "Take a new backup, from which recovery is possible again"
 	restart   = "Start the service, or call this in the foreground"
@@ -265,17 +271,17 @@ func (f *findings) server(l Limits) {
 	}
 	if s.Failing {
 		f.add(Critical, "archiving fails: %s at %s", s.LastFailed, s.LastFailedTime.Format(time.RFC3339)).since(s.LastArchivedTime).
-			help(archiverLog, "status")
+			helpLine(archiverLog, whichLog)
 	}
 	if s.Lag != nil && s.Lag.Seconds > l.Lag.Seconds() {
 		f.add(Critical, "the archive is %d segments behind, for %s", s.Lag.Segments, Round(fromSeconds(s.Lag.Seconds))).
-			since(f.ago(s.Lag.Seconds)).help(archiverLog, "status")
+			since(f.ago(s.Lag.Seconds)).helpLine(archiverLog, whichLog)
 	}
 	if s.Lag != nil && s.Lag.Seconds <= l.Lag.Seconds() && s.Lag.Segments*f.r.SegmentSize > f.lagSize(l) {
-		f.add(Warning, "the archive is %d segments behind: it lacks all WAL from %s on, %s in all", s.Lag.Segments, s.Lag.First, progress.Bytes(s.Lag.Bytes)).help(archiverLog, "status")
+		f.add(Warning, "the archive is %d segments behind: it lacks all WAL from %s on, %s in all", s.Lag.Segments, s.Lag.First, progress.Bytes(s.Lag.Bytes)).helpLine(archiverLog, whichLog)
 	}
 	if s.Ready != nil && *s.Ready > l.Ready {
-		f.add(Warning, "%d files wait to be archived, more than %d", *s.Ready, l.Ready).help(archiverLog, "status")
+		f.add(Warning, "%d files wait to be archived, more than %d", *s.Ready, l.Ready).helpLine(archiverLog, whichLog)
 	}
 }
 
@@ -300,8 +306,11 @@ func (f *findings) rest() {
 	}
 }
 
-// archiverLog says where the cause of a failure to archive is.
-const archiverLog = "The server's log has the message of archive_command. After the cause is gone the server archives by itself"
+// archiverLog and whichLog say where the cause of a failure to archive is.
+const (
+	archiverLog = "The server's log has the message of archive_command. This prints which file that is, unless the system keeps the log. After the cause is gone the server archives by itself"
+	whichLog    = `psql -Atc "SELECT pg_current_logfile()"`
+)
 
 // ago returns the time that many seconds before the report.
 func (f *findings) ago(seconds float64) *time.Time {
