@@ -53,7 +53,7 @@ const (
 	// several of them.
 	maxLanes = 2
 	// laneBytes is the size of a cluster for which a second volume is worth it.
-	laneBytes = 64 << 20
+	laneBytes = 16 << 20
 )
 
 // A lane is a source of a part of the files. The one that ends last yields what comes behind all others.
