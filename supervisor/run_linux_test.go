@@ -192,6 +192,11 @@ func TestRun(t *testing.T) {
 	if code, body := d.get(first); code != http.StatusOK || !strings.Contains(body, "What is wrong") {
 		t.Errorf("/ answers %d, %q", code, body)
 	}
+	if resp, err := http.Get(first); err != nil || !strings.HasPrefix(resp.Header.Get("Content-Security-Policy"), "default-src 'none'; style-src 'sha256-") {
+		t.Errorf("/: got %v, %v", resp, err)
+	} else {
+		resp.Body.Close()
+	}
 	if code, _ := d.get(first + "/debug/pprof/"); code != http.StatusNotFound {
 		t.Errorf("/debug/pprof/ answers %d", code)
 	}

@@ -219,7 +219,7 @@ const wide = `[...document.querySelectorAll('body *')].filter(e => !e.closest('.
 // TestBrowser shows each model in Chromium, on narrow and wide screens, light and dark.
 func TestBrowser(t *testing.T) {
 	b := open(t)
-	var live page.Live
+	live := page.Live{Version: "1.2.3"}
 	server := httptest.NewServer(&live)
 	defer server.Close()
 	all := models()
@@ -309,7 +309,7 @@ func (b *browser) judgeTree(name string) {
 // TestKeyboard reaches every link and fold with the Tab key, each with a visible focus.
 func TestKeyboard(t *testing.T) {
 	b := open(t)
-	var live page.Live
+	live := page.Live{Version: "1.2.3"}
 	live.Record(state(many(60, 3)))
 	server := httptest.NewServer(&live)
 	defer server.Close()

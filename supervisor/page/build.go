@@ -146,13 +146,20 @@ func (b *builder) facts() (all []fact) {
 		f := fact{Name: "Recoverable up to", Value: "position " + w.ToLSN, More: fmt.Sprintf("on timeline %d", w.Timeline), Class: good}
 		if end := windowEnd(*w, b.clocks); end.known {
 			f.Value, f.More = end.String(), fmt.Sprintf("position %s on timeline %d", w.ToLSN, w.Timeline)
-			if end.exact {
-				f.Value = utc(end.time)
-				f.More = "the last transaction, " + ago(end.time, b.now) + "; " + f.More
+			switch {
+			case idle(*w):
+				f.Value, f.More = utc(end.time), "the end of the backup, since which no transaction ended; "+f.More
+			case end.exact:
+				f.Value, f.More = utc(end.time), "the last transaction, "+ago(end.time, b.now)+"; "+f.More
 			}
 		}
-		if w.Gap != nil {
+		switch lag := b.lag(); {
+		case w.Gap != nil:
 			f.Class, f.More = bad, f.More+". Not further: "+w.Gap.Text()
+		case whole(r, *w):
+			f.More += ". The server has written no more"
+		case lag > 0:
+			f.More += ". The server has written " + progress.Bytes(lag) + " more"
 		}
 		all = append(all, f, fact{Name: "From", Value: utc(w.FromTime), More: ago(w.FromTime, b.now) + ", by the oldest of " + count(len(w.Backups), "backup") + b.earlier(w)})
 	} else {
@@ -174,6 +181,14 @@ func (b *builder) facts() (all []fact) {
 		all = append(all, fact{Name: "Last drill", Value: "never", More: "no backup was tested", Class: warn})
 	}
 	return all
+}
+
+// lag returns how many bytes the server has written that the archive lacks; 0 if that is unknown.
+func (b *builder) lag() int64 {
+	if s := b.r.Server; s != nil && s.Lag != nil && s.Timeline == b.r.Production {
+		return s.Lag.Bytes
+	}
+	return 0
 }
 
 // lossFact says what would be left if this host were lost; nothing where there is no repository.
@@ -230,16 +245,15 @@ func (b *builder) commands() (all []command) {
 		at = end.time
 	}
 	at = at.Add(-time.Minute).Truncate(time.Second)
-	if at.Before(w.FromTime) {
-		at = w.FromTime
+	all = append(all, command{"Restore all that is there into a new directory", cli.Call("restore", "--target-dir", "DIR")})
+	if at.After(w.FromTime) {
+		all = append(all, command{"Restore up to a time, such as the minute before a mistake", cli.Call("restore", "--target-dir", "DIR", "--target-time", at.UTC().Format("2006-01-02 15:04:05-07:00"))})
 	}
-	return []command{
-		{"Restore all that is there into a new directory", cli.Call("restore", "--target-dir", "DIR")},
-		{"Restore up to a time, such as the minute before a mistake", cli.Call("restore", "--target-dir", "DIR", "--target-time", at.UTC().Format("2006-01-02 15:04:05-07:00"))},
+	return append(all, []command{
 		{"Fail over to the standby of this host", cli.Call("promote", "--pgdata", "DIR")},
 		{"Test the newest backup on this host", cli.Call("drill")},
 		{"See each backup and range of WAL", cli.Call("list")},
-	}
+	}...)
 }
 
 func (b *builder) sections() []section {
@@ -272,7 +286,10 @@ func (b *builder) windows() table {
 	var rows [][]cell
 	for _, w := range slices.Backward(b.r.Windows) {
 		last := cell{Text: windowEnd(w, b.clocks).String(), More: w.ToLSN}
-		if w.ToTime != nil {
+		switch {
+		case idle(w):
+			last.Text = "none since then"
+		case w.ToTime != nil:
 			last.Text = w.ToTime.UTC().Format(second)
 		}
 		ends := cell{Text: "end of the WAL", Class: good}

@@ -179,10 +179,14 @@ func (p *painter) lane(t report.Timeline, top int) {
 			continue
 		}
 		title := fmt.Sprintf("Can be recovered: from %s to %s (%s to %s)", clock(w.FromTime), to, w.FromLSN, w.ToLSN)
+		if whole(p.r, w) {
+			title += ", which is all that the server has written"
+			to.time = p.r.Time
+		}
 		own := w.FromTime
 		if forked && begun.known && own.Before(begun.time) {
 			own = begun.time
-			p.bar(w.FromTime, earlier(begun.time, to.time), top+bandTop+bandHigh/2-2, 4, 0, "inherited", title+", of which this was on the timelines before")
+			p.bar(w.FromTime, earlier(begun.time, to.time), top+bandTop+bandHigh/2-2, 4, 0, "inherited", title+"; this part is on the timelines before")
 		}
 		if w.Reached {
 			p.bar(own, to.time, top+bandTop, bandHigh, 0.4, "window", title)
@@ -246,7 +250,7 @@ func (p *painter) wal(t report.Timeline, top int) {
 	}) {
 		p.bar(s.from, s.to, top+walTop, walHigh, 0.3, "wal", s.title)
 	}
-	for _, s := range p.stretches(1, func(add func(from, to moment, title func() string)) {
+	for _, s := range p.stretches(2.2, func(add func(from, to moment, title func() string)) {
 		for i := range t.Gaps {
 			g := &t.Gaps[i]
 			from := p.clocks.when(t.Timeline, g.BeginLSN)
@@ -344,12 +348,28 @@ func (p *painter) drills() {
 	}
 }
 
-// windowEnd returns when a window ends.
+// windowEnd returns when a window ends: with its last transaction, or where it begins if there was none since then.
 func windowEnd(w report.Window, c *clocks) moment {
-	if w.ToTime != nil {
+	switch {
+	case idle(w):
+		return moment{time: w.FromTime, exact: true, known: true}
+	case w.ToTime != nil:
 		return moment{time: *w.ToTime, exact: true, known: true}
 	}
 	return c.when(w.Timeline, w.ToLSN)
+}
+
+// idle reports whether no transaction has ended since the window begins.
+func idle(w report.Window) bool { return w.ToTime != nil && w.ToTime.Before(w.FromTime) }
+
+// whole reports whether a window has all that the server had written when it was asked.
+func whole(r *report.Report, w report.Window) bool {
+	if s := r.Server; s != nil && !s.Standby && s.Timeline == w.Timeline && w.Gap == nil {
+		end, err := wal.ParseLSN(w.ToLSN)
+		at, bad := wal.ParseLSN(s.LSN)
+		return err == nil && bad == nil && end >= at
+	}
+	return false
 }
 
 // newest returns the last n of a list.

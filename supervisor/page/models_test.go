@@ -165,6 +165,21 @@ func down() *report.Report {
 	return r
 }
 
+// quiet returns a paused standby with a fresh backup, since which no transaction has ended.
+func quiet() *report.Report {
+	b := taken(1, 10*time.Minute, 3*gb)
+	b.Verified, b.FromStandby = nil, true
+	streaming, late := false, 7200.0
+	return &report.Report{
+		Time: now, SystemID: "7311223344556677889", SegmentSize: 16 * mb, Production: 1, Backups: []report.Backup{b}, StoredBytes: 900 * mb,
+		Timelines: []report.Timeline{{Timeline: 1, BeginLSN: "0/0", Ranges: []report.Range{span(1, time.Hour, 5*time.Minute)}}},
+		Windows:   []report.Window{{Timeline: 1, FromTime: b.Ended, FromLSN: b.StopLSN, ToLSN: lsn(at(5 * time.Minute)), ToTime: back(5 * time.Hour), Reached: true, Backups: []string{b.ID}}},
+		Server: &report.Server{Version: "17.5", Standby: true, Timeline: 1, LSN: lsn(at(2 * time.Hour)), ArchiveMode: "always",
+			Replay: &report.Replay{Received: lsn(at(0)), Replayed: lsn(at(2 * time.Hour)), Paused: true, Streaming: &streaming, Lag: &report.ReplayLag{Bytes: 600 * mb, Segments: 37, Seconds: &late}}},
+		Unfinished: []report.Unfinished{{ID: "20261128T115900Z", Running: true}},
+	}
+}
+
 // many returns a cluster with many backups, and 200,000 segments with many gaps.
 func many(backups, gaps int) *report.Report {
 	r := healthy()
@@ -209,7 +224,7 @@ func models() map[string]page.State {
 	lost := state(healthy())
 	lost.Looked, lost.Error = now.Add(20*time.Minute), "stat /var/lib/walkeep: input/output error"
 	return map[string]page.State{
-		"healthy": state(healthy()), "gap": state(gap()), "damaged": state(damaged()), "down": state(down()), "many": state(many(60, 3)), "lost": lost,
+		"healthy": state(healthy()), "gap": state(gap()), "damaged": state(damaged()), "down": state(down()), "many": state(many(60, 3)), "quiet": state(quiet()), "lost": lost,
 		"empty": {Version: "1.2.3"},
 	}
 }
