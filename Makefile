@@ -26,6 +26,10 @@ integration:
 	scripts/install-test-tools
 	scripts/test -run 'Recovery|Major' ./restore-cmd ./supervisor ./common/pgtest
 
+# The tests that can run on Windows, under wine, as root. What does not run there is in testdata/windows-exceptions.
+test-windows:
+	scripts/test-windows
+
 # The object stores alone, on MinIO too, with a thousand races.
 test-stores:
 	scripts/install-test-tools
@@ -67,4 +71,4 @@ install: build
 	install -m 755 bin/archive-cmd bin/restore-cmd bin/supervisor $(DESTDIR)$(PREFIX)/lib/walkeep/
 	ln -sf ../lib/walkeep/supervisor $(DESTDIR)$(PREFIX)/bin/walkeep
 
-.PHONY: all build test test-short race integration test-stores test-page fuzz bench compare demo lint dist test-dist install
+.PHONY: all build test test-short race integration test-windows test-stores test-page fuzz bench compare demo lint dist test-dist install

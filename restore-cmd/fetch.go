@@ -134,7 +134,7 @@ func deliver(ctx context.Context, o options, name wal.Name, standby bool, msg *c
 	if err != nil {
 		return none, err
 	}
-	defer os.Remove(temp)
+	defer durable.Remove(temp)
 	// A cluster with group access lets its group read all of its files, for backups.
 	if dir, err := os.Stat(dataDir); err == nil && dir.Mode().Perm() == 0o750 {
 		if err := f.Chmod(durable.FileMode | 0o040); err != nil {

@@ -2,7 +2,6 @@ package config
 
 import (
 	"fmt"
-	"os"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -20,7 +19,7 @@ func Line(key, value string) string {
 // ReadFile returns the values of a file alone, and which keys its section [walkeep] has.
 func ReadFile(path string) (c Config, keys map[string]bool, err error) {
 	c = Default()
-	content, err := os.ReadFile(path)
+	content, err := readContent(path)
 	if err == nil {
 		l := loader{own: c.parts()}
 		err = l.parse(&c, path, content)

@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/jessevdk/go-flags"
 )
@@ -37,7 +38,7 @@ func optionsOf(parts ...any) (*flags.Parser, error) {
 // readFile fills c from the configuration file.
 func (l *loader) readFile(c *Config, file string) error {
 	path, wanted := Find(file)
-	content, err := os.ReadFile(path)
+	content, err := readContent(path)
 	if errors.Is(err, fs.ErrNotExist) && (l.missing || !wanted) {
 		return nil
 	}
@@ -52,6 +53,17 @@ func (l *loader) readFile(c *Config, file string) error {
 		return fmt.Errorf("read configuration: %w", err)
 	}
 	return nil
+}
+
+// readContent reads a file. Windows reports in no clear words that it is a directory.
+func readContent(path string) ([]byte, error) {
+	content, err := os.ReadFile(path)
+	if err != nil {
+		if info, bad := os.Stat(path); bad == nil && info.IsDir() {
+			err = &fs.PathError{Op: "read", Path: path, Err: syscall.EISDIR}
+		}
+	}
+	return content, err
 }
 
 // parse fills c from the content of the configuration file.

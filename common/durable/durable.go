@@ -112,7 +112,7 @@ func createTemp(path string) (*os.File, error) {
 	}
 	if err := claim(f); err != nil {
 		f.Close()
-		os.Remove(temp)
+		os.Remove(temp) // unless it was swept
 		return nil, err
 	}
 	return f, nil
@@ -250,6 +250,16 @@ func Sweep(dir string) (int, error) {
 		}
 	}
 	return removed, nil
+}
+
+// sameFile reports whether a path is that of an open file.
+func sameFile(f *os.File, path string) bool {
+	a, err := f.Stat()
+	if err != nil {
+		return false
+	}
+	b, err := os.Lstat(path)
+	return err == nil && os.SameFile(a, b)
 }
 
 // abandonedByAge is the rule where locks do not help. Both times come from the file system's clock.

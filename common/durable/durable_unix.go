@@ -13,6 +13,9 @@ import (
 // Open opens a file for reading. It does not wait for anyone, should the file be a named pipe.
 func Open(path string) (*os.File, error) { return os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0) }
 
+// Remove removes a file.
+func Remove(path string) error { return os.Remove(path) }
+
 func openForSync(path string) (*os.File, error) { return os.Open(path) }
 
 // SyncDir makes the names in a directory durable.
@@ -88,15 +91,6 @@ func nameTemp(f *os.File, path string) error {
 		return nil // the server made the link, only its answer was lost and the request sent again
 	}
 	return err
-}
-
-func sameFile(f *os.File, path string) bool {
-	a, err := f.Stat()
-	if err != nil {
-		return false
-	}
-	b, err := os.Lstat(path)
-	return err == nil && os.SameFile(a, b)
 }
 
 func unsupported(err error) bool {

@@ -2,6 +2,7 @@ package durable
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"time"
@@ -14,52 +15,106 @@ import (
 const sharingPatience = 2 * time.Second
 
 // Open opens a file for reading and lets others rename or remove it meanwhile, as PostgreSQL does with WAL segments.
-func Open(path string) (*os.File, error) {
-	dir, base := filepath.Split(path)
-	if dir == "" {
-		dir = "."
+func Open(path string) (*os.File, error) { return OpenFile(path, os.O_RDONLY) }
+
+// OpenFile opens a file, and makes it if flag has os.O_CREATE. Others may rename or remove it meanwhile.
+func OpenFile(path string, flag int) (f *os.File, err error) {
+	err = patiently(func() error {
+		dir, base := filepath.Split(path)
+		if dir == "" {
+			dir = "."
+		}
+		root, err := os.OpenRoot(dir)
+		if err != nil {
+			return err
+		}
+		defer root.Close()
+		f, err = root.OpenFile(base, flag, FileMode) // unlike os.OpenFile, it opens with FILE_SHARE_DELETE
+		return err
+	})
+	var failed *os.PathError
+	if errors.As(err, &failed) {
+		return nil, &os.PathError{Op: "open", Path: path, Err: failed.Err}
 	}
-	return os.OpenInRoot(dir, base) // unlike os.Open, it opens with FILE_SHARE_DELETE
+	return f, err
 }
+
+// Remove removes a file. It waits a moment for one that another process holds.
+func Remove(path string) error { return patiently(func() error { return os.Remove(path) }) }
 
 // openForSync opens for writing, without which Windows does not flush.
-func openForSync(path string) (*os.File, error) { return os.OpenFile(path, os.O_RDWR, 0) }
+func openForSync(path string) (*os.File, error) { return OpenFile(path, os.O_RDWR) }
 
-// SyncDir does nothing: Windows has no fsync of directories, and MoveFileEx writes through.
+// SyncDir makes the names in a directory durable. A file system that cannot flush directories, as some network shares, has
+// written renames through.
 func SyncDir(dir string) error {
-	_, err := os.Stat(dir)
-	return err
+	name, err := windows.UTF16PtrFromString(dir)
+	if err != nil {
+		return err
+	}
+	var h windows.Handle
+	err = patiently(func() (err error) { // Windows flushes only what was opened for writing
+		h, err = windows.CreateFile(name, windows.GENERIC_WRITE, windows.FILE_SHARE_READ|windows.FILE_SHARE_WRITE|windows.FILE_SHARE_DELETE,
+			nil, windows.OPEN_EXISTING, windows.FILE_FLAG_BACKUP_SEMANTICS, 0)
+		return err
+	})
+	if err != nil {
+		return &os.PathError{Op: "open", Path: dir, Err: err}
+	}
+	defer windows.CloseHandle(h)
+	if err := windows.FlushFileBuffers(h); err != nil && !cannotFlush(err) {
+		return fmt.Errorf("fsync directory %s: %w", dir, err)
+	}
+	return nil
 }
 
-// claim does nothing: an open file cannot be removed here, which serves as the lock.
-func claim(*os.File) error { return nil }
+func cannotFlush(err error) bool {
+	return errors.Is(err, windows.ERROR_INVALID_FUNCTION) || errors.Is(err, windows.ERROR_NOT_SUPPORTED) ||
+		errors.Is(err, windows.ERROR_INVALID_PARAMETER)
+}
 
+// claim locks a new temporary file for as long as it is open. A sweeper may be quicker between the file's creation and
+// its lock; then the file is gone or about to be.
+func claim(f *os.File) error {
+	locked, err := Lock(f)
+	if err != nil {
+		return nil // no locks here: age decides
+	}
+	if !locked || !sameFile(f, f.Name()) {
+		return errSwept
+	}
+	return nil
+}
+
+// removeAbandoned removes a temporary file unless its writer still holds the lock. It reports whether it did.
 func removeAbandoned(path string) (bool, error) {
-	err := os.Remove(path)
+	f, err := OpenFile(path, os.O_RDWR)
 	if held(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	locked, err := Lock(f)
+	if err == nil && !locked || err != nil && !abandonedByAge(path) {
+		f.Close()
+		return false, nil
+	}
+	err = os.Remove(path) // while it is locked, so that no writer can take it for its own
+	f.Close()
+	if held(err) { // a virus scanner has it; the next sweep removes it
 		return false, nil
 	}
 	return err == nil, err
 }
 
+// nameTemp gives the temporary file its final name, or fails with fs.ErrExist.
 func nameTemp(f *os.File, path string) error {
-	return move(f, path, windows.MOVEFILE_WRITE_THROUGH)
+	return moveFile(f.Name(), path, windows.MOVEFILE_WRITE_THROUGH)
 }
 
 func replaceOpen(f *os.File, path string) error {
-	return move(f, path, windows.MOVEFILE_WRITE_THROUGH|windows.MOVEFILE_REPLACE_EXISTING)
-}
-
-// move closes the file first, because an open one cannot be moved.
-func move(f *os.File, path string, flags uint32) error {
-	if err := f.Close(); err != nil {
-		return err
-	}
-	err := moveFile(f.Name(), path, flags)
-	if err != nil {
-		os.Remove(f.Name())
-	}
-	return err
+	return moveFile(f.Name(), path, windows.MOVEFILE_WRITE_THROUGH|windows.MOVEFILE_REPLACE_EXISTING)
 }
 
 func replace(temp, path string) error {
@@ -75,18 +130,23 @@ func moveFile(from, to string, flags uint32) error {
 	if err != nil {
 		return err
 	}
+	if err := patiently(func() error { return windows.MoveFileEx(oldName, newName, flags) }); err != nil {
+		return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
+	}
+	return nil
+}
+
+// patiently repeats what fails because another process holds the file, until sharingPatience ends.
+func patiently(do func() error) error {
 	for deadline := time.Now().Add(sharingPatience); ; time.Sleep(20 * time.Millisecond) {
-		err := windows.MoveFileEx(oldName, newName, flags)
-		if err == nil {
-			return nil
-		}
-		if !held(err) || time.Now().After(deadline) {
-			return &os.LinkError{Op: "rename", Old: from, New: to, Err: err}
+		if err := do(); !held(err) || time.Now().After(deadline) {
+			return err
 		}
 	}
 }
 
-// held reports whether the error means that another process has the file open.
+// held reports whether the error can mean that another process has the file open. Windows also denies access to a file that
+// was removed and that another process has not closed yet.
 func held(err error) bool {
 	return errors.Is(err, windows.ERROR_SHARING_VIOLATION) || errors.Is(err, windows.ERROR_ACCESS_DENIED) ||
 		errors.Is(err, windows.ERROR_LOCK_VIOLATION)

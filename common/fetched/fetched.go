@@ -177,8 +177,8 @@ func (s Server) PutWay(w Way) error { return s.put(wayKind, w) }
 
 // Forget removes the notes about the server.
 func (s Server) Forget() {
-	os.Remove(s.path(wantKind))
-	os.Remove(s.path(wayKind))
+	durable.Remove(s.path(wantKind))
+	durable.Remove(s.path(wayKind))
 }
 
 func (s Server) read(kind string, note any) error {

@@ -419,7 +419,7 @@ func (k *Keeper) tidyBranch(c fetched.Cluster, branch string, now time.Time) {
 		needed := k.needed(c, branch)
 		for _, o := range there {
 			if !covers(needed, o.WAL) {
-				os.Remove(filepath.Join(dir, filepath.FromSlash(o.Name)))
+				durable.Remove(filepath.Join(dir, filepath.FromSlash(o.Name)))
 			}
 		}
 	}
@@ -439,7 +439,7 @@ func removeOld(dir string, now time.Time) {
 			return nil
 		}
 		if info, err := d.Info(); err == nil && now.Sub(info.ModTime()) > onceAge {
-			os.Remove(path)
+			durable.Remove(path)
 		}
 		return nil
 	})

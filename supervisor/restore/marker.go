@@ -95,13 +95,13 @@ func (m *marker) there() bool {
 func (m *marker) close() {
 	info, err := m.f.Stat()
 	if m.f.Close() == nil && err == nil && info.Size() == 0 {
-		os.Remove(filepath.Join(m.dir, markerName))
+		durable.Remove(filepath.Join(m.dir, markerName))
 	}
 }
 
 func (m *marker) remove() error {
 	m.f.Close() // Windows would not remove an open file
-	if err := os.Remove(filepath.Join(m.dir, markerName)); err != nil {
+	if err := durable.Remove(filepath.Join(m.dir, markerName)); err != nil {
 		return err
 	}
 	return durable.SyncDir(m.dir)
@@ -148,7 +148,7 @@ func removeControl(dir string) error {
 	if info, err := os.Lstat(global); err != nil || !info.IsDir() {
 		return nil
 	}
-	if err := os.Remove(filepath.Join(global, "pg_control")); err != nil {
+	if err := durable.Remove(filepath.Join(global, "pg_control")); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}

@@ -87,7 +87,7 @@ func (s *Spool) KeepStreamed(ctx context.Context, from *archive.Archive, streame
 		return "", err
 	}
 	kept := s.Partial(path.Base(streamed))
-	if err := os.Remove(kept); err != nil && !errors.Is(err, fs.ErrNotExist) { // of an earlier promotion
+	if err := durable.Remove(kept); err != nil && !errors.Is(err, fs.ErrNotExist) { // of an earlier promotion
 		return "", err
 	}
 	part, err := durable.Create(kept)
@@ -110,7 +110,7 @@ func (s *Spool) DropPartial(ctx context.Context, partial, archived wal.Name) (as
 		return "", err
 	}
 	if same {
-		return "", os.Remove(path)
+		return "", durable.Remove(path)
 	}
 	aside = fmt.Sprintf("%s.differs-%d", path, time.Now().UnixNano())
 	return aside, durable.Replace(path, aside)

@@ -149,7 +149,7 @@ func (s *Spool) storeOne(ctx context.Context, path string) error {
 		}
 		return err
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := durable.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil

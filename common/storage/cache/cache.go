@@ -113,7 +113,7 @@ func (b *Backend) drop(ctx context.Context, names ...string) {
 			continue
 		}
 		if key, ok := b.key(context.WithoutCancel(ctx), name); ok {
-			os.Remove(b.path(key))
+			durable.Remove(b.path(key))
 		}
 	}
 }
@@ -268,7 +268,7 @@ func (b *Backend) makeRoom(size int64) {
 		if b.used <= b.o.Limit-b.o.Limit/8 {
 			break
 		}
-		if err := os.Remove(b.path(f.Name())); err == nil || errors.Is(err, fs.ErrNotExist) {
+		if err := durable.Remove(b.path(f.Name())); err == nil || errors.Is(err, fs.ErrNotExist) {
 			b.used -= f.Size()
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -60,7 +61,21 @@ func (b *Backend) path(name string) (string, error) {
 	if err := storage.CheckName(name); err != nil {
 		return "", err
 	}
-	return filepath.Join(b.root, filepath.FromSlash(name)), nil
+	file, err := filepath.Localize(name)
+	if err != nil || runtime.GOOS == "windows" && trimmed(name) {
+		return "", fmt.Errorf("%w: this system has no file of the name %q", storage.ErrName, name)
+	}
+	return filepath.Join(b.root, file), nil
+}
+
+// trimmed reports whether Windows would take the name for another: it ignores dots and spaces at the end of each element.
+func trimmed(name string) bool {
+	for part := range strings.SplitSeq(name, "/") {
+		if strings.TrimRight(part, ". ") != part {
+			return true
+		}
+	}
+	return false
 }
 
 // Create implements [storage.Backend].
@@ -430,7 +445,7 @@ func (b *Backend) remove(name string) error {
 	if err != nil {
 		return err
 	}
-	if err := os.Remove(file); err != nil {
+	if err := durable.Remove(file); err != nil {
 		if _, gone := os.Lstat(file); errors.Is(gone, fs.ErrNotExist) {
 			err = gone // a file system that cannot be written to says that first
 		}
