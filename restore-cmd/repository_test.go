@@ -153,6 +153,48 @@ func TestFarUnreadConfiguration(t *testing.T) {
 	h.run(t, absent, "-c", h.dir).Expect(t, 1, "the standby keeps running and asks again: "+absent+" is not in the spool")
 }
 
+// TestFarUnclearConfiguration holds that a line that may have named a repository counts as one that does not answer, and so does a
+// section that is wrong: what the others have is delivered, and nothing is called absent.
+func TestFarUnclearConfiguration(t *testing.T) {
+	t.Parallel()
+	files := cmdtest.WAL(t, "15")
+	name := files.Segments()[0]
+	const absent = "00000003000000000000001F"
+	for _, test := range []struct{ lines, say string }{
+		{"[repository b\nurl = file:///nowhere\n", "malformed section header"},
+		{"[repositry b]\nurl = file:///nowhere\n", "unknown section [repositry b]"},
+		{"[Repository b]\nurl = file:///nowhere\n", "unknown section [Repository b]"},
+		{"[repository b]\nurl = nope:///nowhere\n", "url begins with"},
+		{"[repository b]\nurl file:///nowhere\n", "malformed"},
+		{"[repository b]\n", "url is missing"},
+		{"[repository b]\nurl = sftp://me:sesame@nowhere/dir\n", "url holds a password"},
+		{"[repository b]\nurl = file:///nowhere\ntimeout = soon\n", "timeout"},
+	} {
+		f := newFar(t, files, "a")
+		text, err := os.ReadFile(f.config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmdtest.Write(t, f.config, append(text, test.lines...))
+		f.run(t, name).Expect(t, 0, "warning: configuration: ", test.say)
+		f.wantTarget(t, name, files[name])
+		if r := f.run(t, absent); r.Code != 126 || !strings.Contains(r.Stderr, test.say) || strings.Contains(r.Stderr, "sesame") {
+			t.Errorf("%q: exit code %d\n%s", test.lines, r.Code, r.Stderr)
+		}
+	}
+	// A spool that is an archive does not know either.
+	h := newHost(t, files)
+	file := filepath.Join(h.dir, "walkeep.ini")
+	for _, lines := range []string{"[repository b\n", "[repositry b]\nurl = file:///nowhere\n", "url = file:///nowhere\n"} {
+		cmdtest.Write(t, file, []byte(lines))
+		h.run(t, absent, "-c", file).Expect(t, 126, "whether there are repositories is not known")
+		if r := h.run(t, name, "-c", file); r.Code != 0 {
+			t.Errorf("%q: exit code %d\n%s", lines, r.Code, r.Stderr)
+		}
+		h.wantTarget(t, name, files[name])
+	}
+}
+
 // TestFarNoSupervisor holds that "absent" is never said where nobody can be asked.
 func TestFarNoSupervisor(t *testing.T) {
 	t.Parallel()

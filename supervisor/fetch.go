@@ -145,9 +145,6 @@ func (call *invocation) fetcher() (*prefetch.Fetcher, error) {
 	if call.Spool == "" {
 		return nil, usage(config.ErrNoSpool)
 	}
-	if call.Unread != nil {
-		return nil, fmt.Errorf("which repositories there are is not known: %w", call.Unread)
-	}
 	return &prefetch.Fetcher{
 		Spool: call.Spool,
 		Open: func(ctx context.Context) (all []prefetch.Repository, err error) {
@@ -156,6 +153,9 @@ func (call *invocation) fetcher() (*prefetch.Fetcher, error) {
 				if !p.spool {
 					all = append(all, prefetch.Repository{Name: p.String(), Archive: p.archive, Err: p.err})
 				}
+			}
+			if call.Unread != nil {
+				all = append(all, prefetch.Repository{Name: "a repository of the configuration file", Err: call.Unread})
 			}
 			return all, err
 		},

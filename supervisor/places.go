@@ -34,6 +34,9 @@ func (p place) String() string {
 	if p.spool {
 		return "the spool " + p.url
 	}
+	if p.url == "" {
+		return "repository " + p.name
+	}
 	return fmt.Sprintf("repository %s (%s)", p.name, p.url)
 }
 

@@ -316,7 +316,11 @@ func TestTolerant(t *testing.T) {
 			if err != nil || c.Spool != "/s" || c.RetryTime != 7*time.Second || len(problems) == 0 {
 				t.Errorf("%q: got %q, %s, %q, %v", content, c.Spool, c.RetryTime, problems, err)
 			}
-			c.Spool, c.RetryTime, c.File = "", 5*time.Second, ""
+			// A section that no program knows may have been meant for a repository.
+			if (c.Unread != nil) != strings.Contains(content, "[") {
+				t.Errorf("%q: which repositories there are is unclear: %v", content, c.Unread)
+			}
+			c.Spool, c.RetryTime, c.File, c.Unread = "", 5*time.Second, "", nil
 			if !reflect.DeepEqual(c, config.Default()) {
 				t.Errorf("%q: got %+v", content, c)
 			}

@@ -22,6 +22,7 @@ type loader struct {
 
 	problems   []string // what is wrong and does not concern the command
 	unreadable error    // why the file could not be read
+	unclear    error    // a line that may have begun the section of a repository, or belonged to one
 }
 
 // optionsOf finds the options of some parts by their keys.
@@ -89,6 +90,9 @@ func (l *loader) parseSection(target any, path string, content []byte) error {
 			return e
 		}
 		l.problem(path, content, e)
+		if l.unclear == nil && mayBeRepository(lineOf(content, e)) {
+			l.unclear = describe(path, content, e)
+		}
 	}
 	own, err := optionsOf(l.own...)
 	if err != nil {
@@ -182,6 +186,18 @@ func understood(content []byte, target any) (lines []string, wrong []*flags.IniE
 	return lines, wrong, nil
 }
 
+// lineOf returns the line that an error is about.
+func lineOf(content []byte, e *flags.IniError) string {
+	return strings.TrimSpace(strings.Split(string(content), "\n")[e.LineNumber-1])
+}
+
+// mayBeRepository reports whether a line that is none of the section [walkeep] may have been meant for a repository: as the
+// beginning of its section, or as the key without which it is none.
+func mayBeRepository(line string) bool {
+	key, _, _ := cutPair(line)
+	return strings.HasPrefix(line, "[") || key == "url"
+}
+
 // cutPair splits a line that gives a key its value.
 func cutPair(line string) (key, value string, ok bool) {
 	line = strings.TrimSpace(line)
@@ -247,6 +263,10 @@ func (l *loader) check(c *Config) error {
 			continue
 		}
 		err := p.check()
+		if part == any(&c.Repos) && l.tolerant {
+			l.problems = append(l.problems, c.noteWrong()...)
+			err = c.checkChoice()
+		}
 		if err == nil {
 			continue
 		}

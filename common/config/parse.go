@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -134,7 +135,7 @@ func (cmd Command) check(c *Config, name string, l *loader) error {
 	if err := l.readRepository(c); err != nil {
 		return err
 	}
-	c.Unread = l.unreadable
+	c.Unread = cmp.Or(l.unreadable, l.unclear)
 	err := l.check(c)
 	if sub.NoSpool && errors.Is(err, ErrNoSpool) {
 		return nil

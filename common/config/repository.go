@@ -19,7 +19,8 @@ type Repos struct {
 	RepoURL string `long:"repo-url" value-name:"URL" no-ini:"true" description:"work on the repository at this place alone, such as s3://bucket/prefix, sftp://user@host/path or file:///dir; its other keys are taken from the environment (WALKEEP_REPO_...)"`
 	// List are the repositories: those of the file, in its order, or the one of RepoURL.
 	List []Repository `no-flag:"true" no-ini:"true"`
-	// Unread is why the file, which may name repositories, could not be read; nil if it could, or if there is none.
+	// Unread is why the file, which may name repositories, could not be read, or a line of it that may name one; nil if List has
+	// all of them.
 	Unread error `no-flag:"true" no-ini:"true"`
 }
 
@@ -28,6 +29,8 @@ type Repos struct {
 type Repository struct {
 	Name string `no-flag:"true" no-ini:"true"`
 	URL  string `long:"url"` // s3://bucket/prefix, sftp://user@host:port/path or file:///dir
+	// Wrong is why the section cannot be used, for a command that goes on without the repository; nil if it can.
+	Wrong error `no-flag:"true" no-ini:"true"`
 
 	// All kinds.
 	KeepBackups    int           `long:"keep-backups"`    // as in Retention; -1: as in the section [walkeep]
@@ -85,10 +88,38 @@ func (r *Repos) Chosen() []Repository {
 
 func (r *Repos) check() error {
 	for _, one := range r.List {
-		if err := one.check(); err != nil {
+		if err := one.check(); err != nil && one.Wrong == nil {
 			return fmt.Errorf("repository %s: %w", one.Name, err)
 		}
 	}
+	return r.checkChoice()
+}
+
+// noteWrong notes in each repository that is wrong why it is, and returns what was not known to be wrong before.
+func (r *Repos) noteWrong() (problems []string) {
+	for i := range r.List {
+		one := &r.List[i]
+		if err := one.check(); err != nil && one.Wrong == nil {
+			one.spoil(err)
+			problems = append(problems, fmt.Sprintf("repository %s: %v", one.Name, err))
+		}
+	}
+	return problems
+}
+
+// spoil makes the repository one that is wrong. What may be a secret in its URL is removed, because messages name the URL.
+func (r *Repository) spoil(why error) {
+	r.Wrong = why
+	u, err := url.Parse(r.URL)
+	if err != nil {
+		r.URL = ""
+		return
+	}
+	u.User, u.RawQuery, u.Fragment = nil, "", ""
+	r.URL = u.String()
+}
+
+func (r *Repos) checkChoice() error {
 	if r.Repo != "" && r.RepoURL != "" {
 		return errors.New("--repo and --repo-url exclude each other")
 	}
@@ -229,10 +260,11 @@ func (l *loader) readRepositories(c *Config, path string, content []byte, blocks
 		one := loader{own: []any{&r}, tolerant: l.tolerant}
 		err := one.parseSection(&r, path, []byte(b.content))
 		l.problems = append(l.problems, one.problems...)
-		if err != nil && slices.Contains(l.own, any(&c.Repos)) {
+		if err != nil && !l.tolerant && slices.Contains(l.own, any(&c.Repos)) {
 			return err
 		} else if err != nil {
-			l.problem(path, content, err)
+			r.spoil(describe(path, content, err))
+			l.problems = append(l.problems, r.Wrong.Error())
 		}
 		c.List = append(c.List, r) // restore-cmd must know of a repository that it cannot reach
 	}

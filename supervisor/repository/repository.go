@@ -50,6 +50,9 @@ type Repository struct {
 // Open opens a repository. It fails with storage.ErrUnavailable or storage.ErrDenied if the place does not answer or does not let
 // this caller in. The caller closes the repository.
 func Open(ctx context.Context, r config.Repository) (*Repository, error) {
+	if r.Wrong != nil {
+		return nil, cli.Hinted(fmt.Errorf("the section of repository %s is wrong: %w", r.Name, r.Wrong), "correct the section in the configuration file")
+	}
 	b, closer, err := backend(ctx, r)
 	if err != nil {
 		if cli.Hint(err) == "" && ctx.Err() == nil {
