@@ -86,7 +86,7 @@ func takeBackup(ctx context.Context, call *invocation) error {
 		},
 		Progress: func(bytes int64) { bar.Add(bytes) },
 		Newer:    func(message string) { call.msg.Warn(cli.NewerHint, "%s", message) },
-		Notice:   func(message string) { call.msg.Warn("", "the server reports: %s", message) },
+		Notice:   func(message string) { call.msg.Warn("", "%s", message) },
 		Detail:   func(message string) { call.msg.Detail("%s", message) },
 		Waiting: func(last wal.Name) {
 			bar.Done()

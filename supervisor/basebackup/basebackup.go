@@ -248,7 +248,7 @@ func (t *taker) notice(message string) {
 		t.badPage(message)
 		return
 	}
-	t.Notice(message)
+	t.Notice("the server reports: " + message)
 }
 
 // maxPageErrors limits the messages about pages in a manifest.
