@@ -142,6 +142,14 @@ func TestStatus(t *testing.T) {
 			return n > 0, err
 		}))
 		r.check(c, report.Critical, []string{"archiving fails: " + stuck}, "--pgdata", c.Dir)
+		r.run("status", "--conninfo", c.ConnString(), "--html", filepath.Join(r.dir, "page.html"))
+		shown, err := os.ReadFile(filepath.Join(r.dir, "page.html"))
+		r.must(err)
+		for _, word := range []string{"Archiving fails: " + stuck, "primary on timeline 1", second, got.SystemID} {
+			if !strings.Contains(string(shown), word) {
+				r.t.Errorf("the page does not say %q:\n%s", word, shown)
+			}
+		}
 		got = r.status("--conninfo", c.ConnString(), "--pgdata", c.Dir)
 		if s := got.Server; s == nil || s.Ready == nil || *s.Ready < 1 || s.Lag == nil || s.Lag.Segments < 1 {
 			r.t.Errorf("server: got %+v", s)

@@ -163,7 +163,7 @@ func (f *findings) backups(l Limits) {
 	}
 	for _, u := range f.r.Unfinished {
 		if !u.Running {
-			f.add(Warning, "backup %s is unfinished, and no process works on it", u.ID).help("The next backup removes it", "backup")
+			f.add(Warning, "backup %s is unfinished, and no process works on it", u.ID).help("Remove what it has left", "cleanup")
 		}
 	}
 }
@@ -257,7 +257,7 @@ func (f *findings) server(l Limits) {
 		return
 	}
 	if s.succeeded != "" {
-		f.add(Critical, "%s: two servers may be in use", s.succeeded).help("Stop the old primary at once, and make it a standby", "rejoin")
+		f.add(Critical, "%s: two servers may be in use", s.succeeded).help("Stop the old primary at once, and make it a standby", "rejoin", "--pgdata", "DIR")
 	}
 	f.replay(l)
 	f.received(l)
