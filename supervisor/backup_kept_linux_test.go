@@ -126,14 +126,18 @@ func TestOddNames(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 15)
 	c := r.start("primary", nil)
-	odd := []string{"-rf", "new\nline", "not\xff utf-8", "quote'\"", "base/" + strings.Repeat("x", 90), "trailing ", "$(x)", "café"}
+	long := strings.Repeat("y", 120) // the stream cannot have it
+	odd := []string{"-rf", "new\nline", "not\xff utf-8", "quote'\"", "base/" + strings.Repeat("x", 90), "trailing ", "$(x)", "café", long}
 	for _, name := range odd {
 		r.must(os.WriteFile(c.Path(name), []byte(name), 0o644))
 	}
-	r.backup(c)
-	for _, id := range []string{`we\ird`, `base/sub\dir`, strings.Repeat("y", 120)} {
+	r.backup(c, "--backup-from", "files")
+	r.must(os.Remove(c.Path(long)))
+	for id, ways := range map[string][]string{`we\ird`: {"files", "stream"}, `base/sub\dir`: {"files", "stream"}, long: {"stream"}} {
 		r.must(os.WriteFile(c.Path(id), nil, 0o644))
-		r.fails(1, []string{id, "move it out of the data directory"}, "backup", "--conninfo", c.ConnString())
+		for _, way := range ways {
+			r.fails(1, []string{id, "move it out of the data directory"}, "backup", "--conninfo", c.ConnString(), "--backup-from", way)
+		}
 		r.must(os.Remove(c.Path(id)))
 	}
 	r.cut(c)
