@@ -24,7 +24,7 @@ func TestToolsReadVolumes(t *testing.T) {
 		r.load(c, 20, 1)
 		var stored []string
 		for _, codec := range []string{"zstd", "lz4"} {
-			id := r.backup(c, "--codec", codec)
+			id := r.backup(c, "--codec", codec, "--backup-from", "stream") // in one volume
 			stored = append(stored, filepath.Join(r.spool, "backups", id))
 		}
 		r.cut(c)

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/minio/minio-go/v7"
 
@@ -231,10 +232,17 @@ func (w *writer) commit(ctx context.Context) (confirmed bool, err error) {
 // look finds out whose object has the name. It returns ErrExist if it is another writer's.
 func (w *writer) look(ctx context.Context, want string, cause error) (confirmed bool, err error) {
 	var info minio.ObjectInfo
-	err = w.b.retry(ctx, func() (err error) {
-		info, err = w.b.core.StatObject(ctx, w.b.options.Bucket, w.b.key(w.name), minio.StatObjectOptions{Checksum: true})
-		return err
-	})
+	for tries := range 20 {
+		err = w.b.retry(ctx, func() (err error) {
+			info, err = w.b.core.StatObject(ctx, w.b.options.Bucket, w.b.key(w.name), minio.StatObjectOptions{Checksum: true})
+			return err
+		})
+		// A store can refuse a name that another writer is about to have, a moment before it shows the object.
+		if err == nil || code(err) != "NoSuchKey" || tries == 19 || ctx.Err() != nil {
+			break
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
 	if err != nil {
 		return false, fmt.Errorf("%w; then: %w", w.b.explain(cause, "put", w.name), w.b.explain(err, "look who has put", w.name))
 	}
