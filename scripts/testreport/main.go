@@ -15,7 +15,11 @@ import (
 )
 
 // allowed are the tests that may be skipped, with the reason.
-var allowed = map[string]string{}
+var allowed = map[string]string{
+	"TestPromtool": "make test-page runs it",
+	"TestBrowser":  "make test-page runs it",
+	"TestKeyboard": "make test-page runs it",
+}
 
 // short, the option -short, says that the tests ran with -short: those that take long (cmdtest.Long) may be skipped.
 var short = flag.Bool("short", false, "the tests that take long were left out")
