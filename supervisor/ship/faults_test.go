@@ -34,7 +34,7 @@ func TestFlaky(t *testing.T) {
 	r.keep = 0
 	const last = 60
 	b := &ordered{Backend: &flaky.Backend{Manners: flaky.Manners{
-		NoReadBack: true, LateExist: true, SilentRemove: true, Page: 7, Busy: 3, LostAnswers: 4,
+		NoReadBack: true, LateExist: true, SilentRemove: true, Page: 70, Busy: 3, LostAnswers: 4,
 	}}}
 	p := newPlace("a", retry.New(b, time.Millisecond, time.Second))
 	stop := r.follow(p)
@@ -339,4 +339,27 @@ func shipUntilKilled(dir, to string) {
 	o := r.options(true, newPlace("a", b))
 	o.Keep, o.Log = 0, slog.New(slog.DiscardHandler)
 	ship.Run(context.Background(), o)
+}
+
+// What a repository has lost since it was shipped there does not leave the spool.
+func TestLostBeforeLeaving(t *testing.T) {
+	r := newRig(t)
+	p := newPlace("a", new(mem.Backend))
+	size := int64(len(pack(t, name(1).String(), 1, int(segmentSize), "zstd")))
+	r.keep = 6 * size
+	r.segments(1, 6)
+	stop := r.follow(p)
+	defer stop()
+	r.wait("all is shipped", func() bool { return r.note("a").Mark(1) == wal.LSN(6*segmentSize) })
+	half := read(t, p, object(3))[:size/2]
+	r.must(p.Remove(t.Context(), object(2), object(3)))
+	put(t, p.archive(), object(3), half)
+	r.segments(6, 20)
+	r.wait("what is there leaves the spool", func() bool { return !exists(t, r.spool.Archive.Backend(), object(5)) })
+	r.wait("what was lost is there again, and leaves", func() bool { return exists(t, p, object(2)) && !exists(t, r.spool.Archive.Backend(), object(2)) })
+	r.wait("what is cut off is reported", func() bool { return len(r.note("a").Stuck) == 1 })
+	if !exists(t, r.spool.Archive.Backend(), object(3)) {
+		t.Error("the only whole copy has left the spool")
+	}
+	p.holds(t, 1, 3)
 }

@@ -30,6 +30,9 @@ type shelf struct {
 	all   *listing // of which the repository holds everything; nil while it does not
 	have  map[string]state
 	asked bool // the repository was listed, or need not be
+	// What was proven long ago can be lost by now, so that the repository is listed again before objects leave the spool.
+	confirmed time.Time // when everything that is proven was last seen there
+	confirm   bool      // an object waits for that
 }
 
 // A stuck object cannot be shipped until somebody has removed the cause.
@@ -173,6 +176,9 @@ func (q *queue) step(ctx context.Context) (idle time.Duration, err error) {
 	}
 	if o := q.unproven(); o != nil {
 		return 0, q.compare(ctx, *o)
+	}
+	if dir := q.unconfirmed(); dir != "" {
+		return 0, q.confirm(ctx, dir)
 	}
 	q.mu.Lock()
 	failing := q.err != nil
@@ -392,28 +398,13 @@ func (q *queue) holds(o *object, held map[wal.Timeline]uint64, now time.Time) ti
 
 // look lists a directory of the repository, once.
 func (q *queue) look(ctx context.Context, l *listing) error {
-	var there []storage.Entry
-	err := q.call(ctx, 0, func(ctx context.Context, a *archive.Archive) (err error) {
-		var found []storage.Entry
-		if found, err = a.List(ctx, l.dir); err == nil {
-			there = found
-		}
-		return err
-	})
+	sizes, holders, err := q.listing(ctx, l.dir)
 	if err != nil {
-		return fmt.Errorf("list %s: %w", l.dir, err)
-	}
-	sizes := make(map[string]int64, len(there))
-	others := make(map[wal.Name]string) // that hold a file, under whatever ending
-	for _, e := range there {
-		if o, ok := archive.ParseObject(e); ok && o.Bad == nil {
-			sizes[o.Name] = o.Size
-			others[o.WAL] = o.Name
-		}
+		return err
 	}
 	for _, o := range l.objects {
 		size, ok := sizes[o.name]
-		other := others[o.wal]
+		other := holders[o.wal]
 		switch {
 		case ok && size == o.size && q.marked(o):
 			q.holding(o, listed)
@@ -430,6 +421,30 @@ func (q *queue) look(ctx context.Context, l *listing) error {
 	defer q.mu.Unlock()
 	q.shelves[l.dir].asked = true
 	return nil
+}
+
+// listing lists a directory of the repository. It returns the sizes of the objects, and by the name of each file an object that
+// holds it, under whatever ending.
+func (q *queue) listing(ctx context.Context, dir string) (sizes map[string]int64, holders map[wal.Name]string, err error) {
+	var there []storage.Entry
+	err = q.call(ctx, 0, func(ctx context.Context, a *archive.Archive) (err error) {
+		var found []storage.Entry
+		if found, err = a.List(ctx, dir); err == nil {
+			there = found
+		}
+		return err
+	})
+	if err != nil {
+		return nil, nil, fmt.Errorf("list %s: %w", dir, err)
+	}
+	sizes, holders = make(map[string]int64, len(there)), make(map[wal.Name]string)
+	for _, e := range there {
+		if o, ok := archive.ParseObject(e); ok && o.Bad == nil {
+			sizes[o.Name] = o.Size
+			holders[o.WAL] = o.Name
+		}
+	}
+	return sizes, holders, nil
 }
 
 // marked reports whether an earlier process has shipped an object. Of partial segments it is not known which of several the
@@ -564,6 +579,52 @@ func (q *queue) proveAll(ctx context.Context) {
 			return
 		}
 	}
+	for dir := q.unconfirmed(); dir != "" && ctx.Err() == nil; dir = q.unconfirmed() {
+		if q.confirm(ctx, dir) != nil {
+			return
+		}
+	}
+}
+
+// unconfirmed returns a directory of which objects may leave the spool when the repository is seen to have them still.
+func (q *queue) unconfirmed() (dir string) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for dir, sh := range q.shelves {
+		if sh.confirm {
+			return dir
+		}
+	}
+	return ""
+}
+
+// confirm lists a directory of the repository, so that what it held and does not hold as it was is shipped again.
+func (q *queue) confirm(ctx context.Context, dir string) error {
+	at := time.Now()
+	sizes, holders, err := q.listing(ctx, dir)
+	if err != nil {
+		return err
+	}
+	stock, _ := q.s.current()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	sh := q.shelves[dir]
+	if sh == nil {
+		return nil
+	}
+	for _, l := range stock {
+		for _, o := range l.objects {
+			size, ok := sizes[o.name]
+			if sh.have[o.name] == 0 || ok && size == o.size || !ok && holders[o.wal] != "" {
+				continue
+			}
+			q.s.Log.Error("an object that was shipped is not in the repository as it was, and is shipped again", "repository", q.Name, "object", o.name)
+			delete(sh.have, o.name)
+			sh.all = nil
+		}
+	}
+	sh.confirmed, sh.confirm = at, false
+	return nil
 }
 
 // ping asks the repository for the object that must be there. If that has gone, so has everything else, and the queue begins

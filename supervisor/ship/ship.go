@@ -12,12 +12,14 @@
 // Objects are copied as they are stored; see [archive.Archive.Copy]. An object leaves the spool after this process has copied
 // it to every repository, or has compared it there with what the spool holds. Removal is the only act that relies on this: an
 // object that an earlier process has shipped counts as held if the repository lists it below the mark with the same size, and
-// is compared before it is removed.
+// is compared before it is removed. Before objects leave, each repository is listed again: what has gone there, or has another
+// size, is shipped again.
 //
 // # Requests
 //
 // When a queue begins, it lists those directories of the repository that the spool has. After that, an object costs one Create and
-// one Commit. A queue that had nothing to ship for a minute makes one request, to notice an outage.
+// one Commit, and a sixteenth of the WAL that stays in the spool one listing. A queue that had nothing to ship for a minute makes
+// one request, to notice an outage.
 package ship
 
 import (

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"path"
 	"slices"
+	"time"
 
 	"walkeep/common/archive"
 	"walkeep/common/storage"
@@ -12,6 +13,12 @@ import (
 
 // batch is how many objects are removed at once, so that notes are written in between.
 const batch = 1000
+
+// group is the part of the bytes that stay of which so much leaves at once, or else each object would cost a listing.
+const group = 16
+
+// confirmation is for how long it counts that the repository was seen to hold what was proven.
+const confirmation = 10 * time.Second
 
 // tidy removes from the spool what all repositories hold, but the newest bytes. What an earlier process has shipped is
 // handed to the queues first, which compare it.
@@ -31,6 +38,9 @@ func (s *shipper) tidy(ctx context.Context) {
 				old = append(old, o)
 			}
 		}
+	}
+	if s.Follow && kept < s.Keep+s.Keep/group {
+		return
 	}
 	slices.Reverse(old)
 	var leave []object
@@ -81,9 +91,15 @@ func (q *queue) proves(o object) bool {
 	if sh == nil {
 		return false
 	}
-	switch sh.have[o.name] {
+	have := sh.have[o.name]
+	confirmed := time.Since(sh.confirmed) < confirmation
+	if have != 0 && !confirmed {
+		sh.confirm = true
+		q.wake()
+	}
+	switch have {
 	case proven:
-		return true
+		return confirmed
 	case listed:
 		if !slices.ContainsFunc(q.prove, func(p object) bool { return p.name == o.name }) && len(q.prove) < batch {
 			q.prove = append(q.prove, o)
