@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"time"
 
 	"walkeep/common/archive"
 	"walkeep/common/cli"
@@ -16,8 +17,9 @@ const aboutSetup = `Configures a primary so that it archives into the spool: che
 prints the plan, and carries it out. It creates the spool and the replication
 slot, sets archive_mode, archive_command and what they need with ALTER SYSTEM,
 and writes the configuration file if there is none. It leaves settings that are
-right already. Call it on the server's host, as root or as the server's user,
-with a --conninfo that connects as a superuser.
+right already. It warns of a repository of the configuration that cannot be
+reached or written to. Call it on the server's host, as root or as the server's
+user, with a --conninfo that connects as a superuser.
 
 It records the previous settings in setup.json in the spool, and --undo restores
 them: it removes what setup has made, except for an archive, and for what was
@@ -75,6 +77,9 @@ func runSetup(ctx context.Context, call *invocation, o *setupOptions) error {
 		}
 		return call.storeHistories(ctx, conninfo)
 	}
+	for _, r := range call.List {
+		s.Repositories = append(s.Repositories, call.setupRepository(r, o.DryRun))
+	}
 	s.File, s.FileArg = config.Find(call.File)
 	var err error
 	s.Recipients = call.RecipientsFile
@@ -93,6 +98,29 @@ func runSetup(ctx context.Context, call *invocation, o *setupOptions) error {
 		return setupRemedies.explain(setup.Undo(ctx, s))
 	}
 	return setupRemedies.explain(setup.Run(ctx, s))
+}
+
+// setupWait is how long setup waits for one repository.
+const setupWait = time.Minute
+
+// setupRepository is a repository as setup examines it.
+func (call *invocation) setupRepository(r config.Repository, dryRun bool) setup.Repository {
+	one := setup.Repository{Title: place{name: r.Name, url: r.URL}.String()}
+	for _, path := range []string{r.CredentialsFile, r.CAFile, r.KeyFile, r.KeyPassphraseFile, r.KnownHosts} {
+		if path != "" {
+			one.Files = append(one.Files, path)
+		}
+	}
+	one.Test = func(ctx context.Context, cluster archive.Identity) error {
+		ctx, end := context.WithTimeout(ctx, setupWait)
+		defer end()
+		opened, err := call.repositories.Get(ctx, r)
+		if err != nil {
+			return err
+		}
+		return opened.Test(ctx, cluster, !dryRun)
+	}
+	return one
 }
 
 // setupRemedies are for errors of other packages than setup.

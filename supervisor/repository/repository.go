@@ -67,6 +67,38 @@ func Open(ctx context.Context, r config.Repository) (*Repository, error) {
 	return &Repository{r, a, plain, counted, closer}, nil
 }
 
+// Test finds out whether the archive of a cluster can be kept here. The error is [archive.ErrForeign], which is final, if it is another
+// cluster's. With write it also tries to write, which leaves nothing that is listed.
+func (r *Repository) Test(ctx context.Context, cluster archive.Identity, write bool) error {
+	switch have, err := r.Stored.Identity(ctx); {
+	case errors.Is(err, archive.ErrUnbound):
+	case err != nil:
+		return err
+	case have.SystemID != cluster.SystemID:
+		return fmt.Errorf("the archive there is %w: its system identifier is %s", archive.ErrForeign, have.SystemID)
+	}
+	if !write {
+		return nil
+	}
+	b := r.Stored.Backend()
+	if store, ok := storage.As[storage.Conditional](b); ok {
+		sound, err := store.Conditional(ctx)
+		if err == nil && !sound && !r.Generations {
+			err = cli.Hinted(storage.ErrUnconditional, "with generations = yes this store can be used, with a weaker promise that docs/repositories.md describes")
+		}
+		return err
+	}
+	w, err := b.Create(ctx, "test", storage.CreateOptions{})
+	if err != nil {
+		return err
+	}
+	defer w.Discard()
+	if _, err := io.WriteString(w, "x"); err != nil {
+		return err
+	}
+	return w.Verify(ctx, func(io.Reader) error { return nil })
+}
+
 // Close ends the connections to the repository.
 func (r *Repository) Close() error { return r.close() }
 

@@ -57,7 +57,7 @@ func (s *setup) check(ctx context.Context) error {
 		return err
 	}
 	for _, step := range []func(context.Context) error{
-		s.checkProgram, s.checkSpool, s.checkSpace, s.planSettings, s.planSlot, s.planRole, s.checkRecipients, s.planFile, s.checkRestart,
+		s.checkProgram, s.checkSpool, s.checkSpace, s.planSettings, s.planSlot, s.planRole, s.checkRecipients, s.planFile, s.checkRestart, s.checkRepositories,
 	} {
 		if err := step(ctx); err != nil {
 			return err
@@ -188,6 +188,34 @@ func (s *setup) checkProgram(ctx context.Context) error {
 		return nil
 	}
 	s.ok("archive-cmd is %s", s.Program)
+	return nil
+}
+
+// checkRepositories asks each repository whether it can keep this cluster's archive.
+func (s *setup) checkRepositories(ctx context.Context) error {
+	cluster := archive.Identity{SystemID: s.info.SystemID, SegmentSize: s.info.SegmentSize}
+	for _, r := range s.Repositories {
+		closed := ""
+		for _, path := range r.Files {
+			if info, err := os.Stat(path); err == nil && !s.user.Reads(info) {
+				closed = path
+			}
+		}
+		if closed != "" {
+			s.notice("give it to "+s.user.Name, "%s cannot be used: the server's user %s, as whom the service runs, cannot read %s", r.Title, s.user.Name, closed)
+			continue
+		}
+		switch err := r.Test(ctx, cluster); {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, archive.ErrForeign):
+			s.refuse("give each cluster a url of its own", "%s cannot be used: %w", r.Title, err)
+		case err != nil:
+			s.notice(cli.Hint(err), "%s cannot be used: %v", r.Title, err)
+		default:
+			s.ok("%s can be reached", r.Title)
+		}
+	}
 	return nil
 }
 

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"walkeep/common/account"
+	"walkeep/common/archive"
 	"walkeep/common/cli"
 	"walkeep/supervisor/pgserver"
 )
@@ -42,6 +43,9 @@ type Options struct {
 	// FlushInterval is written to the configuration file unless it is the default.
 	FlushInterval time.Duration
 	Replace       bool // replace the archive_command of another archiver
+	// Repositories are those of the configuration. One that cannot be used is a warning, because the server archives into the spool
+	// all the same; another cluster's is refused.
+	Repositories []Repository
 	// Histories archives the histories of the server's timelines from before it archived here.
 	Histories func(ctx context.Context, server pgserver.Info, conninfo string) error
 	DryRun    bool
@@ -49,6 +53,14 @@ type Options struct {
 
 	Out    io.Writer                  // receives the checks and the plan
 	Notice func(hint, message string) // receives warnings
+}
+
+// A Repository is one of the configuration.
+type Repository struct {
+	Title string   // such as repository NAME (URL)
+	Files []string // which the user of the service must be able to read
+	// Test finds out whether the cluster's archive can be kept there. It changes nothing in a dry run.
+	Test func(ctx context.Context, cluster archive.Identity) error
 }
 
 // A Problem is an error with a hint about what to do.
