@@ -15,18 +15,8 @@
 #	without the variable: exit 3
 #	GO_FLAGS_COMPLETION=off: exit 0
 #	GO_FLAGS_COMPLETION=off, and an option that does not exist: exit 0
-set -euo pipefail
-dir=$(mktemp -d)
-trap 'chmod -R u+w "$dir"; rm -rf "$dir"' EXIT
-cd "$dir"
-cat > go.mod <<'MOD'
-module archiver
-
-go 1.26
-
-require github.com/jessevdk/go-flags v1.6.1
-MOD
-cat > main.go <<'GO'
+. "$(dirname "$0")/lib/go.bash"
+program github.com/jessevdk/go-flags v1.6.1 <<'GO'
 package main
 
 import (
@@ -45,14 +35,12 @@ func main() {
 	os.Exit(3)
 }
 GO
-export GOFLAGS=-mod=mod GOMODCACHE=$dir/modules
-go build -o archiver . 2>/dev/null
 
-code() { "$@" > /dev/null && echo 0 || echo $?; }
+code() { "$@" >/dev/null && echo 0 || echo $?; }
 seen=$(
-	echo "without the variable: exit $(code env -u GO_FLAGS_COMPLETION ./archiver --spool /srv/wal pg_wal/x)"
-	echo "GO_FLAGS_COMPLETION=off: exit $(code env GO_FLAGS_COMPLETION=off ./archiver --spool /srv/wal pg_wal/x)"
-	echo "GO_FLAGS_COMPLETION=off, and an option that does not exist: exit $(code env GO_FLAGS_COMPLETION=off ./archiver --wrong pg_wal/x)"
+	echo "without the variable: exit $(code env -u GO_FLAGS_COMPLETION "$work/finding" --spool /srv/wal pg_wal/x)"
+	echo "GO_FLAGS_COMPLETION=off: exit $(code env GO_FLAGS_COMPLETION=off "$work/finding" --spool /srv/wal pg_wal/x)"
+	echo "GO_FLAGS_COMPLETION=off, and an option that does not exist: exit $(code env GO_FLAGS_COMPLETION=off "$work/finding" --wrong pg_wal/x)"
 )
 echo "$seen"
 [ "$seen" = "without the variable: exit 3

@@ -220,16 +220,9 @@ func (q *question) segmentSize(ctx context.Context) (wal.SegmentSize, error) {
 // longestFetch is how long supervisor may take for a file. It ends sooner if a repository does not answer.
 const longestFetch = 10 * time.Minute
 
-// Exit codes of supervisor fetch.
-const (
-	fetchAbsent = 3
-	fetchGap    = 4
-	fetchLeft   = 5
-)
-
 // ask has supervisor fetch the file, and returns the object that it has made ready.
 func (q *question) ask(ctx context.Context) (object string, err error) {
-	program, err := supervisor()
+	program, err := cli.Sibling("supervisor")
 	if err != nil {
 		return "", cli.Hinted(fmt.Errorf("%s is not in the spool, and cannot be fetched: %w", q.name, err), "install supervisor beside restore-cmd")
 	}
@@ -256,15 +249,7 @@ func (q *question) ask(ctx context.Context) (object string, err error) {
 	if !errors.As(err, &exit) || reason == "" {
 		return "", fmt.Errorf("fetch %s: %w", q.name, err)
 	}
-	failed := error(&told{text: reason})
-	switch exit.ExitCode() {
-	case fetchAbsent:
-		failed = &told{reason, recovery.ErrAbsent}
-	case fetchGap:
-		failed = &told{reason, recovery.ErrGap}
-	case fetchLeft:
-		failed = &told{reason, recovery.ErrLeft}
-	}
+	failed := error(&told{reason, fetched.ExitError(exit.ExitCode())})
 	if hint != "" {
 		failed = cli.Hinted(failed, hint)
 	}
@@ -298,20 +283,6 @@ func (q *question) fetchArgs() ([]string, error) {
 			"--along", strconv.FormatUint(uint64(f.Along), 10), "--on", strconv.FormatUint(uint64(f.On), 10), "--at", f.At.String())
 	}
 	return args, nil
-}
-
-// supervisor returns the path of the program that is installed beside this one.
-func supervisor() (string, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return "", err
-	}
-	if self, err = filepath.EvalSymlinks(self); err != nil {
-		return "", err
-	}
-	program := filepath.Join(filepath.Dir(self), "supervisor"+filepath.Ext(self))
-	_, err = os.Stat(program)
-	return program, err
 }
 
 const (

@@ -1,7 +1,6 @@
 package main_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -43,36 +42,45 @@ func TestInPlaceTablespaces(t *testing.T) {
 	}
 }
 
-// waiting takes a backup of a server that cannot archive, and returns when its files are stored and it waits for WAL.
+// waiting takes a backup of a server that cannot archive, and returns when all its files are stored and it waits for WAL.
 func (r *rig) waiting(c *pgtest.Cluster, prepare func(args ...string) *runningBackup) *runningBackup {
 	r.t.Helper()
 	b := prepare("backup", "--conninfo", c.ConnString(), "--archive-timeout", "5m", "-v")
 	err := c.WaitFor(r.ctx(), pgtest.Timeout, "the backup to wait for WAL", func(context.Context) (bool, error) {
-		files, err := filepath.Glob(filepath.Join(r.spool, "backups", "*", "data-*"))
-		return len(files) > 0, err
+		return strings.Contains(b.said(), "all files are stored; waiting"), nil
 	})
 	if err != nil {
-		r.t.Fatalf("%v\n%s", err, b.out)
+		r.t.Fatalf("%v\n%s", err, b.said())
 	}
 	return b
 }
 
 type runningBackup struct {
-	out  *bytes.Buffer
+	log  string // the file that has what it says
 	wait func() error
 }
 
-// start begins a call of a program.
+func (b *runningBackup) said() string {
+	text, err := os.ReadFile(b.log)
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
+}
+
+// background begins a call of a program.
 func (r *rig) background(program string, args ...string) *runningBackup {
 	r.t.Helper()
+	log, err := os.CreateTemp(r.dir, "backup-*.log")
+	r.must(err)
+	defer log.Close()
 	cmd := pgtest.Command(r.ctx(), program, args...)
 	if program == "unshare" { // which only root can
 		cmd.SysProcAttr = nil
 	}
-	b := &runningBackup{out: new(bytes.Buffer), wait: cmd.Wait}
-	cmd.Stdout, cmd.Stderr = b.out, b.out
+	cmd.Stdout, cmd.Stderr = log, log
 	r.must(cmd.Start())
-	return b
+	return &runningBackup{log: log.Name(), wait: cmd.Wait}
 }
 
 // What a backup has stored stays while it runs, also in a container from where its process cannot be seen; and a backup
@@ -98,8 +106,8 @@ func TestBackupIsWhole(t *testing.T) {
 		}
 		r.must(os.Remove(files[0]))
 		r.archive(c, true)
-		if err := b.wait(); err == nil || !strings.Contains(b.out.String(), filepath.Base(files[0])) {
-			t.Errorf("without %s: got %v\n%s", spoil, err, b.out)
+		if err := b.wait(); err == nil || !strings.Contains(b.said(), filepath.Base(files[0])) {
+			t.Errorf("without %s: got %v\n%s", spoil, err, b.said())
 		}
 		r.nothingLeft()
 		r.archive(c, false)
@@ -115,7 +123,7 @@ func TestBackupIsWhole(t *testing.T) {
 	r.run("cleanup", "--keep-backups", "1")
 	r.archive(c, true)
 	if err := b.wait(); err != nil {
-		t.Fatalf("backup in a PID namespace of its own: %v\n%s", err, b.out)
+		t.Fatalf("backup in a PID namespace of its own: %v\n%s", err, b.said())
 	}
 	r.restore("restored")
 }

@@ -228,7 +228,7 @@ func (call *invocation) avoid(f feed) (all []string) {
 			all = append(all, dir)
 		}
 	}
-	for _, r := range slices.Concat(call.Chosen(), call.List) {
+	for _, r := range call.List {
 		if dir := repository.Directory(r); dir != "" {
 			all = append(all, dir)
 		}
@@ -239,12 +239,8 @@ func (call *invocation) avoid(f feed) (all []string) {
 // warnEnvironment names the environment variables in which the server's restore-cmd finds the credentials of repositories. This
 // program has them, and so has a server that it starts.
 func (call *invocation) warnEnvironment() {
-	all := call.Chosen()
-	if all == nil {
-		all = call.List
-	}
 	var names []string
-	for _, r := range all {
+	for _, r := range call.Used() {
 		for _, name := range r.Environment() {
 			if !slices.Contains(names, name) {
 				names = append(names, name)

@@ -13,17 +13,11 @@ import (
 	"walkeep/common/archive"
 	"walkeep/common/cli"
 	"walkeep/common/config"
+	"walkeep/common/fetched"
 	"walkeep/common/recovery"
 	"walkeep/common/wal"
 	"walkeep/supervisor/prefetch"
 	"walkeep/supervisor/service"
-)
-
-// Exit codes of fetch, by which restore-cmd knows what a failure means.
-const (
-	exitAbsent = 3
-	exitGap    = 4
-	exitLeft   = 5
 )
 
 const aboutFetch = `Fetches the WAL file NAME from the repositories into fetched/ in the spool, unless
@@ -70,13 +64,8 @@ func fetchCommand() command {
 
 // fetchFailure returns the error with the exit code that says what it means.
 func fetchFailure(err error) error {
-	for _, known := range []struct {
-		err  error
-		code int
-	}{{recovery.ErrAbsent, exitAbsent}, {recovery.ErrGap, exitGap}, {recovery.ErrLeft, exitLeft}} {
-		if errors.Is(err, known.err) {
-			return cli.Fail(known.code, err, "")
-		}
+	if code, ok := fetched.ExitCode(err); ok {
+		return cli.Fail(code, err, "")
 	}
 	return fetchRemedies.explain(err)
 }

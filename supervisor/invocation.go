@@ -69,7 +69,7 @@ func (call *invocation) openSpool() (*spool.Spool, error) {
 
 // storer returns the function that archives a file into the spool, by the archive-cmd beside this program.
 func (call *invocation) storer(s *spool.Spool) (func(context.Context, string) error, error) {
-	program, err := sibling("archive-cmd")
+	program, err := cli.Sibling("archive-cmd")
 	if err != nil {
 		return nil, err
 	}

@@ -3,9 +3,7 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"walkeep/common/cli"
@@ -108,20 +106,4 @@ func run(args []string, msg *cli.Messages) error {
 		}
 	}
 	return cli.Fail(exitUsage, errors.New("no command is given"), cli.Call("--help")+" lists the commands")
-}
-
-// sibling returns the absolute path of a program that is installed beside this one.
-func sibling(name string) (string, error) {
-	self, err := os.Executable()
-	if err != nil {
-		return "", err
-	}
-	if self, err = filepath.EvalSymlinks(self); err != nil { // walkeep on the PATH is a link to supervisor
-		return "", err
-	}
-	program := filepath.Join(filepath.Dir(self), name+filepath.Ext(self))
-	if _, err := os.Stat(program); err != nil {
-		return "", fmt.Errorf("%s is not beside this program: %w", name, err)
-	}
-	return program, nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"sync"
 
 	"walkeep/common/archive"
@@ -48,22 +47,19 @@ func (p place) lost() error { return fmt.Errorf("%s cannot be reached: %w", p, p
 // at the same time.
 func (call *invocation) places(ctx context.Context) ([]place, error) {
 	var all []place
-	chosen := call.Chosen()
-	if chosen == nil {
-		chosen = call.List
-		if call.Spool != "" || len(chosen) == 0 {
-			p := place{name: spoolName, url: call.Spool, spool: true}
-			p.archive, p.err = call.openSpoolArchive()
-			p.stored = p.archive
-			all = append(all, p)
-		}
+	used := call.Used()
+	if call.Chosen() == nil && (call.Spool != "" || len(used) == 0) {
+		p := place{name: spoolName, url: call.Spool, spool: true}
+		p.archive, p.err = call.openSpoolArchive()
+		p.stored = p.archive
+		all = append(all, p)
 	}
 	first := len(all)
-	for _, r := range chosen {
+	for _, r := range used {
 		all = append(all, place{name: r.Name, url: r.URL})
 	}
 	var opening sync.WaitGroup
-	for i, r := range chosen {
+	for i, r := range used {
 		opening.Go(func() {
 			one, err := call.repositories.Get(ctx, r)
 			if p := &all[first+i]; err == nil {
@@ -188,13 +184,14 @@ func (o *opened) complete(err error) error {
 // warnLost warns of the places that cannot be reached. doing is what the command does without them.
 func (call *invocation) warnLost(o *opened, doing string) {
 	for _, p := range o.places {
+		if p.err == nil {
+			continue
+		}
 		hint := ""
 		if !p.spool {
 			hint = "if it is gone for good, take its section out of the configuration file"
 		}
-		if p.err != nil {
-			call.msg.Warn(hint, "%v; %s", p.lost(), doing)
-		}
+		call.msg.Warn(hint, "%v; %s", p.lost(), doing)
 	}
 }
 
@@ -223,16 +220,17 @@ func (o *opened) describe() (all []report.Place) {
 
 // target returns the place into which backups are stored: the chosen repository, or the first one, or else the spool.
 func (call *invocation) target(ctx context.Context) (place, error) {
-	all := slices.Concat(call.Chosen(), call.List)
-	if len(all) == 0 {
+	used := call.Used()
+	if len(used) == 0 {
 		a, err := call.openSpoolArchive()
 		return place{name: spoolName, url: call.Spool, spool: true, archive: a}, err
 	}
-	one, err := call.repositories.Get(ctx, all[0])
+	r := used[0]
+	one, err := call.repositories.Get(ctx, r)
 	if err != nil {
 		return place{}, err
 	}
-	return place{name: all[0].Name, url: all[0].URL, archive: one.Archive}, nil
+	return place{name: r.Name, url: r.URL, archive: one.Archive}, nil
 }
 
 // openSpoolArchive opens the archive that the spool is.

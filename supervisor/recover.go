@@ -263,7 +263,7 @@ func (f feed) noteCommand() (string, error) {
 }
 
 func restoreProgram() (string, error) {
-	program, err := sibling("restore-cmd")
+	program, err := cli.Sibling("restore-cmd")
 	if err != nil {
 		err = fmt.Errorf("%w; name the command that the server is to call with --restore-command", err)
 	}

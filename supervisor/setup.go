@@ -91,7 +91,7 @@ func runSetup(ctx context.Context, call *invocation, o *setupOptions) error {
 			return err
 		}
 	}
-	if s.Program, err = sibling("archive-cmd"); err != nil {
+	if s.Program, err = cli.Sibling("archive-cmd"); err != nil {
 		return cli.Fail(exitFailed, err, "install the three programs in one directory")
 	}
 	if o.Undo {

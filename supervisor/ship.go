@@ -12,7 +12,6 @@ import (
 	"walkeep/common/cli"
 	"walkeep/common/codec"
 	"walkeep/common/config"
-	"walkeep/common/notes"
 	"walkeep/common/sealed"
 	"walkeep/common/wal"
 	"walkeep/supervisor/progress"
@@ -104,20 +103,26 @@ func shipOnce(ctx context.Context, call *invocation) error {
 // awaitShipping waits until another process, which ships to a repository, has shipped what the spool held at a time. It fails if
 // that process cannot go on, or has ended before.
 func awaitShipping(ctx context.Context, s *spool.Spool, to ship.Repository, at time.Time) error {
+	ends, err := walEnds(ctx, s.Archive)
+	if err != nil {
+		return err
+	}
 	for {
 		n, err := s.Archive.Notes().Shipping(ctx, to.Name)
 		if err != nil {
 			return err
 		}
 		known := n.URL == to.URL && !n.Updated.IsZero()
-		switch more, err := beyondMark(ctx, s.Archive, n); {
-		case err != nil:
-			return err
+		marked := n.Objects == 0
+		for tli, end := range ends {
+			marked = marked && end <= n.Mark(tli)
+		}
+		switch {
 		case known && len(n.Stuck) > 0:
 			return fmt.Errorf("%s: %s", n.Stuck[0].Object, n.Stuck[0].Text)
 		case known && n.Error != "":
 			return errors.New(n.Error)
-		case known && (!n.Recoverable.Before(at) || n.Objects == 0 && !more):
+		case known && (marked || !n.Recoverable.Before(at)):
 			return nil
 		}
 		lock, err := s.LockShipping(to.Name)
@@ -136,25 +141,25 @@ func awaitShipping(ctx context.Context, s *spool.Spool, to ship.Repository, at t
 	}
 }
 
-// beyondMark reports whether an archive holds WAL behind the marks of a note.
-func beyondMark(ctx context.Context, a *archive.Archive, n notes.Shipping) (bool, error) {
+// walEnds returns where the WAL of each timeline ends in an archive. There is none in one of no cluster.
+func walEnds(ctx context.Context, a *archive.Archive) (map[wal.Timeline]wal.LSN, error) {
 	id, err := a.Identity(ctx)
 	if errors.Is(err, archive.ErrUnbound) {
-		return false, nil
+		return nil, nil
 	}
 	if err != nil {
-		return false, err
+		return nil, err
 	}
+	ends := make(map[wal.Timeline]wal.LSN)
 	for o, err := range a.Objects(ctx) {
 		if err != nil {
-			return false, err
+			return nil, err
 		}
-		number, err := o.WAL.Number(id.SegmentSize)
-		if err == nil && wal.LSN((number+1)*uint64(id.SegmentSize)) > n.Mark(o.WAL.Timeline) && o.WAL.Kind == wal.KindSegment {
-			return true, nil
+		if number, err := o.WAL.Number(id.SegmentSize); err == nil && o.WAL.Kind == wal.KindSegment {
+			ends[o.WAL.Timeline] = max(ends[o.WAL.Timeline], wal.LSN((number+1)*uint64(id.SegmentSize)))
 		}
 	}
-	return false, nil
+	return ends, nil
 }
 
 // shipping returns what ship needs to know.
@@ -163,11 +168,8 @@ func (call *invocation) shipping(log *slog.Logger) (ship.Options, error) {
 	if err != nil {
 		return ship.Options{}, err
 	}
-	o := ship.Options{Spool: s, Remove: true, Keep: int64(call.SpoolKeep), Log: log}
-	to := call.List
-	if chosen := call.Chosen(); chosen != nil {
-		to, o.Remove = chosen, len(chosen) == len(call.List) && call.RepoURL == ""
-	}
+	to := call.Used()
+	o := ship.Options{Spool: s, Remove: len(to) == len(call.List) && call.RepoURL == "", Keep: int64(call.SpoolKeep), Log: log}
 	for _, r := range to {
 		o.Repositories = append(o.Repositories, ship.Repository{
 			Name: r.Name, URL: r.URL, Timeout: r.Timeout, Open: func(ctx context.Context) (ship.Remote, error) { return openRemote(ctx, r) },

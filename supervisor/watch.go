@@ -42,15 +42,18 @@ func (r *runner) watch(c config.Config) service.Part {
 		if slices.ContainsFunc(call.List, func(one config.Repository) bool { return one.Kind() != "file" }) {
 			full = distantInterval
 		}
+		limits, err := usualLimits()
+		if err != nil {
+			return err
+		}
 		var found metrics.Snapshot
 		var places []report.Place
 		for {
 			began := time.Now()
-			var err error
 			if found.Report == nil || began.Sub(found.At) > full-lookInterval/2 {
-				found, places, err = r.look(ctx, call, log)
+				found, places, err = r.look(ctx, call, limits, log)
 			} else {
-				err = r.lookAtShipping(ctx, found, places)
+				err = r.lookAtShipping(ctx, found, limits, places)
 			}
 			if err != nil {
 				return explain(ctx, err, "")
@@ -65,11 +68,7 @@ func (r *runner) watch(c config.Config) service.Part {
 }
 
 // lookAtShipping brings what was found up to date with what was shipped since then.
-func (r *runner) lookAtShipping(ctx context.Context, found metrics.Snapshot, places []report.Place) error {
-	limits, err := usualLimits()
-	if err != nil {
-		return err
-	}
+func (r *runner) lookAtShipping(ctx context.Context, found metrics.Snapshot, limits report.Limits, places []report.Place) (err error) {
 	if found.Report, err = found.Report.WithShipping(ctx, places); err != nil {
 		return err
 	}
@@ -78,7 +77,7 @@ func (r *runner) lookAtShipping(ctx context.Context, found metrics.Snapshot, pla
 }
 
 // look inspects the archive once. It returns what it has found, and where.
-func (r *runner) look(ctx context.Context, call *invocation, log *slog.Logger) (found metrics.Snapshot, places []report.Place, err error) {
+func (r *runner) look(ctx context.Context, call *invocation, limits report.Limits, log *slog.Logger) (found metrics.Snapshot, places []report.Place, err error) {
 	found = metrics.Snapshot{At: time.Now(), Check: report.Critical}
 	a, err := call.open(ctx)
 	if err == nil {
@@ -91,17 +90,13 @@ func (r *runner) look(ctx context.Context, call *invocation, log *slog.Logger) (
 	}
 	found.Took = time.Since(found.At)
 	if err == nil {
-		limits, err := usualLimits()
-		if err != nil {
-			return found, nil, err
-		}
 		r.record(found, limits, "")
 		if tasks := r.backupTasks(&call.Config); len(tasks) > 0 {
 			r.repair(ctx, found.Report, tasks)
 		}
 		return found, places, nil
 	}
-	r.record(found, report.Limits{}, wal.ShortLSNs(err.Error()))
+	r.record(found, limits, wal.ShortLSNs(err.Error()))
 	if errors.Is(err, archive.ErrUnbound) {
 		log.Debug("the archive is empty")
 		return found, nil, nil

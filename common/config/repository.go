@@ -86,6 +86,14 @@ func (r *Repos) Chosen() []Repository {
 	return nil
 }
 
+// Used are the repositories that a command works on which is not told to work on the spool alone: the chosen ones, or else all.
+func (r *Repos) Used() []Repository {
+	if chosen := r.Chosen(); chosen != nil {
+		return chosen
+	}
+	return r.List
+}
+
 func (r *Repos) check() error {
 	for _, one := range r.List {
 		if err := one.check(); err != nil && one.Wrong == nil {
@@ -183,14 +191,28 @@ func (r *Repository) check() error {
 	return r.checkKind()
 }
 
-// checkKind refuses the keys of another kind, which would have no effect.
-func (r *Repository) checkKind() error {
-	all := newRepository(r.Name)
-	p, err := optionsOf(&all)
+// changed lists the options that have another value than the default.
+func (r *Repository) changed() (changed []*flags.Option, err error) {
+	plain := newRepository(r.Name)
+	defaults, err := optionsOf(&plain)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	own, err := optionsOf(r)
+	if err != nil {
+		return nil, err
+	}
+	for _, o := range own.Groups()[0].Options() {
+		if o.Value() != defaults.FindOptionByLongName(o.LongName).Value() {
+			changed = append(changed, o)
+		}
+	}
+	return changed, nil
+}
+
+// checkKind refuses the keys of another kind, which would have no effect.
+func (r *Repository) checkKind() error {
+	changed, err := r.changed()
 	if err != nil {
 		return err
 	}
@@ -198,9 +220,9 @@ func (r *Repository) checkKind() error {
 		"s3":   {"endpoint", "region", "style", "ca-file", "credentials", "credentials-file", "profile", "storage-class", "object-lock", "object-lock-days", "generations"},
 		"sftp": {"key-file", "key-passphrase-file", "known-hosts", "host-key", "no-fsync"},
 	} {
-		for _, key := range keys {
-			if kind != r.Kind() && own.FindOptionByLongName(key).Value() != p.FindOptionByLongName(key).Value() {
-				return fmt.Errorf("%s has no effect on a repository whose url begins with %s://", key, r.Kind())
+		for _, o := range changed {
+			if kind != r.Kind() && slices.Contains(keys, o.LongName) {
+				return fmt.Errorf("%s has no effect on a repository whose url begins with %s://", o.LongName, r.Kind())
 			}
 		}
 	}
@@ -293,21 +315,13 @@ func (l *loader) readRepository(c *Config) error {
 // Section returns the repository as a section of a configuration file, with the keys that have another value than the default. The
 // paths of files are made absolute. It holds no secrets.
 func (r Repository) Section() (string, error) {
-	plain := newRepository(r.Name)
-	defaults, err := optionsOf(&plain)
-	if err != nil {
-		return "", err
-	}
-	own, err := optionsOf(&r)
+	changed, err := r.changed()
 	if err != nil {
 		return "", err
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "[repository %s]\n", r.Name)
-	for _, o := range own.Groups()[0].Options() {
-		if o.Value() == defaults.FindOptionByLongName(o.LongName).Value() {
-			continue
-		}
+	for _, o := range changed {
 		value := fmt.Sprint(o.Value())
 		if strings.HasSuffix(o.LongName, "-file") || o.LongName == "known-hosts" {
 			if value, err = filepath.Abs(value); err != nil {

@@ -219,6 +219,31 @@ func ListAll(ctx context.Context, b Backend, prefix string) ([]Entry, error) {
 	return entries, nil
 }
 
+// Walk gives the entries of a listing from directories, of which list reads one at a time, in the order of the names. If it is
+// recursive, it gives what a directory holds in place of the directory. An error of list ends it.
+func Walk(prefix string, recursive bool, list func(prefix string) ([]Entry, error)) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) { walk(prefix, recursive, list, yield) }
+}
+
+// walk reports whether it reached the end.
+func walk(prefix string, recursive bool, list func(prefix string) ([]Entry, error), yield func(Entry, error) bool) bool {
+	entries, err := list(prefix)
+	if err != nil {
+		yield(Entry{}, err)
+		return false
+	}
+	for _, e := range entries {
+		if recursive && e.IsDir() {
+			if !walk(e.Name, recursive, list, yield) {
+				return false
+			}
+		} else if !yield(e, nil) {
+			return false
+		}
+	}
+	return true
+}
+
 // Put stores what write writes under a new name, after read, where it is not nil, has read it back.
 func Put(ctx context.Context, b Backend, name string, write func(io.Writer) error, read func(io.Reader) error) error {
 	w, err := b.Create(ctx, name, CreateOptions{})

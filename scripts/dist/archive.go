@@ -30,18 +30,14 @@ func (r *release) items(s system) ([]item, error) {
 		add(name, filepath.Join(r.root, name), 0o644)
 	}
 	add("walkeep.ini.example", r.file("walkeep.ini"), 0o644)
-	pages, err := filepath.Glob(filepath.Join(r.root, "docs", "*.md"))
-	if err != nil || len(pages) == 0 {
-		return nil, fmt.Errorf("docs holds %d pages: %v", len(pages), err)
+	pages, manuals, err := r.pages()
+	if err != nil {
+		return nil, err
 	}
 	for _, page := range pages {
 		add("docs/"+filepath.Base(page), page, 0o644)
 	}
 	if s.os != "windows" {
-		manuals, err := filepath.Glob(filepath.Join(r.work, "man", "*.1"))
-		if err != nil || len(manuals) == 0 {
-			return nil, fmt.Errorf("there are %d manual pages: %v", len(manuals), err)
-		}
 		for _, page := range manuals {
 			add("man/"+filepath.Base(page), page, 0o644)
 		}
@@ -56,6 +52,18 @@ func (r *release) items(s system) ([]item, error) {
 	}
 	slices.SortFunc(items, func(a, b item) int { return strings.Compare(a.name, b.name) })
 	return items, nil
+}
+
+// pages lists the pages of docs, and the manual pages.
+func (r *release) pages() (docs, manuals []string, err error) {
+	docs, err = filepath.Glob(filepath.Join(r.root, "docs", "*.md"))
+	if err == nil {
+		manuals, err = filepath.Glob(filepath.Join(r.work, "man", "*.1"))
+	}
+	if err == nil && (len(docs) == 0 || len(manuals) == 0) {
+		err = fmt.Errorf("there are %d pages in docs, and %d manual pages", len(docs), len(manuals))
+	}
+	return docs, manuals, err
 }
 
 // file is a file beside this program.

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"compress/gzip"
-	"fmt"
 	"os"
 	"path/filepath"
 
@@ -62,9 +61,9 @@ func (r *release) contents(s system) (files.Contents, error) {
 	for _, unit := range []string{"walkeep.service", "walkeep@.service"} {
 		add("/usr/lib/systemd/system/"+unit, filepath.Join(r.work, unit), 0o644)
 	}
-	manuals, err := filepath.Glob(filepath.Join(r.work, "man", "*.1"))
-	if err != nil || len(manuals) == 0 {
-		return nil, fmt.Errorf("there are %d manual pages: %v", len(manuals), err)
+	pages, manuals, err := r.pages()
+	if err != nil {
+		return nil, err
 	}
 	for _, page := range manuals {
 		packed, err := r.gzip(page)
@@ -80,10 +79,6 @@ func (r *release) contents(s system) (files.Contents, error) {
 	add("/usr/share/doc/walkeep/copyright", filepath.Join(r.root, "LICENSE"), 0o644)
 	for _, name := range []string{"README.md", "CHANGELOG.md", "SECURITY.md"} {
 		add("/usr/share/doc/walkeep/"+name, filepath.Join(r.root, name), 0o644)
-	}
-	pages, err := filepath.Glob(filepath.Join(r.root, "docs", "*.md"))
-	if err != nil {
-		return nil, err
 	}
 	for _, page := range pages {
 		add("/usr/share/doc/walkeep/docs/"+filepath.Base(page), page, 0o644)

@@ -299,29 +299,13 @@ func (o object) Reader(ctx context.Context, off, n int64) (io.ReadCloser, error)
 
 // List implements [storage.Backend].
 func (b *Backend) List(ctx context.Context, prefix string, o storage.ListOptions) iter.Seq2[storage.Entry, error] {
-	return func(yield func(storage.Entry, error) bool) { b.walk(ctx, prefix, o.Recursive, yield) }
-}
-
-// walk yields a listing. It reports whether it reached the listing's end.
-func (b *Backend) walk(ctx context.Context, prefix string, recursive bool, yield func(storage.Entry, error) bool) bool {
-	entries, err := b.list(prefix)
-	if err == nil {
-		err = ctx.Err()
-	}
-	if err != nil {
-		yield(storage.Entry{}, err)
-		return false
-	}
-	for _, e := range entries {
-		if recursive && e.IsDir() {
-			if !b.walk(ctx, e.Name, recursive, yield) {
-				return false
-			}
-		} else if !yield(e, nil) {
-			return false
+	return storage.Walk(prefix, o.Recursive, func(prefix string) ([]storage.Entry, error) {
+		entries, err := b.list(prefix)
+		if err == nil {
+			err = ctx.Err()
 		}
-	}
-	return true
+		return entries, err
+	})
 }
 
 // list reads one directory. What could not be an object is not listed, temporary files above all. A symbolic

@@ -341,26 +341,7 @@ func (r *reader) Close() error {
 
 // List implements [storage.Backend].
 func (b *Backend) List(ctx context.Context, prefix string, o storage.ListOptions) iter.Seq2[storage.Entry, error] {
-	return func(yield func(storage.Entry, error) bool) { b.walk(ctx, prefix, o.Recursive, yield) }
-}
-
-// walk yields a listing. It reports whether it reached the listing's end.
-func (b *Backend) walk(ctx context.Context, prefix string, recursive bool, yield func(storage.Entry, error) bool) bool {
-	entries, err := b.list(ctx, prefix)
-	if err != nil {
-		yield(storage.Entry{}, err)
-		return false
-	}
-	for _, e := range entries {
-		if recursive && e.IsDir() {
-			if !b.walk(ctx, e.Name, recursive, yield) {
-				return false
-			}
-		} else if !yield(e, nil) {
-			return false
-		}
-	}
-	return true
+	return storage.Walk(prefix, o.Recursive, func(prefix string) ([]storage.Entry, error) { return b.list(ctx, prefix) })
 }
 
 func (b *Backend) readDir(ctx context.Context, dir string) ([]os.FileInfo, error) {
