@@ -255,11 +255,12 @@ func TestRepositoryDown(t *testing.T) {
 	near.run("backup", "--conninfo", primary.ConnString())
 	near.cut(primary)
 	near.run("ship") // all but histories leaves the spool
+	far := filepath.Join(r.dir, "far")
+	near.must(exec.Command("cp", "-a", far, far+"-older").Run())
 	near.load(primary, 10, 1)
 	near.cut(primary)
 	near.run("check")
 
-	far := filepath.Join(r.dir, "far")
 	near.must(os.Rename(far, far+"-away"))
 	dir := filepath.Join(near.dir, "data")
 	out, err := near.command("list").CombinedOutput()
@@ -278,9 +279,23 @@ func TestRepositoryDown(t *testing.T) {
 		}
 	}
 
-	// The spool is gone, and the repository is there.
 	near.must(os.Rename(far+"-away", far))
 	near.run("ship")
+
+	// The repository is put back from an older copy, which lacks WAL that has left the spool.
+	near.must(errors.Join(os.Rename(far, far+"-away"), os.Rename(far+"-older", far)))
+	for words, args := range map[string][]string{
+		"CRITICAL: timeline 1 can be recovered only up to": {"check"},
+		"repository far has held its WAL up to":            {"restore", "--target-dir", dir},
+	} {
+		out, err := near.command(args...).CombinedOutput()
+		if err == nil || !regexp.MustCompile(words).Match(out) {
+			t.Errorf("%q: %v, want an error with %q\n%s", args, err, words, out)
+		}
+	}
+	near.must(errors.Join(os.Rename(far, far+"-older"), os.Rename(far+"-away", far)))
+
+	// The spool is gone, and the repository is there.
 	near.must(os.Rename(near.spool, near.spool+"-away"))
 	out, err = near.command("check").CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "CRITICAL: the spool "+near.spool+" cannot be reached") {

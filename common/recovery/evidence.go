@@ -14,11 +14,13 @@ type Evidence struct {
 	Next     uint64 // every segment with a lower number was complete
 	Why      string
 	Streamed bool // it is the name of a streamed part alone
+	// Shipped says that it is a mark of ship, which stays for a while after a timeline was dropped and its number is free again.
+	Shipped bool
 }
 
 // evidence returns what shows, beside the listing of wal/, how far timelines have gone: streamed parts, notes of
-// streams, and backups. These must be listed before wal/ is: otherwise a file that moves from partial/ to wal/ in
-// between would seem lost.
+// streams, notes of what was shipped, and backups. These must be listed before wal/ is: otherwise a file that moves from
+// partial/ to wal/ in between would seem lost.
 func (inv *Inventory) evidence() []Evidence {
 	var found []Evidence
 	add := func(tli wal.Timeline, next uint64, format string, args ...any) {
@@ -36,6 +38,12 @@ func (inv *Inventory) evidence() []Evidence {
 	for _, s := range inv.Streams {
 		for _, skip := range s.Skipped {
 			add(skip.Timeline, uint64(skip.To)/size, "stream %s could not have it, because the server had removed it", s.Slot)
+		}
+	}
+	for _, s := range inv.Shippings { // a repository that was put back from an older copy holds less than it did
+		for _, m := range s.Marks {
+			add(m.Timeline, uint64(m.LSN)/size, "repository %s has held its WAL up to %s", s.Repository, m.LSN)
+			found[len(found)-1].Shipped = true
 		}
 	}
 	for _, e := range inv.Streamed {
@@ -58,7 +66,7 @@ func (inv *Inventory) evidence() []Evidence {
 
 // takeEvidence reads what [Inventory.evidence] needs.
 func (a reader) takeEvidence(ctx context.Context, inv *Inventory) error {
-	for _, take := range []func(context.Context, *Inventory) error{a.takeBackups, a.takeStreams, a.takeStreamed} {
+	for _, take := range []func(context.Context, *Inventory) error{a.takeBackups, a.takeStreams, a.takeShippings, a.takeStreamed} {
 		if err := take(ctx, inv); err != nil {
 			return err
 		}

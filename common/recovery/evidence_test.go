@@ -32,6 +32,10 @@ func TestEvidence(t *testing.T) {
 		{"a stream has it", "streams/one.json", `{"slot":"one","timeline":1,"flushed":"0/700000"}`, true},
 		{"a stream has a part of it", "streams/one.json", `{"slot":"one","timeline":1,"flushed":"0/6FFFFF"}`, false},
 		{"a stream of another timeline", "streams/one.json", `{"slot":"one","timeline":2,"flushed":"0/700000"}`, false},
+		{"a repository has held it", "ship/far.json", `{"repository":"far","marks":[{"timeline":1,"lsn":"0/700000"}]}`, true},
+		{"a repository has held all before it", "ship/far.json", `{"repository":"far","marks":[{"timeline":1,"lsn":"0/600000"}]}`, false},
+		{"a repository has held another timeline", "ship/far.json", `{"repository":"far","marks":[{"timeline":2,"lsn":"0/700000"}]}`, false},
+		{"a damaged note of a repository", "ship/far.json", `{"repository":"far","marks":[{"timeline":1,"lsn":"0/7`, false},
 		{"a damaged note of a stream", "streams/one.json", `{"slot":"one","timeline":1,"flushed":"0/7`, false},
 		{"a backup that ended in it", "backups/20261122T140000Z/manifest.json", "0/600028", true},
 		{"a backup that ended before it", "backups/20261122T140000Z/manifest.json", "0/600000", false},
@@ -80,6 +84,22 @@ func TestEvidence(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// The mark of a timeline that was dropped neither takes its number nor makes it a timeline of the archive.
+func TestMarkOfDroppedTimeline(t *testing.T) {
+	r := archivetest.New(t, new(mem.Backend))
+	lay(t, r.B, "archive.json", []byte(identity))
+	lay(t, r.B, "wal/0000000100000000/000000010000000000000003.zst", []byte("x"))
+	lay(t, r.B, "ship/far.json", []byte(`{"repository":"far","marks":[{"timeline":2,"lsn":"0/700000"}]}`))
+	_, err := recovery.Fetch(t.Context(), r.A, wal.Name{Kind: wal.KindHistory, Timeline: 2}, 0, archivetest.Discard{})
+	if !errors.Is(err, recovery.ErrAbsent) {
+		t.Errorf("the history: got %v", err)
+	}
+	inv, err := recovery.ReadInventory(t.Context(), r.A)
+	if err != nil || len(inv.Lines) != 1 {
+		t.Errorf("got %d timelines, %v", len(inv.Lines), err)
 	}
 }
 

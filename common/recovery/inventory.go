@@ -27,7 +27,8 @@ type Inventory struct {
 	Unfinished []string
 	Streamed   []storage.Entry // what partial/ holds: the segment that is being written, as far as it was streamed
 	Streams    []notes.Stream
-	Server     *notes.Server // what the production server said last; nil if it was never asked
+	Shippings  []notes.Shipping // what ship has noted of repositories
+	Server     *notes.Server    // what the production server said last; nil if it was never asked
 	Leases     []notes.Lease
 	Standbys   []notes.Standby
 	Removals   []notes.Removal // what cleanup has marked for removal
@@ -88,7 +89,7 @@ func ReadInventory(ctx context.Context, of *archive.Archive) (*Inventory, error)
 // Reread reads leases, standbys, removals and backups again. It takes the WAL over from inv.
 func (inv *Inventory) Reread(ctx context.Context) (*Inventory, error) {
 	a := inv.a
-	again := &Inventory{a: a, Identity: inv.Identity, Lines: inv.Lines, Streams: inv.Streams, Streamed: inv.Streamed, Server: inv.Server}
+	again := &Inventory{a: a, Identity: inv.Identity, Lines: inv.Lines, Streams: inv.Streams, Shippings: inv.Shippings, Streamed: inv.Streamed, Server: inv.Server}
 	for _, take := range []func(context.Context, *Inventory) error{a.takeNotes, a.takeBackups, a.takeVerified} {
 		if err := take(ctx, again); err != nil {
 			return nil, err
@@ -110,6 +111,14 @@ func (a reader) takeNotes(ctx context.Context, inv *Inventory) error {
 	}
 	inv.Removals, removals, err = a.Notes().Removals(ctx)
 	inv.Faults = slices.Concat(inv.Faults, leases, standbys, removals)
+	return err
+}
+
+// takeShippings reads the notes of what was shipped.
+func (a reader) takeShippings(ctx context.Context, inv *Inventory) (err error) {
+	var faults []notes.Fault
+	inv.Shippings, faults, err = a.Notes().Shippings(ctx)
+	inv.Faults = append(inv.Faults, faults...)
 	return err
 }
 
@@ -190,8 +199,9 @@ func (a reader) takeWAL(ctx context.Context, inv *Inventory) error {
 		}
 	}
 	for _, e := range inv.evidence() {
-		if e.Streamed && t.lines[e.Timeline] == nil && t.lines[e.Timeline-1] == nil {
-			continue // a part is not sure to be what its name says, and no server looks for a timeline behind one that is not there
+		// A part is not sure to be what its name says, and no server looks for a timeline behind one that is not there.
+		if t.lines[e.Timeline] == nil && (e.Shipped || e.Streamed && t.lines[e.Timeline-1] == nil) {
+			continue
 		}
 		l := t.line(e.Timeline)
 		l.Evidence = append(l.Evidence, e)

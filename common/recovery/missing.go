@@ -113,7 +113,7 @@ func (a reader) timelineUsed(ctx context.Context, tli wal.Timeline, inv *Invento
 		}
 	}
 	for _, e := range inv.evidence() {
-		if e.Timeline == tli {
+		if e.Timeline == tli && !e.Shipped {
 			return e.Why, nil
 		}
 	}

@@ -64,12 +64,9 @@ func (r *Report) takeShipping(ctx context.Context, places []Place) error {
 	if _, err := places[i].Archive.Identity(ctx); errors.Is(err, archive.ErrUnbound) {
 		return nil // nothing was archived on this host, as on that of a standby
 	}
-	all, faults, err := places[i].Archive.Notes().Shippings(ctx)
+	all, _, err := places[i].Archive.Notes().Shippings(ctx) // the inventory has the faults
 	if err != nil {
 		return err
-	}
-	for _, f := range faults {
-		r.Faults = append(r.Faults, Fault{f.Object, f.Err.Error()})
 	}
 	for _, p := range places {
 		if p.Spool {

@@ -92,15 +92,19 @@ func (q *queue) shipping(last bool) (notes.Shipping, bool) {
 	return n, true
 }
 
-// move moves the marks, once it is known what the repository holds. As long as the spool has nothing of a timeline, its mark
-// stays.
+// move moves the marks, once it is known what the repository holds. As long as the spool has nothing of a timeline but its
+// history, its mark stays. A history goes with a timeline that is dropped, whose number can be used again.
 func (q *queue) move(stock []*listing) {
 	for _, l := range stock {
 		if sh := q.shelves[l.dir]; sh == nil || !sh.asked {
 			return
 		}
 	}
-	marks := slices.Clone(q.marks)
+	marks := slices.DeleteFunc(slices.Clone(q.marks), func(m notes.Mark) bool {
+		return m.Timeline > 1 && !slices.ContainsFunc(stock, func(l *listing) bool {
+			return slices.ContainsFunc(l.objects, func(o object) bool { return o.wal.Timeline == m.Timeline })
+		})
+	})
 	set := func(tli wal.Timeline, number uint64) {
 		m := notes.Mark{Timeline: tli, LSN: q.s.position(number)}
 		if i := slices.IndexFunc(marks, func(m notes.Mark) bool { return m.Timeline == tli }); i >= 0 {

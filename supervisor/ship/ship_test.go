@@ -41,6 +41,29 @@ func TestShip(t *testing.T) {
 	}
 }
 
+// The mark of a timeline stays when its segments leave the spool, and goes with its history.
+func TestMarkOfDroppedTimeline(t *testing.T) {
+	r := newRig(t)
+	p := newPlace("far", new(mem.Backend))
+	n := wal.SegmentAt(2, wal.LSN(4*segmentSize), segmentSize)
+	segment := archive.Location(n) + ".zst"
+	history := archive.Location(wal.Name{Kind: wal.KindHistory, Timeline: 2}) + ".zst"
+	put(t, r.spool.Archive, segment, pack(t, n.String(), 1, int(segmentSize), "zstd"))
+	put(t, r.spool.Archive, history, pack(t, "00000002.history", 1, 40, "zstd"))
+	for _, step := range []struct {
+		gone string
+		want wal.LSN
+	}{{"", wal.LSN(5 * segmentSize)}, {segment, wal.LSN(5 * segmentSize)}, {history, 0}} {
+		if step.gone != "" {
+			r.must(r.spool.Archive.Backend().Remove(t.Context(), step.gone))
+		}
+		r.once(p)
+		if got := r.note("far").Mark(2); got != step.want {
+			t.Errorf("without %s the mark is %s, want %s", step.gone, got, step.want)
+		}
+	}
+}
+
 // In the steady state a segment costs one PUT and nothing else: no look, no listing and no reading.
 func TestOnePut(t *testing.T) {
 	r := newRig(t)
