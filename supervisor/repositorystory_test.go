@@ -19,7 +19,7 @@ import (
 func inBucket(r *rig) far {
 	r.t.Helper()
 	s := s3test.Start(r.t, s3test.Versitygw)
-	keys := filepath.Join(r.dir, "keys")
+	keys := filepath.Join(r.dir, "credentials")
 	r.must(os.WriteFile(keys, fmt.Appendf(nil, "access-key = %s\nsecret-key = %s\n", s.AccessKey, s.SecretKey), 0o600))
 	r.give(r.dir)
 	return far{
