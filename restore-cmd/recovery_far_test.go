@@ -114,8 +114,7 @@ func TestRecoveryBucket(t *testing.T) {
 		random := rand.New(rand.NewPCG(uint64(r.major), 0))
 		disturbed := 0
 		b.Do(func(n int, _ *http.Request) faultproxy.Fault {
-			// A server of version 10 that stops in the middle of its promotion is not waited for well: the long run alone
-			// disturbs the network.
+			// The long run alone disturbs the network, because luck decides how often the server stops.
 			if os.Getenv("WALKEEP_LONG") == "" || random.IntN(25) > 0 {
 				return faultproxy.None
 			}

@@ -112,9 +112,19 @@ func (c *Cluster) WaitReplayed(ctx context.Context, lsn string) error {
 	})
 }
 
-// WaitOpen waits, for up to Timeout, until recovery has ended and the server accepts writes.
+// WaitOpen waits, for up to Timeout, until recovery has ended and the server accepts writes. It fails when a server that was
+// started here has ended meanwhile.
 func (c *Cluster) WaitOpen(ctx context.Context) error {
+	c.mu.Lock()
+	proc := c.proc
+	c.mu.Unlock()
+	runs := proc != nil && !proc.ended()
+	ctx, end := context.WithCancelCause(ctx)
+	defer end(nil)
 	return c.WaitFor(ctx, Timeout, "end of recovery", func(ctx context.Context) (bool, error) {
+		if runs && proc.ended() {
+			end(errors.New("the server has ended"))
+		}
 		s, err := c.QueryString(ctx, "SELECT pg_is_in_recovery()")
 		return s == "f", err
 	})
