@@ -75,9 +75,6 @@ func push(o options, msg *cli.Messages) error {
 
 // encrypt has files encrypted for the recipients in a list.
 func encrypt(list string, options *archive.PushOptions) (err error) {
-	if err = sealed.ForbidCores(); err != nil {
-		return fmt.Errorf("forbid core files: %w", err)
-	}
 	if options.Recipients, err = sealed.ReadRecipients(list); err != nil {
 		return err
 	}

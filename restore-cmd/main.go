@@ -13,7 +13,6 @@ import (
 	"walkeep/common/config"
 	"walkeep/common/pgdata"
 	"walkeep/common/recovery"
-	"walkeep/common/sealed"
 	"walkeep/common/storage"
 )
 
@@ -78,11 +77,6 @@ func run(args []string, standby bool, msg *cli.Messages) error {
 	}
 	if err := o.check(); err != nil {
 		return fail(standby, err, "restore-cmd --help explains the options")
-	}
-	if o.IdentityFile != "" {
-		if err := sealed.ForbidCores(); err != nil {
-			return fail(standby, fmt.Errorf("forbid core files: %w", err), "")
-		}
 	}
 	if o.note {
 		return noteAlone(o, standby)

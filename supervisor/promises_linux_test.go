@@ -30,6 +30,9 @@ func TestNeverASocketUnasked(t *testing.T) {
 	}
 	fds, err := filepath.Glob(filepath.Join("/proc", strconv.Itoa(cmd.Process.Pid), "fd", "*"))
 	r.must(err)
+	if len(fds) == 0 {
+		t.Skip("root alone sees the files of a program that leaves no core")
+	}
 	for _, fd := range fds {
 		if to, err := os.Readlink(fd); err == nil && strings.HasPrefix(to, "socket:") {
 			inode := strings.TrimSuffix(strings.TrimPrefix(to, "socket:["), "]")

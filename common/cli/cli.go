@@ -49,11 +49,15 @@ type Program struct {
 	Run   func(args []string, msg *Messages) error
 }
 
-// Main runs the program and exits. An error becomes one line on standard error and the exit code of its Failure.
+// Main runs the program, which leaves no core, and exits. An error becomes one line on standard error and the exit code of its
+// Failure.
 func (p Program) Main() {
 	// A message to a closed pipe is lost, but the segment must not be.
 	signal.Ignore(syscall.SIGPIPE)
 	setCalled(p.Name)
+	if err := forbidCores(); err != nil {
+		(&Messages{program: called, w: os.Stderr}).Warn("", "a core, which would hold keys and plain bytes, cannot be forbidden: %v", err)
+	}
 	os.Exit(p.call(called, os.Args[1:], os.Stderr))
 }
 

@@ -1,4 +1,0 @@
-package sealed
-
-// ForbidCores does nothing: a process leaves no core file here.
-func ForbidCores() error { return nil }
