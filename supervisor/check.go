@@ -48,7 +48,7 @@ func check(ctx context.Context, call *invocation, l report.Limits) error {
 	a, err := call.open(ctx)
 	var r *report.Report
 	if err == nil {
-		r, err = report.Collect(ctx, a.Archive, report.Options{Ask: call.serverNamed(), Conninfo: call.Conninfo, PGData: call.PGData, Config: config.Problems(call.File), Places: a.describe(), Notes: a.notes(ctx)})
+		r, err = report.Collect(ctx, a.Archive, report.Options{Probe: true, Ask: call.serverNamed(), Conninfo: call.Conninfo, PGData: call.PGData, Config: config.Problems(call.File), Places: a.describe(), Notes: a.notes(ctx)})
 		err = a.complete(err)
 	}
 	state, line := report.Unknown, ""

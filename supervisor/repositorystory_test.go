@@ -4,13 +4,16 @@ package main_test
 
 import (
 	"fmt"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"walkeep/common/archive"
 	"walkeep/common/pgtest"
+	"walkeep/common/storage/faultproxy"
 	"walkeep/common/storage/s3/s3test"
 	"walkeep/common/storage/sftp/sftptest"
 )
@@ -18,7 +21,11 @@ import (
 // inBucket makes a repository in a bucket. Hosts with a configuration find the credentials in a file, others in the environment.
 func inBucket(r *rig) far {
 	r.t.Helper()
-	s := s3test.Start(r.t, s3test.Versitygw)
+	return inBucketOf(r, s3test.Start(r.t, s3test.Versitygw))
+}
+
+func inBucketOf(r *rig, s *s3test.Server) far {
+	r.t.Helper()
 	keys := filepath.Join(r.dir, "credentials")
 	r.must(os.WriteFile(keys, fmt.Appendf(nil, "access-key = %s\nsecret-key = %s\n", s.AccessKey, s.SecretKey), 0o600))
 	r.give(r.dir)
@@ -208,5 +215,35 @@ func TestRepositoryStory(t *testing.T) {
 			t.Parallel()
 			pgtest.Each(t, func(t *testing.T, major int) { storyOf(t, major, test.place) }, test.majors...)
 		})
+	}
+}
+
+// check warns of a store that lets two writers store under one name, and asks a good one once a day.
+func TestCheckConditional(t *testing.T) {
+	t.Parallel()
+	server := s3test.Start(t, s3test.Versitygw)
+	for ignores, generations := range map[bool]string{false: "false", true: "true"} {
+		r := newRig(t, restoreMajor)
+		f := inBucketOf(r, server)
+		proxy := faultproxy.Start(t, server.URL)
+		proxy.Change(func(q *http.Request) {
+			if ignores && q.Header.Get("If-None-Match") != "" {
+				q.Header.Del("If-None-Match")
+				server.Sign(q)
+			}
+		}, nil)
+		f.keys = "endpoint = " + proxy.URL + "\ncache-dir = " + filepath.Join(r.dir, "cache") + "\ngenerations = " + generations + "\n"
+		near := r.site("near", f)
+		r.must(near.repository().Bind(r.ctx(), archive.Identity{SystemID: 1, SegmentSize: 16 << 20}))
+		for _, writes := range []bool{true, ignores} {
+			proxy.Do(nil)
+			out, err := near.command("check").CombinedOutput()
+			if warned := strings.Count(string(out), "repository far ("+f.url+"): the store ignores If-None-Match"); err == nil || (warned == 1) != ignores {
+				t.Errorf("check, where the store ignores conditions: %t: %v\n%s", ignores, err, out)
+			}
+			if put := strings.Contains(strings.Join(proxy.Log(), "\n"), "PUT "); put != writes {
+				t.Errorf("check has written: %t, want %t: %q", put, writes, proxy.Log())
+			}
+		}
 	}
 }

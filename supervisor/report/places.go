@@ -2,6 +2,7 @@ package report
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	"strings"
@@ -37,13 +38,16 @@ type Member struct {
 }
 
 // takePlaces describes the places, of which a has all that can be reached.
-func (r *Report) takePlaces(ctx context.Context, inv *recovery.Inventory, places []Place) {
+func (r *Report) takePlaces(ctx context.Context, inv *recovery.Inventory, o Options) {
 	lost := false
-	for _, p := range places {
+	for _, p := range o.Places {
 		m := Member{Name: p.Name, URL: p.URL, Backups: []string{}, Lacks: []string{}, spool: p.Spool}
 		err := p.Err
 		if err == nil {
 			err = m.take(ctx, p.Archive, inv)
+			if err == nil && o.Probe {
+				err = m.probe(ctx, p.Archive)
+			}
 		}
 		if err != nil {
 			m.Error, lost = err.Error(), true
@@ -97,6 +101,22 @@ func (m *Member) take(ctx context.Context, a *archive.Archive, inv *recovery.Inv
 	last, there, err := a.LastSegment(ctx, tli, inv.SegmentSize, ^uint64(0))
 	if there && err == nil {
 		m.Last = last.String()
+	}
+	return err
+}
+
+// probe asks the store what package [storage] calls conditional. Where this caller may not write, it cannot be asked, and need not.
+func (m *Member) probe(ctx context.Context, a *archive.Archive) error {
+	store, ok := storage.As[storage.Conditional](a.Backend())
+	if !ok {
+		return nil
+	}
+	sound, err := store.Conditional(ctx)
+	if errors.Is(err, storage.ErrDenied) {
+		return nil
+	}
+	if err == nil && !sound {
+		m.Lacks = append(m.Lacks, "the store ignores If-None-Match, and lets two writers store under one name")
 	}
 	return err
 }

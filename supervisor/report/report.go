@@ -186,6 +186,7 @@ type Options struct {
 	PGData   string   // its data directory, if that is on this host
 	Config   []string // faults of the configuration, to be reported
 	Places   []Place  // of which the archive consists; none where the spool alone is the archive
+	Probe    bool     // ask each store whether it lets two writers store under one name
 	// Notes is where it is noted what the server says; nil: the archive itself. From a spool it is shipped to the repositories.
 	Notes *archive.Archive
 }
@@ -222,7 +223,7 @@ func Collect(ctx context.Context, a *archive.Archive, o Options) (*Report, error
 		}
 	}
 	r.findProduction(inv)
-	r.takePlaces(ctx, inv, o.Places)
+	r.takePlaces(ctx, inv, o)
 	if err := r.takeShipping(ctx, o.Places); err != nil {
 		return nil, err
 	}

@@ -84,7 +84,7 @@ func (r *Repository) Test(ctx context.Context, cluster archive.Identity, write b
 	if store, ok := storage.As[storage.Conditional](b); ok {
 		sound, err := store.Conditional(ctx)
 		if err == nil && !sound && !r.Generations {
-			err = cli.Hinted(storage.ErrUnconditional, "with generations = yes this store can be used, with a weaker promise that docs/repositories.md describes")
+			err = cli.Hinted(storage.ErrUnconditional, "with generations = true this store can be used, with a weaker promise that docs/repositories.md describes")
 		}
 		return err
 	}

@@ -16,7 +16,7 @@
 // object's name: a new archive at the same place finds nothing of the earlier one. The file begins with the
 // SHA-256 of its own name and of the object's bytes. A file that is damaged, cut off or unreadable counts as missing, and
 // whatever fails in the directory is no failure of a call. The bytes are those of the archive: what is encrypted there is encrypted
-// here. Files are of mode 0600.
+// here. Files are of mode 0600. A file without an object keeps that the store creates conditionally.
 package cache
 
 import (
@@ -31,7 +31,9 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
+	"time"
 
 	"walkeep/common/durable"
 	"walkeep/common/storage"
@@ -104,6 +106,29 @@ func (b *Backend) Replace(ctx context.Context, name string, content []byte) erro
 func (b *Backend) Remove(ctx context.Context, names ...string) error {
 	defer b.drop(ctx, names...)
 	return b.Backend.Remove(ctx, names...)
+}
+
+// conditional is no object's name.
+const conditional = "/conditional"
+
+// Conditional implements [storage.Conditional], where the backend behind it does. It asks the store once a day as long as that is sound
+// or refuses what this caller writes.
+func (b *Backend) Conditional(ctx context.Context) (bool, error) {
+	store, ok := storage.As[storage.Conditional](b.Backend)
+	if !ok {
+		return true, nil
+	}
+	key, known := b.key(ctx, conditional)
+	if known {
+		if info, err := os.Stat(b.path(key)); err == nil && time.Since(info.ModTime()).Abs() < 24*time.Hour {
+			return true, nil
+		}
+	}
+	sound, err := store.Conditional(ctx)
+	if known && (err == nil && sound || errors.Is(err, storage.ErrDenied)) {
+		b.store(ctx, key, object{SectionReader: io.NewSectionReader(strings.NewReader(""), 0, 0)}) // without it the store is asked again
+	}
+	return sound, err
 }
 
 // drop removes what is kept of objects.

@@ -317,3 +317,58 @@ func TestConcurrent(t *testing.T) {
 	}
 	done.Wait()
 }
+
+// A conditional store answers whether it creates conditionally.
+type conditional struct {
+	mem.Backend
+	sound bool
+	err   error
+	asked int
+}
+
+func (c *conditional) Conditional(context.Context) (bool, error) {
+	c.asked++
+	return c.sound, c.err
+}
+
+// A store is asked once a day whether it creates conditionally, unless it does not.
+func TestConditional(t *testing.T) {
+	for name, test := range map[string]struct {
+		sound bool
+		err   error
+		asked []int // in all, after each call
+	}{
+		"sound":       {true, nil, []int{1, 1, 2}},
+		"unsound":     {false, nil, []int{1, 2, 3}},
+		"denied":      {false, storage.ErrDenied, []int{1, 1, 2}},
+		"unreachable": {false, storage.ErrUnavailable, []int{1, 2, 3}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := &conditional{sound: test.sound, err: test.err}
+			put(t, store, identity, "of this archive")
+			dir := t.TempDir()
+			for i, want := range test.asked {
+				before := store.asked
+				sound, err := cache.New(store, options(dir)).Conditional(t.Context())
+				if asked := store.asked > before; asked && (sound != test.sound || err != test.err) || !asked && (!sound || err != nil) {
+					t.Errorf("call %d, asked: %t: got %t, %v", i+1, asked, sound, err)
+				}
+				if store.asked != want {
+					t.Errorf("call %d: the store was asked %d times, want %d", i+1, store.asked, want)
+				}
+				if i == 1 {
+					old := time.Now().Add(-25 * time.Hour)
+					files, err := filepath.Glob(filepath.Join(dir, "*"))
+					if err != nil {
+						t.Fatal(err)
+					}
+					for _, f := range files {
+						if err := os.Chtimes(f, old, old); err != nil {
+							t.Fatal(err)
+						}
+					}
+				}
+			}
+		})
+	}
+}

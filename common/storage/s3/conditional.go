@@ -53,7 +53,7 @@ func (b *Backend) require(ctx context.Context, request int) error {
 	if !sound {
 		what := [...]string{byPut: "a PUT", byCompletion: "the completion of an upload in parts"}[request]
 		return cli.Hinted(fmt.Errorf("bucket %s: %w: it ignores If-None-Match of %s", b.options.Bucket, storage.ErrUnconditional, what),
-			"use a store with conditional writes, such as Amazon S3 or MinIO, in its current version; with generations = yes this one can be used, with a weaker promise that docs/repositories.md describes")
+			"use a store with conditional writes, such as Amazon S3 or MinIO, in its current version; with generations = true this one can be used, with a weaker promise that docs/repositories.md describes")
 	}
 	s.yes = true
 	return nil

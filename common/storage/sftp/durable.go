@@ -47,7 +47,7 @@ func (b *Backend) fsyncs(c *conn) (bool, error) {
 		return false, nil
 	}
 	return false, decision{final{cli.Hinted(err,
-		"use OpenSSH's SFTP server on a file system of Unix; with no-fsync = yes the archive is written all the same, and loses objects when the server loses its power")}}
+		"use OpenSSH's SFTP server on a file system of Unix; with no-fsync = true the archive is written all the same, and loses objects when the server loses its power")}}
 }
 
 // lacksFsync returns why the server cannot make files and directories durable; nil if it can.
