@@ -110,7 +110,8 @@ func TestRivalsExist(t *testing.T) {
 			t.Errorf("no contestant %q", rival)
 		}
 	}
-	b := &bench{promoted: []float64{1}, streamed: map[string][]streamSample{streamOnly: {{}}, streamArchived: {{}}, streamSynchronous: {{}}}}
+	b := &bench{promoted: []float64{1}, streamed: map[string][]streamSample{streamOnly: {{}}, streamArchived: {{}}, streamSynchronous: {{}}},
+		shipping: &shipping{backlog: &backlog{segments: []string{"one"}}, samples: []shipSample{{took: time.Second}}}}
 	for _, samples := range []*map[string][]sample{&b.archived, &b.restored, &b.taken, &b.laidOut, &b.compared, &b.rejoined} {
 		*samples = map[string][]sample{}
 		for _, name := range append(union(contestantNames(), names), "walkeep-zstd-s3") {
@@ -125,12 +126,12 @@ func TestRivalsExist(t *testing.T) {
 }
 
 func TestReportOfBackups(t *testing.T) {
+	all := &cluster{size: 7e8, version: "PostgreSQL 15"}
 	b := &bench{
-		rounds:  1,
-		cluster: &cluster{size: 7e8, version: "PostgreSQL 15"},
+		rounds: 1,
 		takers: []*taker{
-			{name: "walkeep-zstd", label: "walkeep zstd", version: "1", restore: keepWAL, delta: keepWAL},
-			{name: "pgbackrest-zst", label: "pgBackRest zst", version: "2", restore: keepWAL},
+			{name: "walkeep-zstd", label: "walkeep zstd", version: "1", restore: keepWAL, delta: keepWAL, cluster: all},
+			{name: "pgbackrest-zst", label: "pgBackRest zst", version: "2", restore: keepWAL, cluster: all},
 		},
 		taken: map[string][]sample{
 			"walkeep-zstd":   {{took: 2 * time.Second, cpu: 3 * time.Second, server: time.Second, stored: 1e8, peak: 38e6}},

@@ -22,8 +22,7 @@ type bench struct {
 	archived map[string][]sample
 	restored map[string][]sample
 
-	cluster  *cluster // nil: base backups are left out
-	takers   []*taker
+	takers   []*taker // none: base backups are left out
 	taken    map[string][]sample
 	laidOut  map[string][]sample // restored into an empty directory
 	compared map[string][]sample // restored again where nothing differs
@@ -82,8 +81,10 @@ func newBench(ctx context.Context, p *place, o options) (*bench, error) {
 		if b.takers, err = chooseTakers(ctx, t, backups); err != nil {
 			return nil, err
 		}
-		if b.cluster, err = prepareCluster(ctx, p); err != nil {
-			return nil, err
+		for _, t := range b.takers {
+			if t.cluster, err = prepareCluster(ctx, p, t.kind); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return b, nil
@@ -149,6 +150,9 @@ func (b *bench) runContestant(ctx context.Context, c *contestant, round int) (er
 	}
 	if !b.keep {
 		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	}
+	if c.end != nil {
+		defer c.end()
 	}
 	a := archive{store: filepath.Join(dir, "store"), aux: filepath.Join(dir, "aux"), data: filepath.Join(dir, "data")}
 	s, err := b.measureArchive(ctx, c, a)

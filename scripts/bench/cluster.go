@@ -28,12 +28,32 @@ type cluster struct {
 	version  string // of PostgreSQL
 }
 
-// countRows reads tables that no transaction makes longer, page by page, so that checksums are looked at as well.
-const countRows = "SET enable_indexonlyscan = off; SET enable_indexscan = off; SET enable_bitmapscan = off; " +
-	"SELECT (SELECT count(*) FROM pgbench_accounts) || ' ' || (SELECT count(length(body)) FROM documents)"
+// A clusterKind is what a cluster holds.
+type clusterKind struct {
+	name   string
+	recipe string // what it is made of: with another recipe another cluster is prepared
+	load   func(context.Context, *place) error
+	// count is a query that finds want. For pages it reads tables that no transaction makes longer, page by page, so that checksums are
+	// looked at as well. Of documents, each helping adds 3000 (text.sql).
+	count, want string
+}
 
-// wantRows is what countRows finds: of documents, each helping adds 3000 (text.sql).
-var wantRows = fmt.Sprintf("%d %d", clusterScale*100_000, clusterHelpings*3000)
+var pages = clusterKind{
+	name:   "cluster",
+	recipe: fmt.Sprint(clusterRecipe, clusterScale, clusterHelpings, pgbenchCount, schemaSQL, textSQL),
+	load:   loadCluster,
+	count: "SET enable_indexonlyscan = off; SET enable_indexscan = off; SET enable_bitmapscan = off; " +
+		"SELECT (SELECT count(*) FROM pgbench_accounts) || ' ' || (SELECT count(length(body)) FROM documents)",
+	want: fmt.Sprintf("%d %d", clusterScale*100_000, clusterHelpings*3000),
+}
+
+const createManyTables = `SELECT format('CREATE TABLE t_%s AS SELECT %s AS n', i, i) FROM generate_series(1, 10000) i \gexec
+VACUUM; CHECKPOINT; CHECKPOINT`
+
+var manyTables = clusterKind{
+	name: "tables", recipe: createManyTables, load: func(ctx context.Context, p *place) error { return p.sql(ctx, createManyTables) },
+	count: "SELECT count(*) || ' ' || sum(pg_relation_size(oid)) FROM pg_class WHERE relname ~ '^t_[0-9]'", want: "10000 81920000",
+}
 
 // divergeSQL changes about one page of a hundred, of the table and its index together.
 var divergeSQL = fmt.Sprintf("SELECT setseed(0.5); UPDATE pgbench_accounts SET abalance = abalance + 1 "+
@@ -43,30 +63,30 @@ var divergeSQL = fmt.Sprintf("SELECT setseed(0.5); UPDATE pgbench_accounts SET a
 var clusterSettings = []string{"wal_keep_size=0", "min_wal_size=32MB", "max_wal_size=1GB", "wal_recycle=off"}
 
 // prepareCluster finds the cluster prepared by this recipe, or prepares it.
-func prepareCluster(ctx context.Context, p *place) (*cluster, error) {
+func prepareCluster(ctx context.Context, p *place, kind clusterKind) (*cluster, error) {
 	version, err := p.postgres(ctx, "postgres", "--version")
 	if err != nil {
 		return nil, err
 	}
 	version = strings.TrimSpace(version)
-	key := sha256.Sum256(fmt.Append(nil, clusterRecipe, clusterScale, clusterHelpings, pgbenchCount, version, schemaSQL, textSQL))
-	dir := filepath.Join(p.dir, fmt.Sprintf("cluster-%x", key[:6]))
+	key := sha256.Sum256(fmt.Append(nil, kind.recipe, version))
+	dir := filepath.Join(p.dir, fmt.Sprintf("%s-%x", kind.name, key[:6]))
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		if err := cookCluster(ctx, p, dir); err != nil {
+		if err := cookCluster(ctx, p, kind, dir); err != nil {
 			return nil, fmt.Errorf("prepare the cluster: %w", err)
 		}
 	} else if err != nil {
 		return nil, err
 	}
-	c := &cluster{prepared: filepath.Join(dir, "data"), data: filepath.Join(p.runs, "source"), version: version}
+	c := &cluster{prepared: filepath.Join(dir, "data"), data: filepath.Join(p.runs, "source-"+kind.name), version: version}
 	c.size, err = storedSize(filepath.Join(c.prepared, "base"))
 	return c, err
 }
 
 // cookCluster loads the cluster in dir, which appears when all is done.
-func cookCluster(ctx context.Context, p *place, dir string) error {
+func cookCluster(ctx context.Context, p *place, kind clusterKind, dir string) error {
 	progress("preparing a cluster to back up (a minute or two; kept in %s for the next time)", p.dir)
-	old, err := filepath.Glob(filepath.Join(p.dir, "cluster-*"))
+	old, err := filepath.Glob(filepath.Join(p.dir, kind.name+"-*"))
 	if err != nil {
 		return err
 	}
@@ -95,7 +115,7 @@ func cookCluster(ctx context.Context, p *place, dir string) error {
 	if _, err := s.ready(ctx); err != nil {
 		return s.failed(err)
 	}
-	if err := loadCluster(ctx, p); err != nil {
+	if err := kind.load(ctx, p); err != nil {
 		return s.failed(err)
 	}
 	if _, err := s.stop(ctx, stopFast); err != nil {

@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"errors"
-	"os/exec"
 	"slices"
 	"strings"
 )
@@ -19,6 +18,7 @@ type contestant struct {
 	setUp    func(context.Context, archive) error // nil: nothing to be done before the server starts
 	known    bool                                 // a call for an archived segment ends early, so its latency is of interest
 	restores []restorer
+	end      func() // what setUp has started; nil: nothing
 }
 
 // A restorer is a way to restore.
@@ -40,7 +40,7 @@ type archive struct {
 const floorName, restoreFloorName = "true", "ln"
 
 func contestantNames() []string {
-	return []string{floorName, "cp", "dd", "walkeep-zstd", "walkeep-s2", "walkeep-lz4", "pgbackrest-zst", "pgbackrest-lz4"}
+	return []string{floorName, "cp", "dd", "walkeep-zstd", "walkeep-s2", "walkeep-lz4", "pgbackrest-zst", "pgbackrest-lz4", "pgbackrest-zst-s3", "pgbackrest-installed-zst", "pgbackrest-installed-lz4"}
 }
 
 // chooseContestants makes the contestants asked for; the floor is always among them.
@@ -57,9 +57,12 @@ func chooseContestants(ctx context.Context, t tools, wanted []string) ([]*contes
 		case "walkeep":
 			c, err = t.walkeep.contestant(ctx, codec)
 		case "pgbackrest":
-			c, err = t.pgBackRest.contestant(ctx, codec)
-			if errors.Is(err, exec.ErrNotFound) {
-				progress("%s is left out: pgBackRest is not installed", name)
+			r := t.pgBackRest
+			if rest, old := strings.CutPrefix(codec, "installed-"); old {
+				r, codec = t.installed, rest
+			}
+			if c, err = r.contestant(ctx, codec); errors.Is(err, errNoBackRest) {
+				progress("%s is left out: %v", name, err)
 				continue
 			}
 		default:

@@ -11,7 +11,8 @@
 //	go run ./scripts/bench --only cp,walkeep-zstd       these two, in both parts, and /bin/true, the floor of archiving
 //	go run ./scripts/bench --bindir /usr/lib/walkeep    installed binaries instead of freshly built ones
 //
-// It needs PostgreSQL 15 with pgbench (Debian: postgresql-15) and runs without pgBackRest if that is not installed.
+// It needs PostgreSQL 15 with pgbench (Debian: postgresql-15). scripts/fetch-pgbackrest gets the newest pgBackRest that Debian has;
+// where it cannot, that is left out, and so is the installed one ("pgbackrest-installed") where there is none.
 // As root it runs the servers and all commands as the user postgres, with its files in /var/tmp/walkeep-bench; as
 // another user they are below the user's cache directory. About 6 GB are used while it runs. The prepared clusters,
 // 2 GB, stay there for the next time; --clean removes them.
@@ -68,6 +69,14 @@
 // segment is archived, pg_basebackup takes up to a second longer than it works. Before each run all that the contestant
 // reads is in the page cache.
 //
+// # S3
+//
+// The S3 server is versitygw on the same machine, over TLS, without which pgBackRest does not work, with kept connections. It shares the
+// two cores, and its CPU time is in no figure but its own. Its store is on the same disk.
+//
+// Backups to S3 and restores from there are taken in the same way as others, of the same cluster and of one with 10,000 tables of one
+// page each. walkeep's spool is then a directory of its own, and pgBackRest archives straight to the bucket.
+//
 // # A round of streaming
 //
 // A fresh server writes 50 MB of WAL a second for ten seconds: transactions of one message of 1 MB (pg_logical_emit_message)
@@ -84,16 +93,16 @@
 //
 // # WAL from S3
 //
-// One more way to restore has the archive shipped to an S3 server on the same machine (versitygw), which is not measured. The
-// recovering server's spool is empty: restore-cmd has supervisor fetch the segments, which it fetches ahead. The CPU time is that of
+// One more way to restore has the archive shipped to the S3 server, which is not measured. The recovering server's spool is empty:
+// restore-cmd has supervisor fetch the segments, which it fetches ahead. The CPU time is that of
 // the server and what it starts; the process that fetches ahead lives on by itself, and is not in it.
 //
 // # A round of shipping
 //
-// The backlog is archived into a spool, which is not measured. "supervisor ship" copies it to an S3 server on the same machine
-// (versitygw), from the start of the process to its end. The same objects are uploaded by storage/s3 alone, one after the
-// other, to the same server; ratios are those of the two times of one round. Memory is ru_maxrss. Both share the two cores with the
-// server.
+// The backlog is archived into a spool, which is not measured. "supervisor ship" copies it to the S3 server, from the start of the
+// process to its end. The same objects are uploaded by storage/s3 alone, one after the other, to the same server; ratios are those
+// of the two times of one round. Memory is ru_maxrss. The rival is pgBackRest's asynchronous archive_command, which compresses and stores straight in a bucket; two figures compare with it:
+// "ship" alone, and the time of archiving in the same round added to it.
 //
 // # CPU time
 //

@@ -116,7 +116,7 @@ func (p *place) close() {
 }
 
 func (p *place) clean() error {
-	for _, own := range []string{"recipe-*", "cluster-*", "run", "bin", "lock"} {
+	for _, own := range []string{"recipe-*", "cluster-*", "tables-*", "run", "bin", "lock"} {
 		paths, err := filepath.Glob(filepath.Join(p.dir, own))
 		if err != nil {
 			return err

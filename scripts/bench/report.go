@@ -20,7 +20,7 @@ func writeReport(w io.Writer, b *bench, machine string) {
 		writeArchiving(w, b, gb)
 		writeRestoring(w, b, gb)
 	}
-	if b.cluster != nil {
+	if len(b.takers) > 0 {
 		writeBackups(w, b)
 		writeLayingOut(w, b)
 	}
@@ -63,9 +63,6 @@ func versions(b *bench) string {
 	if b.backlog != nil {
 		add(b.backlog.version)
 	}
-	if b.cluster != nil {
-		add(b.cluster.version)
-	}
 	for _, c := range b.field {
 		add(c.version)
 	}
@@ -78,6 +75,7 @@ func versions(b *bench) string {
 		add(b.walkeep.version)
 	}
 	for _, t := range b.takers {
+		add(t.cluster.version)
 		add(t.version)
 	}
 	return strings.Join(list, ", ")

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -34,7 +33,7 @@ type shipping struct {
 	place   *place
 	walkeep *walkeep
 	backlog *backlog
-	gateway string // program of the S3 server
+	store   s3Server
 
 	samples []shipSample
 }
@@ -44,26 +43,9 @@ func prepareShipping(ctx context.Context, w *walkeep, b *backlog) (*shipping, er
 	if err := w.find(ctx); err != nil {
 		return nil, err
 	}
-	gateway, err := findGateway(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return &shipping{place: w.place, walkeep: w, backlog: b, gateway: gateway}, nil
+	s := &shipping{place: w.place, walkeep: w, backlog: b, store: s3Server{place: w.place}}
+	return s, s.store.find(ctx)
 }
-
-// findGateway finds the program of the S3 server, or builds it.
-func findGateway(ctx context.Context) (string, error) {
-	out, err := exec.CommandContext(ctx, "scripts/fetch-versitygw", "--path").Output()
-	if err != nil {
-		return "", fmt.Errorf("build the S3 server: %w", err)
-	}
-	return strings.TrimSpace(string(out)), nil
-}
-
-// Credentials of the S3 server, which only this host reaches.
-const benchKey, benchSecret = "bench", "bench-secret"
-
-const benchBucket = "bench"
 
 // run archives the backlog into a spool, and ships it to an S3 server on this host.
 func (s *shipping) run(ctx context.Context, round int) (err error) {
@@ -73,7 +55,7 @@ func (s *shipping) run(ctx context.Context, round int) (err error) {
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	spool, store := filepath.Join(dir, "spool"), filepath.Join(dir, "store")
-	if err := errors.Join(os.Mkdir(spool, 0o700), os.MkdirAll(filepath.Join(store, benchBucket), 0o700)); err != nil {
+	if err := errors.Join(os.Mkdir(spool, 0o700), os.Mkdir(store, 0o700)); err != nil {
 		return err
 	}
 	for _, name := range s.backlog.segments {
@@ -81,17 +63,12 @@ func (s *shipping) run(ctx context.Context, round int) (err error) {
 			return err
 		}
 	}
-	endpoint, server, err := serveS3(ctx, s.gateway, store)
-	if err != nil {
+	if err := s.store.start(ctx, store, dir); err != nil {
 		return err
 	}
-	defer func() {
-		server.Process.Kill()
-		server.Wait()
-	}()
-	keys, file := filepath.Join(dir, "keys"), filepath.Join(dir, "walkeep.ini")
-	ini := fmt.Sprintf("spool = %s\n[repository s3]\nurl = s3://%s/shipped\nendpoint = %s\ncredentials = file\ncredentials-file = %s\nregion = us-east-1\n", spool, benchBucket, endpoint, keys)
-	if err := errors.Join(os.WriteFile(keys, []byte("access-key = "+benchKey+"\nsecret-key = "+benchSecret+"\n"), 0o600), os.WriteFile(file, []byte(ini), 0o600)); err != nil {
+	defer s.store.end()
+	file := filepath.Join(dir, "walkeep.ini")
+	if err := os.WriteFile(file, []byte("spool = "+spool+"\n"+s.store.section("shipped")), 0o600); err != nil {
 		return err
 	}
 	var sample shipSample
@@ -108,17 +85,17 @@ func (s *shipping) run(ctx context.Context, round int) (err error) {
 	}
 	upload := func() error {
 		began := time.Now()
-		err := uploadAll(ctx, s3.Options{Endpoint: endpoint, Bucket: benchBucket, Prefix: "plain", Credentials: "file", CredentialsFile: keys, Region: "us-east-1"}, objects)
+		err := uploadAll(ctx, s.store.options("plain"), objects)
 		sample.plain = time.Since(began)
 		return err
 	}
 	ship := func() error {
 		cmd := exec.CommandContext(ctx, filepath.Join(s.walkeep.bindir, "supervisor"), "-c", file, "--quiet", "ship")
-		before, began := cpuOfTree(server.Process.Pid), time.Now()
+		before, began := cpuOfTree(s.store.cmd.Process.Pid), time.Now()
 		if err := quiet(cmd); err != nil {
 			return err
 		}
-		sample.took, sample.store = time.Since(began), cpuOfTree(server.Process.Pid)-before
+		sample.took, sample.store = time.Since(began), cpuOfTree(s.store.cmd.Process.Pid)-before
 		sample.cpu = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 		sample.peak = cmd.ProcessState.SysUsage().(*syscall.Rusage).Maxrss << 10
 		return nil
@@ -137,6 +114,30 @@ func (s *shipping) run(ctx context.Context, round int) (err error) {
 	return s.backlog.checkUnchanged()
 }
 
+// shipRival archives straight to an S3 server.
+const shipRival = "pgbackrest-zst-s3"
+
+// shipAgainst relates segments per second: those of ship, or of archiving and then shipping, to those of the rival.
+func shipAgainst(archived bool) func(b *bench) []float64 {
+	return func(b *bench) []float64 {
+		if b.shipping == nil {
+			return nil
+		}
+		var own []sample
+		for i, s := range b.shipping.samples {
+			took := s.took
+			if archived {
+				if i == len(b.archived["walkeep-zstd"]) {
+					break
+				}
+				took += time.Duration(float64(len(b.shipping.backlog.segments)) / b.archived["walkeep-zstd"][i].rate * float64(time.Second))
+			}
+			own = append(own, sample{rate: float64(len(b.shipping.backlog.segments)) / took.Seconds()})
+		}
+		return paired(own, b.archived[shipRival], rateRatio)
+	}
+}
+
 // rate is in MB of plain WAL per second.
 func (s *shipping) rate(of shipSample) float64 {
 	return float64(s.backlog.plainSize()) / 1e6 / of.took.Seconds()
@@ -150,32 +151,6 @@ func quiet(cmd *exec.Cmd) error {
 		return fmt.Errorf("%s: %w\n%s", filepath.Base(cmd.Path), err, tail(said.String()))
 	}
 	return nil
-}
-
-// serveS3 starts an S3 server on a directory.
-func serveS3(ctx context.Context, gateway, store string) (endpoint string, server *exec.Cmd, err error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", nil, err
-	}
-	address := l.Addr().String()
-	l.Close()
-	server = exec.CommandContext(ctx, gateway, "--port", address, "--quiet", "posix", store)
-	server.Env = append(os.Environ(), "ROOT_ACCESS_KEY="+benchKey, "ROOT_SECRET_KEY="+benchSecret)
-	if err := server.Start(); err != nil {
-		return "", nil, err
-	}
-	for range 100 {
-		c, err := net.DialTimeout("tcp", address, time.Second)
-		if err == nil {
-			c.Close()
-			return "http://" + address, server, nil
-		}
-		time.Sleep(50 * time.Millisecond)
-	}
-	server.Process.Kill()
-	server.Wait()
-	return "", nil, errors.New("the S3 server does not answer")
 }
 
 // uploadAll uploads files, one after the other.

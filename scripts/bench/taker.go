@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os/exec"
 	"path/filepath"
 	"strings"
 )
@@ -25,29 +24,37 @@ type taker struct {
 	aim     func(archive) error  // makes ready to restore to another directory; nil: nothing to be done
 	restore func(archive) string // nil: that is not measured
 	delta   func(archive) string // nil likewise
+	end     func()               // what setUp has started; nil: nothing
+	kind    clusterKind
+	cluster *cluster             // of that kind
 	rejoin  func(archive) string // makes a standby of a server that has diverged; nil likewise
 }
 
 func takerNames() []string {
 	return []string{
 		"cp", "walkeep-zstd", "walkeep-zstd-stream", "walkeep-s2", "walkeep-none", "walkeep-none-stream", "pgbackrest-zst", "pgbackrest-lz4",
-		"pg_basebackup", "pg_basebackup-server", "pg_basebackup-client",
+		"pgbackrest-installed-zst", "pg_basebackup", "pg_basebackup-server", "pg_basebackup-client",
+		"walkeep-zstd-s3", "pgbackrest-zst-s3", "walkeep-zstd-s3-tables", "pgbackrest-zst-s3-tables",
 	}
 }
 
 func chooseTakers(ctx context.Context, t tools, wanted []string) ([]*taker, error) {
 	var takers []*taker
 	for _, name := range wanted {
-		tool, kind, _ := strings.Cut(name, "-")
+		short, tables := strings.CutSuffix(name, "-tables")
+		tool, kind, _ := strings.Cut(short, "-")
 		var c *taker
 		var err error
 		switch tool {
 		case "walkeep":
 			c, err = t.walkeep.taker(ctx, kind)
 		case "pgbackrest":
-			c, err = t.pgBackRest.taker(ctx, kind)
-			if errors.Is(err, exec.ErrNotFound) {
-				progress("%s is left out: pgBackRest is not installed", name)
+			r := t.pgBackRest
+			if rest, old := strings.CutPrefix(kind, "installed-"); old {
+				r, kind = t.installed, rest
+			}
+			if c, err = r.taker(ctx, kind); errors.Is(err, errNoBackRest) {
+				progress("%s is left out: %v", name, err)
 				continue
 			}
 		case "pg_basebackup":
@@ -58,7 +65,11 @@ func chooseTakers(ctx context.Context, t tools, wanted []string) ([]*taker, erro
 		if err != nil {
 			return nil, err
 		}
-		c.name = name
+		c.name, c.kind = name, pages
+		if tables {
+			c.kind = manyTables
+			c.label += ", 10,000 tables"
+		}
 		takers = append(takers, c)
 	}
 	return takers, nil

@@ -62,6 +62,12 @@ func layingOutAgainst(name string) func(b *bench) []float64 {
 	return func(b *bench) []float64 { return againstBest(b.laidOut, name, restoreRivals, tookOf) }
 }
 
+func restoreFromS3(cluster string) func(b *bench) []float64 {
+	return func(b *bench) []float64 {
+		return againstBest(b.laidOut, "walkeep-zstd-s3"+cluster, []string{"pgbackrest-zst-s3" + cluster}, tookOf)
+	}
+}
+
 // rejoiningAgainst relates a figure of a rejoin to that of the same contestant's whole restore.
 func rejoiningAgainst(name string, figure func(sample) float64) func(b *bench) []float64 {
 	return func(b *bench) []float64 {

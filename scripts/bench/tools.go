@@ -20,7 +20,8 @@ const (
 // tools are the programs that take part more than once.
 type tools struct {
 	walkeep    *walkeep
-	pgBackRest *pgBackRest
+	pgBackRest *pgBackRest // the newest
+	installed  *pgBackRest
 	pgBindir   string
 }
 
@@ -28,7 +29,8 @@ func newTools(p *place, o options) tools {
 	programs := []string{"archive-cmd", "restore-cmd", "supervisor"}
 	return tools{
 		walkeep:    &walkeep{place: p, bindir: o.bindir, programs: programs},
-		pgBackRest: &pgBackRest{place: p},
+		pgBackRest: &pgBackRest{place: p, locate: newestBackRest},
+		installed:  &pgBackRest{place: p, locate: installedBackRest},
 		pgBindir:   p.pgBindir,
 	}
 }
@@ -37,6 +39,9 @@ func newTools(p *place, o options) tools {
 func (o options) wanted() (archiving, backups []string, err error) {
 	if o.part == partArchive || o.part == partAll {
 		archiving = contestantNames()
+	}
+	if o.part == partShip {
+		archiving = []string{shipRival}
 	}
 	if o.part == partBackup || o.part == partAll {
 		backups = takerNames()

@@ -37,19 +37,18 @@ func (w *walkeep) contestant(ctx context.Context, codec string) (*contestant, er
 		}}}
 	}
 	if codec == "zstd" {
-		far := &bucket{walkeep: w}
+		far := &bucket{w, s3Server{place: w.place}}
 		c.restores = append(c.restores, restorer{
-			name: "walkeep-zstd-s3", label: "walkeep zstd, fetched from S3", command: far.command, setUp: far.setUp, end: far.end,
+			name: "walkeep-zstd-s3", label: "walkeep zstd, fetched from S3", command: far.command, setUp: far.filled, end: far.end,
 		})
 	}
 	return c, nil
 }
 
-// A bucket is on an S3 server of this host, which holds what was archived; a spool for what is fetched is empty.
+// A bucket is on an S3 server of this host.
 type bucket struct {
 	walkeep *walkeep
-	gateway string
-	server  *exec.Cmd
+	s3Server
 }
 
 func (b *bucket) file(a archive) string { return filepath.Join(a.aux, "far.ini") }
@@ -58,68 +57,65 @@ func (b *bucket) command(a archive) string {
 	return fmt.Sprintf("%s/restore-cmd -c %s %%f %%p %%r", b.walkeep.bindir, b.file(a))
 }
 
-func (b *bucket) setUp(ctx context.Context, a archive) (err error) {
-	if b.gateway == "" {
-		if b.gateway, err = findGateway(ctx); err != nil {
-			return err
-		}
-	}
-	place, store, spool := b.walkeep.place, filepath.Join(a.aux, "s3"), filepath.Join(a.aux, "spool")
-	if err := errors.Join(place.mkdir(store), place.mkdir(filepath.Join(store, benchBucket)), place.mkdir(spool)); err != nil {
+// open starts the server on a directory, and writes a configuration with an empty spool.
+func (b *bucket) open(ctx context.Context, store string, a archive) error {
+	spool := filepath.Join(a.aux, "spool")
+	if err := errors.Join(b.place.mkdir(spool), b.start(ctx, store, a.aux)); err != nil {
 		return err
 	}
-	endpoint, server, err := serveS3(ctx, b.gateway, store)
-	if err != nil {
+	return b.place.writeFile(b.file(a), "spool = "+spool+"\n"+b.section("far"))
+}
+
+// filled opens a bucket that holds what was archived.
+func (b *bucket) filled(ctx context.Context, a archive) error {
+	store, near := filepath.Join(a.aux, "s3"), filepath.Join(a.aux, "near.ini")
+	if err := errors.Join(b.place.mkdir(store), b.open(ctx, store, a)); err != nil {
 		return err
 	}
-	b.server = server
-	keys, near := filepath.Join(a.aux, "keys"), filepath.Join(a.aux, "near.ini")
-	section := fmt.Sprintf("[repository s3]\nurl = s3://%s/far\nendpoint = %s\ncredentials-file = %s\nregion = us-east-1\n", benchBucket, endpoint, keys)
-	err = errors.Join(
-		place.writeFile(keys, "access-key = "+benchKey+"\nsecret-key = "+benchSecret+"\n"),
-		place.writeFile(near, "spool = "+a.store+"\nspool-keep = 1TB\n"+section),
-		place.writeFile(b.file(a), "spool = "+spool+"\n"+section))
-	if err != nil {
+	if err := b.place.writeFile(near, "spool = "+a.store+"\nspool-keep = 1TB\n"+b.section("far")); err != nil {
 		return err
 	}
-	_, err = place.output(ctx, filepath.Join(b.walkeep.bindir, "supervisor"), "-c", near, "--quiet", "ship")
+	_, err := b.place.output(ctx, filepath.Join(b.walkeep.bindir, "supervisor"), "-c", near, "--quiet", "ship")
 	return err
 }
 
-func (b *bucket) end() {
-	if b.server != nil {
-		b.server.Process.Kill()
-		b.server.Wait()
-		b.server = nil
-	}
-}
-
-// taker takes backups and restores them with supervisor. A kind is a codec; with -stream behind it, the server sends the files, and the
-// backup is not restored, as it is the same.
+// taker takes backups and restores them with supervisor. A kind is a codec. With -stream behind it, the server sends the files, and
+// the backup is not restored, as it is the same. With -s3 the backup is stored in a bucket.
 func (w *walkeep) taker(ctx context.Context, kind string) (*taker, error) {
-	codec, from, streamed := strings.Cut(kind, "-")
+	codec, way, _ := strings.Cut(kind, "-")
 	if err := w.find(ctx); err != nil {
 		return nil, err
 	}
-	supervisor := func(a archive, command string) string {
-		return fmt.Sprintf("%s/supervisor --spool %s %s --jobs 2", w.bindir, a.store, command)
-	}
 	t := &taker{label: "walkeep " + codec, version: w.version, kept: "backups", archive: func(a archive) string { return w.archiveCommand(a, codec) }}
-	if !streamed {
-		from = "files"
-	} else {
-		t.label += ", sent by the server"
+	from := "files"
+	where := func(a archive) string { return "--spool " + a.store }
+	switch way {
+	case "stream":
+		t.label, from = t.label+", sent by the server", way
+	case "s3":
+		far := &bucket{w, s3Server{place: w.place}}
+		t.label, t.kept, t.end = t.label+", S3", benchBucket+"/far/backups", far.end
+		t.setUp = func(ctx context.Context, a archive) error { return far.open(ctx, a.store, a) }
+		where = func(a archive) string { return "-c " + far.file(a) }
+		t.archive = func(a archive) string {
+			return fmt.Sprintf("%s/archive-cmd -c %s --codec %s %%p", w.bindir, far.file(a), codec)
+		}
+	}
+	supervisor := func(a archive, command string) string {
+		return fmt.Sprintf("%s/supervisor %s %s --jobs 2", w.bindir, where(a), command)
 	}
 	t.take = func(a archive) string {
 		return supervisor(a, "backup --checkpoint fast --codec "+codec+" --backup-from "+from)
 	}
-	if streamed || codec == "none" {
+	if way == "stream" || codec == "none" {
 		return t, nil
 	}
 	t.opens = true
 	t.restore = func(a archive) string { return supervisor(a, "restore --target-dir "+a.data) }
 	t.delta = func(a archive) string { return supervisor(a, "restore --delta --target-dir "+a.data) }
-	t.rejoin = func(a archive) string { return supervisor(a, "rejoin --pgdata "+a.data) }
+	if way == "" {
+		t.rejoin = func(a archive) string { return supervisor(a, "rejoin --pgdata "+a.data) }
+	}
 	return t, nil
 }
 

@@ -102,7 +102,10 @@ func start(t testing.TB, kind string, secure bool) *Server {
 	}
 	var certs string
 	if secure {
-		certs = certificate(t)
+		certs = t.TempDir()
+		if err := Certificate(certs); err != nil {
+			t.Fatal(err)
+		}
 		s.CAFile = filepath.Join(certs, "public.crt")
 	}
 	// Another process may take the port between its choice and its use.
@@ -184,30 +187,25 @@ func freeAddress(t testing.TB) string {
 	return l.Addr().String()
 }
 
-// certificate makes a directory with public.crt and private.key for 127.0.0.1.
-func certificate(t testing.TB) string {
-	t.Helper()
+// Certificate makes public.crt and private.key for 127.0.0.1 in a directory.
+func Certificate(dir string) error {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), crand.Reader)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(24 * time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign}
 	der, err := x509.CreateCertificate(crand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
 	private, err := x509.MarshalPKCS8PrivateKey(key)
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
-	dir := t.TempDir()
-	for name, block := range map[string]*pem.Block{"public.crt": {Type: "CERTIFICATE", Bytes: der}, "private.key": {Type: "PRIVATE KEY", Bytes: private}} {
-		if err := os.WriteFile(filepath.Join(dir, name), pem.EncodeToMemory(block), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return dir
+	return errors.Join(
+		os.WriteFile(filepath.Join(dir, "public.crt"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o644),
+		os.WriteFile(filepath.Join(dir, "private.key"), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}), 0o600))
 }
 
 // Client is one who may do everything.
