@@ -382,20 +382,7 @@ func printCleanup(call *invocation, r *retain.Report) {
 	for _, l := range r.Leases {
 		say("%s lease %s of a %s on %s, which no process holds any more", verb, l.ID, l.Kind, l.Host)
 	}
-	for _, b := range r.Backups {
-		say("%s backup %s (%s): %s", verb, b.ID, amount(b.Sum), b.Why)
-	}
-	for _, b := range r.Unfinished {
-		say("%s what there was of backup %s (%s): %s", verb, b.ID, amount(b.Sum), b.Why)
-	}
-	for _, l := range r.Lines {
-		if l.Removed.Objects > 0 {
-			say("%s WAL of timeline %d (%s)", verb, l.Timeline, amount(l.Removed))
-		}
-	}
-	if r.Streamed.Objects > 0 {
-		say("%s streamed segments that are not needed (%s)", verb, amount(r.Streamed))
-	}
+	printKinds(call, verb, "was", r.Backups, r.Unfinished, r.Lines, func(l retain.Line) retain.Sum { return l.Removed }, r.Streamed)
 	for _, d := range r.Dropped {
 		say("%s of timeline %d: %s", verb, d.Timeline, amount(d.Removed))
 		call.explainDropped(&d)
@@ -423,22 +410,27 @@ func printCleanup(call *invocation, r *retain.Report) {
 // printMarks prints what was marked now, and what earlier cleanups have marked.
 func printMarks(call *invocation, r *retain.Report) {
 	say := func(format string, args ...any) { fmt.Fprintf(call.out, format+"\n", args...) }
-	verb := marks(r.DryRun)
-	for _, b := range r.MarkedBackups {
-		say("%s backup %s (%s): %s", verb, b.ID, amount(b.Sum), b.Why)
-	}
-	for _, b := range r.MarkedUnfinished {
-		say("%s what there is of backup %s (%s): %s", verb, b.ID, amount(b.Sum), b.Why)
-	}
-	for _, l := range r.Lines {
-		if l.Marked.Objects > 0 {
-			say("%s WAL of timeline %d (%s)", verb, l.Timeline, amount(l.Marked))
-		}
-	}
-	if r.MarkedStreamed.Objects > 0 {
-		say("%s streamed segments that are not needed (%s)", verb, amount(r.MarkedStreamed))
-	}
+	printKinds(call, marks(r.DryRun), "is", r.MarkedBackups, r.MarkedUnfinished, r.Lines, func(l retain.Line) retain.Sum { return l.Marked }, r.MarkedStreamed)
 	for _, m := range r.Marks {
 		say("marked at %s: %s; the first cleanup after %s removes it", m.Marked.UTC().Format(time.RFC3339), m.Text(), m.Until.UTC().Format(time.RFC3339))
+	}
+}
+
+// printKinds prints what becomes of each kind of object.
+func printKinds(call *invocation, verb, there string, backups, unfinished []retain.RemovedBackup, lines []retain.Line, of func(retain.Line) retain.Sum, streamed retain.Sum) {
+	say := func(format string, args ...any) { fmt.Fprintf(call.out, format+"\n", args...) }
+	for _, b := range backups {
+		say("%s backup %s (%s): %s", verb, b.ID, amount(b.Sum), b.Why)
+	}
+	for _, b := range unfinished {
+		say("%s what there %s of backup %s (%s): %s", verb, there, b.ID, amount(b.Sum), b.Why)
+	}
+	for _, l := range lines {
+		if sum := of(l); sum.Objects > 0 {
+			say("%s WAL of timeline %d (%s)", verb, l.Timeline, amount(sum))
+		}
+	}
+	if streamed.Objects > 0 {
+		say("%s streamed segments that are not needed (%s)", verb, amount(streamed))
 	}
 }
