@@ -30,11 +30,12 @@ integration:
 test-windows:
 	scripts/test-windows
 
-# The object stores alone, on MinIO too, with a thousand races.
+# The object stores alone, on MinIO too, with a thousand races; and a distributed store that loses processes, as root.
 test-stores:
 	scripts/install-test-tools
 	scripts/fetch-minio
 	WALKEEP_RACES=1000 WALKEEP_MINIO=1 scripts/test -count=1 ./common/storage/s3/...
+	WALKEEP_MINIO=1 scripts/test -count=1 -run TestDistributedStore ./supervisor
 
 # The page in a real browser; WALKEEP_SCREENSHOTS=DIR keeps what it shows. The alert rules judged by promtool.
 test-page:

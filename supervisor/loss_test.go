@@ -17,7 +17,7 @@ func TestDescribeLoss(t *testing.T) {
 		want string
 	}{
 		"no stream": {
-			promote.Loss{}, "what the old primary wrote after 0/5000000, if anything; nothing streamed it, so its amount is unknown",
+			promote.Loss{}, "what the old primary wrote after 0/5000000, if anything; no note of a stream tells its amount",
 		},
 		"no stream, and whole records that were not replayed": {
 			promote.Loss{Kept: end + 2048, Written: end + 2048, Bytes: 2048},

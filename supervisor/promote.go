@@ -141,7 +141,7 @@ func describeLoss(done *promote.Result) string {
 		return fmt.Sprintf("%s up to %s, which the archive has (complete records up to %s), and which the server has not replayed; commits among them may have been confirmed to clients",
 			progress.Bytes(l.Bytes), l.Written, l.Kept)
 	case !l.Streamed:
-		return fmt.Sprintf("what the old primary wrote after %s, if anything; nothing streamed it, so its amount is unknown", done.End)
+		return fmt.Sprintf("what the old primary wrote after %s, if anything; no note of a stream tells its amount", done.End)
 	case l.Bytes > 0 && l.Synchronous:
 		return fmt.Sprintf("%s that the old primary had written up to %s; no commit in it was confirmed to a client that waited for the stream", progress.Bytes(l.Bytes), l.Written)
 	case l.Bytes > 0:

@@ -302,7 +302,7 @@ func TestPromoteLoss(t *testing.T) {
 	if lost := promote(standsStill, unknown); !strings.Contains(lost, "when the stream last heard from it, is unknown") {
 		t.Errorf("of a stream that stood still it says %q", lost)
 	}
-	if lost := promote(noStream, without); !strings.Contains(lost, "nothing streamed it, so its amount is unknown") {
+	if lost := promote(noStream, without); !strings.Contains(lost, "no note of a stream tells its amount") {
 		t.Errorf("without a stream it says %q", lost)
 	}
 	if lost := promote(heard, known); !strings.Contains(lost, "B that the old primary had written up to "+note.Sent.String()) || strings.Contains(lost, "nothing") {

@@ -16,9 +16,10 @@ import (
 
 // allowed are the tests that may be skipped, with the reason.
 var allowed = map[string]string{
-	"TestPromtool": "make test-page runs it",
-	"TestBrowser":  "make test-page runs it",
-	"TestKeyboard": "make test-page runs it",
+	"TestPromtool":         "make test-page runs it",
+	"TestBrowser":          "make test-page runs it",
+	"TestKeyboard":         "make test-page runs it",
+	"TestDistributedStore": "make test-stores runs it",
 }
 
 // short, the option -short, says that the tests ran with -short: those that take long (cmdtest.Long) may be skipped.
