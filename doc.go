@@ -24,7 +24,7 @@
 //	supervisor/replication  wal supervisor/pgserver | jackc/pgx
 //	supervisor/replication/replicationtest  wal supervisor/replication | jackc/pgx
 //	supervisor/report       archive backup cli durable notes pgdata recovery storage wal supervisor/pgserver supervisor/progress
-//	supervisor/repository   archive backup cli config storage storage/cache storage/count storage/generation storage/local storage/retry storage/s3 storage/sftp
+//	supervisor/repository   archive backup cli config notes storage storage/cache storage/count storage/generation storage/listing storage/local storage/retry storage/s3 storage/sftp wal
 //	supervisor/restore      account archive backup cli codec durable pgdata recovery storage wal supervisor/launch supervisor/pgconf supervisor/pgserver | x/sync x/sys zeebo/xxh3
 //	supervisor/retain       archive backup cli notes recovery storage wal
 //	supervisor/service      cli | kardianos/service cenkalti/backoff robfig/cron x/sys
@@ -53,11 +53,12 @@
 //	common/sealed           cli codec durable | filippo.io/age age/armor
 //	common/sealed/sealedtest  sealed | filippo.io/age
 //	common/storage
-//	common/storage/cache    durable storage
+//	common/storage/cache    durable storage storage/listing
 //	common/storage/count    storage
 //	common/storage/faultproxy
 //	common/storage/flaky    storage storage/mem
 //	common/storage/generation  storage
+//	common/storage/listing  storage
 //	common/storage/local    durable storage
 //	common/storage/mem      storage
 //	common/storage/retry    storage | cenkalti/backoff
@@ -66,7 +67,7 @@
 //	common/storage/sftp     cli storage | pkg/sftp x/crypto
 //	common/storage/sftp/sftptest  cmdtest
 //	common/storage/storagetest  storage storage/count
-//	common/storage/union    storage
+//	common/storage/union    storage storage/listing
 //	common/wal
 //	scripts/bench           * | jackc/pgx
 //	scripts/testreport

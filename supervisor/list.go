@@ -23,7 +23,7 @@ func listCommand() command {
 			if err != nil {
 				return err
 			}
-			r, err := report.Collect(ctx, a.Archive, report.Options{Places: a.describe()})
+			r, err := report.Collect(ctx, a.Archive, report.Options{Kept: true, Places: a.describe()})
 			if err != nil {
 				return a.complete(err)
 			}

@@ -151,6 +151,15 @@ func (j joined) Open(ctx context.Context, name string) (storage.Object, error) {
 	return at.Open(ctx, name)
 }
 
+// Snapshot implements [storage.Snapshotter].
+func (j joined) Snapshot(ctx context.Context, anew bool) (storage.Backend, error) {
+	then, err := j.Backend.Snapshot(ctx, anew)
+	if err != nil {
+		return nil, err
+	}
+	return joined{then.(*union.Backend), j.places}, nil
+}
+
 // giveUpSpool makes a recovery work with the repositories alone where the spool is not there.
 func (call *invocation) giveUpSpool() {
 	if call.Spool == "" || len(call.List) == 0 {

@@ -278,7 +278,7 @@ func (r *runner) lastBackup(ctx context.Context, c config.Config) (time.Time, er
 	if err != nil {
 		return time.Time{}, explain(ctx, err, "")
 	}
-	inv, err := recovery.ReadInventory(ctx, to.archive)
+	inv, err := recovery.ReadInventoryKept(ctx, to.archive)
 	if errors.Is(err, archive.ErrUnbound) {
 		return time.Time{}, nil
 	}

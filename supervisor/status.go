@@ -37,7 +37,7 @@ func statusCommand() command {
 			if err != nil {
 				return err
 			}
-			r, err := report.Collect(ctx, a.Archive, report.Options{Probe: true, Ask: true, Conninfo: call.Conninfo, PGData: call.PGData, Config: config.Problems(call.File), Places: a.describe(), Notes: a.notes(ctx)})
+			r, err := report.Collect(ctx, a.Archive, report.Options{Kept: true, Probe: true, Ask: true, Conninfo: call.Conninfo, PGData: call.PGData, Config: config.Problems(call.File), Places: a.describe(), Notes: a.notes(ctx)})
 			if err != nil {
 				return a.complete(err)
 			}

@@ -83,7 +83,7 @@ func (r *runner) look(ctx context.Context, call *invocation, limits report.Limit
 	if err == nil {
 		places = a.describe()
 		ask := call.MetricsListen != "" && (call.serverNamed() || len(r.backupTasks(&call.Config)) > 0)
-		found.Report, err = report.Collect(ctx, a.Archive, report.Options{Probe: true, Ask: ask, Conninfo: call.Conninfo, PGData: call.PGData, Places: places, Notes: a.notes(ctx)})
+		found.Report, err = report.Collect(ctx, a.Archive, report.Options{Kept: true, Probe: true, Ask: ask, Conninfo: call.Conninfo, PGData: call.PGData, Places: places, Notes: a.notes(ctx)})
 	}
 	if ctx.Err() != nil {
 		return found, nil, ctx.Err()

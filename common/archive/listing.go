@@ -23,6 +23,22 @@ func (a *Archive) List(ctx context.Context, prefix string) ([]storage.Entry, err
 	return storage.ListAll(ctx, a.b, prefix)
 }
 
+// Snapshot returns an archive whose listings are those of this moment, if the backend can list all it holds with few requests; else
+// the archive itself. See [storage.Snapshotter].
+func (a *Archive) Snapshot(ctx context.Context, anew bool) (*Archive, error) {
+	s, ok := storage.As[storage.Snapshotter](a.b)
+	if !ok {
+		return a, nil
+	}
+	b, err := s.Snapshot(ctx, anew)
+	if err != nil {
+		return nil, err
+	}
+	then := *a
+	then.b = b
+	return &then, nil
+}
+
 // Manifest reads the manifest of a backup; storage.ErrNotExist if there is none.
 func (a *Archive) Manifest(ctx context.Context, id string) (*backup.Manifest, error) {
 	return backup.ReadManifest(ctx, a.b, id)

@@ -140,6 +140,15 @@ func CheckID(id string) error {
 	return nil
 }
 
+// Began returns when a backup began, in whole seconds, by its id.
+func Began(id string) (time.Time, error) {
+	if err := CheckID(id); err != nil {
+		return time.Time{}, err
+	}
+	begin, _, _ := strings.Cut(id, "-")
+	return time.Parse(idForm, begin)
+}
+
 // NewID is the id of a backup that begins at this time, and the nth to do so, from 1.
 func NewID(began time.Time, n int) string {
 	id := began.UTC().Format(idForm)

@@ -9,6 +9,8 @@
 //	verified/<backup>.json    what verify and drill found of a backup: [Record]
 //	verified/<name>.json      a segment that verify --deep found damaged: [Spoiled]
 //	removals/<id>.json        what cleanup has marked for removal in a repository: [Removal]
+//	removals/latest           whether what a repository has long held is being changed, and the ID of the latest change: see
+//	                          package storage/listing; no JSON
 //	server.json               what the production server said: [Server]
 //	ship/<repository>.json    how far a repository holds what the spool holds: [Shipping]
 //	lag.json                  the oldest segment that the archive lacks: [Lacking]

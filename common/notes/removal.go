@@ -84,6 +84,10 @@ const (
 	begunDir = RemovalsDir + "begun/"
 )
 
+// ChangesName is the note by which a change of what a repository has long held is announced to those who keep listings: see package
+// listing.
+const ChangesName = RemovalsDir + "latest"
+
 // RemovalName is the name of the note of a mark.
 func RemovalName(id string) string { return RemovalsDir + id + ".json" }
 

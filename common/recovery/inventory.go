@@ -39,8 +39,13 @@ type Inventory struct {
 	Flaws   map[string]error
 	Faults  []notes.Fault // what could not be read
 
-	a reader // nil if this was made up
+	a    reader           // nil if this was made up
+	then *archive.Archive // as it was listed
 }
+
+// Then returns the archive as it was listed for the inventory: it lists the same again, without asking a repository. It is nil if
+// the inventory was made up.
+func (inv *Inventory) Then() *archive.Archive { return inv.then }
 
 // A Line is what the archive holds of one timeline.
 type Line struct {
@@ -67,15 +72,28 @@ type reader struct{ *archive.Archive }
 // ReadInventory reads an archive's inventory. It fails if the archive cannot be reached, or belongs to no cluster yet;
 // what is damaged in it is listed in Faults.
 func ReadInventory(ctx context.Context, of *archive.Archive) (*Inventory, error) {
-	a := reader{of}
-	id, err := a.Identity(ctx)
+	return readInventory(ctx, of, true)
+}
+
+// ReadInventoryKept is ReadInventory with what this host has kept of listings, for reports alone: it can show objects that another
+// program has removed from a repository in the last 24 hours. See package listing.
+func ReadInventoryKept(ctx context.Context, of *archive.Archive) (*Inventory, error) {
+	return readInventory(ctx, of, false)
+}
+
+func readInventory(ctx context.Context, of *archive.Archive, anew bool) (*Inventory, error) {
+	id, err := of.Identity(ctx)
 	if err != nil {
 		return nil, err
 	}
-	if err := a.CheckWAL(ctx); err != nil {
+	if err := of.CheckWAL(ctx); err != nil {
 		return nil, err
 	}
-	inv := &Inventory{Identity: id, a: a}
+	then, err := of.Snapshot(ctx, anew)
+	if err != nil {
+		return nil, err
+	}
+	a, inv := reader{then}, &Inventory{Identity: id, a: reader{of}, then: then}
 	for _, take := range []func(context.Context, *Inventory) error{
 		a.takeNotes, a.takeServer, a.takeEvidence, a.takeWAL, a.takeDamages, a.takeVerified, // evidence before WAL: see there
 	} {
@@ -212,7 +230,7 @@ func (a reader) takeWAL(ctx context.Context, inv *Inventory) error {
 	// A listing can miss a file that is archived meanwhile, and yet show a later one, so what seems to be
 	// missing is looked for again.
 	for _, dir := range t.holes() {
-		if err := a.takeLog(ctx, t, dir); err != nil {
+		if err := inv.a.takeLog(ctx, t, dir); err != nil {
 			return err
 		}
 	}

@@ -53,7 +53,8 @@ type Backend interface {
 
 // ListOptions say what is listed.
 type ListOptions struct {
-	Recursive bool // the objects in all directories below, too, and no directories
+	Recursive bool   // the objects in all directories below, too, and no directories
+	After     string // only entries whose names come behind this one; empty: all. What is below a directory comes behind its name
 }
 
 // CreateOptions are properties of a new object that can help a store.
@@ -98,6 +99,9 @@ type Entry struct {
 	Name string // with the directory, as Open takes it; directories end with a slash
 	Size int64  // bytes; 0 for directories
 	Err  error  // why nothing can be read there, such as a link that leads nowhere; nil where that is not known
+	// Tag changes whenever the content does; empty where the store has none. A tag of 32 hexadecimal digits that is the MD5 of a
+	// content is the tag of that content.
+	Tag string
 }
 
 // IsDir reports whether the entry is a directory.
@@ -130,6 +134,14 @@ type Directories interface {
 	MakeDir(ctx context.Context, dir string) error
 	// HasDir reports whether a directory is there.
 	HasDir(ctx context.Context, dir string) (bool, error)
+}
+
+// A Snapshotter is a backend that can list all that it holds with few requests.
+type Snapshotter interface {
+	// Snapshot lists the archive and returns a backend whose listings are those of this moment. With anew all is asked of the
+	// store; without it they can show what another program has removed: see package listing. The other calls are those of
+	// the backend itself, but for Open of objects that were not listed, where it can return ErrNotExist.
+	Snapshot(ctx context.Context, anew bool) (Backend, error)
 }
 
 // A Pruner is a backend whose directories remain after they have become empty.
@@ -220,24 +232,26 @@ func ListAll(ctx context.Context, b Backend, prefix string) ([]Entry, error) {
 }
 
 // Walk gives the entries of a listing from directories, of which list reads one at a time, in the order of the names. If it is
-// recursive, it gives what a directory holds in place of the directory. An error of list ends it.
-func Walk(prefix string, recursive bool, list func(prefix string) ([]Entry, error)) iter.Seq2[Entry, error] {
-	return func(yield func(Entry, error) bool) { walk(prefix, recursive, list, yield) }
+// recursive, it gives what a directory holds in place of the directory. It does not read directories in front of o.After. An error of
+// list ends it.
+func Walk(prefix string, o ListOptions, list func(prefix string) ([]Entry, error)) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) { walk(prefix, o, list, yield) }
 }
 
 // walk reports whether it reached the end.
-func walk(prefix string, recursive bool, list func(prefix string) ([]Entry, error), yield func(Entry, error) bool) bool {
+func walk(prefix string, o ListOptions, list func(prefix string) ([]Entry, error), yield func(Entry, error) bool) bool {
 	entries, err := list(prefix)
 	if err != nil {
 		yield(Entry{}, err)
 		return false
 	}
 	for _, e := range entries {
-		if recursive && e.IsDir() {
-			if !walk(e.Name, recursive, list, yield) {
+		switch {
+		case o.Recursive && e.IsDir():
+			if (e.Name > o.After || strings.HasPrefix(o.After, e.Name)) && !walk(e.Name, o, list, yield) {
 				return false
 			}
-		} else if !yield(e, nil) {
+		case e.Name > o.After && !yield(e, nil):
 			return false
 		}
 	}

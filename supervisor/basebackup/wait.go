@@ -16,7 +16,7 @@ import (
 
 const (
 	pollInterval = 25 * time.Millisecond
-	// shippedInterval is the interval where the WAL comes by way of a spool: each look can be a request to a distant store.
+	// shippedInterval is the interval where the WAL comes into a repository: each look can be a request to a distant store.
 	shippedInterval = 500 * time.Millisecond
 	// switchAfter is how long the server may take to fill or to switch the segment in which the backup ends, before
 	// Take asks for a switch.
@@ -29,7 +29,7 @@ func (t *taker) waitArchived(ctx context.Context, m *backup.Manifest) error {
 	next, last := m.FirstSegment(), m.LastSegment()
 	t.Waiting(last)
 	begun, switched, interval := time.Now(), false, pollInterval
-	if t.Spool != nil {
+	if t.Spool != nil || t.a.AppendOnly {
 		interval = shippedInterval
 	}
 	var unshipped error

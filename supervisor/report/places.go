@@ -40,11 +40,29 @@ type Member struct {
 // takePlaces describes the places, of which a has all that can be reached.
 func (r *Report) takePlaces(ctx context.Context, inv *recovery.Inventory, o Options) {
 	lost := false
+	listed := []storage.Backend{inv.Then().Backend()}
+	if u, ok := storage.As[interface{ Members() []storage.Backend }](listed[0]); ok {
+		listed = u.Members()
+	}
+	var reached []*archive.Archive
+	for _, p := range o.Places {
+		if p.Err == nil {
+			reached = append(reached, p.Archive)
+		}
+	}
+	then := reached
+	if len(listed) == len(reached) { // the archive consists of these places
+		then = nil
+		for _, b := range listed {
+			then = append(then, archive.New(b))
+		}
+	}
 	for _, p := range o.Places {
 		m := Member{Name: p.Name, URL: p.URL, Backups: []string{}, Lacks: []string{}, spool: p.Spool}
 		err := p.Err
 		if err == nil {
-			err = m.take(ctx, p.Archive, inv)
+			err = m.take(ctx, p.Archive, then[0], inv)
+			then = then[1:]
 			if err == nil && o.Probe {
 				err = m.probe(ctx, p.Archive)
 			}
@@ -69,7 +87,8 @@ func (r *Report) takePlaces(ctx context.Context, inv *recovery.Inventory, o Opti
 	}
 }
 
-func (m *Member) take(ctx context.Context, a *archive.Archive, inv *recovery.Inventory) error {
+// take describes an archive, which then is as it was listed for the inventory.
+func (m *Member) take(ctx context.Context, a, then *archive.Archive, inv *recovery.Inventory) error {
 	if b, ok := storage.As[storage.Limited](a.Backend()); ok {
 		lacks, err := b.Lacks(ctx)
 		if err != nil {
@@ -77,7 +96,7 @@ func (m *Member) take(ctx context.Context, a *archive.Archive, inv *recovery.Inv
 		}
 		m.Lacks = append(m.Lacks, lacks...)
 	}
-	dirs, err := a.List(ctx, archive.BackupsDir)
+	dirs, err := then.List(ctx, archive.BackupsDir)
 	if err != nil {
 		return err
 	}
@@ -86,7 +105,7 @@ func (m *Member) take(ctx context.Context, a *archive.Archive, inv *recovery.Inv
 		if backup.CheckID(id) != nil || !d.IsDir() {
 			continue
 		}
-		there, err := a.List(ctx, d.Name+backup.ManifestName)
+		there, err := then.List(ctx, d.Name+backup.ManifestName)
 		if err != nil {
 			return err
 		}
@@ -98,7 +117,7 @@ func (m *Member) take(ctx context.Context, a *archive.Archive, inv *recovery.Inv
 	if tli == 0 {
 		return nil
 	}
-	last, there, err := a.LastSegment(ctx, tli, inv.SegmentSize, ^uint64(0))
+	last, there, err := then.LastSegment(ctx, tli, inv.SegmentSize, ^uint64(0))
 	if there && err == nil {
 		m.Last = last.String()
 	}

@@ -182,6 +182,7 @@ type Fault struct {
 // Options describe what to query.
 type Options struct {
 	Ask      bool     // query the server
+	Kept     bool     // use what this host has kept of listings of repositories: see [recovery.ReadInventoryKept]
 	Conninfo string   // how to connect to it
 	PGData   string   // its data directory, if that is on this host
 	Config   []string // faults of the configuration, to be reported
@@ -194,7 +195,11 @@ type Options struct {
 // Collect reads an archive, queries its server, and returns a report on both. Objects that cannot be read are part of the report.
 // An error means that there is no report.
 func Collect(ctx context.Context, a *archive.Archive, o Options) (*Report, error) {
-	inv, err := recovery.ReadInventory(ctx, a)
+	read := recovery.ReadInventory
+	if o.Kept {
+		read = recovery.ReadInventoryKept
+	}
+	inv, err := read(ctx, a)
 	if err != nil {
 		return nil, err
 	}

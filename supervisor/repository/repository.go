@@ -26,6 +26,7 @@ import (
 	"walkeep/common/storage/cache"
 	"walkeep/common/storage/count"
 	"walkeep/common/storage/generation"
+	"walkeep/common/storage/listing"
 	"walkeep/common/storage/local"
 	"walkeep/common/storage/retry"
 	"walkeep/common/storage/s3"
@@ -61,7 +62,7 @@ func Open(ctx context.Context, r config.Repository) (*Repository, error) {
 		return nil, fmt.Errorf("open repository %s: %w", r.Name, err)
 	}
 	counted := count.New(b)
-	stored := retry.New(counted, retryFirst, retryMax)
+	stored := listing.Announce(retry.New(counted, retryFirst, retryMax), listings)
 	a, plain := archive.New(cached(r, stored)), archive.New(stored)
 	a.AppendOnly, plain.AppendOnly = true, true
 	return &Repository{r, a, plain, counted, closer}, nil
@@ -148,7 +149,7 @@ func backend(ctx context.Context, r config.Repository) (storage.Backend, func() 
 // cacheLimit is how many bytes the cache holds at most.
 const cacheLimit = 256 << 20
 
-// cached keeps the manifests of backups of a distant repository on this host. A host without a place for them has no
+// cached keeps the manifests of backups and what is settled of listings of a distant repository on this host. A host without a place for them has no
 // cache.
 func cached(r config.Repository, b storage.Backend) storage.Backend {
 	dir := r.CacheDir
@@ -163,7 +164,7 @@ func cached(r config.Repository, b storage.Backend) storage.Backend {
 		return b // it is as near as the cache
 	}
 	return cache.New(b, cache.Options{
-		Dir: dir, Repository: r.Endpoint + " " + r.URL, Identity: archive.IdentityName, Limit: cacheLimit,
+		Dir: dir, Repository: r.Endpoint + " " + r.URL, Identity: archive.IdentityName, Limit: cacheLimit, Listing: &listings,
 		Keep: func(name string) bool {
 			return strings.HasPrefix(name, archive.BackupsDir) && path.Base(name) == backup.ManifestName
 		},

@@ -6,29 +6,36 @@
 //
 // # What the cache does not prove
 //
-// Open can return an object that the archive no longer has. A listing is never cached: a caller that must know whether an object is
-// there lists first, and opens what was listed. Replace and Remove drop what this host has kept of a name, and know nothing of
-// the caches of other hosts.
+// Open can return an object that the archive no longer has. List always asks the archive: a caller that must know whether an
+// object is there lists first, and opens what was listed. [Backend.Snapshot] alone keeps listings; package listing has what they
+// prove. Replace and Remove drop what this host has kept of a name, and know nothing of the caches of other hosts.
 //
 // # Files
 //
 // An object is one file, whose name is the SHA-256 of the repository's ID, of the content of the archive's identity, and of the
 // object's name: a new archive at the same place finds nothing of the earlier one. The file begins with the
-// SHA-256 of its own name and of the object's bytes. A file that is damaged, cut off or unreadable counts as missing, and
-// whatever fails in the directory is no failure of a call. The bytes are those of the archive: what is encrypted there is encrypted
-// here. Files are of mode 0600. A file without an object keeps that the store creates conditionally.
+// SHA-256 of its own name and of the object's bytes. A kept listing is such a file, too. A file that is damaged, cut off or
+// unreadable counts as missing, and whatever fails in the directory is no failure of a call. The bytes are those of the archive:
+// what is encrypted there is encrypted here. Files are of mode 0600. A file without an object keeps that the store creates
+// conditionally.
 package cache
 
 import (
+	"bytes"
 	"cmp"
 	"context"
+	"crypto/md5"
 	"crypto/rand"
 	"crypto/sha256"
+	"encoding/gob"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
+	"iter"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -37,6 +44,7 @@ import (
 
 	"walkeep/common/durable"
 	"walkeep/common/storage"
+	"walkeep/common/storage/listing"
 )
 
 // Options say what is kept, and where.
@@ -46,6 +54,7 @@ type Options struct {
 	Identity   string                 // name of the object that identifies the archive; it is read once, and not kept
 	Limit      int64                  // bytes that the directory may hold, of all repositories together
 	Keep       func(name string) bool // whether an object of this name is kept
+	Listing    *listing.Policy        // which parts of listings are kept; nil: none
 }
 
 // largest is the part of the limit that one object may take.
@@ -60,7 +69,8 @@ type Backend struct {
 	o Options
 
 	mu       sync.Mutex
-	identity []byte // hash of the identity's content; nil while it is not known
+	content  []byte // of the identity; nil while it is not known
+	identity []byte // its hash
 	used     int64  // bytes in the directory, as far as this process knows; 0 while it has not looked
 }
 
@@ -143,6 +153,99 @@ func (b *Backend) drop(ctx context.Context, names ...string) {
 	}
 }
 
+// Snapshot implements [storage.Snapshotter].
+func (b *Backend) Snapshot(ctx context.Context, anew bool) (storage.Backend, error) {
+	key, ok := b.key(ctx, listingName)
+	if b.o.Listing == nil || !ok {
+		return b, nil
+	}
+	kept := b.loadListing(key)
+	s, keep, err := listing.Take(ctx, b.Backend, *b.o.Listing, b.identityOf(), kept, anew)
+	if err != nil {
+		return nil, err
+	}
+	if keep != nil && keep != kept {
+		b.storeListing(ctx, key, keep)
+	}
+	return &snapshot{b, s}, nil
+}
+
+// listingName is no object's name.
+const listingName = "/listing 1"
+
+func (b *Backend) loadListing(key string) *listing.Kept {
+	o, ok := b.load(key)
+	if !ok {
+		return nil
+	}
+	defer o.Close()
+	kept := new(listing.Kept)
+	if err := gob.NewDecoder(io.NewSectionReader(o, 0, o.Size())).Decode(kept); err != nil {
+		return nil
+	}
+	return kept
+}
+
+func (b *Backend) storeListing(ctx context.Context, key string, keep *listing.Kept) {
+	var content bytes.Buffer
+	if err := gob.NewEncoder(&content).Encode(keep); err != nil || int64(content.Len()) > b.o.Limit/largest {
+		return
+	}
+	b.store(ctx, key, inMemory(content.Bytes())) // without it the next call lists more
+}
+
+func inMemory(content []byte) object {
+	return object{io.NewSectionReader(bytes.NewReader(content), 0, int64(len(content))), io.NopCloser(nil)}
+}
+
+// A snapshot has the listings of one moment.
+type snapshot struct {
+	*Backend
+	s *listing.Snapshot
+}
+
+// Unwrap gives the backend behind it; see [storage.As].
+func (s *snapshot) Unwrap() storage.Backend { return s.Backend }
+
+// List implements [storage.Backend].
+func (s *snapshot) List(_ context.Context, prefix string, o storage.ListOptions) iter.Seq2[storage.Entry, error] {
+	return s.s.List(prefix, o)
+}
+
+// Open implements [storage.Backend]. A note is asked for again only if its tag has changed.
+func (s *snapshot) Open(ctx context.Context, name string) (storage.Object, error) {
+	if storage.CheckName(name) != nil || s.o.Listing.Settles(path.Dir(name)+"/") {
+		return s.Backend.Open(ctx, name)
+	}
+	e, ok := s.s.Find(name)
+	if !ok {
+		return nil, fmt.Errorf("open %s: %w", name, storage.ErrNotExist)
+	}
+	key, ok := s.key(ctx, name+"\n"+e.Tag)
+	if sum, err := hex.DecodeString(e.Tag); !ok || err != nil || len(sum) != md5.Size || e.Size > maxNote {
+		return s.Backend.Open(ctx, name)
+	}
+	if o, ok := s.load(key); ok {
+		return o, nil
+	}
+	o, err := s.Backend.Open(ctx, name)
+	if err != nil {
+		return nil, err
+	}
+	content := make([]byte, o.Size())
+	if n, err := o.ReadAt(content, 0); n < len(content) {
+		o.Close()
+		return nil, err
+	}
+	if sum := md5.Sum(content); hex.EncodeToString(sum[:]) == e.Tag { // else it was replaced meanwhile
+		s.store(ctx, key, inMemory(content))
+	}
+	return inMemory(content), o.Close()
+}
+
+// maxNote is the largest note in bytes that is kept.
+const maxNote = 64 << 10
+
 // key gives the name of an object's file. It reports false where the archive's identity cannot be read.
 func (b *Backend) key(ctx context.Context, name string) (string, bool) {
 	b.mu.Lock()
@@ -156,7 +259,7 @@ func (b *Backend) key(ctx context.Context, name string) (string, bool) {
 		sum := sha256.Sum256(content)
 		identity = sum[:]
 		b.mu.Lock()
-		b.identity = identity
+		b.content, b.identity = content, identity
 		b.mu.Unlock()
 	}
 	h := sha256.New()
@@ -165,6 +268,12 @@ func (b *Backend) key(ctx context.Context, name string) (string, bool) {
 	h.Write(identity)
 	io.WriteString(h, name)
 	return hex.EncodeToString(h.Sum(nil)), true
+}
+
+func (b *Backend) identityOf() []byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.content
 }
 
 func (b *Backend) path(key string) string { return filepath.Join(b.o.Dir, key) }

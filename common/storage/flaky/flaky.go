@@ -140,7 +140,7 @@ func (o object) Reader(ctx context.Context, off, n int64) (io.ReadCloser, error)
 // List implements [storage.Backend].
 func (b *Backend) List(ctx context.Context, prefix string, o storage.ListOptions) iter.Seq2[storage.Entry, error] {
 	return func(yield func(storage.Entry, error) bool) {
-		for after, more := "", true; more; {
+		for after, more := o.After, true; more; {
 			if err := b.request(); err != nil {
 				yield(storage.Entry{}, err)
 				return

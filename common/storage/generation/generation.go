@@ -147,6 +147,8 @@ func (b *Backend) List(ctx context.Context, prefix string, o storage.ListOptions
 			yield(storage.Entry{}, fmt.Errorf("%w: %q", storage.ErrName, prefix))
 			return
 		}
+		after := o.After
+		o.After = ""              // the names below are longer than their objects' names
 		var found []storage.Entry // of one object
 		flush := func() bool {
 			if len(found) == 0 {
@@ -156,7 +158,7 @@ func (b *Backend) List(ctx context.Context, prefix string, o storage.ListOptions
 			e := newest(found, name)
 			e.Name = name
 			found = found[:0]
-			return yield(e, nil)
+			return name <= after || yield(e, nil)
 		}
 		for e, err := range b.b.List(ctx, prefix, o) {
 			if err != nil {

@@ -299,7 +299,7 @@ func (o object) Reader(ctx context.Context, off, n int64) (io.ReadCloser, error)
 
 // List implements [storage.Backend].
 func (b *Backend) List(ctx context.Context, prefix string, o storage.ListOptions) iter.Seq2[storage.Entry, error] {
-	return storage.Walk(prefix, o.Recursive, func(prefix string) ([]storage.Entry, error) {
+	return storage.Walk(prefix, o, func(prefix string) ([]storage.Entry, error) {
 		entries, err := b.list(prefix)
 		if err == nil {
 			err = ctx.Err()

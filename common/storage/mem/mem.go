@@ -132,7 +132,7 @@ func (b *Backend) List(ctx context.Context, prefix string, o storage.ListOptions
 			yield(storage.Entry{}, err)
 		}
 		for _, e := range entries {
-			if !yield(e, nil) {
+			if e.Name > o.After && !yield(e, nil) {
 				return
 			}
 		}

@@ -96,8 +96,9 @@ func (o object) ReadAt(p []byte, off int64) (n int, err error) {
 // List implements [storage.Backend]. A listing that fails is begun again, and what it gave before is passed over.
 func (b *Backend) List(ctx context.Context, prefix string, o storage.ListOptions) iter.Seq2[storage.Entry, error] {
 	return func(yield func(storage.Entry, error) bool) {
-		last, more := "", true
+		last, more := o.After, true
 		err := b.try(ctx, func() error {
+			o.After = last // an attempt continues where the one before has ended
 			for e, err := range b.b.List(ctx, prefix, o) {
 				if err != nil {
 					return err

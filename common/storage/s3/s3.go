@@ -259,9 +259,16 @@ func (b *Backend) List(ctx context.Context, prefix string, o storage.ListOptions
 		}
 		ctx, end := context.WithCancel(ctx)
 		defer end()
-		last := ""
-		for info, err := range ordered(b.core.ListObjectsIter(ctx, b.options.Bucket, minio.ListObjectsOptions{
-			Prefix: b.key(prefix), Recursive: o.Recursive, MaxKeys: page, FetchOwner: new(bool),
+		last, after := "", ""
+		if o.After != "" {
+			after = b.key(o.After)
+		}
+		order := ordered
+		if o.Recursive { // there are no directories
+			order = asTheyCome
+		}
+		for info, err := range order(b.core.ListObjectsIter(ctx, b.options.Bucket, minio.ListObjectsOptions{
+			Prefix: b.key(prefix), Recursive: o.Recursive, MaxKeys: page, FetchOwner: new(bool), StartAfter: after,
 		})) {
 			if err != nil {
 				yield(storage.Entry{}, b.explain(err, "list", prefix))
@@ -277,9 +284,12 @@ func (b *Backend) List(ctx context.Context, prefix string, o storage.ListOptions
 			if checked := name; storage.CheckName(strings.TrimSuffix(checked, "/")) != nil || strings.HasSuffix(name, "/") && !dir {
 				continue // hidden, or made by another program
 			}
+			if name <= o.After { // a directory of which something comes behind it
+				continue
+			}
 			e := storage.Entry{Name: name}
 			if !dir {
-				e.Size = info.Size
+				e.Size, e.Tag = info.Size, info.ETag
 			}
 			if !yield(e, nil) {
 				return
@@ -331,6 +341,17 @@ func ordered(entries iter.Seq[minio.ObjectInfo]) iter.Seq2[minio.ObjectInfo, err
 		}
 		for len(objects) > 0 {
 			if !next() {
+				return
+			}
+		}
+	}
+}
+
+// asTheyCome gives all entries.
+func asTheyCome(entries iter.Seq[minio.ObjectInfo]) iter.Seq2[minio.ObjectInfo, error] {
+	return func(yield func(minio.ObjectInfo, error) bool) {
+		for e := range entries {
+			if !yield(e, e.Err) {
 				return
 			}
 		}

@@ -341,7 +341,7 @@ func (r *reader) Close() error {
 
 // List implements [storage.Backend].
 func (b *Backend) List(ctx context.Context, prefix string, o storage.ListOptions) iter.Seq2[storage.Entry, error] {
-	return storage.Walk(prefix, o.Recursive, func(prefix string) ([]storage.Entry, error) { return b.list(ctx, prefix) })
+	return storage.Walk(prefix, o, func(prefix string) ([]storage.Entry, error) { return b.list(ctx, prefix) })
 }
 
 func (b *Backend) readDir(ctx context.Context, dir string) ([]os.FileInfo, error) {

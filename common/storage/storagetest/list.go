@@ -63,9 +63,34 @@ func list(t *testing.T, b *tested) {
 			t.Errorf("all below %q: got %q, want %d", prefix, got, want)
 		}
 	}
+	listAfter(t, b)
 	for _, o := range []storage.ListOptions{{}, {Recursive: true}} {
 		for range b.List(t.Context(), "", o) {
 			break // a caller may stop early
+		}
+	}
+}
+
+// listAfter lists behind each name that there is, and behind others.
+func listAfter(t *testing.T, b *tested) {
+	for _, prefix := range []string{"", "wal/", "wal/00000001", "wal/0000000100000000/"} {
+		for _, recursive := range []bool{false, true} {
+			names := func(after string) (names []string) {
+				for e, err := range b.List(t.Context(), prefix, storage.ListOptions{Recursive: recursive, After: after}) {
+					if err != nil {
+						t.Fatalf("list %q behind %q: %v", prefix, after, err)
+					}
+					names = append(names, e.Name)
+				}
+				return names
+			}
+			all := names("")
+			for _, after := range append([]string{"a", "wal", "wal/0000000100000000/000000010000000000000001", "wal/00000001000000000", "wal/00000001000000000/", "x"}, all...) {
+				want := slices.DeleteFunc(slices.Clone(all), func(name string) bool { return name <= after })
+				if got := names(after); !slices.Equal(got, want) {
+					t.Errorf("list %q behind %q (recursive: %t): got %q, want %q", prefix, after, recursive, got, want)
+				}
+			}
 		}
 	}
 }

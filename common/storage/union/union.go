@@ -28,6 +28,7 @@ import (
 	"slices"
 
 	"walkeep/common/storage"
+	"walkeep/common/storage/listing"
 )
 
 // A Member is one of the backends.
@@ -181,6 +182,28 @@ func merge(heads []*head, yield func(storage.Entry, error) bool) {
 			return
 		}
 	}
+}
+
+// Members returns the members that can be reached, the nearest first.
+func (b *Backend) Members() []storage.Backend { return b.members }
+
+// Snapshot implements [storage.Snapshotter]. A member that can only be listed is listed directory by directory. The nearest member is listed
+// first, for the reason that List has.
+func (b *Backend) Snapshot(ctx context.Context, anew bool) (storage.Backend, error) {
+	then := &Backend{lost: b.lost, identity: b.identity}
+	for _, m := range b.members {
+		var err error
+		if s, ok := storage.As[storage.Snapshotter](m); ok {
+			m, err = s.Snapshot(ctx, anew)
+		} else {
+			m, err = listing.Walk(ctx, m)
+		}
+		if err != nil {
+			return nil, err
+		}
+		then.members = append(then.members, m)
+	}
+	return then, nil
 }
 
 // Create implements [storage.Backend]. The object is created in all members. If one of them has the name, the error is ErrExist.
