@@ -114,7 +114,10 @@ func Start(ctx context.Context, s Server) (string, error) {
 	}
 	defer log.Close()
 	// pg_ctl waits, because it reliably detects that the server that it has started has ended.
-	cmd := exec.CommandContext(ctx, Program(bindir, "pg_ctl"), "start", "-l", LogName, "-w", "-t", longest)
+	cmd := exec.CommandContext(ctx, Program(bindir, "pg_ctl"), "start", "-w", "-t", longest)
+	if runtime.GOOS != "windows" { // cmd.exe cannot open a file that is open for writing; the server has pg_ctl's output
+		cmd.Args = append(cmd.Args, "-l", LogName)
+	}
 	cmd.Dir = s.Dir
 	if isOdd(s.Dir) {
 		cmd.Env = append(os.Environ(), "PGDATA="+s.Dir)

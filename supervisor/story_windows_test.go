@@ -1,0 +1,186 @@
+package main_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/windows"
+
+	"walkeep/common/cmdtest"
+	"walkeep/common/durable"
+	"walkeep/common/pgtest"
+)
+
+// The life of a cluster on Windows, in directories whose names have blanks: setup, archiving under load while archive-cmd is
+// killed, backup, verification, recovery to the end and to a time, a standby, its promotion, cleanup.
+func TestStoryOnWindows(t *testing.T) {
+	pgtest.Each(t, func(t *testing.T, major int) {
+		cmdtest.Long(t)
+		dir := filepath.Join(pgtest.TempDir(t), "the cluster's")
+		r := &rig{t: t, major: major, dir: dir, spool: filepath.Join(dir, "the spool")}
+		r.mkdir(dir)
+		ini := filepath.Join(dir, "walkeep.ini")
+		primary := pgtest.New(t, pgtest.Options{Major: major, Dir: filepath.Join(dir, "primary"), SegmentSizeMB: 1, Checksums: true})
+		r.must(primary.Start(r.ctx()))
+		said, err := pgtest.Command(r.ctx(), cmdtest.Path("supervisor"), "setup", "--config", ini, "--spool", r.spool, "--conninfo", primary.ConnString(), "--bindir", primary.Bindir(), "--restart").CombinedOutput()
+		t.Logf("setup says\n%s", said)
+		r.must(err)
+
+		r.must(primary.Exec(r.ctx(), "CREATE TABLE elsewhere (n int)"))
+		r.load(primary, 20, 1)
+		r.backup(primary)
+		kills := 0
+		r.loadWhile(primary, 2, func() {
+			for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(200 * time.Millisecond) {
+				kills += killArchiver(t, primary.PID())
+			}
+		})
+		t.Logf("archive-cmd was killed %d times", kills)
+		if kills == 0 {
+			t.Error("archive-cmd was never killed")
+		}
+		r.load(primary, 20, 3)
+		then, rows := r.sum(primary), count(r, primary)
+		at, err := primary.QueryString(r.ctx(), "SELECT now()")
+		r.must(err)
+		r.load(primary, 20, 4)
+		latest, all := r.sum(primary), count(r, primary)
+		r.cut(primary)
+		r.run("verify", "--deep")
+
+		for name, test := range map[string]struct {
+			args []string
+			sum  string
+			rows int64
+		}{
+			"latest":   {nil, latest, all},
+			"the time": {[]string{"--target-time", at, "--target-action", "promote"}, then, rows},
+		} {
+			c := r.silent(r.restore(name, test.args...))
+			r.opens(c, test.sum)
+			if got := count(r, c); got != test.rows {
+				t.Errorf("%s: %d rows, want %d", name, got, test.rows)
+			}
+			r.must(c.Stop(r.ctx(), pgtest.Immediate))
+		}
+		r.must(primary.Stop(r.ctx(), pgtest.Fast)) // the restored server listens where this one did
+		started := filepath.Join(dir, "started")
+		defer func() {
+			if t.Failed() {
+				log, _ := os.ReadFile(filepath.Join(started, "walkeep.start.log"))
+				t.Logf("the log of the server that restore started:\n%s", log)
+			}
+		}()
+		if out := r.run("restore", "--target-dir", started, "--target-time", at, "--start", "--bindir", primary.Bindir(), "--conninfo", "user=postgres"); !strings.Contains(out, "paused") {
+			t.Errorf("restore --start says\n%s", out)
+		}
+		r.must(pgtest.Command(r.ctx(), filepath.Join(primary.Bindir(), "pg_ctl"), "-D", started, "-m", "immediate", "-w", "stop").Run())
+		r.must(primary.Start(r.ctx()))
+
+		standby := r.standby("standby", nil)
+		r.load(primary, 20, 5)
+		r.follows(standby, primary)
+		r.must(primary.Stop(r.ctx(), pgtest.Fast))
+		r.run("promote", "--conninfo", standby.ConnString(), "--primary-conninfo", primary.ConnString())
+		r.load(standby, 20, 6)
+		r.cut(standby)
+		r.backup(standby)
+		want := r.sum(standby)
+		r.run("cleanup", "--keep-backups", "1")
+		r.run("verify")
+		r.cut(standby)
+		r.must(standby.Stop(r.ctx(), pgtest.Fast))
+		r.opens(r.silent(r.restore("second", "--target-timeline", "2")), want)
+	}, 15, 18)
+}
+
+// silent makes a restored server that has the settings of setup archive nothing.
+func (r *rig) silent(c *pgtest.Cluster) *pgtest.Cluster {
+	r.t.Helper()
+	f, err := os.OpenFile(c.Path("postgresql.auto.conf"), os.O_WRONLY|os.O_APPEND, 0)
+	r.must(err)
+	defer f.Close()
+	_, err = f.WriteString("archive_mode = off\n")
+	r.must(err)
+	return c
+}
+
+// killArchiver kills the archive-cmd that a server runs through cmd.exe, and returns how many that were.
+func killArchiver(t *testing.T, server int) (killed int) {
+	t.Helper()
+	all, err := windows.CreateToolhelp32Snapshot(windows.TH32CS_SNAPPROCESS, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer windows.CloseHandle(all)
+	parents, archivers := map[uint32]uint32{}, []uint32{}
+	p := windows.ProcessEntry32{Size: uint32(unsafe.Sizeof(windows.ProcessEntry32{}))}
+	for err := windows.Process32First(all, &p); err == nil; err = windows.Process32Next(all, &p) {
+		parents[p.ProcessID] = p.ParentProcessID
+		if strings.EqualFold(windows.UTF16ToString(p.ExeFile[:]), "archive-cmd.exe") {
+			archivers = append(archivers, p.ProcessID)
+		}
+	}
+	for _, pid := range archivers {
+		at := pid
+		for range 5 { // archive-cmd, cmd, the archiver, the server
+			at = parents[at]
+			if at == uint32(server) {
+				if p, err := os.FindProcess(int(pid)); err == nil && p.Kill() == nil {
+					killed++
+				}
+			}
+		}
+	}
+	return killed
+}
+
+func count(r *rig, c *pgtest.Cluster) int64 {
+	r.t.Helper()
+	n, err := c.QueryInt(r.ctx(), "SELECT count(*) FROM load_history")
+	r.must(err)
+	return n
+}
+
+// A checkpoint does not wait for those who read WAL segments: it renames and removes these while they are open.
+func TestCheckpointWhileSegmentsAreOpen(t *testing.T) {
+	r := newRig(t, 15)
+	c := r.start("primary", map[string]string{"archive_mode": "off", "wal_keep_size": "0", "max_wal_size": "2MB", "log_checkpoints": "on"})
+	checkpoint := func() time.Duration {
+		r.load(c, 20, 1)
+		for range 4 {
+			r.must(c.Exec(r.ctx(), "SELECT pg_switch_wal()"))
+			r.must(c.Exec(r.ctx(), "CREATE TABLE IF NOT EXISTS a (n int); INSERT INTO a SELECT generate_series(1, 2000)"))
+		}
+		begun := time.Now()
+		r.must(c.Exec(r.ctx(), "CHECKPOINT"))
+		return time.Since(begun)
+	}
+	checkpoint()
+	without := checkpoint()
+	segments, err := filepath.Glob(c.Path("pg_wal/0*"))
+	r.must(err)
+	for _, file := range segments {
+		f, err := durable.Open(file)
+		r.must(err)
+		defer f.Close()
+	}
+	with := checkpoint()
+	gone := 0
+	for _, file := range segments {
+		if _, err := os.Stat(file); err != nil {
+			gone++
+		}
+	}
+	t.Logf("a checkpoint took %v, and %v while %d segments were open, of which it renamed or removed %d", without, with, len(segments), gone)
+	if gone == 0 {
+		t.Error("no open segment was renamed or removed: the test proves nothing")
+	}
+	if with > without+10*time.Second { // a server waits 10 s and more for each that it cannot rename
+		t.Errorf("a checkpoint took %v, %v without open segments", with, without)
+	}
+}
