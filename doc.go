@@ -27,7 +27,7 @@
 //	supervisor/repository   archive backup cli config notes storage storage/cache storage/count storage/generation storage/listing storage/local storage/retry storage/s3 storage/sftp wal
 //	supervisor/restore      account archive backup cli codec durable pgdata recovery storage wal supervisor/launch supervisor/pgconf supervisor/pgserver | x/sync x/sys zeebo/xxh3
 //	supervisor/retain       archive backup cli notes recovery storage wal
-//	supervisor/service      cli | kardianos/service cenkalti/backoff robfig/cron x/sys
+//	supervisor/service      account cli | kardianos/service cenkalti/backoff robfig/cron x/sys
 //	supervisor/setup        account archive cli config conninfo durable pgdata sealed storage storage/local wal supervisor/launch supervisor/pgconf supervisor/pgserver | x/sys
 //	supervisor/ship         archive backup durable notes storage wal supervisor/spool
 //	supervisor/spool        account archive cli codec durable host storage storage/local wal

@@ -22,7 +22,7 @@ import (
 func (r *rig) moveFar(b *bucket) {
 	r.t.Helper()
 	dir := pgtest.TempDir(r.t)
-	r.must(pgtest.Command(r.ctx(), "mkdir", "-m", "700", filepath.Join(dir, "spool")).Run()) // by the servers' user
+	r.must(pgtest.Mkdir(filepath.Join(dir, "spool")))
 	r.far = filepath.Join(dir, "walkeep.ini")
 	section := "[repository near]\nurl = file://" + r.spool + "\n"
 	if b != nil {

@@ -79,7 +79,7 @@ func newRig(t *testing.T, v variant) *rig {
 	cmdtest.Long(t)
 	pgtest.Need(t, v.major)
 	r := &rig{variant: v, t: t, dir: clusterDir(t), spool: filepath.Join(pgtest.TempDir(t), "spool")}
-	r.must(pgtest.Command(r.ctx(), "mkdir", "-m", "700", r.spool).Run()) // by the servers' user
+	r.must(pgtest.Mkdir(r.spool))
 	return r
 }
 

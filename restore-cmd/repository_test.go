@@ -28,7 +28,7 @@ func newFar(t testing.TB, archived cmdtest.Files, names ...string) *far {
 	f.config = filepath.Join(f.dir, "walkeep.ini")
 	text := "prefetch = 0\n"
 	for i, name := range names {
-		text += fmt.Sprintf("[repository %s]\nurl = file://%s\n", name, f.repos[i].spool)
+		text += fmt.Sprintf("[repository %s]\nurl = %s\n", name, cmdtest.FileURL(string(f.repos[i].spool)))
 	}
 	cmdtest.Write(t, f.config, []byte(text))
 	return f

@@ -26,8 +26,6 @@ type wreck struct {
 	last             string
 }
 
-const rowsPerSegment = 10
-
 // lose makes such an archive, with so many stored and complete segments.
 func (r *rig) lose(stored, complete int) *wreck {
 	r.t.Helper()
@@ -110,14 +108,6 @@ func (l *wreck) unarchive() {
 		l.remove(name)
 	}
 	l.give(l.spool)
-}
-
-// rows are the ledger's.
-func (r *rig) rows(c *pgtest.Cluster) int {
-	r.t.Helper()
-	n, err := c.QueryInt(r.ctx(), "SELECT count(*) FROM ledger")
-	r.must(err)
-	return int(n)
 }
 
 func (r *rig) recovers(c *pgtest.Cluster) bool {

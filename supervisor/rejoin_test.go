@@ -175,7 +175,7 @@ func TestRejoinKilled(t *testing.T) {
 	r.diverge(old, next)
 	conf := r.read(old.Path("postgresql.conf"))
 	r.must(os.WriteFile(old.Path("postgresql.auto.conf"), []byte("maintenance_work_mem = '77MB'\n"), 0o600))
-	r.must(pgtest.Command(r.ctx(), "mkdir", old.Path("conf.d")).Run())
+	r.mkdir(old.Path("conf.d"))
 	r.must(pgtest.Command(r.ctx(), "touch", old.Path("conf.d/own.conf")).Run())
 	walBefore, err := filepath.Glob(old.Path("pg_wal/0000000100000000*"))
 	r.must(err)

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"walkeep/common/cmdtest"
+	"walkeep/common/pgtest"
 	"walkeep/common/storage/sftp/sftptest"
 )
 
@@ -64,5 +66,49 @@ func TestRepositoryOnSFTP(t *testing.T) {
 	fresh.open(dir)
 	if t.Failed() {
 		t.Logf("run: %s", said.String())
+	}
+}
+
+// overSSH makes a repository on an SFTP server.
+func overSSH(r *rig) far {
+	r.t.Helper()
+	return overServer(r, sftptest.Start(r.t, sftptest.Options{}))
+}
+
+func overServer(r *rig, s *sftptest.Server) far {
+	r.t.Helper()
+	own := func(name, path string) string {
+		content, err := os.ReadFile(path)
+		r.must(err)
+		copied := filepath.Join(r.dir, name)
+		r.must(os.WriteFile(copied, content, 0o600))
+		return copied
+	}
+	f := far{url: fmt.Sprintf("sftp://%s@%s%s", s.User, s.Address(), s.Root), keys: "key-file = " + own("key", s.KeyFile) + "\nknown-hosts = " + own("known_hosts", s.KnownHosts) + "\n"}
+	r.give(r.dir)
+	return f
+}
+
+func TestRepositoryStory(t *testing.T) {
+	t.Parallel()
+	s3 := []int{10, restoreMajor}
+	if os.Getenv("WALKEEP_LONG") != "" { // the others differ in nothing that a store could see
+		s3 = append(s3, 18, pgtest.MaxMajor)
+	}
+	for name, test := range map[string]struct {
+		place  func(*rig) far
+		majors []int
+	}{
+		"directory": {inDirectory, []int{restoreMajor}},
+		"s3":        {inBucket, s3},
+		"sftp":      {overSSH, []int{pgtest.MaxMajor}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			pgtest.Each(t, func(t *testing.T, major int) {
+				cmdtest.Long(t)
+				storyOf(t, major, test.place)
+			}, test.majors...)
+		})
 	}
 }

@@ -1,5 +1,3 @@
-//go:build unix
-
 package main_test
 
 import (
@@ -35,7 +33,7 @@ func inDirectory(r *rig) far {
 	r.t.Helper()
 	dir := filepath.Join(r.dir, "far")
 	r.mkdir(dir)
-	return far{url: "file://" + dir}
+	return far{url: cmdtest.FileURL(dir)}
 }
 
 // A site is a host: a spool and a configuration file that names the repository, or none of both.
@@ -76,7 +74,7 @@ func (s *site) attach(dir string) *pgtest.Cluster {
 	s.must(c.Configure(map[string]string{"wal_retrieve_retry_interval": "100ms"}))
 	auto, err := os.OpenFile(c.Path("postgresql.auto.conf"), os.O_WRONLY|os.O_APPEND, 0) // which has what setup has set on the primary
 	s.must(err)
-	_, err = fmt.Fprintf(auto, "archive_command = '%s'\n", strings.ReplaceAll(s.archiveCommand(), "'", "''"))
+	_, err = fmt.Fprintf(auto, "archive_command = '%s'\n", strings.NewReplacer("'", "''", `\`, `\\`).Replace(s.archiveCommand()))
 	s.must(errors.Join(err, auto.Close()))
 	return pgtest.Attach(s.t, c)
 }

@@ -1,5 +1,3 @@
-//go:build unix
-
 package main_test
 
 import (
@@ -15,7 +13,6 @@ import (
 	"walkeep/common/pgtest"
 	"walkeep/common/storage/faultproxy"
 	"walkeep/common/storage/s3/s3test"
-	"walkeep/common/storage/sftp/sftptest"
 )
 
 // inBucket makes a repository in a bucket. Hosts with a configuration find the credentials in a file, others in the environment.
@@ -33,26 +30,6 @@ func inBucketOf(r *rig, s *s3test.Server) far {
 		url: "s3://" + s.Bucket(r.t) + "/a/cluster", keys: "endpoint = " + s.URL + "\n", file: "credentials-file = " + keys + "\n",
 		env: []string{"AWS_ACCESS_KEY_ID=" + s.AccessKey, "AWS_SECRET_ACCESS_KEY=" + s.SecretKey},
 	}
-}
-
-// overSSH makes a repository on an SFTP server.
-func overSSH(r *rig) far {
-	r.t.Helper()
-	return overServer(r, sftptest.Start(r.t, sftptest.Options{}))
-}
-
-func overServer(r *rig, s *sftptest.Server) far {
-	r.t.Helper()
-	own := func(name, path string) string {
-		content, err := os.ReadFile(path)
-		r.must(err)
-		copied := filepath.Join(r.dir, name)
-		r.must(os.WriteFile(copied, content, 0o600))
-		return copied
-	}
-	f := far{url: fmt.Sprintf("sftp://%s@%s%s", s.User, s.Address(), s.Root), keys: "key-file = " + own("key", s.KeyFile) + "\nknown-hosts = " + own("known_hosts", s.KnownHosts) + "\n"}
-	r.give(r.dir)
-	return f
 }
 
 // A runner is walkeep run on a host.
@@ -99,7 +76,7 @@ func (s *site) holds(segment string) {
 // The whole life of a cluster whose archive is in a repository: it is backed up and archived there, a standby on another host is fed
 // from there and promoted, the old server rejoins, and hosts that know nothing but the URL recover it to any point.
 func storyOf(t *testing.T, major int, place func(*rig) far) {
-	r := newRig(t, major)
+	r := newShortRig(t, major)
 	f := place(r)
 	near, away, fresh := r.site("near", f), r.site("away", f), r.fresh("fresh", f)
 
@@ -194,27 +171,6 @@ func storyOf(t *testing.T, major int, place func(*rig) far) {
 	fresh.stopStarted(standby, dir)
 	if left, err := filepath.Glob(dir + ".walkeep"); err != nil || len(left) > 0 {
 		t.Errorf("after the recovery there is %q (%v)", left, err)
-	}
-}
-
-func TestRepositoryStory(t *testing.T) {
-	t.Parallel()
-	s3 := []int{10, restoreMajor}
-	if os.Getenv("WALKEEP_LONG") != "" { // the others differ in nothing that a store could see
-		s3 = append(s3, 18, pgtest.MaxMajor)
-	}
-	for name, test := range map[string]struct {
-		place  func(*rig) far
-		majors []int
-	}{
-		"directory": {inDirectory, []int{restoreMajor}},
-		"s3":        {inBucket, s3},
-		"sftp":      {overSSH, []int{pgtest.MaxMajor}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			pgtest.Each(t, func(t *testing.T, major int) { storyOf(t, major, test.place) }, test.majors...)
-		})
 	}
 }
 

@@ -46,11 +46,7 @@ func newShortRig(t *testing.T, major int) *rig {
 // mkdir makes a directory of the servers' user.
 func (r *rig) mkdir(dir string) {
 	r.t.Helper()
-	if runtime.GOOS == "windows" {
-		r.must(os.Mkdir(dir, 0o700))
-		return
-	}
-	r.must(pgtest.Command(r.ctx(), "mkdir", "-m", "700", dir).Run())
+	r.must(pgtest.Mkdir(dir))
 }
 
 func (r *rig) ctx() context.Context { return r.t.Context() }

@@ -100,7 +100,7 @@ func TestSchemas(t *testing.T) {
 	call(1, "verify", "verify", "--deep", "--json")
 	call(0, "cleanup", "cleanup", "--json", "--dry-run", "--keep-backups", "1")
 	call(0, "cleanup", "cleanup", "--json", "--keep-backups", "1")
-	repository := "file://" + filepath.ToSlash(filepath.Join(filepath.Dir(spool), "repository"))
+	repository := cmdtest.FileURL(filepath.Join(filepath.Dir(spool), "repository"))
 	if err := os.CopyFS(filepath.Join(filepath.Dir(spool), "repository"), os.DirFS("../testdata/site")); err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"walkeep/common/account"
 	"walkeep/common/cli"
 	"walkeep/common/config"
 	"walkeep/supervisor/repository"
@@ -27,7 +28,7 @@ options of this call. With --dry-run it only prints the unit. status prints the
 state of the service, and exits 0 if it is running and 1 otherwise.`
 
 type serviceOptions struct {
-	User   string `long:"user" value-name:"NAME" default:"postgres" description:"user of the service: the owner of the spool (not on Windows)"`
+	User   string `long:"user" value-name:"NAME" description:"account of the service: the owner of the spool (default: postgres; on Windows NT SERVICE\\walkeep, or another one without a password)"`
 	DryRun bool   `long:"dry-run" description:"print the systemd unit, and change nothing"`
 	Args   struct {
 		Action string `positional-arg-name:"ACTION" description:"install, uninstall, start, stop, restart or status"`
@@ -45,7 +46,7 @@ func serviceCommand() command {
 }
 
 func (o *serviceOptions) run(ctx context.Context, call *invocation) error {
-	setup := service.Installation{Name: service.Name}
+	setup := service.Installation{Name: account.Service}
 	action := o.Args.Action
 	if o.DryRun && action != "install" {
 		return cli.Fail(exitUsage, errors.New("--dry-run is for install"), "")
@@ -132,12 +133,22 @@ func (o *serviceOptions) install(call *invocation) error {
 	if err := setup.Control("install"); err != nil {
 		return explainService(err)
 	}
+	if setup.User == service.DefaultUser {
+		for _, path := range append(setup.Writable, file) {
+			if err := account.Admit(path); err != nil {
+				call.msg.Warn("allow it with icacls", "the service's account may not use what it needs: %v", err)
+			}
+		}
+	}
 	_, err = fmt.Fprintf(call.out, "installed the service %s for %s; start it with: %s\n", setup.Name, file, cli.Call("service", "start"))
 	return err
 }
 
 // setup describes the service, and what would keep it from starting.
 func (o *serviceOptions) setup(c config.Config, self, file string) (service.Installation, []string, error) {
+	if o.User == "" {
+		o.User = service.DefaultUser
+	}
 	var problems []string
 	var dirs []string
 	if c.Spool != "" {
@@ -151,7 +162,7 @@ func (o *serviceOptions) setup(c config.Config, self, file string) (service.Inst
 			dirs = append(dirs, dir)
 		}
 	}
-	s := service.Installation{Name: service.Name, Program: self, Config: file, User: o.User, SharedTmp: socketInTmp(c.Conninfo)}
+	s := service.Installation{Name: account.Service, Program: self, Config: file, User: o.User, SharedTmp: socketInTmp(c.Conninfo)}
 	home := ""
 	if u, err := user.Lookup(o.User); err == nil {
 		home = u.HomeDir

@@ -35,9 +35,11 @@ func TestServiceOnWindows(t *testing.T) {
 			}
 		}
 	}
+	uninstall := func() { cmdtest.Run(t, cmdtest.Command("supervisor", "service", "uninstall")) }
+	uninstall() // what a test has left that was killed
+	defer uninstall()
 	service(1, "status", "not installed")
 	service(0, "install", "installed the service walkeep")
-	defer cmdtest.Run(t, cmdtest.Command("supervisor", "service", "uninstall"))
 	service(1, "install", "already exists")
 	service(1, "status", "stopped")
 
@@ -49,6 +51,12 @@ func TestServiceOnWindows(t *testing.T) {
 	command, _, err := k.GetStringValue("ImagePath")
 	if want := fmt.Sprintf(`--config "%s" service run`, ini); err != nil || !strings.HasSuffix(command, want) {
 		t.Errorf("the service's command is %q (%v), want it to end in %s", command, err, want)
+	}
+	if user, _, err := k.GetStringValue("ObjectName"); err != nil || user != `NT SERVICE\walkeep` {
+		t.Errorf("the service's account is %q (%v)", user, err)
+	}
+	if delayed, _, err := k.GetIntegerValue("DelayedAutoStart"); err != nil || delayed != 1 {
+		t.Errorf("a delayed start: got %d (%v)", delayed, err)
 	}
 
 	service(0, "start")

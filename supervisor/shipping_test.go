@@ -131,6 +131,17 @@ type sample struct {
 
 const ledgerTable = "CREATE TABLE IF NOT EXISTS ledger (id bigint PRIMARY KEY, note text)"
 
+// rowsPerSegment is how many rows the tests write into each segment of a ledger.
+const rowsPerSegment = 10
+
+// rows are the ledger's.
+func (r *rig) rows(c *pgtest.Cluster) int {
+	r.t.Helper()
+	n, err := c.QueryInt(r.ctx(), "SELECT count(*) FROM ledger")
+	r.must(err)
+	return int(n)
+}
+
 // ledger starts clients, each of which inserts numbers of its own until its server or the ledger ends.
 func (r *rig) ledger(c *pgtest.Cluster, clients int, from int64) *ledger {
 	r.t.Helper()

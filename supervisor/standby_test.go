@@ -137,7 +137,7 @@ func TestStandbyHoldsWAL(t *testing.T) {
 	// A note of an earlier life that is further on must not count.
 	host, err := os.Hostname()
 	r.must(err)
-	r.must(pgtest.Command(r.ctx(), "mkdir", filepath.Join(r.spool, "standbys")).Run())
+	r.mkdir(filepath.Join(r.spool, "standbys"))
 	args := []string{"restore", "--standby", "--target-dir", dir, "--tablespace-map", r.space() + "=" + dir + "-space"}
 	r.run(args...)
 	id := r.noteOf(dir, first.FirstSegment)

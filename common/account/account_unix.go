@@ -55,6 +55,15 @@ func (a Account) Give(path string) error {
 	return os.Lchown(path, a.uid, a.gid)
 }
 
+// Named reports whether it is known who the account is.
+func (a Account) Named() bool { return true }
+
+// Protect does nothing: the mode of a file or directory that this program has made protects it already.
+func (a Account) Protect(string) error { return nil }
+
+// Admit does nothing: the service runs as the owner of its files.
+func Admit(string) error { return nil }
+
 // GiveFile gives an open file.
 func (a Account) GiveFile(f *os.File) error {
 	if !a.gives {

@@ -200,11 +200,16 @@ func Dir(t testing.TB) string {
 	return tempDir(t, "")
 }
 
+// FileURL returns the URL of a repository in a directory.
+func FileURL(dir string) string {
+	return "file:///" + strings.TrimPrefix(filepath.ToSlash(dir), "/")
+}
+
 // FastDir is Dir in memory if the system has such a directory: for tests that make thousands of calls.
 func FastDir(t testing.TB) string {
 	t.Helper()
 	const memory = "/dev/shm"
-	if info, err := os.Stat(memory); err == nil && info.IsDir() {
+	if info, err := os.Stat(memory); err == nil && info.IsDir() && runtime.GOOS != "windows" { // under wine the directory for all is in memory
 		return tempDir(t, memory)
 	}
 	return tempDir(t, "")

@@ -71,6 +71,14 @@ func MkdirTemp() (string, error) {
 	return dir, giveToServer(dir)
 }
 
+// Mkdir makes a directory that the servers' user owns.
+func Mkdir(dir string) error {
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return err
+	}
+	return giveToServer(dir)
+}
+
 // tempBase returns the temporary directory, or /tmp if the servers' user cannot reach that.
 func tempBase() string {
 	dir := os.TempDir()

@@ -1,7 +1,6 @@
 package pgtest_test
 
 import (
-	"context"
 	"os"
 	"path/filepath"
 	"slices"
@@ -20,7 +19,7 @@ func TestEveryMajor(t *testing.T) {
 		ctx := t.Context()
 		dir := pgtest.TempDir(t)
 		archive := filepath.Join(dir, "archive")
-		makeDir(t, archive)
+		must(t, pgtest.Mkdir(archive))
 		c := pgtest.New(t, pgtest.Options{Major: major, Dir: filepath.Join(dir, "primary"), Checksums: true, Settings: map[string]string{
 			"archive_mode":    "on",
 			"archive_command": "cp %p " + archive + "/%f",
@@ -169,7 +168,7 @@ func TestTablespaces(t *testing.T) {
 	c := pgtest.New(t, pgtest.Options{Major: 15, Dir: filepath.Join(dir, "c"), Settings: map[string]string{"wal_keep_size": "1GB"}})
 	must(t, c.Start(ctx))
 	space := filepath.Join(dir, "space")
-	makeDir(t, space)
+	must(t, pgtest.Mkdir(space))
 	must(t, c.Exec(ctx, "CREATE TABLESPACE s LOCATION '"+space+"'"))
 	must(t, c.Exec(ctx, "CREATE TABLE x TABLESPACE s AS SELECT g FROM generate_series(1, 1000) g; CHECKPOINT"))
 	b, err := c.OnlineBackup(ctx, filepath.Join(dir, "online"))
@@ -236,15 +235,6 @@ func checkLoad(t *testing.T, c *pgtest.Cluster, want int64) (sum string) {
 		t.Fatalf("transactions in the database: got %d, want %d (%v)", got, want, err)
 	}
 	return sum
-}
-
-// makeDir makes a directory in which the servers' user can write.
-func makeDir(t *testing.T, dir string) {
-	t.Helper()
-	out, err := pgtest.Command(context.Background(), "mkdir", dir).CombinedOutput()
-	if err != nil {
-		t.Fatalf("%v: %s", err, out)
-	}
 }
 
 func must(t *testing.T, err error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"os/exec"
 	"strconv"
 	"strings"
@@ -13,6 +14,7 @@ import (
 // launch makes pg_ctl start the server, because postgres.exe refuses to run with an administrator's rights. The
 // server is then not our child: postmaster.pid identifies it.
 func (c *Cluster) launch() (*process, error) {
+	os.Remove(c.Path("postmaster.pid")) // of a server that was killed, which would pass for the new one
 	ctx, cancel := context.WithTimeout(context.Background(), Timeout)
 	defer cancel()
 	options := strings.Join(c.serverArgs()[2:], " ")

@@ -27,7 +27,7 @@ func TestChanges(t *testing.T) {
 			for i := range 40 {
 				name := fmt.Sprintf("s%d", i)
 				dir := filepath.Join(s.dir, name+strings.Repeat("x", 200))
-				s.must(pgtest.Command(ctx, "mkdir", "-m", "700", dir).Run())
+				s.must(pgtest.Mkdir(dir))
 				before = append(before, s.lsn("SELECT pg_current_wal_insert_lsn()"))
 				s.exec("CREATE TABLESPACE " + name + " LOCATION '" + dir + "'")
 				var oid uint32
@@ -94,7 +94,7 @@ func TestChangesDroppedDatabase(t *testing.T) {
 			s.backup("20260101T000000Z")
 			// Files that are moved to another tablespace are removed without a transaction.
 			space := filepath.Join(s.dir, "space")
-			s.must(pgtest.Command(t.Context(), "mkdir", "-m", "700", space).Run())
+			s.must(pgtest.Mkdir(space))
 			s.exec("CREATE TABLESPACE space LOCATION '" + space + "'")
 			s.exec("ALTER DATABASE kept SET TABLESPACE space")
 			s.exec("VACUUM FULL pg_database") // gives it another file

@@ -180,9 +180,10 @@ func Directory(r config.Repository) string {
 	return directory(u.Path)
 }
 
-// directory is the path of file:///path, which begins with a drive on Windows: file:///C:/path.
+// directory is the path of file:///path, which begins with a drive or with a server on Windows: file:///C:/path,
+// file:////server/share/path.
 func directory(path string) string {
-	if runtime.GOOS == "windows" {
+	if runtime.GOOS == "windows" && !strings.HasPrefix(path, "//") {
 		path = strings.TrimPrefix(path, "/")
 	}
 	return filepath.FromSlash(path)

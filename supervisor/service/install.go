@@ -12,15 +12,12 @@ import (
 	"walkeep/common/cli"
 )
 
-// Name is the service's name in the operating system.
-const Name = "walkeep"
-
 // An Installation describes supervisor as a service of the operating system.
 type Installation struct {
 	Name     string
 	Program  string   // absolute path
 	Config   string   // absolute path of the configuration file
-	User     string   // the account that it runs as; ignored on Windows
+	User     string   // the account that it runs as
 	Writable []string // directories that it writes to
 	// SharedTmp reports whether the server's socket is in the system's directory for temporary files.
 	SharedTmp bool
@@ -63,7 +60,6 @@ func (s Installation) control() (service.Service, error) {
 		c.Option["SystemdScript"] = text
 	case "windows":
 		c.Arguments = []string{"--config", s.Config, "service", "run"}
-		c.UserName = "" // LocalSystem; an administrator can change it with sc.exe config
 		c.Option["OnFailure"] = "restart"
 		c.Option["OnFailureDelayDuration"] = "10s"
 		c.Option["DelayedAutoStart"] = true
@@ -104,7 +100,13 @@ func (s Installation) Control(action string) error {
 			}
 		}
 	}
-	if err := do(); err != nil {
+	err = do()
+	if err == nil && action == "install" {
+		if err = s.complete(); err != nil {
+			err = errors.Join(err, c.Uninstall())
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("%s the service %s: %w", action, s.Name, err)
 	}
 	return nil

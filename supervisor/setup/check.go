@@ -322,6 +322,10 @@ func (s *setup) checkParent() error {
 				"the spool %s cannot be made: %s: %v", s.Spool, parent, err)
 			return nil
 		}
+		if !s.user.Named() {
+			s.notice("allow them for the server's account, the system and administrators alone, with icacls",
+				"the access rights of the spool will be those of %s: those of the data directory do not name the server's account", parent)
+		}
 		s.plan.spool = true
 		s.ok("the spool %s can be made", s.Spool)
 	}

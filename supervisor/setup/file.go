@@ -124,6 +124,9 @@ func (f file) make(user account.Account) error {
 	if err := user.GiveFile(n.File); err != nil {
 		return err
 	}
+	if err := user.Protect(n.File.Name()); err != nil {
+		return err
+	}
 	return n.Commit(nil)
 }
 

@@ -31,6 +31,9 @@ func makeSpool(ctx context.Context, spool string, n *note, user account.Account)
 	if err := user.Give(temp); err != nil {
 		return err
 	}
+	if err := user.Protect(temp); err != nil {
+		return err
+	}
 	if err := n.write(ctx, temp, user); err != nil {
 		return err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"time"
 
 	"walkeep/common/storage"
 	"walkeep/common/storage/generation"
@@ -55,7 +56,10 @@ func TestAtTheSameMoment(t *testing.T) {
 			}
 			return w
 		}
-		older, newer := begin("older"), begin("newer")
+		older := begin("older")
+		for then := time.Now().UnixNano(); time.Now().UnixNano() == then; { // the clock of Windows stands still for milliseconds
+		}
+		newer := begin("newer")
 		first, second := newer, older
 		if olderFirst {
 			first, second = older, newer

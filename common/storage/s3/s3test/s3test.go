@@ -1,5 +1,6 @@
 // Package s3test starts S3 servers for tests: versitygw, which scripts/fetch-versitygw installs, and MinIO where scripts/fetch-minio
-// has installed it.
+// has installed it. Neither runs on Windows, where the environment names a versitygw that runs already:
+// WALKEEP_S3_SERVER=http://ACCESSKEY:SECRETKEY@127.0.0.1:PORT.
 package s3test
 
 import (
@@ -15,6 +16,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -89,6 +91,11 @@ func StartTLS(t testing.TB, kind string) *Server { return start(t, kind, true) }
 
 func start(t testing.TB, kind string, secure bool) *Server {
 	t.Helper()
+	if running, err := url.Parse(os.Getenv("WALKEEP_S3_SERVER")); err == nil && running.Host != "" && kind == Versitygw && !secure {
+		s := &Server{Kind: kind, URL: "http://" + running.Host, AccessKey: running.User.Username()}
+		s.SecretKey, _ = running.User.Password()
+		return s
+	}
 	path, err := program(kind, "--path")
 	if err != nil {
 		t.Fatal(err)
