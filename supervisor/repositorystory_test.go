@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -142,9 +143,13 @@ func storyOf(t *testing.T, major int, place func(*rig) far) {
 
 	// A host that knows nothing but the URL.
 	fresh.says([]string{f.url}, "list")
-	fresh.run("drill", "--bindir", standby.Bindir())
-	near.run("drill", "--repo", "far", "--bindir", standby.Bindir())
-	away.run("drill", "--bindir", standby.Bindir())
+	if runtime.GOOS == "windows" {
+		t.Log("no drill: its server listens at a Unix socket, which wine does not have")
+	} else {
+		fresh.run("drill", "--bindir", standby.Bindir())
+		near.run("drill", "--repo", "far", "--bindir", standby.Bindir())
+		away.run("drill", "--bindir", standby.Bindir())
+	}
 	for name, test := range map[string]struct {
 		args []string
 		want string

@@ -35,10 +35,8 @@ func TestServiceOnWindows(t *testing.T) {
 			}
 		}
 	}
-	uninstall := func() { cmdtest.Run(t, cmdtest.Command("supervisor", "service", "uninstall")) }
-	uninstall() // what a test has left that was killed
-	defer uninstall()
-	service(1, "status", "not installed")
+	uninstallService(t) // what a test has left that was killed
+	t.Cleanup(func() { uninstallService(t) })
 	service(0, "install", "installed the service walkeep")
 	service(1, "install", "already exists")
 	service(1, "status", "stopped")
@@ -81,6 +79,22 @@ func TestServiceOnWindows(t *testing.T) {
 	}
 	service(0, "stop")
 	service(1, "status", "stopped")
-	service(0, "uninstall")
-	service(1, "status", "not installed")
+	uninstallService(t)
+}
+
+// uninstallService waits until the service is gone: Windows keeps it for as long as another program, such as a command that has just
+// ended, has it open.
+func uninstallService(t *testing.T) {
+	t.Helper()
+	call := func(action string) string {
+		said, _ := cmdtest.Command("supervisor", "service", action).CombinedOutput() // also after the test's end
+		return string(said)
+	}
+	said := call("uninstall")
+	for until := time.Now().Add(time.Minute); time.Now().Before(until); time.Sleep(50 * time.Millisecond) {
+		if strings.Contains(call("status"), "it is not installed") {
+			return
+		}
+	}
+	t.Errorf("the service is still there: %s", said)
 }

@@ -20,6 +20,7 @@ var allowed = map[string]string{
 	"TestBrowser":          "make test-page runs it",
 	"TestKeyboard":         "make test-page runs it",
 	"TestDistributedStore": "make test-stores runs it",
+	"TestOfWindows":        "make test-windows runs it",
 }
 
 // short, the option -short, says that the tests ran with -short: those that take long (cmdtest.Long) may be skipped.

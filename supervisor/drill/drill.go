@@ -18,6 +18,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"time"
 
@@ -73,6 +74,9 @@ type drill struct {
 var ErrLong = cli.NewError("the name of the scratch directory is too long for the server's socket",
 	"name a directory with a shorter name with --drill-dir")
 
+// ErrNoSocket reports a server that could not listen where nobody else reaches it.
+var ErrNoSocket = cli.NewError("the drill cannot be done: on Windows only servers of version 13 and later listen at Unix sockets", "restore the backup by hand ({restore --target-dir DIR --start})")
+
 // ErrOutside reports that the backup cannot be tested: its own WAL creates a tablespace outside of the scratch
 // directory.
 var ErrOutside = cli.NewError("the drill cannot be done: the server would write outside of its directory",
@@ -112,6 +116,9 @@ func Run(ctx context.Context, a *archive.Archive, inv *recovery.Inventory, o Opt
 	d.Options.Restore.Changes = recovery.Changes{} // none of them is replayed
 	if d.bindir, err = launch.Check(ctx, o.Bindir, d.major); err != nil {
 		return nil, err
+	}
+	if runtime.GOOS == "windows" && d.major < 13 {
+		return nil, ErrNoSocket
 	}
 	if err := sweep(ctx, o.Parent, d.bindir, o.Restore.Notice); err != nil {
 		return nil, err
