@@ -9,15 +9,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
 	"walkeep/common/pgtest"
 )
-
-var shellBlock = regexp.MustCompile("(?ms)^```sh\n(.*?)^```$")
 
 // The blocks of commands on the page.
 const (

@@ -4,11 +4,15 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
 	"walkeep/common/pgtest"
 )
+
+// shellBlock finds the blocks of commands in a page.
+var shellBlock = regexp.MustCompile("(?ms)^```sh\n(.*?)^```$")
 
 // TestQuickStart protects an existing cluster by the four commands of the README, and destroys and restores it.
 func TestQuickStart(t *testing.T) {
