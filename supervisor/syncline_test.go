@@ -172,6 +172,10 @@ func TestSyncSlotLost(t *testing.T) {
 		r.run("verify")
 
 		sync.stop()
+		r.must(c.WaitFor(r.ctx(), pgtest.Timeout, "the server to notice that the stream has ended", func(ctx context.Context) (bool, error) {
+			n, err := c.QueryInt(ctx, "SELECT count(*) FROM pg_replication_slots WHERE active")
+			return n == 0, err
+		}))
 		r.must(c.Exec(r.ctx(), "SELECT pg_drop_replication_slot('walkeep')"))
 		for range 4 {
 			r.load(c, 5, 3)

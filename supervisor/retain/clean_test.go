@@ -44,7 +44,7 @@ func clean(t testing.TB, b storage.Backend, o retain.Options) ([]string, *retain
 func TestCleanRandom(t *testing.T) {
 	cmdtest.Long(t)
 	base := seed(t)
-	for i := range min(rounds(2000), 20_000) {
+	for i := range min(rounds(1000), 20_000) {
 		m := random(rand.New(rand.NewPCG(base, uint64(i))))
 		b := new(mem.Backend)
 		m.store(t, b)

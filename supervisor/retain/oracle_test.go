@@ -207,7 +207,7 @@ func TestDecideRandom(t *testing.T) {
 	cmdtest.Long(t)
 	base := seed(t)
 	kept, gone := 0, 0
-	for i := range rounds(100_000) {
+	for i := range rounds(30_000) {
 		m := random(rand.New(rand.NewPCG(base, uint64(i))))
 		w := m.oracle()
 		d := retain.Decide(m.inventory(), m.policy, noon)
