@@ -67,3 +67,5 @@ tool (
 	golang.org/x/vuln/cmd/govulncheck
 	honnef.co/go/tools/cmd/staticcheck
 )
+
+replace github.com/klauspost/cpuid/v2 => ./third_party/cpuid
