@@ -295,7 +295,7 @@ func (f *Incoming) store(ctx context.Context) error {
 	size, hash := sums.Sum()
 	f.done.Stored = int64(size)
 	return w.Verify(ctx, func(r io.Reader) error {
-		gotSize, gotHash, err := codec.Sum(r)
+		gotSize, gotHash, err := f.p.packer.Sum(r)
 		if err == nil && (gotSize != size || gotHash != hash) {
 			err = errors.New("what was read back is not what was written")
 		}

@@ -46,10 +46,13 @@ type Encoder interface {
 }
 
 // A Decoder fills dst with what the one complete stream in src expands to. It is an error if that is not exactly as
-// long as dst.
+// long as dst. It may write to the capacity of dst behind its length, and is quicker where there are DecodeSlack bytes of that.
 type Decoder interface {
 	Decode(dst, src []byte) error
 }
+
+// DecodeSlack is how many bytes the zstd library writes at once. Where its buffer ends sooner, its copies take longer.
+const DecodeSlack = 16
 
 var codecs = []Codec{zstdCodec{}, s2Codec{}, lz4Codec{}, gzipCodec{}, noneCodec{}}
 

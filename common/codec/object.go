@@ -159,7 +159,7 @@ func (u *unpacker) work(ctx context.Context) error {
 		return err
 	}
 	chunkSize := int64(u.Trailer.ChunkSize)
-	buf := make([]byte, min(chunkSize, int64(u.Trailer.PlainSize)))
+	buf := make([]byte, min(chunkSize, int64(u.Trailer.PlainSize))+DecodeSlack)
 	var packed []byte
 	for ctx.Err() == nil {
 		var i int

@@ -39,7 +39,7 @@ func NewPacker(c Codec, level int) (*Packer, error) {
 	}
 	return &Packer{
 		codec: c, enc: enc, dec: dec,
-		plain: make([]byte, ChunkSize), back: make([]byte, ChunkSize), packed: make([]byte, 0, ChunkSize+ChunkSize/4),
+		plain: make([]byte, ChunkSize), back: make([]byte, ChunkSize+DecodeSlack), packed: make([]byte, 0, ChunkSize+ChunkSize/4),
 		stored: sha256.New(), sum: xxh3.New(),
 	}, nil
 }
@@ -106,10 +106,15 @@ func (p *Packer) packChunk(dst io.Writer, plain []byte) error {
 	return err
 }
 
+// Sum is the function Sum, without a buffer of its own.
+func (p *Packer) Sum(r io.Reader) (uint64, [16]byte, error) { return sum(r, p.plain[:readSize]) }
+
 // Sum reads r to its end and returns its size in bytes and the XXH3-128 hash that a trailer records.
-func Sum(r io.Reader) (uint64, [16]byte, error) {
+func Sum(r io.Reader) (uint64, [16]byte, error) { return sum(r, make([]byte, readSize/2)) }
+
+func sum(r io.Reader, buf []byte) (uint64, [16]byte, error) {
 	h := xxh3.New()
-	n, err := io.CopyBuffer(struct{ io.Writer }{h}, struct{ io.Reader }{r}, make([]byte, readSize))
+	n, err := io.CopyBuffer(struct{ io.Writer }{h}, struct{ io.Reader }{r}, buf)
 	return uint64(n), h.Sum128().Bytes(), err
 }
 

@@ -53,7 +53,7 @@ func (zstdCodec) NewDecoder() (Decoder, error) {
 type zstdDecoder struct{ r *zstd.Decoder }
 
 func (d zstdDecoder) Decode(dst, src []byte) error {
-	got, err := d.r.DecodeAll(src, dst[:0:len(dst)])
+	got, err := d.r.DecodeAll(src, dst[:0:min(cap(dst), len(dst)+DecodeSlack)])
 	if err != nil {
 		return fmt.Errorf("%w: %v", ErrDamaged, err)
 	}

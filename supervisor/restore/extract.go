@@ -248,8 +248,8 @@ func (w *worker) restoreChunks(ctx context.Context, v *volume, first, end int) e
 			return err
 		}
 		w.volume = v
-		if int64(cap(w.plain)) < v.size {
-			w.plain = make([]byte, v.size)
+		if int64(cap(w.plain)) < v.size+codec.DecodeSlack {
+			w.plain = make([]byte, v.size+codec.DecodeSlack)
 		}
 	}
 	var failed error // what is wrong with the files rather than with the volume
