@@ -203,6 +203,11 @@ func configured(file string) bool {
 	if _, err := os.Stat(path); wanted || !errors.Is(err, os.ErrNotExist) {
 		return true
 	}
+	return inEnvironment(prefix)
+}
+
+// inEnvironment reports whether there is a variable whose name begins so.
+func inEnvironment(prefix string) bool {
 	return slices.ContainsFunc(os.Environ(), func(v string) bool { return strings.HasPrefix(v, prefix) })
 }
 

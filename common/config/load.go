@@ -225,6 +225,9 @@ func describe(path string, content []byte, err error) error {
 
 // readEnvironment fills target, a struct of options, from the environment.
 func (l *loader) readEnvironment(target any) error {
+	if !inEnvironment(prefix + l.infix) {
+		return nil
+	}
 	own, err := optionsOf(l.own...)
 	if err != nil {
 		return err

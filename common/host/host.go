@@ -19,9 +19,12 @@ type Origin struct {
 	PIDs string `json:"pid_namespace,omitempty"`
 }
 
+// Boot names the run of the kernel; empty where it is not known.
+var Boot = sync.OnceValue(boot)
+
 // Here is the origin of this process.
 var Here = sync.OnceValue(func() Origin {
-	o := Origin{Machine: machine(), Boot: boot(), PIDs: pids()}
+	o := Origin{Machine: machine(), Boot: Boot(), PIDs: pids()}
 	o.Host, _ = os.Hostname()
 	return o
 })
