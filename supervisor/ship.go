@@ -6,19 +6,16 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"time"
 
 	"walkeep/common/archive"
 	"walkeep/common/cli"
 	"walkeep/common/codec"
 	"walkeep/common/config"
 	"walkeep/common/sealed"
-	"walkeep/common/wal"
 	"walkeep/supervisor/progress"
 	"walkeep/supervisor/repository"
 	"walkeep/supervisor/service"
 	"walkeep/supervisor/ship"
-	"walkeep/supervisor/spool"
 )
 
 const aboutShip = `Copies what the spool holds to every repository of the configuration, or to that
@@ -59,32 +56,27 @@ func shipOnce(ctx context.Context, call *invocation) error {
 		return err
 	}
 	var bar *progress.Bar
+	o.Wait = true
 	o.Begin = func(total int64) func(int64) {
 		bar = call.bar("shipped", total)
 		return bar.Add
 	}
-	began := time.Now()
 	results, err := ship.Run(ctx, o)
 	bar.Done()
 	if err == nil {
 		err = ctx.Err()
 	}
 	failed := 0
-	for i, r := range results {
-		if errors.Is(r.Err, spool.ErrShipping) {
-			if r.Err = awaitShipping(ctx, o.Spool, o.Repositories[i], began); r.Err == nil {
-				if _, err := fmt.Fprintf(call.out, "repository %s: another process ships to it, and has shipped what was there\n", r.Repository); err != nil {
-					return err
-				}
-				continue
-			}
-		}
+	for _, r := range results {
 		text := fmt.Sprintf("repository %s: %s copied (%s)", r.Repository, count(r.Objects, "object"), progress.Bytes(r.Bytes))
 		if r.Found > 0 {
 			text += fmt.Sprintf(", %d were there", r.Found)
 		}
 		if r.Waiting > 0 {
 			text += fmt.Sprintf(", %d wait", r.Waiting)
+		}
+		if r.Elsewhere {
+			text = fmt.Sprintf("repository %s: another process ships to it, and has shipped what was there", r.Repository)
 		}
 		if _, err := fmt.Fprintln(call.out, text); err != nil {
 			return err
@@ -98,68 +90,6 @@ func shipOnce(ctx context.Context, call *invocation) error {
 		err = cli.Fail(exitFailed, fmt.Errorf("not everything was shipped to %d of %d repositories", failed, len(results)), "")
 	}
 	return err
-}
-
-// awaitShipping waits until another process, which ships to a repository, has shipped what the spool held at a time. It fails if
-// that process cannot go on, or has ended before.
-func awaitShipping(ctx context.Context, s *spool.Spool, to ship.Repository, at time.Time) error {
-	ends, err := walEnds(ctx, s.Archive)
-	if err != nil {
-		return err
-	}
-	for {
-		n, err := s.Archive.Notes().Shipping(ctx, to.Name)
-		if err != nil {
-			return err
-		}
-		known := n.URL == to.URL && !n.Updated.IsZero()
-		marked := n.Objects == 0
-		for tli, end := range ends {
-			marked = marked && end <= n.Mark(tli)
-		}
-		switch {
-		case known && len(n.Stuck) > 0:
-			return fmt.Errorf("%s: %s", n.Stuck[0].Object, n.Stuck[0].Text)
-		case known && n.Error != "":
-			return errors.New(n.Error)
-		case known && (marked || !n.Recoverable.Before(at)):
-			return nil
-		}
-		lock, err := s.LockShipping(to.Name)
-		if err == nil {
-			lock.Close()
-			return cli.NewError("the process that shipped to it has ended", "repeat the command")
-		}
-		if !errors.Is(err, spool.ErrShipping) {
-			return err
-		}
-		select {
-		case <-time.After(200 * time.Millisecond):
-		case <-ctx.Done():
-			return ctx.Err()
-		}
-	}
-}
-
-// walEnds returns where the WAL of each timeline ends in an archive. There is none in one of no cluster.
-func walEnds(ctx context.Context, a *archive.Archive) (map[wal.Timeline]wal.LSN, error) {
-	id, err := a.Identity(ctx)
-	if errors.Is(err, archive.ErrUnbound) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, err
-	}
-	ends := make(map[wal.Timeline]wal.LSN)
-	for o, err := range a.Objects(ctx) {
-		if err != nil {
-			return nil, err
-		}
-		if number, err := o.WAL.Number(id.SegmentSize); err == nil && o.WAL.Kind == wal.KindSegment {
-			ends[o.WAL.Timeline] = max(ends[o.WAL.Timeline], wal.LSN((number+1)*uint64(id.SegmentSize)))
-		}
-	}
-	return ends, nil
 }
 
 // shipping returns what ship needs to know.

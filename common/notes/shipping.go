@@ -25,9 +25,12 @@ type Shipping struct {
 	// Recoverable is a time up to which all that the spool had is in the repository.
 	Recoverable time.Time `json:"recoverable,omitzero"`
 	Answered    time.Time `json:"answered,omitzero"` // when the repository answered last
-	// Error is the last error, since when there was no success; empty after a success. Refused says that waiting does not help:
-	// the repository is another cluster's.
+	// Looked is a time up to which all notes and finished backups that the spool had are in the repository.
+	Looked time.Time `json:"looked,omitzero"`
+	// Error is the last error, of the time Failed, and there was no success since Failing; empty after a success. Refused says that
+	// waiting does not help: the repository is another cluster's.
 	Error   string    `json:"error,omitempty"`
+	Failed  time.Time `json:"failed,omitzero"`
 	Failing time.Time `json:"failing,omitzero"`
 	Refused bool      `json:"refused,omitempty"`
 	// Stuck are objects that cannot be shipped, such as one under whose name the repository holds another content.

@@ -21,6 +21,7 @@ type backups struct {
 	bytes   int64
 	whole   map[string]bool // backups that the repository was proven to hold, by their ids
 	err     error           // why one cannot be shipped; nil if none
+	looked  time.Time       // up to then all is shipped
 }
 
 func (b *backups) waiting() (objects int, bytes int64) { return b.objects, b.bytes }
@@ -33,14 +34,17 @@ func (q *queue) shipBeside(ctx context.Context) {
 	pause := q.s.Pace.First
 	for ctx.Err() == nil {
 		var err error
-		if q.opened() != nil {
+		at, open := time.Now(), q.opened() != nil
+		if open {
 			if err = q.shipNotes(ctx); err == nil {
 				err = q.shipBackups(ctx)
 			}
 		}
 		q.mu.Lock()
 		told := q.backups.err != nil
-		q.backups.err = err
+		if q.backups.err = err; open && err == nil {
+			q.backups.looked = at
+		}
 		q.mu.Unlock()
 		rest := lookBeside * q.s.Pace.Poll
 		switch {

@@ -149,7 +149,7 @@ func (q *queue) failed(ctx context.Context, err error) {
 	if first {
 		q.failing = time.Now()
 	}
-	q.err = err
+	q.err, q.failedAt = err, time.Now()
 	q.mu.Unlock()
 	if first {
 		q.s.Log.Error("shipping fails, and is tried again", "repository", q.Name, "error", err.Error())

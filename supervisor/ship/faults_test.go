@@ -257,6 +257,79 @@ func TestOneShipper(t *testing.T) {
 	stop()
 }
 
+// Who waits for the process that ships ends when that has shipped what was there, or has failed since then, and else ships when that
+// has ended.
+func TestWait(t *testing.T) {
+	for name, test := range map[string]struct {
+		note      notes.Shipping // of the other process
+		backup    bool           // finished backups are in the spool
+		elsewhere bool
+		err       string
+	}{
+		"an error from before":     {note: notes.Shipping{Error: "refused", Failed: time.Now().Add(-time.Hour), Objects: 2}},
+		"an error of long ago":     {note: notes.Shipping{Error: "refused", Objects: 2}},
+		"an error since then":      {note: notes.Shipping{Error: "refused", Failed: time.Now().Add(time.Hour), Objects: 2}, err: "refused"},
+		"what cannot be shipped":   {note: notes.Shipping{Stuck: []notes.Problem{{Object: object(1), Text: "another content"}}}, err: object(1) + ": another content; the process that ships tries it again every 10m0s"},
+		"nothing was noted":        {},
+		"nothing waited":           {note: notes.Shipping{Updated: time.Now()}},
+		"all is there":             {note: notes.Shipping{Recoverable: time.Now().Add(time.Hour)}, elsewhere: true},
+		"a backup is not there":    {note: notes.Shipping{Recoverable: time.Now().Add(time.Hour)}, backup: true},
+		"the backup is there":      {note: notes.Shipping{Recoverable: time.Now().Add(time.Hour), Looked: time.Now().Add(time.Hour)}, backup: true, elsewhere: true},
+		"the marks are behind all": {note: notes.Shipping{Updated: time.Now(), Marks: []notes.Mark{{Timeline: 1, LSN: wal.LSN(3 * segmentSize)}}}, elsewhere: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			r.segments(1, 3)
+			if test.backup {
+				r = openSite(t)
+			}
+			p := newPlace("a", new(mem.Backend))
+			lock, err := r.spool.LockShipping("a")
+			r.must(err)
+			defer lock.Close()
+			test.note.Repository, test.note.URL = "a", "file:///a"
+			r.must(r.spool.Archive.Notes().NoteShipping(t.Context(), test.note))
+			o := r.options(false, p)
+			waits := make(chan struct{}, 1)
+			o.Wait, o.Log = true, slog.New(slog.NewTextHandler(writer(func(line []byte) {
+				if bytes.Contains(line, []byte("waiting:")) {
+					waits <- struct{}{}
+				}
+			}), nil))
+			done := make(chan ship.Result)
+			go func() {
+				results, err := ship.Run(t.Context(), o)
+				if err != nil {
+					t.Error(err)
+				}
+				done <- results[0]
+			}()
+			select {
+			case <-waits:
+				if test.elsewhere || test.err != "" {
+					t.Error("it waits")
+				}
+				lock.Close()
+				if got := <-done; got.Err != nil || got.Elsewhere || got.Objects < 2 {
+					t.Errorf("when the other process has ended: got %+v", got)
+				}
+			case got := <-done:
+				if got.Elsewhere != test.elsewhere || got.Elsewhere == (got.Err != nil) || got.Err != nil && got.Err.Error() != test.err {
+					t.Errorf("got %+v, want %+v", got, test)
+				}
+			}
+		})
+	}
+}
+
+// A writer calls itself for what is written.
+type writer func([]byte)
+
+func (w writer) Write(p []byte) (int, error) {
+	w(p)
+	return len(p), nil
+}
+
 // Notes of the server and of standbys follow, and notes of damage come before their segments.
 func TestNotes(t *testing.T) {
 	r := newRig(t)

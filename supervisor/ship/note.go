@@ -47,13 +47,13 @@ func (q *queue) shipping(last bool) (notes.Shipping, bool) {
 	}
 	n := notes.Shipping{
 		Repository: q.Name, URL: q.URL, Ended: last, Answered: q.asked.UTC(), Refused: q.refused,
-		Recoverable: at.UTC(),
+		Recoverable: at.UTC(), Looked: q.backups.looked.UTC(),
 	}
 	if q.asked.IsZero() {
 		n.Answered = q.before.Answered
 	}
 	if q.err != nil {
-		n.Error, n.Failing = wal.ShortLSNs(q.err.Error()), q.failing.UTC()
+		n.Error, n.Failed, n.Failing = wal.ShortLSNs(q.err.Error()), q.failedAt.UTC(), q.failing.UTC()
 	}
 	for name, s := range q.stuck {
 		n.Stuck = append(n.Stuck, notes.Problem{Object: name, Text: wal.ShortLSNs(s.err.Error())})
@@ -83,7 +83,7 @@ func (q *queue) shipping(last bool) (notes.Shipping, bool) {
 		}
 	}
 	same := q.note
-	same.Updated, same.Recoverable, same.Answered, same.Requests = n.Updated, n.Recoverable, n.Answered, n.Requests
+	same.Updated, same.Recoverable, same.Looked, same.Answered, same.Requests = n.Updated, n.Recoverable, n.Looked, n.Answered, n.Requests
 	if !last && reflect.DeepEqual(same, n) && time.Since(q.written) < heartbeat {
 		return n, false
 	}
@@ -168,6 +168,9 @@ func (s *shipper) since(object string) time.Time {
 
 // result returns what was shipped.
 func (q *queue) result() Result {
+	if q.elsewhere {
+		return Result{Repository: q.Name, Elsewhere: true}
+	}
 	n, _ := q.shipping(false)
 	q.mu.Lock()
 	defer q.mu.Unlock()

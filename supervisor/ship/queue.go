@@ -50,29 +50,31 @@ const slowest = 64 << 10
 // A queue ships to one repository.
 type queue struct {
 	Repository
-	s     *shipper
-	lock  *os.File // nil until this process is the one that ships there
-	woken chan struct{}
-	calls chan struct{}    // has an element for each call that has not returned
-	notes map[string]owned // that were copied; only the lane beside the WAL uses them
+	s         *shipper
+	lock      *os.File // nil until this process is the one that ships there
+	elsewhere bool     // another process has shipped what was there
+	woken     chan struct{}
+	calls     chan struct{}    // has an element for each call that has not returned
+	notes     map[string]owned // that were copied; only the lane beside the WAL uses them
 
-	mu      sync.Mutex // guards what follows
-	remote  *Remote
-	shelves map[string]*shelf
-	holes   map[wal.Timeline]hole
-	stuck   map[string]stuck
-	prove   []object
-	before  notes.Shipping // what an earlier process has left
-	marks   []notes.Mark
-	note    notes.Shipping // as it was written last
-	written time.Time
-	done    Result
-	err     error     // of the last call; nil after a success
-	failing time.Time // since when there is one
-	refused bool
-	asked   time.Time // when the repository answered last
-	backups backups
-	sent    sent
+	mu       sync.Mutex // guards what follows
+	remote   *Remote
+	shelves  map[string]*shelf
+	holes    map[wal.Timeline]hole
+	stuck    map[string]stuck
+	prove    []object
+	before   notes.Shipping // what an earlier process has left
+	marks    []notes.Mark
+	note     notes.Shipping // as it was written last
+	written  time.Time
+	done     Result
+	err      error     // of the last call; nil after a success
+	failing  time.Time // since when there is one
+	failedAt time.Time // when that call ended
+	refused  bool
+	asked    time.Time // when the repository answered last
+	backups  backups
+	sent     sent
 }
 
 // A hole is a segment that the spool lacks, although it holds later ones.
@@ -87,16 +89,29 @@ func newQueue(ctx context.Context, s *shipper, r Repository) (*queue, error) {
 		shelves: make(map[string]*shelf), holes: make(map[wal.Timeline]hole), stuck: make(map[string]stuck), notes: make(map[string]owned),
 	}
 	q.done.Repository = r.Name
-	was, err := s.Spool.Archive.Notes().Shipping(ctx, r.Name)
+	return q, q.recall(ctx)
+}
+
+// recall begins with what an earlier process has left.
+func (q *queue) recall(ctx context.Context) error {
+	was, err := q.noted(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if was.URL != r.URL {
-		was = notes.Shipping{} // it is about another place
-	}
+	q.mu.Lock()
 	q.before, q.marks = was, was.Marks
+	q.mu.Unlock()
 	q.begin()
-	return q, nil
+	return nil
+}
+
+// noted reads the note of the repository.
+func (q *queue) noted(ctx context.Context) (notes.Shipping, error) {
+	n, err := q.s.Spool.Archive.Notes().Shipping(ctx, q.Name)
+	if n.URL != q.URL {
+		n = notes.Shipping{} // it is about another place
+	}
+	return n, err
 }
 
 // wake makes the queue look for something to do.
@@ -109,14 +124,13 @@ func (q *queue) wake() {
 
 // run ships until the context ends; where Run does not follow, until nothing can be shipped.
 func (q *queue) run(ctx context.Context) {
-	lock, err := q.s.lock(ctx, q.Name)
-	if err != nil {
+	if err := q.takeLock(ctx); err != nil {
 		q.failed(ctx, err)
 		return
 	}
-	q.mu.Lock()
-	q.lock = lock
-	q.mu.Unlock()
+	if q.elsewhere {
+		return
+	}
 	var beside sync.WaitGroup
 	if q.s.Follow {
 		beside.Go(func() { q.shipBeside(ctx) })

@@ -27,7 +27,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
 	"sync"
 	"time"
 
@@ -61,7 +60,10 @@ type Options struct {
 	Keep   int64
 	// Follow ships until the context ends. Otherwise Run returns when everything that is there was shipped, or cannot be.
 	Follow bool
-	Log    *slog.Logger
+	// Wait lets Run, where it does not follow, wait for another process that ships to a repository, until that has shipped what is
+	// there or has ended. Then Run ships.
+	Wait bool
+	Log  *slog.Logger
 	// Begin gets the number of bytes that the spool holds for all repositories, and returns a function that gets the bytes done; may
 	// be nil.
 	Begin  func(total int64) (progress func(bytes int64))
@@ -100,6 +102,7 @@ type Result struct {
 	Bytes      int64 // of these
 	Found      int   // that the repository held
 	Waiting    int   // that could not be shipped
+	Elsewhere  bool  // another process has shipped what was there
 	Err        error // why; nil if nothing waits
 }
 
@@ -269,22 +272,6 @@ func (s *shipper) current() ([]*listing, time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.stock, s.at
-}
-
-// lock takes the lock of a repository. Where Run follows, it waits for another process that has it.
-func (s *shipper) lock(ctx context.Context, repository string) (*os.File, error) {
-	for told := false; ; told = true {
-		f, err := s.Spool.LockShipping(repository)
-		if !s.Follow || !errors.Is(err, spool.ErrShipping) {
-			return f, err
-		}
-		if !told {
-			s.Log.Info("waiting: another process ships to the repository", "repository", repository)
-		}
-		if err := sleep(ctx, 25*s.Pace.Poll, nil); err != nil {
-			return nil, err
-		}
-	}
 }
 
 // number is that of the segment to which a WAL file belongs.
