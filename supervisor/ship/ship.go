@@ -206,15 +206,10 @@ func (s *shipper) watch(ctx context.Context, done <-chan struct{}) error {
 			continue
 		}
 		began := time.Now()
-		changed, err := s.scan(ctx)
+		err := s.rescan(ctx)
 		if err != nil && ctx.Err() == nil && time.Since(failed) > s.Pace.Longest {
 			failed = time.Now()
 			s.Log.Error("the spool cannot be read", "error", err.Error())
-		}
-		if changed {
-			for _, q := range s.queues {
-				q.wake()
-			}
 		}
 		scanned = time.Since(began)
 		rest = time.Now().Add(20 * scanned) // a spool with very many directories
@@ -228,6 +223,17 @@ func (s *shipper) watch(ctx context.Context, done <-chan struct{}) error {
 			s.sweepBackups(ctx)
 		}
 	}
+}
+
+// rescan lists the spool again, and wakes the queues if it has changed.
+func (s *shipper) rescan(ctx context.Context) error {
+	changed, err := s.scan(ctx)
+	if changed {
+		for _, q := range s.queues {
+			q.wake()
+		}
+	}
+	return err
 }
 
 // finish removes what may leave now, and writes the last notes.

@@ -71,7 +71,7 @@ func (s *shipper) tidy(ctx context.Context) {
 		s.Log.Warn("empty directories of the spool cannot be removed", "error", err.Error())
 	}
 	if len(leave) > 0 {
-		s.scan(ctx) // or the queues would ship what is not there
+		s.rescan(ctx) // or the queues would ship what is not there
 	}
 }
 
