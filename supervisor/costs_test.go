@@ -254,8 +254,8 @@ at 5 dollars for a million PUT or LIST and 0.40 dollars for a million GET, a seg
 `
 
 const costsSmall = `
-` + "`" + `backup` + "`" + ` and ` + "`" + `restore` + "`" + ` are those of a small cluster, whose backup is one volume. A volume larger than 24 MiB is an upload in parts: a PUT for
-each 24 MiB, and two more. A restore takes one GET for each run of chunks that it needs of a volume. A command that works for
+` + "`" + `backup` + "`" + ` and ` + "`" + `restore` + "`" + ` are those of a small cluster, whose backup is one volume. A volume larger than 16 MiB is an upload in parts: a PUT for
+each 16 MiB, and two more. A restore takes one GET for each run of chunks that it needs of a volume. A command that works for
 longer renews its lease: a GET and a PUT a minute. While a backup waits for its last WAL it asks twice a second.
 
 An hour without WAL is that of ` + "`" + `run` + "`" + `: shipping asks each minute whether the repository is there, and with ` + "`" + `metrics-listen` + "`" + ` or scheduled

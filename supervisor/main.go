@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"runtime/debug"
 	"strings"
 
 	"walkeep/common/cli"
@@ -59,6 +60,7 @@ func commands() []command {
 }
 
 func main() {
+	debug.SetGCPercent(50) // the memory of the parts of an upload is mostly live: garbage as large as that would double it
 	cli.Program{Name: "supervisor", Panic: exitFailed, Run: run}.Main()
 }
 

@@ -9,12 +9,12 @@ func TestParts(t *testing.T) {
 		expected, least, size int64
 		memory                int // of two parts
 	}{
-		{0, 24 << 20, 1 << 30, 64 << 20},
-		{0, 24 << 20, 40e9, 65e6},
-		{0, 24 << 20, largest, 9e9},
+		{0, 16 << 20, 1 << 30, 64 << 20},
+		{0, 16 << 20, 40e9, 65e6},
+		{0, 16 << 20, largest, 9e9},
 		{0, 5 << 20, largest, 9e9},
-		{largest, 24 << 20, largest, 9e9},
-		{1 << 30, 24 << 20, largest, 9e9}, // it was expected to be smaller
+		{largest, 16 << 20, largest, 9e9},
+		{1 << 30, 16 << 20, largest, 9e9}, // it was expected to be smaller
 	} {
 		part, parts := firstPart(test.expected, test.least), 0
 		for sent := int64(0); sent < test.size; parts++ {
@@ -25,7 +25,7 @@ func TestParts(t *testing.T) {
 			t.Errorf("%+v: %d parts, the last has %d bytes", test, parts, part)
 		}
 	}
-	if got := firstPart(60<<20, 24<<20); got != 60<<20 {
+	if got := firstPart(60<<20, 16<<20); got != 60<<20 {
 		t.Errorf("an object of 60 MiB is sent in parts of %d", got)
 	}
 }

@@ -65,7 +65,7 @@ type Options struct {
 	// generation does.
 	Unconditional bool
 
-	PartSize int64         // bytes of a part as long as the object has less than 30 GB; 0: 24 MiB; at least 5 MiB
+	PartSize int64         // bytes of a part as long as the object has less than 20 GB; 0: 16 MiB; at least 5 MiB
 	Timeout  time.Duration // after which a request has failed of which no byte is sent or received; 0: 1 minute
 	RetryFor time.Duration // during which a part or the request that gives a name is repeated; 0: 1 minute
 }
@@ -121,7 +121,7 @@ func (b *Backend) configure() error {
 	o := &b.options
 	o.Timeout = cmp.Or(o.Timeout, time.Minute)
 	o.RetryFor = cmp.Or(o.RetryFor, time.Minute)
-	o.PartSize = cmp.Or(o.PartSize, 24<<20)
+	o.PartSize = cmp.Or(o.PartSize, 16<<20)
 	switch {
 	case o.PartSize < 5<<20 || o.PartSize > 5<<30:
 		return errors.New("a part has from 5 MiB to 5 GiB")
