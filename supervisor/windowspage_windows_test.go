@@ -61,7 +61,6 @@ func TestPageOnWindows(t *testing.T) {
 		r.must(primary.Start(r.ctx()))
 		r.must(primary.Exec(r.ctx(), "CREATE TABLE elsewhere (n int)"))
 		r.load(primary, 10, 1)
-		r.cut(primary)
 
 		var want, at string
 		word := regexp.MustCompile(`"[^"]*"|\S+`)
@@ -90,6 +89,13 @@ func TestPageOnWindows(t *testing.T) {
 		if want == "" {
 			t.Fatal("the page restores nothing")
 		}
+		r.must(primary.Exec(r.ctx(), "ALTER SYSTEM RESET archive_command")) // which leaves the page's
+		r.must(primary.Reload(r.ctx()))
+		r.must(primary.WaitFor(r.ctx(), pgtest.Timeout, "the archive_command of the page", func(ctx context.Context) (bool, error) {
+			s, err := primary.QueryString(ctx, "SHOW archive_command")
+			return !strings.Contains(s, "--config"), err
+		}))
+		r.cut(primary)
 		c, err := pgtest.Open(restored)
 		r.must(err)
 		r.silent(c)

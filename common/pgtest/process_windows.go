@@ -19,7 +19,9 @@ func (c *Cluster) launch() (*process, error) {
 	defer cancel()
 	options := strings.Join(c.serverArgs()[2:], " ")
 	// No pipes: the server inherits them, and we would wait for it.
-	return nil, Command(ctx, program(c.bindir, "pg_ctl"), "start", "-W", "-D", c.Dir, "-l", c.LogPath(), "-o", options).Run()
+	cmd := Command(ctx, program(c.bindir, "pg_ctl"), "start", "-W", "-D", c.Dir, "-l", c.LogPath(), "-o", options)
+	cmd.Env = append(cmd.Environ(), c.Env...)
+	return nil, cmd.Run()
 }
 
 func (c *Cluster) shutDown(ctx context.Context, _ int, mode Mode) error {

@@ -143,7 +143,9 @@ func sweep(ctx context.Context, parent, bindir string, notice func(hint, message
 
 func sweepOne(ctx context.Context, dir, bindir string) error {
 	s := &scratch{dir: dir}
-	switch f, err := openLock(filepath.Join(dir, lockName)); {
+	f, err := openLock(filepath.Join(dir, lockName))
+	defer f.Close()
+	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		if info, err := os.Stat(dir); err != nil || time.Since(info.ModTime()) < unlockedAge {
 			return nil // it is just being made, or removed
@@ -151,7 +153,6 @@ func sweepOne(ctx context.Context, dir, bindir string) error {
 	case err != nil:
 		return err
 	default:
-		defer f.Close()
 		if locked, err := durable.Lock(f); err != nil || !locked {
 			return err
 		}
@@ -163,5 +164,6 @@ func sweepOne(ctx context.Context, dir, bindir string) error {
 	if err := stop(ctx, bindir, s.data()); err != nil {
 		return err
 	}
+	f.Close() // Windows keeps a file that is open
 	return os.RemoveAll(dir)
 }

@@ -28,17 +28,14 @@ func TestStream(t *testing.T) {
 			if !ok {
 				s.HangUp()
 			}
-			held := firstLSN
-			for ; r.archived(first) != nil || isFile(r.path(first)); held = nextLSN + wal.LSN(len(r.streamed(next+".partial"))) {
-				if held != firstLSN {
-					break
+			held := func() wal.LSN {
+				if r.archived(first) != nil || isFile(r.path(first)) {
+					return nextLSN + wal.LSN(len(r.streamed(next+".partial")))
 				}
+				return firstLSN + wal.LSN(len(r.streamed(first+".partial")))
 			}
-			if held == firstLSN {
-				held += wal.LSN(len(r.streamed(first + ".partial")))
-			}
-			if status.Flushed > held {
-				t.Errorf("%s is reported to be durable, and %s is here", status.Flushed, held)
+			if status.Flushed > held() && status.Flushed > held() { // a segment may get its name during the first look
+				t.Errorf("%s is reported to be durable, and %s is here", status.Flushed, held())
 			}
 			if status.Applied != 0 {
 				t.Errorf("%s is reported to be applied", status.Applied)
