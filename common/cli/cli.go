@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"strings"
 	"syscall"
 )
@@ -52,6 +53,7 @@ type Program struct {
 // Main runs the program, which leaves no core, and exits. An error becomes one line on standard error and the exit code of its
 // Failure.
 func (p Program) Main() {
+	growStack()
 	// A message to a closed pipe is lost, but the segment must not be.
 	signal.Ignore(syscall.SIGPIPE)
 	setCalled(p.Name)
@@ -59,6 +61,15 @@ func (p Program) Main() {
 		(&Messages{program: called, w: os.Stderr}).Warn("", "a core, which would hold keys and plain bytes, cannot be forbidden: %v", err)
 	}
 	os.Exit(p.call(called, os.Args[1:], os.Stderr))
+}
+
+// growStack makes the stack as large as a call of archive-cmd needs it, in one step. It would be made twice as large and be copied four
+// times, each time into memory that nothing has used yet.
+//
+//go:noinline
+func growStack() {
+	var room [18 << 10]byte
+	runtime.KeepAlive(&room)
 }
 
 // Call runs the program within this process and returns its exit code. Its messages go to w.

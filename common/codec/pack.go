@@ -110,7 +110,7 @@ func (p *Packer) packChunk(dst io.Writer, plain []byte) error {
 func (p *Packer) Sum(r io.Reader) (uint64, [16]byte, error) { return sum(r, p.plain[:readSize]) }
 
 // Sum reads r to its end and returns its size in bytes and the XXH3-128 hash that a trailer records.
-func Sum(r io.Reader) (uint64, [16]byte, error) { return sum(r, make([]byte, readSize/2)) }
+func Sum(r io.Reader) (uint64, [16]byte, error) { return sum(r, make([]byte, 32<<10)) }
 
 func sum(r io.Reader, buf []byte) (uint64, [16]byte, error) {
 	h := xxh3.New()

@@ -19,6 +19,7 @@ const (
 	maxPayload   = payloadFixed + 4*maxChunks + 2*maxText + payloadEnd
 	maxChunks    = 1 << 13 // 1 GB needs 1024; a gzip member's extra field has room for 16,000
 	maxWrap      = 32      // bytes of head and tail together, at most
+	usualTrailer = 2 << 10 // bytes of an object's end in which most trailers lie: those of up to 256 chunks
 
 	// chunkOverhead is what a codec may add to a chunk that it cannot compress, beside doubling it. The bound keeps a
 	// reader from taking a chunk of gigabytes into memory.
@@ -138,11 +139,21 @@ func ReadTrailer(c Codec, r io.ReaderAt, size int64) (*Trailer, error) {
 	if c.Ext() == "" {
 		return nil, nil
 	}
-	end := make([]byte, min(size, maxPayload+maxWrap))
-	if n, err := r.ReadAt(end, size-int64(len(end))); n < len(end) {
-		return nil, fmt.Errorf("read trailer: %w", err)
+	var (
+		t      *Trailer
+		end    []byte
+		length int
+		err    error
+	)
+	for _, most := range []int64{usualTrailer, maxPayload + maxWrap} {
+		end = make([]byte, min(size, most))
+		if n, err := r.ReadAt(end, size-int64(len(end))); n < len(end) {
+			return nil, fmt.Errorf("read trailer: %w", err)
+		}
+		if t, length, err = decodeTrailer(c, end); err == nil {
+			break
+		}
 	}
-	t, length, err := decodeTrailer(c, end)
 	if err != nil {
 		// Any mark of ours makes the object ours, however few bytes of its trailer still are what they were.
 		if bytes.Contains(end, magicBegin) || bytes.Contains(end, magicEnd) {
