@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"walkeep/common/pgtest"
+	"walkeep/common/storage/s3/s3test"
 )
 
 // An archive that is encrypted holds nothing of the database in plain. A host without the private key archives, takes backups and
@@ -172,40 +173,75 @@ func TestEncryptedPromote(t *testing.T) {
 	r.run(slices.Concat([]string{"verify", "--deep"}, decrypt)...)
 }
 
-// A repository gets nothing in plain, is verified there without the private key, and recovers the cluster on a host that has nothing
-// but its URL and the private key.
+// Nothing is in plain in a repository, in its cache, in what is fetched from it and in the spool of a host that promotes a standby, which
+// gets what was streamed in pieces. A host that has nothing but the URL and the private key recovers the cluster.
 func TestEncryptedRepository(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, restoreMajor)
 	encrypt, decrypt := r.keys()
-	f := inDirectory(r)
-	near, fresh := r.site("near", f), r.fresh("fresh", f)
-	near.configure("codec = none\nrecipients-file = " + encrypt[1] + "\n")
+	server := s3test.Start(t, s3test.Versitygw)
+	f := inBucketOf(r, server)
+	f.keys += "cache-dir = " + filepath.Join(r.dir, "cache") + "\n"
+	near, away, fresh := r.site("near", f), r.site("away", f), r.fresh("fresh", f)
+	sealing := "codec = none\nrecipients-file = " + encrypt[1] + "\n"
 	const marker = "MARKER-7d1c90e4-b2"
+	plain := func(except ...string) {
+		t.Helper()
+		if found := slices.Concat(r.holding(r.dir, marker, except...), r.holding(server.Dir, marker)); len(found) > 0 {
+			t.Errorf("these hold data of the database in plain: %q", found)
+		}
+	}
 	primary := near.start("primary", map[string]string{"archive_command": near.encrypting(slices.Concat(encrypt, []string{"--codec", "none"})...)})
+	streaming := near.runs(sealing + "stream = true\npartial-plain = true\npartial-interval = 1s\nconninfo = " + primary.ConnString() + "\n")
 	near.must(primary.Exec(near.ctx(), "CREATE TABLE elsewhere (t text)"))
 	near.must(primary.Exec(near.ctx(), "INSERT INTO elsewhere SELECT '"+marker+"' FROM generate_series(1, 1000)"))
 	near.must(primary.Checkpoint(near.ctx()))
-	near.run("backup", "--conninfo", primary.ConnString())
+	near.run("backup")
 	near.must(primary.Exec(near.ctx(), "INSERT INTO elsewhere VALUES ('"+marker+"')"))
-	near.cut(primary)
-	near.run("ship")
-	near.run("ship") // nothing is left to do
-	if found := r.holding(r.dir, marker, primary.Dir); len(found) > 0 {
-		t.Errorf("these hold data of the database in plain: %q", found)
+	last := near.cut(primary)
+	near.holds(last)
+
+	// A standby on another host gets the last row from pieces.
+	away.configure(sealing + "prefetch = 0\nidentity-file = " + decrypt[1] + "\n")
+	dir := filepath.Join(away.dir, "standby")
+	away.says([]string{"it is a standby"}, "restore", "--standby", "--target-dir", dir)
+	standby := away.attach(dir, slices.Concat(encrypt, []string{"--codec", "none"})...)
+	away.must(standby.Start(away.ctx()))
+	away.until("the standby to replay what is archived", func() bool {
+		n, err := standby.QueryInt(away.ctx(), "SELECT count(*) FROM elsewhere")
+		return err == nil && n == 1001
+	})
+	near.must(primary.Exec(near.ctx(), "INSERT INTO elsewhere VALUES ('"+marker+"')"))
+	near.pieces(primary)
+	near.must(primary.Kill())
+	streaming.kill()
+	away.run("fetch", last)
+	if fetched, err := filepath.Glob(filepath.Join(away.spool, "fetched", "*", "*", "wal", "*", last+".*")); err != nil || len(fetched) == 0 {
+		t.Errorf("nothing was fetched, so that this test shows nothing of it (%v)", err)
 	}
+	out := away.says([]string{"on timeline 2", "had been streamed"}, "promote", "--conninfo", standby.ConnString(), "--primary-conninfo", primary.ConnString())
+	if n, err := standby.QueryInt(away.ctx(), "SELECT count(*) FROM elsewhere"); err != nil || n != 1002 {
+		t.Errorf("got %d rows, %v\n%s", n, err, out)
+	}
+	away.cut(standby)
+	away.run("ship")
+	away.run("ship") // nothing is left to do
+	away.must(standby.Kill())
+	plain(primary.Dir, near.spool, dir)
+
 	fresh.says([]string{"all is well", "without the private key"}, "verify", "--deep")
 	fresh.says([]string{"all is well"}, slices.Concat([]string{"verify", "--deep"}, decrypt)...)
-	dir := filepath.Join(fresh.dir, "data")
-	fresh.run(slices.Concat([]string{"restore", "--target-dir", dir}, decrypt)...)
-	c := fresh.open(dir)
+	restored := filepath.Join(fresh.dir, "data")
+	fresh.run(slices.Concat([]string{"restore", "--target-dir", restored}, decrypt)...)
+	c := fresh.open(restored)
 	c.Env = f.env
 	r.must(c.Start(r.ctx()))
 	r.must(c.WaitOpen(r.ctx()))
-	if n, err := c.QueryInt(r.ctx(), "SELECT count(*) FROM elsewhere"); err != nil || n != 1001 {
+	if n, err := c.QueryInt(r.ctx(), "SELECT count(*) FROM elsewhere"); err != nil || n != 1002 {
 		t.Errorf("got %d rows, %v\n%s", n, err, c.LogTail(20))
 	}
-	if found := r.holding(r.dir, marker, primary.Dir, dir); len(found) > 0 {
-		t.Errorf("these hold data of the database in plain: %q", found)
+	plain(primary.Dir, near.spool, dir, restored)
+	if cached := r.holding(filepath.Join(r.dir, "cache"), ""); len(cached) == 0 {
+		t.Error("nothing is cached, so that this test shows nothing of it")
 	}
 }

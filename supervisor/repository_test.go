@@ -66,15 +66,15 @@ func (s *site) configure(lines string) {
 	s.must(owner.Give(s.file))
 }
 
-// attach takes a restored directory as a cluster that archives into the spool of this host.
-func (s *site) attach(dir string) *pgtest.Cluster {
+// attach takes a restored directory as a cluster that archives into the spool of this host, with these options.
+func (s *site) attach(dir string, options ...string) *pgtest.Cluster {
 	s.t.Helper()
 	c, err := pgtest.Open(dir)
 	s.must(err)
 	s.must(c.Configure(map[string]string{"wal_retrieve_retry_interval": "100ms"}))
 	auto, err := os.OpenFile(c.Path("postgresql.auto.conf"), os.O_WRONLY|os.O_APPEND, 0) // which has what setup has set on the primary
 	s.must(err)
-	_, err = fmt.Fprintf(auto, "archive_command = '%s'\n", strings.NewReplacer("'", "''", `\`, `\\`).Replace(s.archiveCommand()))
+	_, err = fmt.Fprintf(auto, "archive_command = '%s'\n", strings.NewReplacer("'", "''", `\`, `\\`).Replace(s.encrypting(options...)))
 	s.must(errors.Join(err, auto.Close()))
 	return pgtest.Attach(s.t, c)
 }

@@ -349,13 +349,22 @@ func (p *promoter) misplaced(ctx context.Context) string {
 	return ""
 }
 
-// withdraw removes the offer.
+// withdraw removes the offer, and the copy that was made for it.
 func (p *promoter) withdraw(ctx context.Context) error {
 	id, err := p.standbyID(ctx)
 	if err != nil {
 		return nil // none was made
 	}
-	return p.Spool.Archive.Notes().WithdrawOffer(ctx, id)
+	offers, _, err := p.Spool.Archive.Notes().Offers(ctx)
+	if err := errors.Join(err, p.Spool.Archive.Notes().WithdrawOffer(ctx, id)); err != nil {
+		return err
+	}
+	for _, o := range offers {
+		if o.ID == id {
+			err = errors.Join(err, p.Spool.DropOffered(o.Source))
+		}
+	}
+	return err
 }
 
 // succeed notes in the archive that the server is the production server, and removes its note as a standby.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"walkeep/common/archive"
@@ -56,8 +57,12 @@ func (s *Spool) KeepPart(name wal.Name, path string, to wal.LSN, size wal.Segmen
 	return nil
 }
 
+// offered ends the name of a copy of what another archive has of a segment that was being written.
+const offered = ".offered"
+
 // KeepStreamed makes sure that partial/ holds the first bytes of what was streamed of a segment, so many of them, and returns
-// the object that does. from is the archive that has them, of which the spool can be a part; streamed is where it has them.
+// the object that does: the stream's own, or a copy, which [Spool.DropOffered] removes. from is the archive that has them, of which the
+// spool can be a part; streamed is where it has them.
 func (s *Spool) KeepStreamed(ctx context.Context, from *archive.Archive, streamed string, length int64) (object string, err error) {
 	name, err := wal.ParseName(path.Base(streamed))
 	if err != nil {
@@ -69,10 +74,10 @@ func (s *Spool) KeepStreamed(ctx context.Context, from *archive.Archive, streame
 		if o.Size() >= length {
 			return streamed, nil
 		}
-		streamed += ".offered" // a stream may be writing the other one
 	} else if !errors.Is(err, storage.ErrNotExist) {
 		return "", err
 	}
+	streamed += offered
 	source, err := from.OpenStreamed(ctx, name)
 	if err != nil {
 		return "", err
@@ -99,6 +104,17 @@ func (s *Spool) KeepStreamed(ctx context.Context, from *archive.Archive, streame
 		return "", fmt.Errorf("copy what was streamed of %s into the spool: %d of %d bytes: %w", name.Segment(), n, length, cmp.Or(err, io.ErrUnexpectedEOF))
 	}
 	return streamed, part.Commit(nil)
+}
+
+// DropOffered removes an object of KeepStreamed if it is a copy, which is not encrypted.
+func (s *Spool) DropOffered(object string) error {
+	if !strings.HasSuffix(object, offered) {
+		return nil
+	}
+	if err := durable.Remove(s.Partial(path.Base(object))); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
 }
 
 // DropPartial removes a partial segment if an archived segment contains all of it. If the archived segment has other
