@@ -25,7 +25,7 @@ func TestRestoreKilledAgain(t *testing.T) {
 		t.Helper()
 		log := filepath.Join(r.dir, "strace.log")
 		trace := append([]string{"-f", "-qq", "-o", log, "-e", "trace=" + at, "-e", "inject=" + at + ":signal=KILL:when=1"}, more...)
-		cmd := cmdtest.Through(r.command(args...), "strace", trace...)
+		cmd := cmdtest.Traced(t, r.command(args...), trace...)
 		err := cmd.Run()
 		exit, ok := err.(*exec.ExitError)
 		if !ok || exit.Success() {

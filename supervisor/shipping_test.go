@@ -17,18 +17,17 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"walkeep/common/cmdtest"
 	"walkeep/common/pgtest"
 	"walkeep/supervisor/report"
 )
 
 // A streamer is a running supervisor sync.
 type streamer struct {
-	r      *rig
-	cmd    *exec.Cmd
-	log    string
-	strace []string // its options; nil: without it
-	args   []string
+	r       *rig
+	cmd     *exec.Cmd
+	log     string
+	through func(*exec.Cmd) *exec.Cmd // strace, or nil
+	args    []string
 }
 
 // sync starts supervisor sync for a server, and waits until it streams.
@@ -40,9 +39,9 @@ func (r *rig) sync(c *pgtest.Cluster, args ...string) *streamer {
 }
 
 // launch starts supervisor sync for a server, if need be below strace.
-func (r *rig) launch(c *pgtest.Cluster, strace, args []string) *streamer {
+func (r *rig) launch(c *pgtest.Cluster, through func(*exec.Cmd) *exec.Cmd, args []string) *streamer {
 	r.t.Helper()
-	s := &streamer{r: r, log: filepath.Join(r.dir, "sync.log"), strace: strace, args: append([]string{"sync"}, args...)}
+	s := &streamer{r: r, log: filepath.Join(r.dir, "sync.log"), through: through, args: append([]string{"sync"}, args...)}
 	if !slices.Contains(args, "--conninfo") {
 		s.args = append(s.args, "--conninfo", c.ConnString())
 	}
@@ -69,8 +68,8 @@ func (r *rig) streaming(c *pgtest.Cluster) {
 func (s *streamer) start() {
 	s.r.t.Helper()
 	s.cmd = s.r.command(s.args...)
-	if s.strace != nil {
-		s.cmd = cmdtest.Through(s.cmd, "strace", s.strace...)
+	if s.through != nil {
+		s.cmd = s.through(s.cmd)
 	}
 	log, err := os.OpenFile(s.log, os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o644)
 	s.r.must(err)
@@ -171,6 +170,7 @@ func (l *ledger) insert(ctx context.Context, conn *pgx.Conn, id, step int64) {
 		l.mu.Lock()
 		l.commits = append(l.commits, commit{id, time.Now()})
 		l.mu.Unlock()
+		time.Sleep(time.Millisecond)
 	}
 }
 

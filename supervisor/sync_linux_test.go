@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -19,6 +20,10 @@ import (
 	"walkeep/common/wal"
 )
 
+func (r *rig) traced(strace []string) func(*exec.Cmd) *exec.Cmd {
+	return func(cmd *exec.Cmd) *exec.Cmd { return cmdtest.Traced(r.t, cmd, strace...) }
+}
+
 // trace starts sync below strace, which writes what it does with files and connections to a file.
 func (r *rig) trace(c *pgtest.Cluster, to, inject string, args ...string) *streamer {
 	r.t.Helper()
@@ -27,7 +32,7 @@ func (r *rig) trace(c *pgtest.Cluster, to, inject string, args ...string) *strea
 	if inject != "" {
 		strace = append(strace, "-e", "inject="+inject)
 	}
-	return r.launch(c, strace, args)
+	return r.launch(c, r.traced(strace), args)
 }
 
 // A file of partial/, as a disk would have it that keeps only what it must.
@@ -260,13 +265,13 @@ func TestSyncWithoutLocks(t *testing.T) {
 	r.flushed(c)
 	r.noted()
 	strace := []string{"-f", "-qq", "-o", os.DevNull, "-e", "trace=flock", "-e", "inject=flock:error=EOPNOTSUPP", "-e", "signal=none"}
-	second := cmdtest.Through(r.command("sync", "--slot", "other", "--conninfo", c.ConnString()), "strace", strace...)
+	second := cmdtest.Traced(t, r.command("sync", "--slot", "other", "--conninfo", c.ConnString()), strace...)
 	out, err := second.CombinedOutput()
 	if err == nil || !strings.Contains(string(out), "has no locks") || !strings.Contains(string(out), "another supervisor streams into this archive: that with slot walkeep") {
 		t.Errorf("a second stream: %v\n%s", err, out)
 	}
 	first.stop()
-	alone := r.launch(c, append([]string{"-D"}, strace...), []string{"--slot", "other"})
+	alone := r.launch(c, r.traced(append([]string{"-D"}, strace...)), []string{"--slot", "other"})
 	alone.says("has no locks")
 	r.streaming(c)
 	alone.stop()
