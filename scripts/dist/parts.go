@@ -23,7 +23,9 @@ func (r *release) listParts(s system) error {
 		}
 		compiler = info.GoVersion
 		for _, m := range info.Deps {
-			modules[m.Path] = m.Version
+			if m.Replace == nil { // what takes the place of a module is part of walkeep
+				modules[m.Path] = m.Version
+			}
 		}
 	}
 	components := []cyclonedx.Component{{
