@@ -158,7 +158,7 @@ func (f *feed) remove() {
 	if durable.Replace(spool, done) != nil { // a process that still fetches WAL makes no more files in it then
 		done = spool
 	}
-	os.RemoveAll(done)
+	durable.RemoveAll(done)
 	os.Remove(filepath.Join(f.dir, "walkeep.ini"))
 	os.Remove(f.dir)
 }

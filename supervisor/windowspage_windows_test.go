@@ -76,8 +76,8 @@ func TestPageOnWindows(t *testing.T) {
 				line = regexp.MustCompile(`--target-time "[^"]*"`).ReplaceAllLiteralString(line, `--target-time "`+at+`"`)
 			}
 			var args []string
-			for _, w := range word.FindAllString(here.Replace(line), -1)[1:] {
-				args = append(args, strings.Trim(w, `"`))
+			for _, w := range word.FindAllString(line, -1)[1:] {
+				args = append(args, here.Replace(strings.Trim(w, `"`)))
 			}
 			cmd := pgtest.Command(context.WithoutCancel(r.ctx()), cmdtest.Path("supervisor"), args...)
 			cmd.Env = append(cmd.Environ(), "ProgramData="+data)

@@ -16,6 +16,9 @@ func Open(path string) (*os.File, error) { return os.OpenFile(path, os.O_RDONLY|
 // Remove removes a file.
 func Remove(path string) error { return os.Remove(path) }
 
+// RemoveAll removes a directory and what is in it.
+func RemoveAll(dir string) error { return os.RemoveAll(dir) }
+
 func openForSync(path string) (*os.File, error) { return os.Open(path) }
 
 // SyncDir makes the names in a directory durable.

@@ -42,6 +42,16 @@ func OpenFile(path string, flag int) (f *os.File, err error) {
 // Remove removes a file. It waits a moment for one that another process holds.
 func Remove(path string) error { return patiently(func() error { return os.Remove(path) }) }
 
+// RemoveAll removes a directory and what is in it. It waits up to ten seconds for other processes that have files in it open and are
+// about to end.
+func RemoveAll(dir string) error {
+	err := os.RemoveAll(dir)
+	for until := time.Now().Add(10 * time.Second); err != nil && time.Now().Before(until); err = os.RemoveAll(dir) {
+		time.Sleep(50 * time.Millisecond)
+	}
+	return err
+}
+
 // openForSync opens for writing, without which Windows does not flush.
 func openForSync(path string) (*os.File, error) { return OpenFile(path, os.O_RDWR) }
 

@@ -92,3 +92,24 @@ func TestLongPath(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A directory is removed once nobody has a file in it open.
+func TestRemoveAllWaits(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "dir")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	f, err := os.Create(filepath.Join(dir, "file"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(dir); err == nil {
+		t.Fatal("an open file was removed: the test proves nothing")
+	}
+	done := make(chan error)
+	go func() { done <- durable.RemoveAll(dir) }()
+	f.Close()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+}

@@ -96,7 +96,7 @@ func (s *scratch) remove(ctx context.Context, bindir string) error {
 	if durable.Replace(s.dir, dir) != nil { // a process that still fetches WAL for the server makes no more files in it then
 		dir = s.dir
 	}
-	return os.RemoveAll(dir)
+	return durable.RemoveAll(dir)
 }
 
 func exists(path string) bool {

@@ -137,7 +137,7 @@ func (r *restorer) clear(ctx context.Context, p *rootDir, entries map[string]*en
 			if err != nil {
 				return err
 			}
-			if !hasOneName(info) {
+			if !hasOneName(p.handle, name, info) {
 				break // a directory with another name may be another cluster's
 			}
 			it.old = info
