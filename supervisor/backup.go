@@ -137,7 +137,7 @@ var backupRemedies = remedies{
 	{backup.ErrTooLarge, "no backup of walkeep can hold it: if it is a single file that PostgreSQL did not make, move it out of the data directory"},
 	{notes.ErrLost, "take the backup again, and look for what removes files below leases/ of the spool; cleanup takes a lease from a host whose clock is a day behind"},
 	{codec.ErrDamaged, "the spool does not hold what was written to it: check its disk, and look for what else removes or changes files there"},
-	{archive.ErrForeign, "check --spool and --conninfo: they are of two different clusters"},
+	{archive.ErrForeign, "check --conninfo, and the spool or the repository: they are of two different clusters"},
 }
 
 // storeHistories archives the histories of the timelines from which the server's timeline comes.

@@ -58,6 +58,7 @@ func check(ctx context.Context, call *invocation, l report.Limits) error {
 	case err != nil:
 		state = report.Critical
 		line = report.Line(state, wal.ShortLSNs(err.Error()), "")
+		defer call.msg.Next(cli.Hint(call.remedied(err)))
 	default:
 		line, state = r.Check(l)
 	}

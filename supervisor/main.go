@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"os"
 	"runtime/debug"
 	"strings"
@@ -98,13 +99,16 @@ func run(args []string, msg *cli.Messages) error {
 	if conninfo.HasPassword(c.Conninfo) && strings.Contains(strings.Join(args, "\x00"), c.Conninfo) {
 		msg.Warn("put it into the password file (~/.pgpass) or a service file", "every user of this host can see the password in --conninfo")
 	}
+	slog.SetLogLoggerLevel(slog.LevelDebug) // net/http logs what servers do wrong
+	slog.SetDefault(newLog(c, os.Stderr))
 	ctx, stop := cli.Context()
 	defer stop()
 	var repositories repository.Set
 	defer repositories.Close()
 	for _, command := range all {
 		if command.Name == called.Name {
-			return explain(ctx, command.run(ctx, newInvocation(c, called, &repositories, args, os.Stdout, msg)), command.interrupted)
+			call := newInvocation(c, called, &repositories, args, os.Stdout, msg)
+			return explain(ctx, call.remedied(command.run(ctx, call)), command.interrupted)
 		}
 	}
 	return cli.Fail(exitUsage, errors.New("no command is given"), cli.Call("--help")+" lists the commands")

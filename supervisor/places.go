@@ -115,7 +115,9 @@ func (call *invocation) open(ctx context.Context) (*opened, error) {
 		if p.err == nil {
 			members = append(members, union.Member{Backend: p.archive.Backend()})
 		}
-		failed = errors.Join(failed, p.err)
+		if p.err != nil {
+			failed = errors.Join(failed, p.lost())
+		}
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, err

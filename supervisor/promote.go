@@ -158,7 +158,7 @@ func explainPromote(err error) error {
 	case cli.Hint(err) != "", errors.Is(err, context.Canceled):
 		return err
 	case errors.Is(err, archive.ErrForeign):
-		return cli.Hinted(err, "check --spool and --conninfo: they are of two different clusters")
+		return cli.Hinted(err, "check --conninfo, and the spool or the repository: they are of two different clusters")
 	case errors.Is(err, context.DeadlineExceeded):
 		return cli.Hinted(fmt.Errorf("the standby was not ready to be promoted in time: %w", err), "it stays a standby; --timeout gives it longer")
 	case pgserver.Answered(err):

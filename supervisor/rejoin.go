@@ -130,7 +130,7 @@ func describeBefore(r restore.Options, done *restore.Result) string {
 // rejoinRemedies replace those of restore.
 var rejoinRemedies = remedies{
 	{restore.ErrNotData, "give the right directory; {restore --standby} makes a new standby in an empty one"},
-	{archive.ErrForeign, "check --pgdata and --spool: they are of two different clusters"},
+	{archive.ErrForeign, "check --pgdata, and the spool or the repository: they are of two different clusters"},
 	{recovery.ErrUnreachable, "{list} shows what can be recovered; missing segments may still lie in the pg_wal of this server, or of another one: archive-cmd stores them from there; else take a backup of the new primary"},
 	{restore.ErrNotEmpty, "a tablespace that the server does not have goes where the backup had it: make room there"},
 }

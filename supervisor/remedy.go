@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"walkeep/common/archive"
 	"walkeep/common/cli"
+	"walkeep/common/config"
 	"walkeep/common/storage"
 )
 
@@ -42,6 +44,36 @@ var anyCommand = remedies{
 	{archive.ErrUnbound, "check --spool, and that its file system is mounted; archive-cmd makes the archive when the server archives its first segment"},
 	{archive.ErrNoWAL, "mount the file system of wal/, or bring the directory back"},
 	{storage.ErrUnavailable, "check --spool, mount its file system, and run this as the user who owns it"},
+}
+
+// farCommand has those for a command that works on repositories alone.
+var farCommand = remedies{
+	{archive.ErrUnbound, "check the url of the repository; it becomes an archive when {ship} or {backup} stores into it"},
+	{archive.ErrNoWAL, "{ship} on the server's host ships WAL into it"},
+	{storage.ErrUnavailable, "check the url of the repository, and that the place can be reached from this host"},
+}
+
+// nearAndFar has those for a command that works on the spool and on repositories.
+var nearAndFar = remedies{
+	{archive.ErrUnbound, "archive-cmd makes the archive when the server archives its first segment; if it has done so, check --spool and the urls of the repositories"},
+	{storage.ErrUnavailable, "check the place that the message names: that its file system is mounted, or that the repository can be reached from this host"},
+}
+
+// remedied returns the error with a hint that fits to the places that the command works on.
+func (call *invocation) remedied(err error) error {
+	switch {
+	case call.Chosen() != nil, call.Spool == "" && len(call.List) > 0:
+		err = farCommand.explain(err)
+	case len(call.List) > 0:
+		err = nearAndFar.explain(err)
+	}
+	err = anyCommand.explain(err)
+	if hint := cli.Hint(err); call.RepoURL != "" {
+		if names := config.Variables(hint); len(names) > 0 {
+			err = cli.Hinted(err, hint+"; with --repo-url such a key is an environment variable: "+strings.Join(names, ", "))
+		}
+	}
+	return err
 }
 
 // explain returns the error of a command as it is printed or logged, with a hint. An interrupted command has that of its own.

@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -252,6 +254,10 @@ func TestRepositoryDown(t *testing.T) {
 	r := newRig(t, restoreMajor)
 	f := inDirectory(r)
 	near := r.site("near", f)
+	out, err := near.command("check").CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "hint: archive-cmd makes the archive when the server archives its first segment") {
+		t.Errorf("check while nothing is archived: %v\n%s", err, out)
+	}
 	primary := near.start("primary", nil)
 	near.must(primary.Exec(near.ctx(), "CREATE TABLE elsewhere (n int)"))
 	near.run("backup", "--conninfo", primary.ConnString())
@@ -265,7 +271,7 @@ func TestRepositoryDown(t *testing.T) {
 
 	near.must(os.Rename(far, far+"-away"))
 	dir := filepath.Join(near.dir, "data")
-	out, err := near.command("list").CombinedOutput()
+	out, err = near.command("list").CombinedOutput()
 	if err != nil || !strings.Contains(string(out), "CANNOT BE REACHED") {
 		t.Errorf("list: %v\n%s", err, out)
 	}
@@ -378,5 +384,30 @@ func TestRepositorySchedules(t *testing.T) {
 	})
 	if len(listed.Archives[0].Backups) != 0 {
 		t.Errorf("the spool has a backup: %s", out)
+	}
+}
+
+// What package net/http logs of a server's behaviour is no message of the program.
+func TestStoreThatTalksOnItsOwn(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !r.URL.Query().Has("list-type") {
+			http.Error(w, "<Error><Code>NoSuchKey</Code></Error>", http.StatusNotFound)
+			return
+		}
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		const page = "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"
+		fmt.Fprintf(conn, "HTTP/1.1 200 OK\r\nContent-Type: application/xml\r\nContent-Length: %d\r\n\r\n%sHTTP/1.1 400 Bad Request\r\n\r\n", len(page), page)
+	}))
+	defer server.Close()
+	cmd := cmdtest.Command("supervisor", "-c", os.DevNull, "--repo-url", "s3://bucket", "list")
+	cmd.Env = append(cmd.Env, "AWS_ACCESS_KEY_ID=any", "AWS_SECRET_ACCESS_KEY=any", "WALKEEP_REPO_ENDPOINT="+server.URL, "WALKEEP_REPO_CACHE_DIR="+t.TempDir())
+	out, err := cmd.CombinedOutput()
+	if err == nil || strings.Contains(string(out), "Unsolicited response") || !strings.HasPrefix(string(out), "supervisor: ") {
+		t.Errorf("%v: %s", err, out)
 	}
 }

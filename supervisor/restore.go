@@ -207,7 +207,7 @@ var restoreRemedies = remedies{
 	{recovery.ErrUnreachable, "{list} shows what can be recovered; --target-available recovers to the last record before a hole; --target-timeline chooses another timeline; SELECT pg_switch_wal() on a running server archives what it has just written"},
 	{restore.ErrNotEmpty, "empty it; or add --delta if it is an older state of this cluster; --tablespace-map OLD=NEW puts a tablespace elsewhere"},
 	{restore.ErrNotData, "give the right directory, or an empty one"},
-	{archive.ErrForeign, "check --target-dir and --spool: they are of two different clusters"},
+	{archive.ErrForeign, "check --target-dir, and the spool or the repository: they are of two different clusters"},
 	{archive.ErrDamaged, "this backup cannot be restored: choose another one ({list}), and keep this one to find out what happened"},
 }
 

@@ -183,6 +183,7 @@ func (m *Messages) print(text string) {
 
 // oneLine keeps what comes from file names and other programs from forging lines in a log.
 func oneLine(text string) string {
+	text = strings.ReplaceAll(text, "\n", "; ") // errors that were joined
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {
 			return ' '

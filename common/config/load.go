@@ -223,7 +223,7 @@ func describe(path string, content []byte, err error) error {
 	return fmt.Errorf("%s, line %d: %s", path, e.LineNumber, message)
 }
 
-// readEnvironment fills target, a struct of options, from the environment.
+// readEnvironment fills target, a struct of options, from the environment. Of a repository it knows each variable.
 func (l *loader) readEnvironment(target any) error {
 	if !inEnvironment(prefix + l.infix) {
 		return nil
@@ -237,8 +237,8 @@ func (l *loader) readEnvironment(target any) error {
 		return err
 	}
 	for _, o := range all.Groups()[0].Options() {
-		variable := prefix + l.infix + strings.ToUpper(strings.ReplaceAll(o.LongName, "-", "_"))
-		value := os.Getenv(variable)
+		name := variable(l.infix, o.LongName)
+		value := os.Getenv(name)
 		if value == "" || o.Field().Tag.Get("no-ini") != "" {
 			continue
 		}
@@ -247,14 +247,34 @@ func (l *loader) readEnvironment(target any) error {
 		if err == nil {
 			continue
 		}
-		err = fmt.Errorf("environment variable %s: %w", variable, err)
+		err = fmt.Errorf("environment variable %s: %w", name, err)
 		if own.FindOptionByLongName(o.LongName) != nil {
 			return err
 		}
 		l.problems = append(l.problems, err.Error())
 		reflect.ValueOf(target).Elem().FieldByName(o.Field().Name).Set(reflect.ValueOf(before))
 	}
+	if l.infix == "" {
+		return nil
+	}
+	for _, v := range os.Environ() {
+		name, value, _ := strings.Cut(v, "=")
+		key, ours := strings.CutPrefix(name, prefix+l.infix)
+		if !ours || value == "" || all.FindOptionByLongName(strings.ToLower(strings.ReplaceAll(key, "_", "-"))) != nil {
+			continue
+		}
+		err := fmt.Errorf("unknown environment variable: %s", name)
+		if !l.tolerant {
+			return err
+		}
+		l.problems = append(l.problems, err.Error())
+	}
 	return nil
+}
+
+// variable is the name of the environment variable of a key.
+func variable(infix, key string) string {
+	return prefix + infix + strings.ToUpper(strings.ReplaceAll(key, "-", "_"))
 }
 
 // check checks the parts that the command uses. All that are wrong get the defaults.

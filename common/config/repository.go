@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode"
 
 	"github.com/jessevdk/go-flags"
 )
@@ -60,6 +61,12 @@ type Repository struct {
 	HostKey           string `long:"host-key"`            // fingerprint of the host's key, SHA256:..., in place of known-hosts
 	NoFsync           bool   `long:"no-fsync"`            // accept a server that cannot make files durable
 }
+
+// ByURL is the name of the repository of --repo-url, which stands in no file.
+const ByURL = "url"
+
+// repoInfix is in the names of the environment variables of that repository.
+const repoInfix = "REPO_"
 
 // newRepository returns the defaults.
 func newRepository(name string) Repository {
@@ -296,13 +303,14 @@ func (l *loader) readRepositories(c *Config, path string, content []byte, blocks
 // readRepository makes the one repository that --repo-url or WALKEEP_REPO_URL names take the place of those of the file. Its
 // other keys come from the environment.
 func (l *loader) readRepository(c *Config) error {
-	r := newRepository("url")
-	one := loader{own: []any{&r}, infix: "REPO_"}
+	r := newRepository(ByURL)
+	one := loader{own: []any{&r}, infix: repoInfix, tolerant: l.tolerant}
 	if err := one.readEnvironment(&r); err != nil && slices.Contains(l.own, any(&c.Repos)) {
 		return err
 	} else if err != nil {
 		l.problems = append(l.problems, err.Error())
 	}
+	l.problems = append(l.problems, one.problems...)
 	if c.RepoURL == "" && c.Repo == "" {
 		c.RepoURL = r.URL
 	}
@@ -310,6 +318,23 @@ func (l *loader) readRepository(c *Config) error {
 		c.List = []Repository{r}
 	}
 	return nil
+}
+
+// Variables returns the environment variables of the repository of --repo-url that have those keys which a text names.
+func Variables(text string) (names []string) {
+	words := strings.FieldsFunc(text, func(c rune) bool { return c != '-' && !unicode.IsLetter(c) })
+	r := newRepository(ByURL)
+	all, err := optionsOf(&r)
+	if err != nil {
+		return nil
+	}
+	for _, o := range all.Groups()[0].Options() {
+		unmistakable := strings.Contains(o.LongName, "-") || slices.Contains([]string{"generations", "region", "endpoint"}, o.LongName)
+		if unmistakable && slices.Contains(words, o.LongName) {
+			names = append(names, variable(repoInfix, o.LongName))
+		}
+	}
+	return names
 }
 
 // Section returns the repository as a section of a configuration file, with the keys that have another value than the default. The

@@ -76,6 +76,24 @@ func TestRepositoryByURL(t *testing.T) {
 	}
 }
 
+// A variable of no key is refused, or is a problem for those who go on without it.
+func TestRepositoryVariables(t *testing.T) {
+	file := clean(t, two)
+	t.Setenv("WALKEEP_REPO_ENDPIONT", "https://s3.example.org")
+	t.Setenv("WALKEEP_REPO_REGION", "")
+	const want = "unknown environment variable: WALKEEP_REPO_ENDPIONT"
+	if _, _, err := parse("PATH", "-c", file); err == nil || err.Error() != want {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	if got := config.Problems(file); len(got) != 1 || got[0] != want {
+		t.Errorf("got %q, want %s", got, want)
+	}
+	text := "set key-file, or the region; the credentials have expired (no-fsync)"
+	if got := strings.Join(config.Variables(text), " "); got != "WALKEEP_REPO_REGION WALKEEP_REPO_KEY_FILE WALKEEP_REPO_NO_FSYNC" {
+		t.Errorf("got %s", got)
+	}
+}
+
 func TestRepositoryErrors(t *testing.T) {
 	for _, test := range []struct{ name, content, want string }{
 		{"no name", "[repository]\nurl = file:///a\n", "line 1: [repository]: the section of a repository is"},

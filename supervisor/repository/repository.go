@@ -57,7 +57,11 @@ func Open(ctx context.Context, r config.Repository) (*Repository, error) {
 	b, closer, err := backend(ctx, r)
 	if err != nil {
 		if cli.Hint(err) == "" && ctx.Err() == nil {
-			err = cli.Hinted(err, "check the url of the repository, and that the place can be reached from this host; if it is gone for good, take its section out of the configuration file")
+			hint := "check the url of the repository, and that the place can be reached from this host"
+			if r.Name != config.ByURL {
+				hint += "; if it is gone for good, take its section out of the configuration file"
+			}
+			err = cli.Hinted(err, hint)
 		}
 		return nil, fmt.Errorf("open repository %s: %w", r.Name, err)
 	}

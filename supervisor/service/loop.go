@@ -108,7 +108,7 @@ func (l *Loop) Run(ctx context.Context) error {
 	defer stop()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
-	l.Log.Info("ready", "tasks", l.upcoming())
+	l.Log.Info("ready", l.plan()...)
 	l.Notify.send("READY=1\nSTATUS=" + l.status())
 	for {
 		select {
@@ -214,7 +214,7 @@ func (l *Loop) reload(ctx context.Context) {
 	if err != nil {
 		logError(l.Log, "configuration not reloaded; the old one stays in use", err)
 	} else {
-		l.Log.Info("configuration reloaded", "tasks", l.upcoming())
+		l.Log.Info("configuration reloaded", l.plan()...)
 	}
 	l.Notify.send("READY=1")
 }
@@ -253,18 +253,24 @@ func (l *Loop) alive() []string {
 	return names
 }
 
-// upcoming lists the tasks with the times at which they are due.
-func (l *Loop) upcoming() string {
-	var all []string
+// plan lists, for a log, the tasks with the times at which they are due, and the parts.
+func (l *Loop) plan() (attributes []any) {
+	var tasks, parts []string
 	for _, j := range l.jobs {
 		if !j.next.IsZero() {
-			all = append(all, j.Name+" at "+clock(j.next))
+			tasks = append(tasks, j.Name+" at "+clock(j.next))
 		}
 	}
-	if len(all) == 0 {
-		return "none"
+	for _, p := range l.parts {
+		parts = append(parts, p.Name)
 	}
-	return strings.Join(all, ", ")
+	if len(tasks) > 0 {
+		attributes = append(attributes, "tasks", strings.Join(tasks, ", "))
+	}
+	if len(parts) > 0 {
+		attributes = append(attributes, "permanent", strings.Join(parts, ", "))
+	}
+	return attributes
 }
 
 // status describes the loop's state in one line.
