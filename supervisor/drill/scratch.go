@@ -144,7 +144,6 @@ func sweep(ctx context.Context, parent, bindir string, notice func(hint, message
 func sweepOne(ctx context.Context, dir, bindir string) error {
 	s := &scratch{dir: dir}
 	f, err := openLock(filepath.Join(dir, lockName))
-	defer f.Close()
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		if info, err := os.Stat(dir); err != nil || time.Since(info.ModTime()) < unlockedAge {
@@ -153,6 +152,7 @@ func sweepOne(ctx context.Context, dir, bindir string) error {
 	case err != nil:
 		return err
 	default:
+		defer f.Close()
 		if locked, err := durable.Lock(f); err != nil || !locked {
 			return err
 		}
