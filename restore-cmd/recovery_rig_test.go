@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"walkeep/common/cmdtest"
 	"walkeep/common/pgtest"
@@ -151,7 +152,7 @@ func (r *rig) cut(c *pgtest.Cluster) (segment string) {
 func (r *rig) loadOn(c *pgtest.Cluster, seed uint64) (acknowledged func() int) {
 	done := make(chan int, 1)
 	go func() {
-		result, _ := c.Load(r.ctx(), pgtest.Load{Duration: pgtest.Timeout, Clients: 2, Seed: seed})
+		result, _ := c.Load(r.ctx(), pgtest.Load{Duration: pgtest.Timeout, Pause: 3 * time.Millisecond, Clients: 2, Seed: seed})
 		done <- result.Transactions
 	}()
 	return func() int { return <-done }

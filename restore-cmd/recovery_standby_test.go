@@ -17,7 +17,7 @@ import (
 func (r *rig) standby(backup, name string, settings map[string]string) *pgtest.Cluster {
 	r.t.Helper()
 	c := r.copyOf(backup, name)
-	r.must(c.Configure(map[string]string{"wal_retrieve_retry_interval": "100ms"}))
+	r.must(c.Configure(map[string]string{"wal_retrieve_retry_interval": "500ms"}))
 	r.must(c.Standby(r.settings(settings)))
 	r.must(c.Start(r.ctx()))
 	return c

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"walkeep/common/backup"
 	"walkeep/common/pgtest"
@@ -263,6 +264,7 @@ func TestBackupFromFilesUnderLoad(t *testing.T) {
 					}
 				}
 				rounds++
+				time.Sleep(50 * time.Millisecond)
 			}
 			churned <- rounds
 		}()

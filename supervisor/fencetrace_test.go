@@ -92,7 +92,7 @@ func TestFenceChangedConninfo(t *testing.T) {
 	r.cut(primary)
 
 	// One that is idle cannot be seen. What was looked at is reported, and that the archive has more than was streamed.
-	r.until("the standby to replay the archive", func() bool { return r.rows(s) == r.rows(primary) })
+	r.reaches(s, r.rows(primary))
 	out := r.promote(s)
 	for _, words := range []string{"warning: took " + r.dir, "warning: the archive has WAL up to ", "the standby's stream ended at", "warning: archive_mode is off, so the server archives nothing"} {
 		if !strings.Contains(out, words) {

@@ -66,7 +66,7 @@ func TestCleanupAndVerify(t *testing.T) {
 		r.opens(r.restore("again", middle), want)
 
 		r.missing(t, newest)
-	}, pgtest.Turns()...)
+	}, pgtest.Few()...)
 }
 
 // missing removes a volume and a segment, and expects verify to name both.

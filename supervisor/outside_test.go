@@ -87,5 +87,5 @@ func TestCopiesLeaveLiveTablespacesAlone(t *testing.T) {
 		if outside() != was {
 			t.Error("the live server's tablespaces were touched")
 		}
-	}, pgtest.Turns()...)
+	}, pgtest.Few()...)
 }

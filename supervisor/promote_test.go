@@ -94,7 +94,7 @@ func TestPromotePartial(t *testing.T) {
 				l.run("verify")
 			})
 		}
-	}, pgtest.Turns()...)
+	}, pgtest.Few()...)
 }
 
 // WAL that is missing before the end keeps a standby from being promoted, unless that is forced.
@@ -149,7 +149,7 @@ func TestPromoteOffer(t *testing.T) {
 		r.must(s.Standby(map[string]string{"restore_command": fetch, "recovery_target_timeline": "latest"}))
 		r.must(s.Start(r.ctx()))
 		for _, c := range []*pgtest.Cluster{s, other} {
-			r.until("the standby to replay", func() bool { return r.rows(c) == 2*rowsPerSegment })
+			r.reaches(c, 2*rowsPerSegment)
 		}
 		args := []string{"--primary-conninfo", l.primary.ConnString()}
 
@@ -189,7 +189,7 @@ func TestPromoteOffer(t *testing.T) {
 		r.offersNothing()
 		r.never(l.last)
 		r.cut(s)
-		r.until("the other standby to follow", func() bool { return r.rows(other) == 3*rowsPerSegment })
+		r.reaches(other, 3*rowsPerSegment)
 	}, 10, restoreMajor, pgtest.MaxMajor)
 }
 
@@ -230,7 +230,7 @@ func TestPromotePaused(t *testing.T) {
 		s := r.laid("standby")
 		r.must(os.Rename(r.object(l.stored[1]), away))
 		r.must(s.Start(r.ctx()))
-		r.until("the first rows", func() bool { return r.rows(s) == rowsPerSegment })
+		r.reaches(s, rowsPerSegment)
 		r.run("pause", "--conninfo", s.ConnString())
 		r.must(os.Rename(away, r.object(l.stored[1])))
 		out := r.promote(s, "--primary-conninfo", l.primary.ConnString())
@@ -292,7 +292,7 @@ func TestFence(t *testing.T) {
 			return n > 0, err
 		}))
 		r.must(primary.Exec(r.ctx(), "INSERT INTO ledger SELECT generate_series(1, 10), 'x'"))
-		r.until("the rows to be streamed", func() bool { return r.rows(s) == 10 })
+		r.reaches(s, 10)
 		r.refusedBeside(s, ", and is open for writing")
 		r.pause(primary, func() {
 			r.refused(s, 1, []string{"the old primary still answers: it accepts connections", "and does not answer", "hint: "})
@@ -303,7 +303,7 @@ func TestFence(t *testing.T) {
 			t.Errorf("%d rows: promote says\n%s", r.rows(s), out)
 		}
 		r.offersNothing()
-	}, pgtest.Turns()...)
+	}, pgtest.Few()...)
 }
 
 // What the fence cannot see is reported, and of several servers each is looked at.

@@ -131,7 +131,7 @@ func TestPromoteBetweenTimelines(t *testing.T) {
 		l.must(os.WriteFile(s.Path("pg_wal/"+l.last), append(last, make([]byte, max(0, r.segmentSize()-len(last)))...), 0o600))
 		l.give(s.Dir)
 		l.must(s.Start(l.ctx()))
-		l.until("the standby to have all rows", func() bool { return l.rows(s) == 2*rowsPerSegment })
+		l.reaches(s, 2*rowsPerSegment)
 		end, err := s.QueryString(l.ctx(), "SELECT pg_last_wal_replay_lsn()::text")
 		l.must(err)
 		l.must(s.Kill())

@@ -35,7 +35,7 @@ func TestPromoteStoresOwn(t *testing.T) {
 			r.must(err)
 		}
 		insert(primary)
-		r.until("the rows to be streamed", func() bool { return r.rows(s) == rows })
+		r.reaches(s, rows)
 		r.must(primary.Kill())
 		out := r.promote(s)
 		if !strings.Contains(out, "that only the standby had are archived") || strings.Count(out, "warning") != 1 || !strings.Contains(out, "warning: took ") {
@@ -103,7 +103,7 @@ func TestPromoteDelayed(t *testing.T) {
 			} else {
 				r.must(s.Configure(map[string]string{"recovery_min_apply_delay": "0"}))
 				r.must(s.Reload(r.ctx()))
-				r.until("the rows to be replayed", func() bool { return r.rows(s) == 2 })
+				r.reaches(s, 2)
 				r.promote(s)
 			}
 			if r.rows(s) != 2 {

@@ -20,7 +20,7 @@ func TestArchiveAway(t *testing.T) {
 	l := r.lose(2, 0)
 	s := r.laid("standby")
 	r.must(s.Start(r.ctx()))
-	r.until("the rows", func() bool { return r.rows(s) == 2*rowsPerSegment })
+	r.reaches(s, 2*rowsPerSegment)
 	away := r.spool + "-away"
 	r.must(os.Rename(r.spool, away))
 	r.fails(1, []string{"hint: check --spool"}, "promote", "--conninfo", s.ConnString(), "--primary-conninfo", l.primary.ConnString())

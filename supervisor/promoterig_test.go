@@ -36,10 +36,8 @@ func (r *rig) lose(stored, complete int) *wreck {
 	rows := 0
 	segment := func() {
 		r.t.Helper()
-		for range rowsPerSegment {
-			rows++
-			r.must(l.primary.Exec(r.ctx(), fmt.Sprintf("INSERT INTO ledger VALUES (%d, repeat('x', 100))", rows)))
-		}
+		r.insert(l.primary, rows+1)
+		rows += rowsPerSegment
 	}
 	for range stored {
 		segment()
@@ -87,6 +85,18 @@ func (l *wreck) copy(t *testing.T, name string) *wreck {
 	return &c
 }
 
+// insert commits the rows of a segment one by one, with ascending numbers.
+func (r *rig) insert(c *pgtest.Cluster, first int) {
+	r.t.Helper()
+	conn, err := c.Conn(r.ctx())
+	r.must(err)
+	defer conn.Close(r.ctx())
+	for n := range rowsPerSegment {
+		_, err := conn.Exec(r.ctx(), fmt.Sprintf("INSERT INTO ledger VALUES (%d, repeat('x', 100))", first+n))
+		r.must(err)
+	}
+}
+
 func (r *rig) partial(name string) string { return filepath.Join(r.spool, "partial", name) }
 
 // object finds a segment in the archive.
@@ -108,6 +118,15 @@ func (l *wreck) unarchive() {
 		l.remove(name)
 	}
 	l.give(l.spool)
+}
+
+// reaches waits until a server's ledger has so many rows.
+func (r *rig) reaches(c *pgtest.Cluster, rows int) {
+	r.t.Helper()
+	r.must(c.WaitFor(r.ctx(), pgtest.Timeout, fmt.Sprintf("%d rows", rows), func(ctx context.Context) (bool, error) {
+		n, err := c.QueryInt(ctx, "SELECT count(*) FROM ledger")
+		return int(n) == rows, err
+	}))
 }
 
 func (r *rig) recovers(c *pgtest.Cluster) bool {
@@ -174,7 +193,7 @@ func (r *rig) laid(name string) *pgtest.Cluster {
 	r.run("restore", "--standby", "--target-dir", dir)
 	s, err := pgtest.Open(dir)
 	r.must(err)
-	r.must(s.Configure(map[string]string{"wal_retrieve_retry_interval": "100ms", "archive_command": r.archiveCommand()}))
+	r.must(s.Configure(map[string]string{"wal_retrieve_retry_interval": "500ms", "archive_command": r.archiveCommand()}))
 	return pgtest.Attach(r.t, s)
 }
 

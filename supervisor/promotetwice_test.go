@@ -24,7 +24,7 @@ func TestTwoServersOnOneTimeline(t *testing.T) {
 		r.must(primary.Exec(r.ctx(), "INSERT INTO ledger SELECT generate_series(1, 10), 'both'"))
 		r.cut(primary)
 		for _, c := range []*pgtest.Cluster{production, copied} {
-			r.until("the rows", func() bool { return r.rows(c) == 10 })
+			r.reaches(c, 10)
 		}
 		r.must(primary.Stop(r.ctx(), pgtest.Fast))
 		r.settings(copied, map[string]string{"restore_command": "false", "archive_command": "false"})

@@ -91,7 +91,7 @@ func TestRejoin(t *testing.T) {
 		r.rejoined(next)
 		r.follows(next, old)
 		r.run("verify")
-	}, pgtest.Turns()...)
+	}, pgtest.Few()...)
 }
 
 // archiveCommand is that of the rig's clusters.

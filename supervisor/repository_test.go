@@ -73,7 +73,7 @@ func (s *site) attach(dir string, options ...string) *pgtest.Cluster {
 	s.t.Helper()
 	c, err := pgtest.Open(dir)
 	s.must(err)
-	s.must(c.Configure(map[string]string{"wal_retrieve_retry_interval": "100ms"}))
+	s.must(c.Configure(map[string]string{"wal_retrieve_retry_interval": "500ms"}))
 	auto, err := os.OpenFile(c.Path("postgresql.auto.conf"), os.O_WRONLY|os.O_APPEND, 0) // which has what setup has set on the primary
 	s.must(err)
 	_, err = fmt.Fprintf(auto, "archive_command = '%s'\n", strings.NewReplacer("'", "''", `\`, `\\`).Replace(s.encrypting(options...)))
@@ -341,7 +341,7 @@ func TestRepositoryStandbyNote(t *testing.T) {
 	first := note()
 	standby, err := pgtest.Open(dir)
 	fresh.must(err)
-	fresh.must(standby.Configure(map[string]string{"wal_retrieve_retry_interval": "100ms", "archive_mode": "off"}))
+	fresh.must(standby.Configure(map[string]string{"wal_retrieve_retry_interval": "500ms", "archive_mode": "off"}))
 	pgtest.Attach(t, standby)
 	fresh.must(standby.Start(fresh.ctx()))
 	near.runs("")

@@ -177,7 +177,7 @@ func (r *rig) loadWhile(c *pgtest.Cluster, seed uint64, f func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		c.Load(ctx, pgtest.Load{Duration: pgtest.Timeout, Clients: 2, Accounts: 300, Seed: seed})
+		c.Load(ctx, pgtest.Load{Duration: pgtest.Timeout, Pause: 3 * time.Millisecond, Clients: 2, Accounts: 300, Seed: seed})
 	}()
 	f()
 	stop()

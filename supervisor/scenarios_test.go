@@ -25,16 +25,14 @@ func TestForkOfFork(t *testing.T) {
 		rows := 0
 		insert := func() {
 			t.Helper()
-			for range rowsPerSegment {
-				rows++
-				r.must(primary.Exec(r.ctx(), fmt.Sprintf("INSERT INTO ledger VALUES (%d, 'x')", rows)))
-			}
+			r.insert(primary, rows+1)
+			rows += rowsPerSegment
 		}
 		for i, next := range standbys {
 			insert()
 			if i != 1 {
 				r.cut(primary)
-				r.until("the standby to follow", func() bool { return r.rows(next) == rows })
+				r.reaches(next, rows)
 				insert()
 			}
 			r.flushed(primary)
@@ -54,7 +52,7 @@ func TestForkOfFork(t *testing.T) {
 		}
 		r.cut(primary)
 		r.run("verify")
-	}, pgtest.Turns()...)
+	}, pgtest.Few()...)
 }
 
 // A standby that is to stay on its timeline is promoted from there, although another one has been promoted before, with what

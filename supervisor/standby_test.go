@@ -23,7 +23,7 @@ func (r *rig) standby(name string, settings map[string]string, args ...string) *
 	r.verifyBackup(dir)
 	c, err := pgtest.Open(dir)
 	r.must(err)
-	more := map[string]string{"wal_retrieve_retry_interval": "100ms"}
+	more := map[string]string{"wal_retrieve_retry_interval": "500ms"}
 	for key, value := range settings {
 		more[key] = value
 	}

@@ -37,7 +37,7 @@ func TestSyncBytes(t *testing.T) {
 		if s := r.streamNote(); !s.Ended || s.Trouble != "" {
 			t.Errorf("the note of the stream: got %+v", s)
 		}
-	}, pgtest.Turns()...)
+	}, pgtest.Few()...)
 }
 
 // pg_receivewal beside it writes the same bytes.

@@ -45,9 +45,15 @@ func (r *rig) writeWhile(c *pgtest.Cluster, f func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		for ctx.Err() == nil {
-			size := 40 << rand.IntN(12)
-			c.Exec(ctx, `SELECT pg_logical_emit_message(true, 'walkeep', string_agg(md5((random())::text), '')) FROM generate_series(1, $1::int / 32 + 1)`, size)
+		for ; ctx.Err() == nil; time.Sleep(5 * time.Millisecond) {
+			conn, err := c.Conn(ctx)
+			for ; err == nil; time.Sleep(5 * time.Millisecond) {
+				size := 40 << rand.IntN(12)
+				_, err = conn.Exec(ctx, `SELECT pg_logical_emit_message(true, 'walkeep', string_agg(md5((random())::text), '')) FROM generate_series(1, $1::int / 32 + 1)`, size)
+			}
+			if conn != nil {
+				conn.Close(context.WithoutCancel(ctx))
+			}
 		}
 	}()
 	f()

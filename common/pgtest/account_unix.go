@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/user"
 	"strconv"
+	"sync"
 	"syscall"
 )
 
@@ -20,7 +21,9 @@ type account struct {
 }
 
 // serverAccount returns the account of the servers' user; nil if servers run as the caller.
-func serverAccount() (*account, error) {
+var serverAccount = sync.OnceValues(findServerAccount)
+
+func findServerAccount() (*account, error) {
 	if os.Geteuid() != 0 {
 		return nil, nil
 	}

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync"
 )
 
 type copyOptions struct {
@@ -19,7 +20,7 @@ type copyOptions struct {
 }
 
 // copyTree copies the contents of directory src into directory dst, which is made if missing, with modes and symbolic
-// links. Sockets and pipes are left out. On Linux io.Copy shares the blocks on file systems that can.
+// links. Sockets and pipes are left out.
 func copyTree(src, dst string, o copyOptions) error {
 	give := giveToServer
 	if o.keepOwner {
@@ -78,6 +79,8 @@ func copyEntry(src, dst, path string, entry fs.DirEntry, o copyOptions, give fun
 	return give(to)
 }
 
+var buffers = sync.Pool{New: func() any { return new([128 << 10]byte) }}
+
 // copyFile copies contents and mode of a regular file.
 func copyFile(from, to string) error {
 	in, err := os.Open(from)
@@ -93,6 +96,10 @@ func copyFile(from, to string) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(out, in)
+	buffer := buffers.Get().(*[128 << 10]byte)
+	defer buffers.Put(buffer)
+	// Without these wrappers io.Copy would ask the kernel for each of hundreds of small files whether it can share their blocks,
+	// and then allocate a buffer.
+	_, err = io.CopyBuffer(struct{ io.Writer }{out}, struct{ io.Reader }{in}, buffer[:])
 	return errors.Join(err, out.Close())
 }

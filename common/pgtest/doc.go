@@ -15,6 +15,8 @@
 //   - WALKEEP_TEST_POSTGRES names a directory with MAJOR/bin directories, which is searched first. It is the only
 //     way to have a server on a system other than Linux.
 //
+// With WALKEEP_LONG set, Few has more versions.
+//
 // # Users and directories
 //
 // PostgreSQL refuses to run as root. When the caller is root, everything here runs as the user postgres, or nobody if
@@ -33,7 +35,7 @@
 // /dev/shm.
 //
 // initdb takes 2 to 4 seconds, so Init copies a template, one for each combination of release, segment size and
-// checksums, kept in the user's cache directory. Every copy gets a system identifier of its own, in pg_control and in
+// checksums, kept in the user's cache directory. It has no template0, but a table of that size, pgtest_filler. Every copy gets a system identifier of its own, in pg_control and in
 // the WAL, as initdb would have given it.
 //
 // # Processes

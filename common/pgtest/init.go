@@ -122,6 +122,11 @@ func (c *Cluster) defaults(o Options) map[string]string {
 		"log_line_prefix":   "%m [%p] ",
 		"log_timezone":      "UTC",
 		"timezone":          "UTC",
+		// Processes that no test needs.
+		"max_logical_replication_workers": "0",
+	}
+	if o.Major >= 18 {
+		s["io_method"] = "sync"
 	}
 	for name, value := range c.addressSettings() {
 		s[name] = value

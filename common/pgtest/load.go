@@ -21,6 +21,8 @@ type Load struct {
 	Transactions int
 	// Duration ends the load early, or is its length if Transactions is 0.
 	Duration time.Duration
+	// Pause is how long each client waits after a transaction. A load whose transactions nobody counts takes a processor less.
+	Pause time.Duration
 	// Clients is the number of connections; 0 stands for 1.
 	Clients int
 	// Accounts is the number of rows in the table of accounts, when this load is the first; 0 stands for 10000.
@@ -47,8 +49,7 @@ INSERT INTO load_teller (id) SELECT g FROM generate_series(1, 100) g WHERE NOT E
 
 // Load runs a load on tables load_account, load_teller and load_history, which it makes if they are missing. The end
 // of ctx or of the server is an error; the end of Duration is not.
-func (c *Cluster) Load(ctx context.Context, l Load) (LoadResult, error) {
-	var result LoadResult
+func (c *Cluster) Load(ctx context.Context, l Load) (result LoadResult, err error) {
 	if l.Transactions <= 0 && l.Duration <= 0 {
 		return result, errors.New("load: neither a number of transactions nor a duration")
 	}
@@ -56,21 +57,29 @@ func (c *Cluster) Load(ctx context.Context, l Load) (LoadResult, error) {
 		l.Accounts = 10000
 	}
 	l.Clients = max(l.Clients, 1)
-	if err := c.Exec(ctx, fmt.Sprintf(loadTables, l.Accounts)); err != nil {
+	if err := c.withConn(ctx, func(conn *pgx.Conn) error { return c.load(ctx, conn, l, &result) }); err != nil {
 		return result, fmt.Errorf("load: %w", err)
 	}
-	row, err := c.QueryString(ctx, "SELECT pg_current_wal_insert_lsn() || ' ' || (SELECT count(*) FROM load_account)")
+	return result, nil
+}
+
+// load runs a load; conn is the connection of the first client.
+func (c *Cluster) load(ctx context.Context, conn *pgx.Conn, l Load, result *LoadResult) error {
+	if _, err := conn.Exec(ctx, fmt.Sprintf(loadTables, l.Accounts), pgx.QueryExecModeSimpleProtocol); err != nil {
+		return err
+	}
+	row, err := queryRow(ctx, conn, "SELECT pg_current_wal_insert_lsn(), (SELECT count(*) FROM load_account)")
 	if err != nil {
-		return result, fmt.Errorf("load: %w", err)
+		return err
 	}
-	lsn, accounts, _ := strings.Cut(row, " ")
-	if l.Accounts, err = strconv.Atoi(accounts); err != nil {
-		return result, fmt.Errorf("load: %w", err)
+	if l.Accounts, err = strconv.Atoi(row[1]); err != nil {
+		return err
 	}
 	start := time.Now()
 	counts, errs := make([]int, l.Clients), make([]error, l.Clients)
 	var clients sync.WaitGroup
-	for i := range l.Clients {
+	clients.Go(func() { errs[0] = l.client(ctx, conn, 0, start, &counts[0]) })
+	for i := 1; i < l.Clients; i++ {
 		clients.Go(func() {
 			errs[i] = c.withConn(ctx, func(conn *pgx.Conn) error { return l.client(ctx, conn, i, start, &counts[i]) })
 		})
@@ -81,13 +90,14 @@ func (c *Cluster) Load(ctx context.Context, l Load) (LoadResult, error) {
 		result.Transactions += n
 	}
 	if err := errors.Join(errs...); err != nil {
-		return result, fmt.Errorf("load: %w", err)
+		return err
 	}
-	result.WALBytes, err = c.QueryInt(ctx, "SELECT (pg_current_wal_insert_lsn() - $1::pg_lsn)::bigint", lsn)
+	wrote, err := queryString(ctx, conn, "SELECT (pg_current_wal_insert_lsn() - $1::pg_lsn)::bigint", row[0])
 	if err != nil {
-		return result, fmt.Errorf("load: %w", err)
+		return err
 	}
-	return result, nil
+	result.WALBytes, err = strconv.ParseInt(wrote, 10, 64)
+	return err
 }
 
 // client runs the transactions of one connection and counts them.
@@ -111,6 +121,7 @@ func (l Load) client(ctx context.Context, conn *pgx.Conn, number int, start time
 			return err
 		}
 		*count++
+		time.Sleep(l.Pause)
 	}
 	return nil
 }
@@ -134,14 +145,18 @@ func note(random *rand.Rand) string {
 // CheckLoad returns the number of transactions that loads have left in the database, and an error if it has half a
 // transaction of any.
 func (c *Cluster) CheckLoad(ctx context.Context) (transactions int64, err error) {
-	var row []string
 	err = c.withConn(ctx, func(conn *pgx.Conn) (err error) {
-		row, err = queryRow(ctx, conn, `SELECT (SELECT count(*) FROM load_history), (SELECT coalesce(sum(delta), 0) FROM load_history),
-			(SELECT sum(balance) FROM load_account), (SELECT sum(balance) FROM load_teller),
-			(SELECT count(*) FROM load_account a LEFT JOIN (SELECT account, sum(delta) AS delta FROM load_history GROUP BY 1) h
-				ON h.account = a.id WHERE a.balance <> coalesce(h.delta, 0))`)
+		transactions, err = checkLoad(ctx, conn)
 		return err
 	})
+	return transactions, err
+}
+
+func checkLoad(ctx context.Context, conn *pgx.Conn) (transactions int64, err error) {
+	row, err := queryRow(ctx, conn, `SELECT (SELECT count(*) FROM load_history), (SELECT coalesce(sum(delta), 0) FROM load_history),
+		(SELECT sum(balance) FROM load_account), (SELECT sum(balance) FROM load_teller),
+		(SELECT count(*) FROM load_account a LEFT JOIN (SELECT account, sum(delta) AS delta FROM load_history GROUP BY 1) h
+			ON h.account = a.id WHERE a.balance <> coalesce(h.delta, 0))`)
 	if err != nil {
 		return 0, fmt.Errorf("check load: %w", err)
 	}
@@ -155,14 +170,17 @@ func (c *Cluster) CheckLoad(ctx context.Context) (transactions int64, err error)
 // Sum makes the same check as CheckLoad, and returns the number of the load's transactions and a checksum of all rows of
 // the load's and the given tables.
 func (c *Cluster) Sum(ctx context.Context, tables ...string) (transactions int64, sum string, err error) {
-	if transactions, err = c.CheckLoad(ctx); err != nil {
-		return 0, "", err
-	}
 	var parts []string
 	for _, table := range append([]string{"load_history", "load_account", "load_teller"}, tables...) {
 		parts = append(parts, "coalesce((SELECT string_agg(x::text, ';' ORDER BY x::text) FROM "+table+" x), '')")
 	}
-	sum, err = c.QueryString(ctx, "SELECT md5(concat_ws('|', "+strings.Join(parts, ", ")+"))")
+	err = c.withConn(ctx, func(conn *pgx.Conn) (err error) {
+		if transactions, err = checkLoad(ctx, conn); err != nil {
+			return err
+		}
+		sum, err = queryString(ctx, conn, "SELECT md5(concat_ws('|', "+strings.Join(parts, ", ")+"))")
+		return err
+	})
 	return transactions, sum, err
 }
 

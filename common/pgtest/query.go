@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strconv"
+	"sync"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -15,14 +16,48 @@ func (c *Cluster) Conn(ctx context.Context) (*pgx.Conn, error) {
 	return pgx.Connect(ctx, c.ConnString())
 }
 
-// withConn opens a connection for the duration of f.
+// withConn opens a connection for the duration of f, or within WaitFor for that of the waiting.
 func (c *Cluster) withConn(ctx context.Context, f func(*pgx.Conn) error) error {
+	if h, ok := ctx.Value(heldKey{}).(*held); ok && h.mu.TryLock() {
+		defer h.mu.Unlock()
+		return h.with(ctx, c, f)
+	}
 	conn, err := c.Conn(ctx)
 	if err != nil {
 		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	return f(conn)
+}
+
+// held are the connections that a waiting function keeps: a server works longer on a new connection than on a short query.
+type held struct {
+	mu    sync.Mutex
+	conns map[*Cluster]*pgx.Conn
+}
+
+type heldKey struct{}
+
+// with calls f with the connection to that cluster, which it opens if there is none, and closes after an error.
+func (h *held) with(ctx context.Context, c *Cluster, f func(*pgx.Conn) error) (err error) {
+	conn := h.conns[c]
+	if conn == nil {
+		if conn, err = c.Conn(ctx); err != nil {
+			return err
+		}
+		h.conns[c] = conn
+	}
+	if err = f(conn); err != nil {
+		delete(h.conns, c)
+		conn.Close(context.WithoutCancel(ctx))
+	}
+	return err
+}
+
+func (h *held) close(ctx context.Context) {
+	for _, conn := range h.conns {
+		conn.Close(context.WithoutCancel(ctx))
+	}
 }
 
 // Exec runs SQL on a connection of its own. Without args it may be several statements, separated by semicolons, which

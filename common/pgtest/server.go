@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 )
 
 // Mode is a way of shutting down, as of pg_ctl stop.
@@ -236,8 +238,12 @@ func giveTreeToServer(dir string) error {
 }
 
 // WaitFor calls done until it returns true. It also retries after an error, because a starting server refuses
-// connections. Its own error names what, and contains the last error and the server's log.
+// connections. Its own error names what, and contains the last error and the server's log. The queries that done makes with
+// its context share a connection.
 func (c *Cluster) WaitFor(ctx context.Context, timeout time.Duration, what string, done func(context.Context) (bool, error)) error {
+	h := &held{conns: make(map[*Cluster]*pgx.Conn)}
+	defer h.close(ctx)
+	ctx = context.WithValue(ctx, heldKey{}, h)
 	var last error
 	err := poll(ctx, timeout, func(ctx context.Context) (ok bool, err error) {
 		ok, last = done(ctx)

@@ -78,6 +78,15 @@ func Each(t *testing.T, f func(t *testing.T, major int), only ...int) {
 // messages; and the newest.
 func Turns() []int { return []int{MinMajor, 12, 14, 15, MaxMajor} }
 
+// Few are the versions for stories that differ little between those of Turns: the oldest, one in the middle and the newest;
+// with WALKEEP_LONG set, all of Turns.
+func Few() []int {
+	if os.Getenv("WALKEEP_LONG") != "" {
+		return Turns()
+	}
+	return []int{MinMajor, 15, MaxMajor}
+}
+
 // TempDir makes a directory, as MkdirTemp does, that is removed when the test ends.
 func TempDir(t testing.TB) string {
 	t.Helper()

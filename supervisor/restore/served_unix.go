@@ -13,11 +13,11 @@ import (
 // servers returns the data directories of the servers that run on this host, as far as this system shows them
 // (/proc).
 func servers() []string {
-	links, _ := filepath.Glob("/proc/[0-9]*/cwd")
+	processes, _ := filepath.Glob("/proc/[0-9]*") // with "/cwd", Glob would list each process's directory
 	seen := make(map[string]bool)
 	var dirs []string
-	for _, link := range links {
-		dir, err := os.Readlink(link)
+	for _, process := range processes {
+		dir, err := os.Readlink(filepath.Join(process, "cwd"))
 		if err == nil && !seen[dir] && exists(filepath.Join(dir, "postmaster.pid")) {
 			dirs = append(dirs, dir)
 		}
