@@ -259,7 +259,14 @@ each 16 MiB, and two more. A restore takes one GET for each run of chunks that i
 longer renews its lease: a GET and a PUT a minute. While a backup waits for its last WAL it asks twice a second.
 
 An hour without WAL is that of ` + "`" + `run` + "`" + `: shipping asks each minute whether the repository is there, and with ` + "`" + `metrics-listen` + "`" + ` or scheduled
-backups the archive is inspected every ten minutes.
+backups the archive is inspected every ten minutes. Together these are less than two requests a minute.
+
+Before WAL leaves the spool, each of its directories is listed in the repository. This is done for a sixteenth of ` + "`" + `spool-keep` + "`" + ` at once,
+or 64 MB by default: one LIST for about 16 segments that are stored in 4 MB each.
+
+A standby that gets WAL from the repository alone looks for more of it each ` + "`" + `wal_retrieve_retry_interval` + "`" + `: it asks for the next segment, and for
+the history of a new timeline. What is not there is proven to be absent each time. At the default of 5 seconds that is about 70 dollars
+a month, and at a minute 6. A standby that also streams from its primary does not ask.
 
 The piece of the open segment that is stored every ` + "`" + `partial-interval` + "`" + ` while the server writes is one PUT. When the segment is stored, its
 pieces are removed, up to 1,000 with one request. Where the credential may not remove, they stay until cleanup.
@@ -367,11 +374,65 @@ func costsOfSmall(t *testing.T, page *costs) {
 	page.atMost("`verify`", asked(func() { near.run("verify", "--repo", "far") }), requests{2, 20, 0, 30, 0, nil})
 	near.run("cleanup", "--repo", "far") // marks what no backup needs
 	page.atMost("`cleanup`, nothing to remove", asked(func() { near.run("cleanup", "--repo", "far") }), requests{0, 20, 0, 45, 0, nil})
+	away := r.site("away", f)
+	last, err := wal.ParseName(near.cut(primary))
+	near.must(err)
+	near.run("ship")
+	ask := func() requests {
+		return asked(func() {
+			for _, name := range []string{last.Next(1 << 20).String(), "00000002.history"} {
+				cmd := away.command("fetch", name, "--server", filepath.Join(away.dir, "standby"), "--on", "1", "--at", "0/900000")
+				if out, err := cmd.CombinedOutput(); cmd.ProcessState.ExitCode() != 3 {
+					t.Errorf("fetch %s: %v: %s", name, err, out)
+				}
+			}
+		})
+	}
+	ask()
+	page.atMost("a standby looks for WAL that is not there", ask(), requests{0, 5, 0, 27, 0, nil})
 	// The repository stays open: it is not opened again, and the identity is not read for the cache again.
-	idle := requests{get: 60 + 6*(list.get-1), list: 6 * (list.list - 1)}
+	idle := requests{get: 6 * (list.get - 1), list: 60*idleMinute.list + 6*(list.list-1)}
 	page.row("an hour without WAL", idle)
 	if idle.sum() > 120 {
 		t.Errorf("an idle hour takes %s requests, want at most 120", idle)
+	}
+}
+
+// idleMinute are the requests of run in a minute without WAL in which it does not inspect the archive.
+var idleMinute = requests{list: 1}
+
+// TestCostsIdle counts them between two that shipping makes each minute.
+func TestCostsIdle(t *testing.T) {
+	if os.Getenv("WALKEEP_LONG") == "" {
+		t.Skip("it takes two minutes; package ship counts the same at a faster pace")
+	}
+	t.Parallel()
+	r := newRig(t, 15)
+	f, proxy := behindProxy(r)
+	near := r.site("near", f)
+	primary := near.start("primary", map[string]string{"archive_command": near.archiveCommand()})
+	near.run("backup", "--conninfo", primary.ConnString())
+	near.runs("stream = true\npartial-interval = 1s\nmetrics-listen = 127.0.0.1:0\nconninfo = " + primary.ConnString() + "\n")
+	near.holds(near.cut(primary))
+	proxy.Do(nil)
+	var asked []int // which requests ask whether the repository is there
+	for until := time.Now().Add(8 * time.Minute); len(asked) < 2; time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatalf("the repository is not asked: %q", proxy.Log())
+		}
+		asked = nil
+		for i, request := range proxy.Log() {
+			if strings.HasPrefix(request, "GET /") && strings.HasSuffix(request, "%2F"+vastIdentity) && strings.Contains(request, "list-type=") {
+				asked = append(asked, i)
+			}
+		}
+	}
+	var minute requests
+	for _, request := range proxy.Log()[asked[0]:asked[1]] {
+		minute.add(request)
+	}
+	if minute.String() != idleMinute.String() {
+		t.Errorf("run took %s requests in a minute, want %s: %q", minute, idleMinute, minute.log)
 	}
 }
 

@@ -1,13 +1,16 @@
 package ship_test
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"walkeep/common/archive"
 	"walkeep/common/storage/mem"
 	"walkeep/common/wal"
+	"walkeep/supervisor/ship"
 )
 
 // What is in the spool is shipped to each repository as it is stored, and is not shipped twice.
@@ -81,6 +84,35 @@ func TestOnePut(t *testing.T) {
 		t.Errorf("%d segments took %+v after %+v", more, after, before)
 	}
 	p.holds(t, 1, 20)
+}
+
+// An idle repository is asked one thing in each interval, and nothing else.
+func TestIdle(t *testing.T) {
+	r := newRig(t)
+	r.segments(1, 3)
+	p := newPlace("s3", new(mem.Backend))
+	o := r.options(true, p)
+	o.Pace.Ping = 20 * time.Millisecond
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		ship.Run(ctx, o)
+	}()
+	r.wait("what was there is shipped", func() bool { return r.note("s3").Mark(1) == wal.LSN(3*segmentSize) })
+	began := time.Now()
+	before := p.counted.Counts()
+	after := before
+	r.wait("the repository is asked", func() bool {
+		after = p.counted.Counts()
+		return after.List-before.List >= 10
+	})
+	most := int(time.Since(began)/o.Pace.Ping) + 1
+	stop()
+	<-done
+	if n := after.List - before.List; n > most || after.Requests()-before.Requests() != n {
+		t.Errorf("got %+v after %+v, want at most %d listings and nothing else", after, before, most)
+	}
 }
 
 // An object leaves the spool after all repositories hold it, oldest first; histories and the newest bytes stay.
