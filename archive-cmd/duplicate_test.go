@@ -15,7 +15,7 @@ import (
 
 var codecs = []string{"zstd", "s2", "lz4", "gzip", "none"}
 
-// replace gives a waiting file another content.
+// replace changes the content of a file that waits to be archived.
 func (b bench) replace(t testing.TB, name string, content []byte) {
 	t.Helper()
 	cmdtest.Write(t, b.data.Path("pg_wal", name), content)

@@ -21,7 +21,7 @@ func TestSourceMissing(t *testing.T) {
 	b.spool.Check(t, nil)
 }
 
-// TestNoWALName gives a sound segment names that PostgreSQL never uses.
+// TestNoWALName archives a sound segment under names that PostgreSQL never uses.
 func TestNoWALName(t *testing.T) {
 	t.Parallel()
 	files := cmdtest.WAL(t, "15")

@@ -36,7 +36,7 @@ func TestSpoolMissing(t *testing.T) {
 	b.run(t, name).Expect(t, 1, "archive is not there", hintSpool)
 }
 
-// TestSpoolVanishes takes the spool away and brings it back while segments are archived.
+// TestSpoolVanishes moves the spool away and back while segments are archived.
 func TestSpoolVanishes(t *testing.T) {
 	t.Parallel()
 	files := cmdtest.WAL(t, "15")

@@ -9,7 +9,7 @@ import (
 	"walkeep/common/cmdtest"
 )
 
-// remove takes objects out of the spool, or whole directories.
+// remove removes objects or whole directories from the spool.
 func (h host) remove(t testing.TB, patterns ...string) {
 	t.Helper()
 	for _, pattern := range patterns {

@@ -67,7 +67,7 @@ func TestRecoveryFarStandby(t *testing.T) {
 	})
 }
 
-// give gives a directory, and what is in it, to the servers' user.
+// give makes the servers' user the owner of a directory and of all that is in it.
 func (r *rig) give(dir string) {
 	r.t.Helper()
 	owner, err := account.OwnerOf(dir)

@@ -108,7 +108,7 @@ func (r *rig) command(program string, args ...string) string {
 
 func (r *rig) archiveCommand() string { return r.command("archive-cmd", "--codec", r.codec, "%p") }
 
-// restoreCommand gives up on a hole sooner than it would by default.
+// restoreCommand is a restore_command that waits less for a missing segment than by default.
 func (r *rig) restoreCommand() string {
 	if r.far != "" {
 		return fmt.Sprintf(`"%s" -v -c "%s" --retry-time 300ms %%f %%p %%r`, cmdtest.Path("restore-cmd"), r.far)
@@ -172,7 +172,7 @@ type state struct {
 	sum          string
 }
 
-// state checks that no transaction is there by half.
+// state returns the state of a database, and checks that it has no half of a transaction.
 func (r *rig) state(c *pgtest.Cluster) state {
 	r.t.Helper()
 	n, sum, err := c.Sum(r.ctx(), "journal", "mark")

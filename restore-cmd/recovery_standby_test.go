@@ -108,7 +108,7 @@ func (r *rig) noteOf(standby *pgtest.Cluster) (string, error) {
 	return note.Restartpoint, nil
 }
 
-// passHole takes a segment out of the spool that has later ones, and brings it back.
+// passHole removes a segment that has later ones from the spool, and puts it back.
 func (r *rig) passHole(primary, standby *pgtest.Cluster) {
 	r.t.Helper()
 	r.must(standby.Stop(r.ctx(), pgtest.Fast))

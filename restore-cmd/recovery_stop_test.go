@@ -60,7 +60,7 @@ func (r *rig) damage(c *pgtest.Cluster, segment string) {
 	flip()
 }
 
-// vanish takes the whole spool away at the moment when the segment is asked for.
+// vanish removes the whole spool at the moment when the server asks for the segment.
 func (r *rig) vanish(c *pgtest.Cluster, segment string) {
 	r.t.Helper()
 	away := filepath.Join(pgtest.TempDir(r.t), "away")

@@ -48,7 +48,7 @@ type point struct {
 	want     state
 }
 
-// live takes a cluster from its beginning to its end.
+// live makes a cluster's history, up to the loss of the server.
 func (r *rig) live() *history {
 	r.t.Helper()
 	h := &history{backup: filepath.Join(r.dir, "backup")}
@@ -179,7 +179,7 @@ func (r *rig) crash(c *pgtest.Cluster) {
 	r.wantJournal(c, j, 1<<62)
 }
 
-// replay takes one data directory from point to point, and then to the end, where it opens the database.
+// replay recovers one data directory to each point in turn, and then to the end, where it opens the database.
 func (r *rig) replay(h *history) {
 	r.t.Helper()
 	c := r.copyOf(h.backup, "replayed")

@@ -110,7 +110,7 @@ func TestKills(t *testing.T) {
 	h.spool.Check(t, files.Only(name))
 }
 
-// TestPermissions takes from restore-cmd the right to read: it must not say "absent".
+// TestPermissions removes restore-cmd's right to read: it must not answer "absent".
 func TestPermissions(t *testing.T) {
 	t.Parallel()
 	files := cmdtest.WAL(t, "15")

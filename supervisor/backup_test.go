@@ -171,7 +171,7 @@ func TestBackupOfDamagedPages(t *testing.T) {
 	})
 }
 
-// What an interrupted or killed backup leaves is not a backup, and does not stay.
+// An interrupted or killed backup leaves nothing that counts as a backup, and its files are removed.
 func TestBackupInterrupted(t *testing.T) {
 	each(t, func(r *rig) {
 		c := r.start("primary", nil)

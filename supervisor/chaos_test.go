@@ -90,7 +90,7 @@ func (c *chaos) run(kills int) {
 	c.rig.run("verify", "--deep")
 }
 
-// add takes over what the clients of a ledger know.
+// add adds the commits that a ledger's clients were told of.
 func (c *chaos) add(l *ledger) {
 	commits := l.close()
 	c.known = append(c.known, commits...)

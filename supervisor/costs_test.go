@@ -54,7 +54,7 @@ var vastObjects = []string{"data-0001.tar.zst", "files.json.zst", backup.Manifes
 
 func (v *vast) count() int { return 1 + len(vastObjects)*v.backups + v.segments }
 
-// name gives the i-th name, in their order.
+// name returns the i-th name in the order of a listing.
 func (v *vast) name(i int) string {
 	if i--; i < 0 {
 		return vastIdentity
@@ -80,7 +80,7 @@ func (v *vast) size(i int, name string) int {
 	return 1
 }
 
-// content gives that of the identity or of a manifest.
+// content returns the content of the identity or of a manifest.
 func (v *vast) content(name string) []byte {
 	if name == vastIdentity {
 		return fmt.Appendf(nil, `{"version":1,"system_identifier":"%s","segment_size":%d}`, system, size)

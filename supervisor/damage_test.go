@@ -183,7 +183,7 @@ func (w *wrecked) spoil() {
 	}
 }
 
-// segmentsTo gives the names of the segments that a plan replays.
+// segmentsTo returns the names of the segments that a plan replays.
 func segmentsTo(inv *recovery.Inventory, p recovery.Plan) (names []wal.Name) {
 	size := uint64(inv.SegmentSize)
 	for number := uint64(p.Backup.Start) / size; ; number++ {
@@ -198,7 +198,7 @@ func segmentsTo(inv *recovery.Inventory, p recovery.Plan) (names []wal.Name) {
 	}
 }
 
-// discard takes what nobody wants to have.
+// discard is a writer that drops all bytes.
 type discard struct{}
 
 func (discard) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }
@@ -339,7 +339,7 @@ func (w *wrecked) recovers(inv *recovery.Inventory, p recovery.Plan, wrong func(
 	}
 }
 
-// Whatever is wrong with an archive, its programs never contradict each other, and what restore promises it can do.
+// On a damaged archive list, verify, check and restore never contradict each other, and restore can do what it promises.
 func TestDamagedArchives(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, restoreMajor)

@@ -17,7 +17,7 @@ import (
 	"walkeep/common/pgtest"
 )
 
-// drilled is what drill --json says.
+// drilled is the output of drill --json.
 type drilled struct {
 	OK    bool
 	Error string

@@ -128,7 +128,7 @@ func TestEncryptedRejoin(t *testing.T) {
 	}
 }
 
-// What only a standby has is archived encrypted when it is promoted, and nothing of it is left in partial/.
+// A promotion archives the WAL that only the standby has encrypted, and leaves nothing of it in partial/.
 func TestEncryptedPromote(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, pgtest.MaxMajor)

@@ -15,7 +15,7 @@ import (
 	"walkeep/supervisor/report"
 )
 
-// restorable gives the ids of the backups that list calls restorable.
+// restorable returns the ids of the backups that list calls restorable.
 func (r *rig) restorable() (ids []string) {
 	r.t.Helper()
 	var got report.Report
@@ -152,7 +152,7 @@ func TestUnsoundBackups(t *testing.T) {
 	r.check(c, report.OK, nil)
 }
 
-// What the server archives elsewhere, keeps for a slot, or has given up is reported.
+// check reports WAL that the server archives elsewhere, keeps for a slot, or has given up.
 func TestCheckOfServer(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, restoreMajor)

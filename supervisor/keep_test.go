@@ -97,7 +97,7 @@ func (r *rig) missing(t *testing.T, id string) {
 	}
 }
 
-// lines gives what follows a word at the beginnings of lines.
+// lines returns the rest of each line that begins with a word.
 func lines(out, word string) []string {
 	var found []string
 	for line := range strings.Lines(out) {

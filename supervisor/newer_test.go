@@ -20,7 +20,7 @@ import (
 // newerThan are the words of the warnings.
 const newerThan = "newer PostgreSQL than 19"
 
-// toCome gives a segment of the newest release the magic of a version to come, and more info bits, on every page.
+// toCome changes each page of a segment of the newest release: it gets the magic of a future version, and more info bits.
 func toCome(segment []byte, bits uint16) []byte {
 	b := slices.Clone(segment)
 	for page := 0; page < len(b); page += 8192 {

@@ -45,7 +45,7 @@ func (r *rig) owned(what string) {
 	}))
 }
 
-// Whatever root calls first, the server's user can continue with, and the other way round.
+// The server's user can continue with the files of a command that root called first, and root with those of the server's user.
 func TestRootAndServerUser(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {

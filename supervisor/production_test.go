@@ -85,7 +85,7 @@ func TestProductionTimelineIsFollowed(t *testing.T) {
 	r.follows(tested, production)
 }
 
-// says calls supervisor, which must succeed, and gives all that it says.
+// says calls supervisor, which must succeed, and returns its output and messages.
 func (r *rig) says(args ...string) string {
 	r.t.Helper()
 	out, err := r.command(args...).CombinedOutput()

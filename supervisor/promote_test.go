@@ -306,7 +306,7 @@ func TestFence(t *testing.T) {
 	}, pgtest.Few()...)
 }
 
-// What the fence cannot see is reported, and of several servers each is looked at.
+// promote warns of each place that the fence cannot examine, and examines each of several servers.
 func TestFencePlaces(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, restoreMajor)

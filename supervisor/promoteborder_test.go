@@ -100,7 +100,7 @@ func TestPromoteBehindHalfARecord(t *testing.T) {
 	}
 }
 
-// What was confirmed, is in the archive, and is lost all the same because of --force, is not said to be nothing.
+// With --force, promote reports the loss of commits that were confirmed and are in the archive.
 func TestPromoteSaysWhatForceLost(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 15)

@@ -41,7 +41,7 @@ func TestArchiveAway(t *testing.T) {
 	}
 }
 
-// What promote says to those who may not, and to servers that are none.
+// promote explains its refusal to users without the right, and for servers that are no standby.
 func TestPromoteRefuses(t *testing.T) {
 	t.Parallel()
 	pgtest.Each(t, func(t *testing.T, major int) {

@@ -104,13 +104,13 @@ func (r *rig) object(name string) string {
 	return filepath.Join(r.spool, "wal", name[:16], name+".zst")
 }
 
-// remove takes a segment out of the archive.
+// remove removes a segment from the archive.
 func (r *rig) remove(name string) {
 	r.t.Helper()
 	r.must(os.Remove(r.object(name)))
 }
 
-// unarchive has what restore has stored lie in partial/ again, as the stream has left it.
+// unarchive moves the segments that restore has stored back to partial/, where the stream had left them.
 func (l *wreck) unarchive() {
 	l.t.Helper()
 	for _, name := range l.complete {
@@ -143,7 +143,7 @@ func (r *rig) timeline(c *pgtest.Cluster) int {
 	return int(tli)
 }
 
-// promote calls promote, which must succeed, and gives all that it says.
+// promote calls promote, which must succeed, and returns its output and messages.
 func (r *rig) promote(c *pgtest.Cluster, args ...string) string {
 	r.t.Helper()
 	out, err := r.command(append([]string{"promote", "-v", "--conninfo", c.ConnString()}, args...)...).CombinedOutput()
@@ -153,7 +153,7 @@ func (r *rig) promote(c *pgtest.Cluster, args ...string) string {
 	return string(out)
 }
 
-// refused calls promote, which must fail and leave the standby as it is, with no offer. It gives all that it says.
+// refused calls promote, which must fail, leave the standby as it is, and leave no offer. It returns the output and messages.
 func (r *rig) refused(c *pgtest.Cluster, code int, words []string, args ...string) string {
 	r.t.Helper()
 	out := r.fails(code, words, append([]string{"promote", "--conninfo", c.ConnString()}, args...)...)

@@ -262,7 +262,7 @@ func TestRejoinKilled(t *testing.T) {
 	r.follows(old, next)
 }
 
-// What rejoin cannot do is refused, and nothing is changed.
+// rejoin refuses what it cannot do, and changes nothing.
 func TestRejoinRefuses(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, restoreMajor)

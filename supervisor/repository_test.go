@@ -68,7 +68,7 @@ func (s *site) configure(lines string) {
 	s.must(owner.Give(s.file))
 }
 
-// attach takes a restored directory as a cluster that archives into the spool of this host, with these options.
+// attach opens a restored directory as a cluster that archives into the spool of this host with these options.
 func (s *site) attach(dir string, options ...string) *pgtest.Cluster {
 	s.t.Helper()
 	c, err := pgtest.Open(dir)
@@ -138,7 +138,7 @@ func (s *site) command(args ...string) *exec.Cmd {
 	return cmd
 }
 
-// run calls supervisor, which must succeed, and gives all that it says.
+// run calls supervisor, which must succeed, and returns its output and messages.
 func (s *site) run(args ...string) string {
 	s.t.Helper()
 	out, err := s.command(args...).CombinedOutput()

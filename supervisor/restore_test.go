@@ -143,7 +143,7 @@ func TestRestoreStart(t *testing.T) {
 	}
 }
 
-// What cannot be done is refused before anything is there.
+// restore refuses what it cannot do before it has written anything.
 func TestRestoreRefuses(t *testing.T) {
 	t.Parallel()
 	r, c, space, _ := archived(t, restoreMajor)

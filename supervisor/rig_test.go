@@ -98,7 +98,7 @@ func (r *rig) run(args ...string) string {
 	return string(out)
 }
 
-// fails calls supervisor, which must end with the exit code, and with the words in its messages. It gives all that it says.
+// fails calls supervisor, which must end with the exit code, and with the words in its messages. It returns the output and messages.
 func (r *rig) fails(code int, words []string, args ...string) string {
 	r.t.Helper()
 	out, err := r.command(args...).CombinedOutput()
@@ -116,7 +116,7 @@ func (r *rig) fails(code int, words []string, args ...string) string {
 
 var idForm = regexp.MustCompile(`[0-9]{8}T[0-9]{6}Z(-[0-9]+)?`)
 
-// backup takes a backup and gives its id.
+// backup takes a backup and returns its id.
 func (r *rig) backup(c *pgtest.Cluster, args ...string) string {
 	r.t.Helper()
 	out := r.run(append([]string{"backup", "--conninfo", c.ConnString()}, args...)...)
@@ -197,7 +197,7 @@ func (r *rig) cut(c *pgtest.Cluster) (segment string) {
 	return segment
 }
 
-// sum identifies all rows of a database, and checks that no transaction is there by half.
+// sum returns a checksum of all rows of a database, and checks that it has no half of a transaction.
 func (r *rig) sum(c *pgtest.Cluster) string {
 	r.t.Helper()
 	_, sum, err := c.Sum(r.ctx(), "elsewhere")
@@ -224,7 +224,7 @@ func (r *rig) feeds(c *pgtest.Cluster, standbys int64) {
 	}))
 }
 
-// give gives what root made in a directory to the directory's user.
+// give makes the directory's user the owner of all files that root made in it.
 func (r *rig) give(dir string) {
 	r.t.Helper()
 	owner, err := account.OwnerOf(dir)

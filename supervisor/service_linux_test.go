@@ -10,7 +10,7 @@ import (
 	"walkeep/common/cmdtest"
 )
 
-// What install would write is a unit that systemd accepts, with absolute paths.
+// install would write a unit that systemd accepts, with absolute paths.
 func TestServiceDryRun(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

@@ -66,7 +66,7 @@ func (r *setupRig) says(words string, more ...string) {
 	}
 }
 
-// refuses calls it, which must change nothing and say the words and a hint.
+// refuses calls setup, which must change nothing, and print the words and a hint.
 func (r *setupRig) refuses(words string, more ...string) {
 	r.t.Helper()
 	before := r.state()
@@ -218,10 +218,10 @@ func (r *setupRig) checkINI() {
 	}
 }
 
-// What the server's command line says cannot be changed by setup.
+// setup refuses to change a setting that the server's command line has.
 // From 15 on a role that is not superuser may be granted all that is needed.
 // Up to PostgreSQL 11 WAL senders are among the connections, and a server with too many of them does not start.
-// What cannot be set up is refused with a hint, before anything is changed.
+// setup refuses what it cannot do, with a hint, before it has changed anything.
 // A logical slot of the name is somebody else's.
 // A file that is there stays as it is, and what it lacks is reported.
 func TestSetupKeepsFile(t *testing.T) {

@@ -57,7 +57,7 @@ func TestSetupAgain(t *testing.T) {
 	}
 }
 
-// What somebody else has changed since is not undone, and an active slot is not dropped.
+// setup --undo leaves a setting that somebody else has changed since, and an active slot.
 func TestSetupUndoLeaves(t *testing.T) {
 	t.Parallel()
 	r := newSetupRig(t, setupMajor, nil)
@@ -280,7 +280,7 @@ func TestSetupKilledRestarting(t *testing.T) {
 	}
 }
 
-// What was right before setup came is none of its doing, and stays when it is undone.
+// setup --undo leaves a setting that was right before setup.
 func TestSetupUndoLeavesWhatWasRight(t *testing.T) {
 	t.Parallel()
 	r := newSetupRig(t, setupMajor, nil)

@@ -11,7 +11,7 @@ import (
 	"walkeep/common/cmdtest"
 )
 
-// What another user than the server's makes would be useless to the server.
+// setup refuses another user than the server's, because the server could not use what that user makes.
 func TestSetupAnotherUser(t *testing.T) {
 	t.Parallel()
 	if os.Geteuid() != 0 {

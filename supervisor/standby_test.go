@@ -198,7 +198,7 @@ func TestStreamingStandbyHoldsNoMore(t *testing.T) {
 	}
 }
 
-// What contradicts --standby is wrong usage.
+// An option that contradicts --standby is wrong usage.
 func TestRestoreStandbyRefuses(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, restoreMajor)

@@ -49,7 +49,7 @@ func (r *rig) status(args ...string) report.Report {
 	return got
 }
 
-// What list, status and check say of a real archive agrees with what was done to it.
+// The reports of list, status and check agree with what was done to a real archive.
 func TestStatus(t *testing.T) {
 	each(t, func(r *rig) {
 		c := r.start("primary", nil)

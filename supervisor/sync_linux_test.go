@@ -231,7 +231,7 @@ func TestSyncFsyncFails(t *testing.T) {
 	}
 }
 
-// What a server had sent before it was lost is taken, also by a stream that wants to tell it something meanwhile.
+// The stream stores what a server had sent before it was lost, also when the stream is just sending a report.
 func TestSyncTakesWhatWasSent(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 15)

@@ -17,7 +17,7 @@ import (
 	"walkeep/common/wal"
 )
 
-// What is streamed is what the server has, in every version.
+// The streamed bytes are those of the server's WAL, in every version.
 func TestSyncBytes(t *testing.T) {
 	t.Parallel()
 	pgtest.Each(t, func(t *testing.T, major int) {
@@ -219,7 +219,7 @@ func (r *rig) holds(at wal.LSN) {
 	}
 }
 
-// What a power cut may leave at the end of the partial segment is cut off and received again, and what is no WAL is kept.
+// The stream cuts off and receives again what a power cut may leave at the end of a partial segment, and keeps files that are no WAL.
 func TestSyncTornTail(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 15)

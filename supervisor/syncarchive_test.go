@@ -48,7 +48,7 @@ func TestSyncOnlyArchiver(t *testing.T) {
 	})
 }
 
-// What cannot be archived stays, while streaming continues, and is archived as soon as that is possible.
+// A segment that cannot be archived stays in partial/ while streaming continues, and is archived as soon as that is possible.
 func TestSyncArchiverStuck(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 15)

@@ -105,7 +105,7 @@ func (r *rig) promoted(border, stopped bool) {
 
 func (r *rig) segmentSize() int { return pgtest.SmallestSegmentMB(r.major) << 20 }
 
-// What was streamed of an old timeline behind the point in which it was left exists nowhere else, and stays.
+// The streamed bytes of an old timeline behind the point where it was left stay, because they exist nowhere else.
 func TestSyncForked(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 15)

@@ -222,7 +222,7 @@ func differ(a, b []byte) int {
 	return min(len(a), len(b))
 }
 
-// streamNote is what the archive says of the stream.
+// streamNote reads the stream's note from the archive.
 func (r *rig) streamNote() (s notes.Stream) {
 	r.t.Helper()
 	text, err := os.ReadFile(filepath.Join(r.spool, "streams", "walkeep.json"))

@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// Times are what PostgreSQL and ISO 8601 write; those without a zone are in the host's.
+// A target time has the form of PostgreSQL or ISO 8601; without a zone it is in the host's zone.
 func TestTargetTime(t *testing.T) {
 	t.Parallel()
 	r, _, _, _ := archived(t, restoreMajor)

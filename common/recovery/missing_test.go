@@ -16,15 +16,15 @@ import (
 	"walkeep/common/wal"
 )
 
-// name gives that of a segment of 1 MB.
+// name returns the name of a segment of 1 MB.
 func name(timeline, number int) string {
 	return fmt.Sprintf("%08X%08X%08X", timeline, number>>12, number&0xFFF)
 }
 
-// within gives a position inside a segment of 1 MB.
+// within returns a position inside a segment of 1 MB.
 func within(number int) wal.LSN { return wal.LSN(number)<<20 + 0x170 }
 
-// begin gives the position of a segment's first byte.
+// begin returns the position of a segment's first byte.
 func begin(number int) wal.LSN { return wal.LSN(number) << 20 }
 
 // from writes a history: timelines and where they were left, oldest first.
@@ -188,7 +188,7 @@ func TestMissingBehindLink(t *testing.T) {
 	}
 }
 
-// Absent is what is proven: whatever call fails on the way to it, the answer is that nobody can tell.
+// A segment is absent only if that is proven: if any call on the way fails, the answer is that it cannot be determined.
 func TestMissingFaults(t *testing.T) {
 	for _, ask := range []string{name(1, 9), name(2, 9), name(2, 5), name(2, 3), "00000002.history", "00000004.history"} {
 		for n := 0; ; n++ {

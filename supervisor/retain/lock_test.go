@@ -15,7 +15,7 @@ import (
 	"walkeep/supervisor/retain"
 )
 
-// What the store holds locked is named with the end of its lock, and stays with what belongs to it. The rest is removed.
+// cleanup names each locked object with the end of its lock, and keeps it with those that belong to it. The rest is removed.
 func TestObjectLock(t *testing.T) {
 	s := s3test.Start(t, s3test.Versitygw)
 	o := s.Options(t, s.LockedBucket(t))

@@ -88,7 +88,7 @@ func TestMarkRandom(t *testing.T) {
 	}
 }
 
-// What is needed again leaves its mark, and begins a new grace when it is not needed any more.
+// An object that is needed again loses its mark, and gets a new grace when it is no longer needed.
 func TestMarkNarrows(t *testing.T) {
 	b, backups := simple(t)
 	clean(t, b, marking(retain.Policy{Backups: 1}, 0))
@@ -143,7 +143,7 @@ func TestMarkLeased(t *testing.T) {
 	}
 }
 
-// What is taken back is not removed, and is marked anew by the next cleanup.
+// An object whose mark was withdrawn is not removed, and the next cleanup marks it again.
 func TestUndelete(t *testing.T) {
 	b, _ := simple(t)
 	before := objects(t, b)
@@ -289,7 +289,7 @@ func (l *locked) Remove(ctx context.Context, names ...string) error {
 	return l.Backend.Remove(ctx, names...)
 }
 
-// What the store does not give up stays with what belongs to it, the rest is removed, and a later cleanup completes it.
+// An object that the store does not remove stays with those that belong to it. The rest is removed, and a later cleanup completes it.
 func TestRefused(t *testing.T) {
 	for _, days := range graces {
 		b, backups := simple(t)
@@ -425,7 +425,7 @@ func TestDropMarked(t *testing.T) {
 	}
 }
 
-// What standbys and leases in other places need stays, too.
+// Objects that standbys and leases in other places need stay, too.
 func TestOthersHold(t *testing.T) {
 	b, _ := simple(t)
 	spool := new(mem.Backend)

@@ -414,7 +414,7 @@ func shipUntilKilled(dir, to string) {
 	ship.Run(context.Background(), o)
 }
 
-// What a repository has lost since it was shipped there does not leave the spool.
+// An object that a repository has lost since it was shipped there does not leave the spool.
 func TestLostBeforeLeaving(t *testing.T) {
 	r := newRig(t)
 	p := newPlace("a", new(mem.Backend))

@@ -13,7 +13,7 @@ import (
 	"walkeep/supervisor/ship"
 )
 
-// What is in the spool is shipped to each repository as it is stored, and is not shipped twice.
+// ship copies each object of the spool to each repository once, as it is stored.
 func TestShip(t *testing.T) {
 	r := newRig(t)
 	r.segments(3, 8)
