@@ -49,7 +49,14 @@ func TestSignals(t *testing.T) {
 				if err := call.Start(); err != nil {
 					t.Fatal(err)
 				}
-				time.Sleep(300 * time.Millisecond)
+				for deadline := time.Now().Add(time.Minute); ; time.Sleep(time.Millisecond) {
+					if _, err := os.Stat(h.data.Path(target) + ".walkeep"); err == nil {
+						break // it writes there what it delivers
+					}
+					if time.Now().After(deadline) {
+						t.Fatal("it does not begin")
+					}
+				}
 				if err := call.Process.Signal(test.send); err != nil {
 					t.Error(err)
 				}

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"walkeep/common/backup"
 	"walkeep/common/pgtest"
 )
 
@@ -69,18 +70,17 @@ func TestCleanupAndVerify(t *testing.T) {
 	}, pgtest.Few()...)
 }
 
-// missing removes a volume and a segment, and expects verify to name both.
+// missing removes a volume of a backup and a segment that the backup needs, and expects verify to name both.
 func (r *rig) missing(t *testing.T, id string) {
-	volume := filepath.Join(r.spool, "backups", id, "data-0001.tar.zst")
-	r.must(os.Rename(volume, volume+".away"))
-	segments, err := filepath.Glob(filepath.Join(r.spool, "wal", "00000002*", "*[0-9A-F].zst"))
+	backups := filepath.Join(r.spool, "backups", id)
+	content, err := os.ReadFile(filepath.Join(backups, "manifest.json"))
 	r.must(err)
-	if len(segments) < 3 {
-		t.Fatalf("%d segments of timeline 2", len(segments))
-	}
-	gone := segments[len(segments)-2]
-	r.must(os.Rename(gone, filepath.Join(r.dir, "away")))
-	name := strings.TrimSuffix(filepath.Base(gone), ".zst")
+	m, err := backup.ParseManifest(content)
+	r.must(err)
+	volume := filepath.Join(backups, "data-0001.tar.zst")
+	r.must(os.Rename(volume, volume+".away"))
+	name := m.FirstSegment().String()
+	r.must(os.Rename(filepath.Join(r.spool, "wal", name[:16], name+".zst"), filepath.Join(r.dir, "away")))
 	for _, args := range [][]string{{"verify"}, {"verify", "--deep"}} {
 		r.fails(1, []string{
 			"damaged: backups/" + id + "/data-0001.tar.zst: ", "missing: " + name + ": missing, although there is later WAL",
