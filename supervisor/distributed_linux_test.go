@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -14,8 +15,8 @@ import (
 // storeHost is the address of the store in the network that the test has of its own.
 const storeHost = "10.99.0.1"
 
-// One of four processes of a distributed store is killed while it takes WAL, one while it takes a backup, and one while it gives that
-// for a restore. The commands go on by themselves, and nothing is lost.
+// One of four processes of a distributed store is killed while it takes WAL, again while it takes a backup, and again while it gives
+// that for a restore. All goes on by itself, and nothing is lost.
 func TestDistributedStore(t *testing.T) {
 	if os.Getenv("WALKEEP_MINIO") == "" {
 		t.Skip("make test-stores runs this: it needs MinIO")
@@ -44,7 +45,6 @@ func TestDistributedStore(t *testing.T) {
 		f()
 		select {
 		case i := <-killed:
-			t.Logf("process %d was killed", i)
 			store.Start(t, i)
 		default:
 			t.Fatal("no process was killed")
@@ -54,7 +54,8 @@ func TestDistributedStore(t *testing.T) {
 	primary := near.start("primary", map[string]string{"archive_command": "", "autovacuum": "off"})
 	near.run("setup", "--restart", "--conninfo", primary.ConnString(), "--bindir", primary.Bindir())
 	r.must(primary.Exec(r.ctx(), "CREATE TABLE elsewhere (t text)"))
-	near.runs("conninfo = " + primary.ConnString() + "\n")
+	settings := "conninfo = " + primary.ConnString() + "\n"
+	shipping := near.runs(settings)
 	losing(8<<20, func() {
 		for range 10 {
 			r.must(primary.Exec(r.ctx(), "INSERT INTO elsewhere SELECT string_agg(md5(random()::text), '') FROM generate_series(1, 200000) n GROUP BY n % 1000"))
@@ -62,8 +63,14 @@ func TestDistributedStore(t *testing.T) {
 		near.load(primary, 20, 1)
 		near.holds(near.cut(primary))
 	})
+	shipping.kill()
 	losing(20<<20, func() {
-		near.says([]string{"in repository far"}, "backup")
+		// An upload that the store cannot complete any more fails, and run takes the backup again.
+		near.runs(settings + "backup-schedule = 0 3 * * *\n")
+		near.until("the backup", func() bool {
+			out, err := near.command("list", "--repo", "far").Output()
+			return err == nil && strings.Contains(string(out), "1 backup, WAL to")
+		})
 		near.load(primary, 20, 2)
 		near.holds(near.cut(primary))
 	})

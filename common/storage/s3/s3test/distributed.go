@@ -21,11 +21,13 @@ import (
 type Distributed struct {
 	*Server
 	nodes []*node
+	log   func(format string, args ...any)
 
 	mu     sync.Mutex
 	next   int
 	passed int64
-	doomed int64    // when so many bytes have passed, the process that the last of them went through is killed
+	doomed int64    // when so many bytes have passed, the victim is killed
+	victim int      // the process that the last of these bytes went through at the first time; -1 before
 	killed chan int // gets its number
 }
 
@@ -49,7 +51,7 @@ func StartDistributed(t testing.TB, host string) *Distributed {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.Close() })
-	d := &Distributed{Server: &Server{Kind: MinIO, URL: "http://" + l.Addr().String(), AccessKey: "test-access", SecretKey: "test-secret-" + crand.Text(),
+	d := &Distributed{log: t.Logf, victim: -1, Server: &Server{Kind: MinIO, URL: "http://" + l.Addr().String(), AccessKey: "test-access", SecretKey: "test-secret-" + crand.Text(),
 		Dir: t.TempDir(), path: path}}
 	for i := range 4 {
 		d.nodes = append(d.nodes, &node{address: fmt.Sprintf("%s:%d", host, 9001+i)})
@@ -130,7 +132,8 @@ func (d *Distributed) Whole(t testing.TB) {
 	}
 }
 
-// KillAfter has the process killed through which the last of so many bytes goes from now on. The channel gets its number.
+// KillAfter has a process killed after so many bytes from now on, always the same one: what is stored while one is away lacks its part
+// there, and may be unreadable without another one. The channel gets its number.
 func (d *Distributed) KillAfter(bytes int64) <-chan int {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -144,8 +147,12 @@ func (d *Distributed) count(i int, bytes int) {
 	defer d.mu.Unlock()
 	d.passed += int64(bytes)
 	if d.killed != nil && d.passed >= d.doomed {
-		d.Kill(i)
-		d.killed <- i
+		if d.victim < 0 {
+			d.victim = i
+		}
+		d.Kill(d.victim)
+		d.log("process %d was killed", d.victim)
+		d.killed <- d.victim
 		d.killed = nil
 	}
 }
