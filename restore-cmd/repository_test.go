@@ -225,6 +225,25 @@ func TestFarNoSupervisor(t *testing.T) {
 	}
 }
 
+// TestFarHints names each repository that does not answer, and what to do about a repository and not about the spool.
+func TestFarHints(t *testing.T) {
+	t.Parallel()
+	f := newFar(t, cmdtest.WAL(t, "15"), "a", "b")
+	lost := cmdtest.WAL(t, "15").Segments()[0]
+	for _, r := range f.repos {
+		if err := os.Rename(string(r.spool), string(r.spool)+"-away"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.run(t, lost).Expect(t, 126, "repository a (", "does not exist; repository b (", "hint: check the url of the repository, and that the place can be reached from this host; if it is gone for good, ")
+	for _, r := range f.repos {
+		if err := os.Mkdir(string(r.spool), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f.run(t, lost).Expect(t, 126, "this is not an archive", "hint: check the url of the repository; it becomes an archive when ")
+}
+
 // TestFarPoisoned has files in fetched/ that are not what they should be: they are removed, and fetched again.
 func TestFarPoisoned(t *testing.T) {
 	t.Parallel()

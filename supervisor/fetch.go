@@ -67,7 +67,7 @@ func fetchFailure(err error) error {
 	if code, ok := fetched.ExitCode(err); ok {
 		return cli.Fail(code, err, "")
 	}
-	return fetchRemedies.explain(err)
+	return farCommand.explain(fetchRemedies.explain(err))
 }
 
 // fetchRemedies are for errors of other packages than prefetch.

@@ -46,7 +46,7 @@ var anyCommand = remedies{
 	{storage.ErrUnavailable, "check --spool, mount its file system, and run this as the user who owns it"},
 }
 
-// farCommand has those for a command that works on repositories alone.
+// farCommand has those for a command that works on repositories alone, or fetches from them.
 var farCommand = remedies{
 	{archive.ErrUnbound, "check the url of the repository; it becomes an archive when {ship} or {backup} stores into it"},
 	{archive.ErrNoWAL, "{ship} on the server's host ships WAL into it"},
