@@ -20,6 +20,7 @@ var allowed = map[string]string{
 	"TestBrowser":          "make test-page runs it",
 	"TestKeyboard":         "make test-page runs it",
 	"TestDistributedStore": "make test-stores runs it",
+	"TestCostsIdle":        "WALKEEP_LONG=1 runs it",
 	"TestOfWindows":        "make test-windows runs it",
 }
 
