@@ -102,6 +102,9 @@ func racesUnderListing(t *testing.T, b *tested) {
 					return
 				}
 				for _, e := range entries {
+					if b.Remnants && e.Name == "dir/x/" {
+						continue
+					}
 					if e.Name != "dir/x" || e.Size < int64(len(contentOf(0))) {
 						t.Errorf("listed: %+v", e)
 						return

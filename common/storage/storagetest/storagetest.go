@@ -23,6 +23,7 @@ type Options struct {
 	ManyWinners  bool // of several writers of a name more than one may succeed, and the newest object is read
 	NoSpaces     bool // names with a space are refused
 	SilentRemove bool // what is not there is removed without an error
+	Remnants     bool // while an object is removed and stored again, a listing may show a directory of its name
 	Requests     int  // that one test may take; 0: as many as it wants, which is more of them
 }
 
