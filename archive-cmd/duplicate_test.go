@@ -212,8 +212,7 @@ func TestDuplicateOverDamage(t *testing.T) {
 	}
 }
 
-// afterChunks cuts an object of zstd after some of its chunks, so that ordinary tools expand what is left without
-// complaint.
+// afterChunks cuts a zstd object after some of its chunks, so that ordinary tools expand the rest without an error.
 func afterChunks(n int) func(stored []byte) []byte {
 	return func(stored []byte) []byte {
 		frame := []byte{0x28, 0xB5, 0x2F, 0xFD}
@@ -225,8 +224,8 @@ func afterChunks(n int) func(stored []byte) []byte {
 	}
 }
 
-// TestSettledDuplicate is about a file that was left alone for a while, as PostgreSQL's are: what is known of it then
-// must not hide that it was changed, nor that its stored copy was.
+// TestSettledDuplicate archives a file that was not changed for a while, as PostgreSQL's are not. The mark that is kept of it
+// must hide neither a change of the file nor one of its stored copy.
 func TestSettledDuplicate(t *testing.T) {
 	cmdtest.Long(t)
 	t.Parallel()

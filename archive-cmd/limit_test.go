@@ -13,8 +13,8 @@ import (
 	"walkeep/common/cmdtest"
 )
 
-// used gives the bytes of the spool's files. Those that have no name yet are left out: whether they get one is
-// decided when they are written.
+// used returns the bytes of the spool's files. It leaves out files that have no name yet: the limit is checked when they are
+// written.
 func used(t *testing.T, spool cmdtest.Spool) int64 {
 	t.Helper()
 	var sum int64
@@ -36,8 +36,8 @@ func used(t *testing.T, spool cmdtest.Spool) int64 {
 	return sum
 }
 
-// TestSpoolLimit has a limit with room for some of the segments that wait. It is never exceeded, and what found no room
-// is not acknowledged.
+// TestSpoolLimit sets a limit that holds only some of the waiting segments. The spool never exceeds it, and no call reports
+// success for a segment that was not stored.
 func TestSpoolLimit(t *testing.T) {
 	cmdtest.Long(t)
 	t.Parallel()

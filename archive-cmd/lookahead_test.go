@@ -107,8 +107,8 @@ func TestLookaheadWarns(t *testing.T) {
 	}
 }
 
-// TestPoison has one file among those that wait which cannot be archived: the call for another does not fail for
-// it, nothing of it stays, and the call for it says what is wrong, however often it is made.
+// TestPoison: one of the waiting files cannot be archived. A call for another file succeeds, and stores nothing of the bad one.
+// Each call for the bad file reports what is wrong.
 func TestPoison(t *testing.T) {
 	t.Parallel()
 	files := cmdtest.WAL(t, "15")

@@ -18,9 +18,8 @@ const (
 
 func (v verdict) String() string { return [...]string{"silent", "damage", "refused"}[v] }
 
-// An oracle knows the verdict for each bit of a segment of timeline 1 in an archive that is its cluster's. It works
-// from the layout of the undamaged segment and from what PostgreSQL's reader checks (xlogreader.c), and knows nothing
-// of how walkeep checks.
+// An oracle knows for each bit of a segment of timeline 1 whether a flip must be found. It uses the layout of the undamaged
+// segment and the checks of PostgreSQL's reader (xlogreader.c), and none of walkeep's code.
 type oracle struct {
 	*cmdtest.Layout
 	lastPage int // first byte of the last page that has records

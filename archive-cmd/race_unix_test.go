@@ -102,8 +102,8 @@ func TestRaceOfForks(t *testing.T) {
 	t.Logf("winners: %v", won)
 }
 
-// TestForksDoNotMix has two servers, which write the same timeline, archive at once what waits on each: whose first segment is
-// refused stores nothing behind it, where the other server's WAL continues.
+// TestForksDoNotMix: two servers that write the same timeline archive their backlogs at the same time. The server whose first
+// segment is refused stores nothing behind it, because the other server's WAL continues there.
 func TestForksDoNotMix(t *testing.T) {
 	t.Parallel()
 	files := cmdtest.WAL(t, "15")

@@ -187,8 +187,8 @@ func TestControlFile(t *testing.T) {
 	})
 }
 
-// TestDirectoryOfWALHasGone holds that archive-cmd makes no other wal/ in the place of one that was lost, or whose disk is
-// not mounted: what that held would seem never to have been.
+// TestDirectoryOfWALHasGone checks that archive-cmd does not make wal/ again if it was lost, or if its disk is not mounted: the
+// archive would look empty.
 func TestDirectoryOfWALHasGone(t *testing.T) {
 	t.Parallel()
 	files := cmdtest.WAL(t, "15")

@@ -90,8 +90,8 @@ func TestEveryByte(t *testing.T) {
 	}
 }
 
-// TestTruncated cuts objects off at every length. Where nothing but the trailer is lost, what is left is like a file of
-// another archiver: it may be delivered, if it is right.
+// TestTruncated cuts objects off at every length. If only the trailer is lost, the rest is like a file of another archiver, and
+// may be delivered if its content is right.
 func TestTruncated(t *testing.T) {
 	cmdtest.Long(t)
 	files := cmdtest.WAL(t, "15")

@@ -8,8 +8,8 @@ import (
 	"walkeep/common/cmdtest"
 )
 
-// TestFaults lets each system call of restore-cmd fail, with each error: what is there is delivered whole or not at all,
-// and nothing is called absent but what is.
+// TestFaults makes each system call of restore-cmd fail, with each error. A file that is there is delivered whole or not at
+// all, and is never reported as absent.
 func TestFaults(t *testing.T) {
 	cmdtest.Long(t)
 	cmdtest.NeedStrace(t)

@@ -13,8 +13,8 @@ import (
 	"walkeep/common/pgtest"
 )
 
-// TestRecoveryRefused has clusters archive what has no place in a spool: PostgreSQL keeps its WAL, and the spool stays as
-// it is.
+// TestRecoveryRefused has clusters archive files that the spool must refuse. PostgreSQL keeps its WAL, and the spool does not
+// change.
 func TestRecoveryRefused(t *testing.T) {
 	eachTurn(t, func(r *rig) {
 		first := r.start("first")

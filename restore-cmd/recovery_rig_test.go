@@ -33,8 +33,8 @@ func (v variant) String() string {
 	return fmt.Sprintf("pg%d-%dMB-%s-%s", v.major, v.size, v.codec, backup)
 }
 
-// variants has every version with small segments, which 10 has not, and one of each larger size, which differ in the archive's
-// layout and in restore-cmd, not in PostgreSQL; codecs and kinds of backup go round.
+// variants has every version with small segments, which 10 does not have, and one of each larger size, because sizes differ in
+// the archive's layout and in restore-cmd. Codecs and kinds of backup take turns.
 func variants() []variant {
 	var all []variant
 	add := func(major, size int) {

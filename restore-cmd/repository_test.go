@@ -153,8 +153,8 @@ func TestFarUnreadConfiguration(t *testing.T) {
 	h.run(t, absent, "-c", h.dir).Expect(t, 1, "the standby keeps running and asks again: "+absent+" is not in the spool")
 }
 
-// TestFarUnclearConfiguration holds that a line that may have named a repository counts as one that does not answer, and so does a
-// section that is wrong: what the others have is delivered, and nothing is called absent.
+// TestFarUnclearConfiguration checks that a line that may have named a repository counts as a repository that does not answer,
+// as does a wrong section. Files of the others are delivered, and nothing is reported as absent.
 func TestFarUnclearConfiguration(t *testing.T) {
 	t.Parallel()
 	files := cmdtest.WAL(t, "15")

@@ -14,8 +14,8 @@ import (
 // A timeline that left the first one within segment D.
 const forkHistory = "1\t0/D80000\tno recovery target specified\n"
 
-// TestFarLeft has another timeline come to the repository after segments were fetched: those behind the point where it left are no
-// longer delivered, from fetched/ or from the spool, once the judgement of the server's way is old.
+// TestFarLeft stores another timeline in the repository after segments were fetched. Segments behind the point where it left
+// are no longer delivered, neither from fetched/ nor from the spool, as soon as the judgement of the server's way has expired.
 func TestFarLeft(t *testing.T) {
 	t.Parallel()
 	files := cmdtest.WAL(t, "15")
@@ -84,8 +84,8 @@ func TestFarBranches(t *testing.T) {
 	}
 }
 
-// TestFarDown has no repository answer: what the spool holds is delivered with a warning, as far as the timelines reach that the
-// spool, or the server itself, knows of.
+// TestFarDown: no repository answers. The segments of the spool are delivered with a warning, along the timelines that the
+// spool or the server itself knows of.
 func TestFarDown(t *testing.T) {
 	t.Parallel()
 	files := cmdtest.WAL(t, "15")

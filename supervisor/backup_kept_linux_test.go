@@ -83,8 +83,8 @@ func (r *rig) background(program string, args ...string) *runningBackup {
 	return &runningBackup{log: log.Name(), wait: cmd.Wait}
 }
 
-// What a backup has stored stays while it runs, also in a container from where its process cannot be seen; and a backup
-// whose files were taken away is none.
+// cleanup leaves the files of a backup that is running, also one in a container whose process cannot be seen. A backup fails if
+// its files were removed meanwhile.
 func TestBackupIsWhole(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, 15)
@@ -128,7 +128,7 @@ func TestBackupIsWhole(t *testing.T) {
 	r.restore("restored")
 }
 
-// Files of others in the data directory are backed up whatever their names are; where one cannot be, the message names it
+// Foreign files in the data directory are backed up whatever their names are. If one cannot be backed up, the message names it
 // and what to do.
 func TestOddNames(t *testing.T) {
 	t.Parallel()

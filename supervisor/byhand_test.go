@@ -31,8 +31,8 @@ const (
 	blocks
 )
 
-// byHand does what docs/recover-by-hand.md says in some of its blocks, with nothing of walkeep's, and gives the data directory. The
-// page's paths are replaced.
+// byHand runs some blocks of docs/recover-by-hand.md, without any program of walkeep, and returns the data directory. It
+// replaces the page's paths.
 func (r *rig) byHand(which []int, replace map[string]string) string {
 	r.t.Helper()
 	page, err := os.ReadFile(filepath.Join("..", "docs", "recover-by-hand.md"))

@@ -8,8 +8,8 @@ import (
 	"walkeep/common/cmdtest"
 )
 
-// A person's command refuses a key that nobody knows and continues where another command's value is wrong. Check does its
-// work all the same, and reports both.
+// A command for people refuses an unknown key, and continues if only another command's value is wrong. check does its work in
+// both cases, and reports both.
 func TestConfigurationOfOthers(t *testing.T) {
 	t.Parallel()
 	dir := cmdtest.FastDir(t)

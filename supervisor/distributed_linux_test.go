@@ -15,8 +15,8 @@ import (
 // storeHost is the address of the store in the network that the test has of its own.
 const storeHost = "10.99.0.1"
 
-// One of four processes of a distributed store is killed while it takes WAL, again while it takes a backup, and again while it gives
-// that for a restore. All goes on by itself, and nothing is lost.
+// One of four processes of a distributed store is killed while WAL is shipped, again during a backup, and again during a
+// restore. Everything continues without a manual step, and nothing is lost.
 func TestDistributedStore(t *testing.T) {
 	if os.Getenv("WALKEEP_MINIO") == "" {
 		t.Skip("make test-stores runs this: it needs MinIO")

@@ -18,8 +18,8 @@ func (r *rig) tcp(c *pgtest.Cluster) string {
 	return "hostaddr=127.0.0.1 port=" + port + " user=postgres"
 }
 
-// A standby that streams, from a primary or from a standby of one, is proof that the primary lives, whatever else is reported of
-// where that is; and in a conninfo of several servers the standby is found, whatever target_session_attrs wants.
+// A standby that streams, from a primary or from another standby, proves that the primary is running, whatever else is
+// reported. In a conninfo of several servers the standby is found for every target_session_attrs.
 func TestFenceStream(t *testing.T) {
 	t.Parallel()
 	pgtest.Each(t, func(t *testing.T, major int) {

@@ -21,8 +21,8 @@ func (r *rig) deaf(c *pgtest.Cluster) {
 	}))
 }
 
-// The last standby of a cascade lost the one before it, and the primary, of which it has never heard, lives. A stream of the
-// archive hears it.
+// The last standby of a cascade has lost the standby before it. The primary, which it does not know, is running; a stream of
+// the archive shows it.
 func TestFenceCascadeWithAStream(t *testing.T) {
 	t.Parallel()
 	pgtest.Each(t, func(t *testing.T, major int) {

@@ -43,8 +43,8 @@ func (r *rig) damage(file string, at int64) (undo func()) {
 	return write
 }
 
-// Backups that lack objects, or in which damage was found, count for nobody: not for list and check, not for the rules of
-// cleanup, and not for a restore, which takes an older one and reports this.
+// Backups that lack objects, or in which damage was found, do not count: neither for list and check, nor for the rules of
+// cleanup, nor for a restore, which takes an older one and reports this.
 func TestUnsoundBackups(t *testing.T) {
 	t.Parallel()
 	r := newRig(t, restoreMajor)

@@ -7,7 +7,7 @@ import (
 	"walkeep/supervisor/promote"
 )
 
-// TestDescribeLoss checks that the report of a promotion claims only what is known. It is in the package because only a
+// TestDescribeLoss checks that the report of a promotion claims only what is known. It is in package main because only a
 // promotion prints the text.
 func TestDescribeLoss(t *testing.T) {
 	const end = 0x5000000

@@ -17,8 +17,8 @@ import (
 // nobody is a user that owns nothing of the system.
 const nobody = 65534
 
-// Files that root makes for the owner of a directory are that user's, and so are programs that it runs; a user who is not root
-// gives nothing and runs programs as itself.
+// Files that root makes for the owner of a directory belong to that owner, and programs run as the owner. Another user changes
+// no owner, and runs programs as itself.
 func TestOwnerOf(t *testing.T) {
 	dir := t.TempDir()
 	want := os.Geteuid()

@@ -24,7 +24,7 @@ func encrypting(t *testing.T, k sealedtest.Keys) archive.PushOptions {
 	return o
 }
 
-// A host that has the public keys only archives, finds what is archived already, and reads what is said of it. Only who has the
+// A host that has only the public keys archives, finds what is archived already, and reads the trailers. Only a host with the
 // private key reads the content.
 func TestEncrypted(t *testing.T) {
 	archivetest.OnEach(t, func(t *testing.T, r *archivetest.Rig) {

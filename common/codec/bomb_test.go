@@ -62,8 +62,8 @@ func allocated(f func()) uint64 {
 
 const bombSize = 64 << 20
 
-// The expansion of a chunk that is larger than its trailer says ends after the first byte too many, and takes no more
-// memory than any other, although stored and plain hash may be right.
+// A chunk is larger than its trailer says. Its expansion ends after the first byte too many, and takes no more memory than
+// another chunk, even if both hashes are right.
 func TestBombInChunk(t *testing.T) {
 	for _, name := range codec.Names() {
 		t.Run(name, func(t *testing.T) {

@@ -151,8 +151,8 @@ func tryStream(o *codec.Object, limit int64) ([]byte, error) {
 	return io.ReadAll(r)
 }
 
-// Truncation at the border of two chunks leaves what any tool expands without an error. The trailer is what
-// notices it; without any trailer left, the length of the content does.
+// An object that is cut between two chunks is expanded by any tool without an error. The trailer shows the damage; if the
+// trailer is gone too, the length of the content does.
 func TestTruncatedBetweenChunks(t *testing.T) {
 	plain := samples()["text"]
 	for _, name := range codec.Names() {

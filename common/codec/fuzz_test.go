@@ -69,8 +69,8 @@ func readBack(t *testing.T, name string, end []byte, stored int64) {
 	}
 }
 
-// FuzzUnpack gives arbitrary bytes to the decoders: as a chunk whose trailer vouches for it, and as a foreign file. No
-// decoder may panic, write beyond the plain size, or give more than it was asked for.
+// FuzzUnpack gives arbitrary bytes to the decoders: as a chunk whose trailer has the right hash, and as a foreign file. No
+// decoder may panic, write beyond the plain size, or return more than it was asked for.
 func FuzzUnpack(f *testing.F) {
 	for i, name := range codec.Names() {
 		object, trailer := pack(f, name, 0, small)

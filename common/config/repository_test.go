@@ -129,8 +129,8 @@ func TestRepositoryErrors(t *testing.T) {
 	}
 }
 
-// A program that PostgreSQL calls gets a repository even if its section cannot be read: it must not believe that there
-// is none.
+// A program that PostgreSQL calls gets a repository even if its section cannot be read, because it must not conclude that there
+// is no repository.
 func TestBrokenRepositoryIsOne(t *testing.T) {
 	file := clean(t, "spool = /s\n[repository a]\nurl = file:///a\nnonsense = 1\n")
 	var problems []string

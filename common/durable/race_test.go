@@ -25,8 +25,8 @@ func quickDir(t *testing.T) string {
 	return dir
 }
 
-// race lets several writers commit the same name at once. Exactly one wins, the others hear that the name is taken,
-// and what is there is all of the winner's content.
+// race has several writers commit the same name at once. Exactly one succeeds, the others get the error that the name is taken,
+// and the file has the whole content of the one that succeeded.
 func race(dir, name string, writers int) error {
 	path := filepath.Join(dir, name)
 	errs := make([]error, writers)

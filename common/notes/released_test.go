@@ -13,8 +13,8 @@ import (
 	"walkeep/common/wal"
 )
 
-// Where nobody may remove objects, an owner releases a note in place of removing it: it counts as one that is not there, and
-// cleanup finds it.
+// If nobody may remove objects, an owner releases a note in place of removing it. A released note counts as absent, and cleanup
+// finds it.
 func TestReleased(t *testing.T) {
 	ctx := t.Context()
 	b := &flaky.AppendOnly{Backend: new(mem.Backend)}

@@ -17,8 +17,8 @@ import (
 	"walkeep/common/wal"
 )
 
-// Archives are spoiled at random: what is reported as recoverable is not said to be missing to a server that asks for it, and
-// recovery does not end, by "absent", before where it is reported to.
+// Archives are damaged at random. A server that asks for a file that is reported as recoverable gets it, and recovery never
+// ends by "absent" before the reported end.
 func TestAnswersAgree(t *testing.T) {
 	const seed, rounds = 20261128, 400
 	random := rand.New(rand.NewPCG(seed, 0))
@@ -128,8 +128,8 @@ func spoil(t *testing.T, random *rand.Rand, root string) string {
 	return "nothing to " + rel
 }
 
-// disagreement holds what recovery would be told against what the inventory says; "" if they agree. That nothing can be told
-// is an answer, too.
+// disagreement compares the answers that recovery would get with the inventory; "" if they agree. An answer can also be that
+// nothing can be determined.
 func disagreement(t *testing.T, a *archive.Archive) string {
 	t.Helper()
 	inv, err := recovery.ReadInventory(t.Context(), a)

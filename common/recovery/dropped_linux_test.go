@@ -15,8 +15,8 @@ import (
 	"walkeep/common/wal"
 )
 
-// stopped stops the server's checkpointer, for which DROP DATABASE waits between its mark and the removal, and gives what lets
-// it continue.
+// stopped stops the server's checkpointer, for which DROP DATABASE waits between its mark and the removal, and returns a
+// function that lets it continue.
 func (s *site) stopped() (goOn func()) {
 	s.T.Helper()
 	pid, err := strconv.Atoi(s.query("SELECT pid::text FROM pg_stat_activity WHERE backend_type = 'checkpointer'"))
@@ -25,8 +25,8 @@ func (s *site) stopped() (goOn func()) {
 	return func() { s.must(syscall.Kill(pid, syscall.SIGCONT)) }
 }
 
-// inDrop begins DROP DATABASE victim, waits until it has deleted the row, and runs f. Then DROP DATABASE continues. It gives its
-// error.
+// inDrop begins DROP DATABASE victim, waits until it has deleted the row, and runs f. Then DROP DATABASE continues. It returns
+// the error of DROP DATABASE.
 func (s *site) inDrop(f func(pid string)) error {
 	s.T.Helper()
 	goOn := s.stopped()

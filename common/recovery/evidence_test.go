@@ -16,8 +16,7 @@ import (
 	"walkeep/common/wal"
 )
 
-// Whatever shows that a segment was there is asked by those who deliver it and by those who say what can be recovered. The
-// archive holds segments 3 to 5 of timeline 1.
+// Delivery and the inventory use the same evidence that a segment existed. The archive holds segments 3 to 5 of timeline 1.
 func TestEvidence(t *testing.T) {
 	const dir = "wal/0000000100000000/"
 	for _, test := range []struct {
@@ -177,8 +176,7 @@ func (l *late) List(ctx context.Context, prefix string, o storage.ListOptions) i
 	}
 }
 
-// A hole that is only seen because segments are archived while the archive is listed is none, at the border of two
-// directories as within one.
+// Segments that are archived while the archive is listed make no hole, neither between two directories nor within one.
 func TestNoHoleWhileListing(t *testing.T) {
 	const first, second = "wal/0000000100000000/", "wal/0000000100000001/"
 	objects := []string{

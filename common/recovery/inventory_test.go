@@ -145,8 +145,7 @@ func TestInventory(t *testing.T) {
 
 func text(v any) string { return fmt.Sprint(v) }
 
-// What cannot be listed or read for another reason than its own content makes the inventory fail: a fault of the storage
-// is not one of the archive.
+// An error of the storage makes the inventory fail: it is not a fault of the archive, as a damaged object is.
 func TestInventoryFaults(t *testing.T) {
 	r := archivetest.New(t, &archivetest.Faulty{Backend: newLocal(t), N: 1 << 30})
 	lay(t, r.B, "archive.json", []byte(identity))

@@ -9,7 +9,7 @@ import (
 	"walkeep/common/wal"
 )
 
-// toCome turns a segment of the newest release into one of a version to come: it sets another magic, and these info bits, on
+// toCome turns a segment of the newest release into one of a future version: it sets another magic, and these info bits, on
 // every page that has a magic.
 func toCome(b []byte, magic, bits uint16) []byte {
 	b = bytes.Clone(b)

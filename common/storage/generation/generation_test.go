@@ -40,8 +40,8 @@ func (w *betweenWriter) Commit(ctx context.Context) error {
 	return w.Writer.Commit(ctx)
 }
 
-// Of two writers that store at the same moment, the older one notices the newer. Of a newer that stores later the older one is not
-// told, and both objects are kept.
+// Of two writers that store at the same moment, the older one notices the newer. The older one does not notice a newer one that
+// stores later; both objects are kept.
 func TestAtTheSameMoment(t *testing.T) {
 	for _, olderFirst := range []bool{false, true} {
 		inner := &between{Backend: new(mem.Backend)}

@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// What is reported as stored survives a power cut only if all of it was told to the disk: the content before it gets its
-// name, then the name, then the name of each directory above it, whichever process made it.
+// An object survives a power cut only if it was flushed in this order: the content before it gets its name, then its directory,
+// then each directory above that, whichever process made them.
 func TestFsyncs(t *testing.T) {
 	if _, err := exec.LookPath("strace"); err != nil {
 		t.Skip(err)

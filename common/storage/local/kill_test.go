@@ -101,8 +101,8 @@ func tempFiles(t *testing.T, dir string) []string {
 	return files
 }
 
-// Killed in the middle, a writer leaves nothing that anybody sees. The next writer in that directory takes what it
-// left, but not what a living one is writing, which ends well.
+// A killed writer leaves nothing that a reader sees. The next writer in that directory removes what it left, but not the file
+// of a living writer, which succeeds.
 func TestKilledWriter(t *testing.T) {
 	root := t.TempDir()
 	dir := filepath.Join(root, "wal")

@@ -17,8 +17,8 @@ import (
 	"walkeep/common/storage/sftp/sftptest"
 )
 
-// Two hosts store objects of the same names over connections that break again and again. No object is lost, replaced or damaged,
-// and who was told that its object is stored finds it.
+// Two hosts store objects of the same names over connections that break again and again. No object is lost, replaced or
+// damaged, and each object that was reported as stored is there.
 func TestFaultyNetwork(t *testing.T) {
 	s := sftptest.Start(t, sftptest.Options{})
 	objects := 100
