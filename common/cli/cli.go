@@ -174,15 +174,16 @@ func (m *Messages) print(text string) {
 	if m.Rewrite != nil {
 		text = m.Rewrite(text)
 	}
-	text = oneLine(text)
+	text = OneLine(text)
 	if m.program != "" {
 		text = m.program + ": " + text
 	}
 	fmt.Fprintln(m.w, text)
 }
 
-// oneLine keeps what comes from file names and other programs from forging lines in a log.
-func oneLine(text string) string {
+// OneLine returns a text without control characters, so that file names and the messages of other programs forge no lines. Errors
+// that were joined are separated by semicolons.
+func OneLine(text string) string {
 	text = strings.ReplaceAll(text, "\n", "; ") // errors that were joined
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r == 0x7f {

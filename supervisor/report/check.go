@@ -348,16 +348,7 @@ func (r *Report) Check(l Limits) (string, State) {
 
 // Line formats the line of a monitoring plugin. It replaces bars in text, because a bar begins the performance data.
 func Line(s State, text, figures string) string {
-	text = strings.ReplaceAll(text, "\n", "; ") // errors that were joined
-	text = strings.Map(func(c rune) rune {
-		switch {
-		case c == '|':
-			return '/'
-		case c < ' ':
-			return ' '
-		}
-		return c
-	}, text)
+	text = strings.ReplaceAll(cli.OneLine(text), "|", "/")
 	if figures != "" {
 		figures = " | " + figures
 	}
